@@ -1,0 +1,149 @@
+"""Host time that a training loop adds to each step of a bare PyTorch loop with the same work.
+
+    python benchmarks/loop_overhead.py [--rounds 7] [--steps 1000] [--only NAME …] [--json FILE]
+
+Each loop lives in a process of its own, on one core with one thread. They take turns: in a round each trains once, in
+an order that turns, while the others sleep. What is measured is the CPU time of the thread that trains, from a clock
+that the model itself reads in its forward pass, so starting and ending a run does not count. A tool that is not
+installed is said to be missing. `pip install pytorch-accelerated pytorch-ignite lightning transformers` gets the peers.
+
+Two baselines: `bare` draws its batches from the same `DataLoader` as all peers do, the fastest that there is for
+tensors; `gathered` has no `DataLoader` at all. paccel has its own loader, so it must stand against the second.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import sys
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from loop_contestants import CONTESTANTS, WARMUP, run
+
+
+def pin(core: int | None) -> None:
+    """Stay on one core, where the system can do that, with one thread."""
+    import torch
+
+    if core is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})
+    torch.set_num_threads(1)
+
+
+def contestant(name: str, core: int | None, pipe: Connection) -> None:
+    """A process that trains whenever it is told to, and answers with what `run` returns or with what went wrong."""
+    warnings.simplefilter("ignore")
+    pin(core)
+    while (order := pipe.recv()) is not None:
+        try:
+            pipe.send(run(name, *order))
+        except Exception as error:  # to be shown in the table, as the others go on
+            pipe.send(f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def installed(distribution: str | None) -> str | None:
+    """The version of a distribution, empty for what is no distribution, None where it is not installed."""
+    if distribution is None:
+        return ""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def measure(names: list[str], rounds: int, steps: int) -> tuple[dict[bool, dict[str, list[float]]], dict[str, str]]:
+    """Seconds per step of each round, by features and name; and what failed, by name."""
+    core = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    spawn = multiprocessing.get_context("spawn")
+    pipes: dict[str, Connection] = {}
+    processes = []
+    for name in names:
+        pipes[name], theirs = spawn.Pipe()
+        process = spawn.Process(target=contestant, args=(name, core, theirs), daemon=True)
+        process.start()
+        processes.append(process)
+    seconds: dict[bool, dict[str, list[float]]] = {False: {}, True: {}}
+    failed: dict[str, str] = {}
+    for turn in range(rounds + 1):  # the first is for imports and caches
+        for features in (False, True):
+            start = turn % len(names)
+            for name in names[start:] + names[:start]:
+                if name in failed:
+                    continue
+                pipes[name].send((features, steps))
+                answer = pipes[name].recv()
+                if isinstance(answer, str):
+                    failed[name] = answer
+                    continue
+                taken, updates, loss = answer
+                if updates != WARMUP + steps or not loss < 1.0:  # it starts at 2.4
+                    failed[name] = f"did not train: {updates} updates, loss {loss:.2f}"
+                elif turn:
+                    seconds[features].setdefault(name, []).append(taken)
+        print(f"round {turn} of {rounds}", file=sys.stderr)
+    for name, process in zip(names, processes, strict=True):
+        pipes[name].send(None)
+        process.join(30)
+    return seconds, failed
+
+
+def added(own: list[float], base: list[float]) -> dict[str, float]:
+    """Microseconds per step over a baseline: between the minima, and the median of the differences in each round."""
+    differences = [a - b for a, b in zip(own, base, strict=True)]
+    return {
+        "microseconds": min(own) * 1e6,
+        "added": (min(own) - min(base)) * 1e6,
+        "added_median": statistics.median(differences) * 1e6,
+        "ratio": min(own) / min(base),
+    }
+
+
+def table(title: str, seconds: dict[str, list[float]], names: list[str], missing: dict[str, str]) -> list[str]:
+    lines = [f"{title}:", "", "| loop | version | µs per step | added µs, minimum | added µs, paired median | ratio |"]
+    lines.append("|---|---|---:|---:|---:|---:|")
+    for name in names:
+        label, distribution, _ = CONTESTANTS[name]
+        start = f"| {label} | {installed(distribution) or ''} |"
+        if name in missing:
+            lines.append(f"{start} {missing[name]} | | | |")
+            continue
+        row = added(seconds[name], seconds["bare"])
+        lines.append(
+            f"{start} {row['microseconds']:.0f} | {row['added']:+.0f} | {row['added_median']:+.0f} | {row['ratio']:.2f} |"
+        )
+    if {"paccel", "gathered"} <= seconds.keys():
+        row = added(seconds["paccel"], seconds["gathered"])
+        lines += ["", f"paccel over the loop without a DataLoader: {row['added']:+.1f} µs, {row['added_median']:+.1f}"]
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=1000, help="steps that are timed, in each round")
+    parser.add_argument("--only", nargs="*", default=list(CONTESTANTS), choices=list(CONTESTANTS))
+    parser.add_argument("--json", type=Path, help="where to write the seconds of every round")
+    arguments = parser.parse_args()
+    wanted = [name for name in CONTESTANTS if name in {*arguments.only, "bare"}]
+    missing = {name: "not installed" for name in wanted if installed(CONTESTANTS[name][1]) is None}
+    seconds, failed = measure([n for n in wanted if n not in missing], arguments.rounds, arguments.steps)
+    missing |= failed
+    import torch
+
+    print(f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}")
+    print(f"{arguments.rounds} rounds of {arguments.steps} steps\n")
+    for features, title in ((False, "Features off"), (True, "Features equal")):
+        print("\n".join(table(title, seconds[features], wanted, missing)), end="\n\n")
+    if arguments.json:
+        raw: dict[str, Any] = {"off": seconds[False], "equal": seconds[True], "missing": missing}
+        arguments.json.write_text(json.dumps(raw, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""How well upgrades merge: paccel, copier, cruft and plain `git merge-file`, on the scenarios of `merge_scenarios.py`.
+
+    python benchmarks/merge_fidelity.py [--tools paccel,copier,cruft,git] [--scenario TEXT] [--json FILE]
+
+Every tool gets the kindest case that it knows: copier and cruft work in a git repository in which the pristine project
+and then the user's edits are committed, their templates in one with tags; paccel works without git. `git merge-file`
+stands for a script that takes whichever side changed a file and merges the rest by lines. A tool counts as having
+reported a conflict if it leaves markers, a `.rej` file or an unmerged path, or exits with a code other than 0.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from merge_base import Result
+from merge_scenarios import SCENARIOS, Scenario
+from merge_score import Verdict, judge
+from merge_tools import TOOLS, Tool
+
+COLUMNS: dict[str, Callable[[Verdict], bool]] = {
+    "as expected": lambda verdict: verdict.as_expected,
+    "lost edit": lambda verdict: verdict.lost_edit,
+    "silently wrong": lambda verdict: verdict.silently_wrong,
+    "needless conflict": lambda verdict: verdict.needless_conflict,
+    "traceback": lambda verdict: verdict.traceback,
+    "unparsable": lambda verdict: verdict.unparsable,
+    "rightly merged": lambda verdict: verdict.rightly_merged,
+}
+
+
+def run(tool: Tool, scenario: Scenario) -> Verdict:
+    """Run one scenario through one tool, in a folder of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="merge-"))
+    try:
+        result: Result = tool(folder, scenario)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return judge(scenario, result)
+
+
+def table(verdicts: Mapping[str, list[Verdict]]) -> str:
+    """One row a tool."""
+    optional = sum(scenario.outcome == "either" for scenario in SCENARIOS)
+    names = [*COLUMNS]
+    lines = [f"{'':<10}" + "".join(f"{name:>19}" for name in names)]
+    for tool, of_tool in verdicts.items():
+        counts = Counter(name for verdict in of_tool for name, holds in COLUMNS.items() if holds(verdict))
+        of = {"rightly merged": optional}
+        cells = [f"{counts[name]}/{of.get(name, len(of_tool))}" for name in names]
+        lines.append(f"{tool:<10}" + "".join(f"{cell:>19}" for cell in cells))
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """What this ran on, and the tools' versions."""
+    versions = []
+    for name in ("paccel", "copier", "cruft"):
+        try:
+            versions.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}; {', '.join(versions)}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tools", default=",".join(TOOLS), help="of " + ", ".join(TOOLS))
+    parser.add_argument("--scenario", default="", help="only those with this text in their name")
+    parser.add_argument("--json", type=Path, help="write every verdict there")
+    options = parser.parse_args()
+    tools = {name: TOOLS[name] for name in options.tools.split(",")}
+    scenarios = [scenario for scenario in SCENARIOS if options.scenario in scenario.name]
+    verdicts: dict[str, list[Verdict]] = {name: [] for name in tools}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for number, scenario in enumerate(scenarios, 1):
+            jobs = {name: pool.submit(run, tool, scenario) for name, tool in tools.items()}
+            for name, job in jobs.items():
+                verdicts[name].append(job.result())
+            if sys.stderr.isatty():
+                print(f"\r{number}/{len(scenarios)} ", end="", file=sys.stderr, flush=True)
+    for number, scenario in enumerate(scenarios):
+        words = {name: verdicts[name][number].word for name in tools}
+        if any(not verdicts[name][number].as_expected for name in tools) or options.scenario:
+            print(f"{scenario.name} ({scenario.outcome})")
+            print("    " + "   ".join(f"{name}: {word}" for name, word in words.items()))
+    print(f"\n{len(scenarios)} scenarios; {machine()}\n\n{table(verdicts)}")
+    if options.json:
+        data = {
+            name: {s.name: v.word for s, v in zip(scenarios, of_tool, strict=True)}
+            for name, of_tool in verdicts.items()
+        }
+        options.json.write_text(json.dumps(data, indent=1) + "\n")
+    ours = verdicts.get("paccel", [])
+    broken = [v for v in ours if v.lost_edit or v.silently_wrong or v.traceback or v.unparsable]
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,373 @@
+"""Find a template and read it: a bundled name, a directory, a git URL or a ZIP file.
+
+A template is read into memory whole, so that rendering needs no more files, and what was cloned or unpacked is gone.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .archive import MAX_BYTES, MAX_FILES, read_zip
+from .baseline import TemplateRef
+from .errors import TemplateError
+from .metadata import METADATA_FILE, Extra, Metadata, parse_metadata
+from .questions import Answer, Question, did_you_mean, parse_questions
+from .scratch import scratch_dir
+from .tree import File, Tree, read_file, read_tree, tree_hash, write_tree
+
+CONTEXT_FILE = "cookiecutter.json"
+PARTIALS_DIR = "templates"
+SHARED_PARTIALS_DIR = "_partials"
+DEFAULT_TEMPLATE = "image-classification"
+GIT_TIMEOUT_SECONDS = 120
+
+_GIT_PREFIXES = ("git+", "git@", "git://", "ssh://", "file://", "https://", "http://")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One cookiecutter template directory.
+
+    Attributes:
+        name: The folder's name.
+        context: The content of its `cookiecutter.json`.
+        project: Files of its `{{cookiecutter.…}}` folder, unrendered.
+        partials: Files of its `templates/` folder, which its files may include.
+        head: Its `cookiecutter.json` and `paccel.toml` as they are.
+        metadata: Its `paccel.toml`, read.
+    """
+
+    name: str
+    context: Mapping[str, Any]
+    project: Tree
+    partials: Tree
+    head: Tree
+    metadata: Metadata
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The entries of `cookiecutter.json` that are no questions."""
+        return {name: value for name, value in self.context.items() if name.startswith("_") or isinstance(value, dict)}
+
+
+@dataclass(frozen=True)
+class Template:
+    """A template, read and checked.
+
+    Attributes:
+        source: What names it: a bundled name, an absolute path, or a URL.
+        name: Its folder's name.
+        layers: What is rendered always, in order; the template's own layer is the last.
+        extras: What is rendered after that, when the answers turn it on.
+        questions: The questions of all layers, base first.
+        metadata: Its `paccel.toml`, with the questions, moves, renames and changes of its layers merged in.
+        version: SHA-256 over the content of all layers and partials.
+        warnings: What a user should know before rendering it.
+    """
+
+    source: str
+    name: str
+    layers: tuple[Layer, ...]
+    extras: tuple[tuple[Extra, Layer], ...]
+    questions: tuple[Question, ...]
+    metadata: Metadata
+    version: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def ref(self) -> TemplateRef:
+        """What a manifest records of it."""
+        return TemplateRef(self.source, self.name, self.version)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The entries of its own `cookiecutter.json` that are no questions."""
+        return self.layers[-1].settings
+
+    def active_layers(self, answers: Mapping[str, Answer]) -> list[Layer]:
+        """Return the layers to render for `answers`, in order."""
+        turned_on = (
+            layer for extra, layer in self.extras if all(answers.get(k) == value for k, value in extra.when.items())
+        )
+        return [*self.layers, *turned_on]
+
+
+def bundled_root() -> Path:
+    """Return the folder of the templates that come with paccel."""
+    from importlib.resources import files
+
+    return Path(str(files("paccel.templates")))
+
+
+def bundled_names() -> list[str]:
+    """Return the names of the templates that come with paccel, the default first."""
+    names = (
+        folder.name
+        for folder in bundled_root().iterdir()
+        if folder.name[0].isalnum() and (folder / CONTEXT_FILE).is_file()
+    )
+    return sorted(names, key=lambda name: (name != DEFAULT_TEMPLATE, name))
+
+
+def load_template(source: str) -> Template:
+    """Find and read a template.
+
+    Args:
+        source: A bundled name, a directory, a ZIP file or its URL, or a git URL. A directory that is called like a
+            bundled template is written `./name`.
+
+    Raises:
+        TemplateError: There is no such template, it cannot be fetched, or it is not a template.
+    """
+    names = bundled_names()
+    if source in names:
+        return _read_template(bundled_root() / source, source)
+    local = Path(source).expanduser()
+    if local.is_dir():
+        absolute = os.path.abspath(local)
+        return _read_template(Path(absolute), absolute)
+    if local.is_file():
+        absolute = os.path.abspath(local)
+        with _unpacked(local.read_bytes(), source) as folder:
+            return _read_template(folder, absolute)
+    if source.startswith(("https://", "http://")) and source.endswith(".zip"):
+        with _unpacked(_download(source), source) as folder:
+            return _read_template(folder, source)
+    if source.startswith(_GIT_PREFIXES) or source.endswith(".git"):
+        with _cloned(source) as folder:
+            return _read_template(folder, source)
+    offered = ", ".join(f"`{name}`" for name in names) or "none"
+    raise TemplateError(
+        f"There is no template `{source}`{did_you_mean(source, names)}; bundled: {offered}; else give a directory, a ZIP"
+        " file or a git URL"
+    )
+
+
+def _read_template(folder: Path, source: str) -> Template:
+    own = _read_layer(folder)
+    meta = own.metadata
+    if own.name.startswith("_"):
+        raise TemplateError(f"`{source}` is a layer of other templates, not a template: `paccel list` shows those")
+    # Partials beside a plain cookiecutter template are somebody else's; with a paccel.toml they are shared ones.
+    is_pack = (folder / METADATA_FILE).is_file()
+    shared = _read_files(folder.parent / SHARED_PARTIALS_DIR) if is_pack else {}
+    layers = (*(_read_layer(folder.parent / name, used_by=source) for name in meta.layers), own)
+    extras = tuple((extra, _read_layer(folder.parent / extra.layer, used_by=source)) for extra in meta.extras)
+    everything = [*layers, *(layer for _, layer in extras)]
+    content: dict[str, File] = {f"{SHARED_PARTIALS_DIR}/{path}": file for path, file in shared.items()}
+    for index, layer in enumerate(everything):  # by position: a version does not change with the name of a folder
+        for part, tree in (("", layer.head), ("project/", layer.project), (f"{PARTIALS_DIR}/", layer.partials)):
+            content |= {f"{index}/{part}{path}": file for path, file in tree.items()}
+    questions = _merge_questions(everything)
+    _check_extras(meta, questions, source)
+    return Template(
+        source=source,
+        name=own.name,
+        layers=tuple(_with_partials(layer, shared) for layer in layers),
+        extras=tuple((extra, _with_partials(layer, shared)) for extra, layer in extras),
+        questions=questions,
+        metadata=_merge_metadata(own, everything),
+        version=tree_hash(content),
+        warnings=tuple(
+            f"The template's hooks (`{layer.name}/hooks`) are not run: paccel runs no code of a template"
+            for layer in everything
+            if (folder.parent / layer.name / "hooks").is_dir()
+        ),
+    )
+
+
+def _read_layer(folder: Path, used_by: str = "") -> Layer:
+    needed = f", a layer of `{used_by}`," if used_by else ""
+    if not folder.is_dir():
+        raise TemplateError(f"`{folder.name}`{needed} does not exist")
+    if not (folder / CONTEXT_FILE).is_file():
+        raise TemplateError(f"`{folder.name}`{needed} is no cookiecutter template: `{CONTEXT_FILE}` is missing in it")
+    head = {name: read_file(folder / name) for name in (CONTEXT_FILE, METADATA_FILE) if (folder / name).is_file()}
+    try:
+        texts = {name: file.content.decode() for name, file in head.items()}
+        context = json.loads(texts[CONTEXT_FILE])
+    except UnicodeDecodeError as error:
+        raise TemplateError(f"`{CONTEXT_FILE}` or `{METADATA_FILE}` of `{folder.name}` is not UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise TemplateError(f"`{folder.name}/{CONTEXT_FILE}` is not valid JSON: {error}") from error
+    if not isinstance(context, dict):
+        raise TemplateError(f"`{folder.name}/{CONTEXT_FILE}` must hold a table of questions")
+    where = f"{folder.name}/{METADATA_FILE}"
+    metadata = parse_metadata(texts.get(METADATA_FILE, ""), where)
+    if used_by and (metadata.layers or metadata.extras):
+        raise TemplateError(f"`{where}` has `layers` or `extras`: only a template can have them, not a layer of one")
+    project = _project_folder(folder, context)
+    return Layer(folder.name, context, _read_files(project), _read_files(folder / PARTIALS_DIR), head, metadata)
+
+
+def _project_folder(folder: Path, context: Mapping[str, Any]) -> Path:
+    """Return the folder of project files, which cookiecutter knows by its name."""
+    options = context.get("_jinja2_env_vars")
+    opening = str(options.get("variable_start_string", "{{")) if isinstance(options, dict) else "{{"
+    found = [
+        path for path in folder.iterdir() if path.is_dir() and "cookiecutter" in path.name and opening in path.name
+    ]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(sorted(f"`{path.name}`" for path in found)) or "none"
+    raise TemplateError(
+        f"`{folder.name}` must hold one folder of project files, called like `{{{{cookiecutter.project_name}}}}`;"
+        f" found: {names}"
+    )
+
+
+def _read_files(folder: Path) -> dict[str, File]:
+    """Read the files below `folder`, which need not exist, after a look at how many and how large they are."""
+    count = size = 0
+    for parent, folders, names in os.walk(folder):
+        for name in [*folders, *names]:
+            path = Path(parent, name)
+            if path.is_symlink():
+                raise TemplateError(f"A template cannot hold symbolic links: `{path.relative_to(folder.parent)}`")
+        count += len(names)
+        size += sum(Path(parent, name).stat().st_size for name in names)
+        if count > MAX_FILES or size > MAX_BYTES:
+            raise TemplateError(f"`{folder}` holds more than {MAX_FILES} files or {MAX_BYTES // 2**20} MiB")
+    return read_tree(folder)
+
+
+def _merge_questions(layers: list[Layer]) -> tuple[Question, ...]:
+    """Return the union of the layers' questions, with the help that any `paccel.toml` gives for them."""
+    merged: dict[str, Question] = {}
+    for layer in layers:
+        for question in parse_questions(layer.context, f"{layer.name}/{CONTEXT_FILE}"):
+            known = merged.setdefault(question.name, question)
+            if (known.kind, known.default, known.choices) != (question.kind, question.default, question.choices):
+                raise TemplateError(f"Two layers ask `{question.name}` differently: `{layer.name}` and one before it")
+    for layer in layers:
+        for name, text in layer.metadata.questions.items():
+            if name not in merged:
+                raise TemplateError(
+                    f"`{layer.name}/{METADATA_FILE}` explains a question that nobody asks: `{name}`"
+                    f"{did_you_mean(name, merged)}"
+                )
+            unknown = [choice for choice in text.choices if choice not in merged[name].choices]
+            if unknown:
+                raise TemplateError(
+                    f"`{layer.name}/{METADATA_FILE}` explains `{unknown[0]}`, which is no choice of `{name}`"
+                    f"{did_you_mean(unknown[0], merged[name].choices)}"
+                )
+            known = merged[name]
+            merged[name] = replace(
+                known, help=text.help or known.help, choice_help={**known.choice_help, **text.choices}
+            )
+    return tuple(merged.values())
+
+
+def _check_extras(metadata: Metadata, questions: tuple[Question, ...], source: str) -> None:
+    """Refuse an extra that no answer can turn on."""
+    known = {question.name: question for question in questions}
+    for extra in metadata.extras:
+        for name, value in extra.when.items():
+            question = known.get(name)
+            possible = question is not None and (
+                value in question.choices
+                if question.kind == "choice"
+                else isinstance(value, bool) == (question.kind == "bool")
+            )
+            if not possible:
+                raise TemplateError(
+                    f"The extra `{extra.layer}` of `{source}` waits for an answer that cannot be: `{name} = {value}`"
+                    f"{did_you_mean(name, known)}"
+                )
+
+
+def _merge_metadata(own: Layer, layers: list[Layer]) -> Metadata:
+    """Return the template's own metadata with what its layers add."""
+    all_metadata = [layer.metadata for layer in layers]
+    return replace(
+        own.metadata,
+        title=own.metadata.title or own.name,
+        questions={name: text for metadata in all_metadata for name, text in metadata.questions.items()},
+        moved=tuple(move for metadata in all_metadata for move in metadata.moved),
+        renamed_answers=tuple(renamed for metadata in all_metadata for renamed in metadata.renamed_answers),
+        dropped_answers=tuple(name for metadata in all_metadata for name in metadata.dropped_answers),
+        changes=tuple(change for metadata in all_metadata for change in metadata.changes),
+    )
+
+
+def _with_partials(layer: Layer, shared: Tree) -> Layer:
+    """Give a layer the shared partials beside its own."""
+    double = sorted(shared.keys() & layer.partials.keys())
+    if double:
+        raise TemplateError(f"The partial `{double[0]}` is in `{SHARED_PARTIALS_DIR}` and in `{layer.name}`: keep one")
+    return replace(layer, partials={**shared, **layer.partials})
+
+
+@contextmanager
+def _unpacked(content: bytes, source: str) -> Iterator[Path]:
+    """Unpack a ZIP file and yield the template's folder in it."""
+    files = read_zip(content, source)
+    with scratch_dir() as scratch:
+        folder = scratch / Path(source).stem  # the template's name, when the archive holds it without a folder
+        write_tree(folder, files)
+        yield _template_folder(folder, source)
+
+
+@contextmanager
+def _cloned(source: str) -> Iterator[Path]:
+    """Clone the newest commit of a git repository and yield the template's folder in it."""
+    url = source.removeprefix("git+")
+    # No prompts, no hooks, no line-ending conversion, and no transport that runs a program which the URL names.
+    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}
+    with scratch_dir() as folder:
+        # The clone's folder keeps the repository's name, which is the template's name.
+        name = url.rstrip("/").removesuffix(".git").replace(":", "/").rsplit("/", 1)[-1] or "template"
+        target = folder / name
+        command = ["git", "-c", "core.hooksPath=", "-c", "core.autocrlf=false", "clone", "--quiet", "--depth", "1"]
+        try:
+            subprocess.run(
+                [*command, "--", url, str(target)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=True,
+                timeout=GIT_TIMEOUT_SECONDS,
+            )
+        except FileNotFoundError as error:
+            raise TemplateError(f"`{source}` needs git, which is not installed: install it, or give a ZIP") from error
+        except subprocess.TimeoutExpired as error:
+            raise TemplateError(
+                f"`{source}` could not be cloned within {GIT_TIMEOUT_SECONDS} s: check the network, or clone it and give"
+                " the directory"
+            ) from error
+        except subprocess.CalledProcessError as error:
+            lines = error.stderr.decode(errors="replace").strip().splitlines() or ["git gave no reason"]
+            raise TemplateError(f"`{source}` could not be cloned: {lines[-1]}") from error
+        yield _template_folder(target, source)
+
+
+def _download(url: str) -> bytes:
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(url, timeout=GIT_TIMEOUT_SECONDS) as response:
+            content: bytes = response.read(MAX_BYTES + 1)
+    except (URLError, OSError, ValueError) as error:
+        raise TemplateError(f"`{url}` could not be downloaded: {getattr(error, 'reason', error)}") from error
+    return content
+
+
+def _template_folder(folder: Path, source: str) -> Path:
+    """Return the folder that is the template: this one, or the only one below it that can be (a pack has layers too)."""
+    for candidates in ([folder], list(folder.iterdir()), list(folder.glob("[!.]*/*"))):
+        found = [
+            path for path in candidates if (path / CONTEXT_FILE).is_file() and not path.name.startswith(("_", "."))
+        ]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(sorted(f"`{path.name}`" for path in found))
+            raise TemplateError(f"`{source}` holds several templates ({names}): unpack it and give one directory")
+    raise TemplateError(f"`{source}` holds no cookiecutter template: no `{CONTEXT_FILE}` in it")

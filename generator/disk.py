@@ -1,0 +1,70 @@
+"""Every change that an upgrade makes on the disk, one function each: so that tests can fail or kill any one of them."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+
+def write_file(path: Path, content: bytes, mode: int) -> None:
+    """Write a new file that is on the disk, not in a cache, when this returns."""
+    with open(path, "xb") as file:
+        file.write(content)
+        os.chmod(path, mode)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(source: Path, target: Path) -> None:
+    """Put `source` in the place of `target`, all at once; copied first where `target` is on another disk."""
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        aside = target.with_name(f".{target.name}.paccel")
+        aside.unlink(missing_ok=True)
+        write_file(aside, source.read_bytes(), source.stat().st_mode & 0o7777)
+        os.replace(aside, target)
+        source.unlink()
+
+
+def rename_folder(source: Path, target: Path) -> None:
+    os.rename(source, target)
+
+
+def remove_file(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def make_folder(path: Path, mode: int = 0o755) -> None:
+    path.mkdir(exist_ok=True)
+    path.chmod(mode)
+
+
+def remove_empty_folder(path: Path) -> bool:
+    """Remove a folder if it is empty; say whether it was."""
+    try:
+        path.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that is in it; nothing if there is none."""
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+
+
+def settle(folder: Path) -> None:
+    """Make what was renamed in a folder outlast a power cut, where the system offers it."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,192 @@
+"""Merge one file of base, user and template: bytes in, bytes out.
+
+Lines are merged by diff3. Where that conflicts, the merge is tried again with what does not matter taken out of the way
+(formatting, the order of definitions, indentation), and the conflicts that are left are refined by rules. Whatever comes
+out is let through only by the gate; else the plain conflict stands. A merge by lines that would be unsound (it does not
+parse, it uses a name that is gone) becomes a conflict too.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from .diff3 import match, merge3
+from .formatting import Style, format_lines, styles_of
+from .gate import Piece, Sides, count_conflicts, keeps_every_edit, problem, source_of
+from .refine import merge_plainly, refine
+from .reindent import reindented
+from .syntax import language, parse_python
+from .text import Text, decode, dress, encode, has_markers, is_binary, marker_size
+from .unions import union_json
+from .units import reordered, without_double_imports
+
+MAX_REFINED_LINES = 20_000
+"""A longer file is merged by lines only."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What conflict markers call the sides."""
+
+    ours: str = "yours"
+    base: str = "old template"
+    theirs: str = "new template"
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """A merged file.
+
+    Attributes:
+        content: The merged bytes; the user's own where there is no way to write a conflict into them.
+        conflicts: How many places are left to the user.
+        notes: Why, where it is not plain to see; and what was done beyond a merge of lines.
+        incoming: The template's bytes, to be put beside the file, where `content` cannot hold both.
+    """
+
+    content: bytes
+    conflicts: int = 0
+    notes: tuple[str, ...] = ()
+    incoming: bytes | None = None
+
+
+def merge_file(
+    base: bytes | None,
+    ours: bytes,
+    theirs: bytes,
+    path: str,
+    labels: Labels = Labels(),
+    styles: Sequence[Style] = (),
+) -> MergeResult:
+    """Merge the user's and the template's changes of one file.
+
+    Args:
+        base: The file as it was generated; None where it was not, or is not known: then whatever differs is a conflict.
+        ours: The user's file.
+        theirs: The file as the template has it now.
+        path: Its path, which tells its language.
+        styles: Formatter settings of the project, see `read_styles`.
+    """
+    if ours in (theirs, base):
+        return MergeResult(theirs)
+    if base == theirs:
+        return MergeResult(ours)
+    if is_binary(ours) or is_binary(theirs) or (base is not None and is_binary(base)):
+        return MergeResult(ours, 1, ("binary: yours is kept, the template's is beside it",), incoming=theirs)
+    if has_markers(ours) and not has_markers(theirs):
+        return MergeResult(ours, 1, ("it holds conflict markers already",), incoming=theirs)
+    mine, new = decode(ours), decode(theirs)
+    old = None if base is None else decode(base)
+    if old is None:
+        notes: tuple[str, ...] = ("there is no earlier version to compare with",)
+        pieces = _two_way(mine, new)
+    else:
+        sides = Sides(language(path), old.lines, mine.lines, new.lines)
+        pieces, notes = merge_lines(sides, styles)
+    text = dress(_written(pieces, labels), old, mine, new)
+    return MergeResult(encode(text), count_conflicts(pieces), notes)
+
+
+def merge_lines(sides: Sides, styles: Sequence[Style] = ()) -> tuple[list[Piece], tuple[str, ...]]:
+    """Merge three texts without their line ends; return the pieces, and notes on what was done."""
+    best, notes = merge_plainly(sides), ""
+    wrong = problem(sides, best, ours_only=True)
+    if (count_conflicts(best) or wrong) and max(map(len, (sides.base, sides.ours, sides.theirs))) <= MAX_REFINED_LINES:
+        for pieces, how in _attempts(sides, styles):
+            if wrong or _left(pieces) < _left(best):
+                best, notes, wrong = pieces, how, None
+            if not count_conflicts(best):
+                break
+    if wrong:
+        return _until_sound(sides), (wrong,)
+    return without_double_imports(sides, best), (notes,) if notes else ()
+
+
+def _until_sound(sides: Sides) -> list[Piece]:
+    """Turn as few of the template's changes as can be into conflicts, so that what stands is sound."""
+    by_lines = merge_plainly(sides)
+    pieces: list[Piece] = []
+    flipped: list[int] = []
+    for place, region in enumerate(merge3(sides.base, sides.ours, sides.theirs)):
+        pieces.append(by_lines[place])
+        if region.kind == "theirs":
+            spans = region.ours, region.base, region.theirs
+            texts = sides.ours, sides.base, sides.theirs
+            pieces[place] = Piece(*(text[span.start : span.stop] for text, span in zip(texts, spans, strict=True)))
+            flipped.append(place)
+    for place in flipped:
+        attempt = [*pieces[:place], by_lines[place], *pieces[place + 1 :]]
+        if problem(sides, attempt, ours_only=True) is None:
+            pieces = attempt
+    return pieces
+
+
+def _attempts(sides: Sides, styles: Sequence[Style]) -> Iterator[tuple[list[Piece], str]]:
+    """Merges worth comparing, the closest to the files first; each has passed the gate."""
+    if sides.kind == "json":
+        merged = union_json(sides.base, sides.ours, sides.theirs)
+        if merged is not None:
+            yield [Piece(tuple(merged))], "merged key by key"
+    yield from _gated(sides, "")
+    if sides.kind != "python" or parse_python(source_of(sides.ours)) is None:
+        return
+    variants = [(sides, "")]
+    for alike, how in ((reordered, "definitions matched by name"), (reindented, "indentation followed")):
+        for variant, note in list(variants):
+            changed = alike(variant)
+            if changed is not None:
+                variants.append((changed, _and(note, how)))
+                yield from _gated(*variants[-1])
+    for variant, note in variants:
+        known = list(styles_of(variant.ours, styles))
+        # Without the last comma's say: a list that the template only wrapped over more lines is no change then.
+        for style in [*known, *(replace(style, magic_comma=False) for style in known if style.magic_comma)]:
+            base, theirs = format_lines(variant.base, style), format_lines(variant.theirs, style)
+            if base is None or theirs is None or (base, theirs) == (variant.base, variant.theirs):
+                continue
+            in_style = replace(variant, base=base, theirs=theirs)
+            yield from _gated(in_style, _and(note, "your formatting kept"))
+            followed = reindented(in_style)
+            if followed is not None:
+                yield from _gated(followed, _and(note, "your formatting kept, indentation followed"))
+
+
+def _gated(sides: Sides, how: str) -> Iterator[tuple[list[Piece], str]]:
+    pieces = refine(sides)
+    if problem(sides, pieces) is None and keeps_every_edit(sides, pieces):
+        yield pieces, how
+
+
+def _and(one: str, other: str) -> str:
+    return f"{one}, {other}" if one else other
+
+
+def _left(pieces: Sequence[Piece]) -> int:
+    """How many lines are left to the user to look at."""
+    return sum(len(piece.lines) + len(piece.theirs) for piece in pieces if piece.theirs is not None)
+
+
+def _two_way(ours: Text, theirs: Text) -> list[Piece]:
+    """Every difference a conflict: without a base nobody knows which side made it."""
+    pieces: list[Piece] = []
+    i = j = 0
+    for next_i, next_j in [*match(ours.lines, theirs.lines), (len(ours.lines), len(theirs.lines))]:
+        if next_i > i or next_j > j:
+            pieces.append(Piece(ours.lines[i:next_i], (), theirs.lines[j:next_j]))
+        if next_i < len(ours.lines):
+            pieces.append(Piece(ours.lines[next_i : next_i + 1]))
+        i, j = next_i + 1, next_j + 1
+    return pieces
+
+
+def _written(pieces: Sequence[Piece], labels: Labels) -> list[str]:
+    """The lines of a merge, conflicts between markers longer than any that the file holds itself."""
+    sides = [lines for piece in pieces for lines in (piece.lines, piece.base or (), piece.theirs or ())]
+    size = marker_size(*sides)
+    lines: list[str] = []
+    for piece in pieces:
+        if piece.theirs is None:
+            lines += piece.lines
+            continue
+        lines += [f"{'<' * size} {labels.ours}", *piece.lines, f"{'|' * size} {labels.base}", *(piece.base or ())]
+        lines += ["=" * size, *piece.theirs, f"{'>' * size} {labels.theirs}"]
+    return lines

@@ -1,0 +1,26 @@
+"""Why a file changed: the template's changelog lines between two versions."""
+
+import re
+from collections.abc import Iterable
+
+from .metadata import Change
+
+
+def changes_between(changes: Iterable[Change], old: str, new: str) -> dict[str, tuple[str, ...]]:
+    """Path -> changelog lines of the versions after `old`, up to `new`; "" for lines about every file."""
+    lines: dict[str, tuple[str, ...]] = {}
+    for change in changes:
+        if _key(old) < _key(change.version) <= _key(new):
+            for path in change.files or ("",):
+                lines[path] = (*lines.get(path, ()), f"{change.version}: {change.text}")
+    return lines
+
+
+def _key(version: str) -> tuple[tuple[int, ...], bool, str]:
+    """Orders versions by their numbers; a version with a suffix, as 0.2.0rc1, comes before the same without."""
+    found = re.match(r"v?(\d+(?:\.\d+)*)", version)
+    numbers = tuple(int(part) for part in found[1].split(".")) if found else ()
+    while numbers and numbers[-1] == 0:
+        numbers = numbers[:-1]
+    suffix = version[found.end() :] if found else version
+    return numbers, not suffix, suffix

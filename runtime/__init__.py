@@ -1,0 +1,34 @@
+"""What a train.py stands on: helpers for device, precision, distribution, checkpoints and records.
+
+The loop is the user's. Each of these does one thing that a reader could write out; `Run.accelerator` is always there.
+"""
+
+from . import schedules
+from .checkpoints import Checkpoints, load_run, load_weights
+from .config import load_config
+from .early_stopping import EarlyStopping
+from .ema import EMA
+from .errors import AgreementError, CheckpointError, ConfigError, NonFiniteError
+from .loader import Loader
+from .loop import Step
+from .meter import Meter
+from .run import Run, Stopped
+
+__all__ = [
+    "EMA",
+    "AgreementError",
+    "CheckpointError",
+    "Checkpoints",
+    "ConfigError",
+    "EarlyStopping",
+    "Loader",
+    "Meter",
+    "NonFiniteError",
+    "Run",
+    "Step",
+    "Stopped",
+    "load_config",
+    "load_run",
+    "load_weights",
+    "schedules",
+]

@@ -1,0 +1,263 @@
+"""Settings: a dataclass from the command line, from a TOML file, and as JSON."""
+
+import contextlib
+import dataclasses
+import difflib
+import inspect
+import io
+import json
+import math
+import os
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tyro
+
+from .errors import ConfigError
+
+C = TypeVar("C")
+
+
+def load_config(config_class: type[C], args: Sequence[str] | None = None) -> C:
+    """Make the settings from the command line: `--learning-rate 3e-4` or `--learning_rate 3e-4`, one flag a field.
+
+    `--config FILE.toml` takes values from a file, by the names of the fields; the command line wins over it. `None`
+    is None there and here. `--help` shows each field with its documentation, a string below it or a comment
+    behind it. A mistake ends the process with exit code 2 and one message, shown once on each host: what cannot be
+    parsed, everything that is wrong in the file, or the text of a ValueError that `__post_init__` raised.
+
+    Args:
+        config_class: A dataclass with fields of the types bool, int, float, str, Path, Literal, Enum, tuples and
+            lists of them, dataclasses, and any of these or None.
+        args: Instead of the command line, without the program's name.
+    """
+    shown = os.environ.get("LOCAL_RANK", "0") == "0"
+    try:
+        rest, file = _take_config_option(config_class, list(sys.argv[1:] if args is None else args))
+        default: Any = None if file is None else _read_defaults(config_class, file)
+        about = inspect.cleandoc(config_class.__doc__ or "")
+        if about.startswith(f"{config_class.__name__}("):  # what dataclasses put where nothing was written
+            about = ""
+        description = (
+            f"{about}\n\n`--config FILE.toml` takes values from a file; the command line wins over it.".strip()
+        )
+        silence = contextlib.nullcontext() if shown else contextlib.redirect_stderr(io.StringIO())
+        with silence:  # for what tyro says all the same
+            config: C = tyro.cli(
+                config_class, args=rest, default=default, description=description, console_outputs=shown
+            )
+        return config
+    except ValueError as error:
+        if shown:
+            sys.stderr.write(f"{error}\nFor all settings: python {sys.argv[0]} --help\n")
+        raise SystemExit(2) from None
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """The settings as JSON has words for them: paths as text, tuples as lists, `inf` and `nan` as text.
+
+    Raises:
+        ConfigError: Something that `config_from_dict` could not read back; lists all of it.
+    """
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        raise ConfigError(f"Settings are an instance of a dataclass, not a `{type(config).__name__}`")
+    problems: list[str] = []
+    plain = _to_plain(config, "", problems)
+    if problems:
+        raise ConfigError("Settings that cannot be saved, and could be text instead:\n" + "\n".join(problems))
+    return dict(plain)
+
+
+def config_from_dict(config_class: type[C], values: Mapping[str, Any]) -> C:
+    """The inverse of `config_to_dict`.
+
+    Raises:
+        ConfigError: Names are unknown or missing, or values are of the wrong type; lists all of them.
+    """
+    problems: list[str] = []
+    found = _from_table(config_class, values, "", problems)
+    problems += [f"  `{field.name}` is missing" for field in _fields(config_class) if field.name not in found]
+    if problems:
+        raise ConfigError(f"The settings do not fit `{config_class.__name__}`:\n" + "\n".join(problems))
+    try:
+        return config_class(**found)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _take_config_option(config_class: type, args: list[str]) -> tuple[list[str], Path | None]:
+    """Split `--config FILE` off, unless the settings have a field of that name."""
+    if "config" in _hints(config_class):
+        return args, None
+    rest: list[str] = []
+    files: list[str] = []
+    while args:
+        arg = args.pop(0)
+        if arg == "--config":
+            if not args or args[0].startswith("--"):
+                raise ConfigError("`--config` needs a file: `--config FILE.toml`")
+            files.append(args.pop(0))
+        elif arg.startswith("--config="):
+            files.append(arg.removeprefix("--config="))
+        else:
+            rest.append(arg)
+    if len(files) > 1:
+        raise ConfigError(f"`--config` was given {len(files)} times: {', '.join(f'`{f}`' for f in files)}; take one")
+    return rest, Path(files[0]) if files else None
+
+
+def _read_defaults(config_class: type[C], file: Path) -> C:
+    """An instance that holds the file's values and the class's own defaults, and has not been validated yet.
+
+    `__post_init__` shall see the settings as they will be, after the command line, so it is not run here.
+    """
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"`--config {file}` cannot be read: {error.strerror}") from None
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise ConfigError(f"`--config {file}` is not valid TOML: {error}") from None
+    problems: list[str] = []
+    found = _from_table(config_class, table, "", problems)
+    if problems:
+        raise ConfigError(f"`--config {file}` does not fit the settings:\n" + "\n".join(problems))
+    instance = object.__new__(config_class)
+    for field in _fields(config_class):
+        if field.name in found:
+            value = found[field.name]
+        elif field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        else:
+            value = tyro.MISSING if field.default is dataclasses.MISSING else field.default
+        object.__setattr__(instance, field.name, value)  # also where the class is frozen
+    return instance
+
+
+# Values as TOML and JSON have them, and as the fields want them
+
+
+def _from_table(config_class: type, table: Mapping[str, Any], prefix: str, problems: list[str]) -> dict[str, Any]:
+    """The values that fit, by field; what does not fit goes to `problems`, one line each."""
+    hints = _hints(config_class)
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in hints:
+            problems.append(f"  `{prefix}{key}` is unknown{_did_you_mean(name, hints)}")
+        elif name in found:
+            problems.append(f"  `{prefix}{name}` is given twice")
+        else:
+            found[name] = _from_plain(value, hints[name], f"{prefix}{name}", problems)
+    return found
+
+
+def _from_plain(value: Any, hint: Any, place: str, problems: list[str]) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        if NoneType in arguments and value in (None, "None"):
+            return None
+        for choice in arguments:
+            found: list[str] = []
+            result = _from_plain(value, choice, place, found)
+            if not found:
+                return result
+        others = [choice for choice in arguments if choice is not NoneType]
+        if len(others) == 1:
+            return _from_plain(value, others[0], place, problems)
+    elif dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
+        before = len(problems)
+        table = _from_table(hint, value, f"{place}.", problems)
+        missing = [f for f in _fields(hint) if f.name not in table and not _has_default(f)]
+        problems += [f"  `{place}.{field.name}` is missing" for field in missing]
+        try:
+            return hint(**table) if len(problems) == before else None
+        except ValueError as error:
+            problems.append(f"  `{place}`: {error}")
+            return None
+    elif origin is Literal:
+        if any(value == choice and type(value) is type(choice) for choice in arguments):
+            return value
+    elif origin in (tuple, list) and isinstance(value, list | tuple):
+        items = _item_hints(origin, arguments, len(value))
+        if len(items) == len(value):
+            pairs = zip(value, items, strict=True)
+            return origin(_from_plain(v, h, f"{place}[{i}]", problems) for i, (v, h) in enumerate(pairs))
+    elif hint is float and _is_number(value):
+        return float(value)
+    elif hint is Path and isinstance(value, str):
+        return Path(value)
+    elif isinstance(hint, type) and issubclass(hint, Enum):
+        if isinstance(value, str) and value in hint.__members__:
+            return hint[value]
+    elif hint is Any or (hint in (bool, int, str, NoneType) and type(value) is hint):
+        return value
+    problems.append(f"  `{place}` must be {_describe(hint)}, not {json.dumps(value, default=str)}")
+    return None
+
+
+def _to_plain(value: Any, place: str, problems: list[str]) -> Any:
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, list | tuple):
+        return [_to_plain(item, f"{place}[{index}]", problems) for index, item in enumerate(value)]
+    if dataclasses.is_dataclass(value):
+        prefix = f"{place}." if place else ""
+        return {f.name: _to_plain(getattr(value, f.name), f"{prefix}{f.name}", problems) for f in _fields(value)}
+    problems.append(f"  `{place}` is a `{type(value).__name__}`")
+    return None
+
+
+def _fields(config: Any) -> list[dataclasses.Field[Any]]:
+    return [field for field in dataclasses.fields(config) if field.init]
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
+def _hints(config_class: type) -> dict[str, Any]:
+    hints = get_type_hints(config_class)
+    return {field.name: hints[field.name] for field in _fields(config_class)}
+
+
+def _item_hints(origin: type, arguments: tuple[Any, ...], count: int) -> list[Any]:
+    """The type of each item of a list, a `tuple[X, ...]`, or a tuple of given length."""
+    if origin is list or arguments[-1:] == (Ellipsis,):
+        return [arguments[0]] * count
+    return list(arguments)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) or value in ("inf", "-inf", "nan")
+
+
+def _describe(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_describe(argument) for argument in arguments)
+    if origin is Literal:
+        return "one of " + ", ".join(f"`{argument}`" for argument in arguments)
+    if origin in (tuple, list):
+        return "a list" if origin is list or Ellipsis in arguments else f"a list of {len(arguments)}"
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return "one of " + ", ".join(f"`{name}`" for name in hint.__members__)
+    if dataclasses.is_dataclass(hint):
+        return "a table"
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path in quotes"}
+    return '"None"' if hint is NoneType else words.get(hint, f"a `{getattr(hint, '__name__', hint)}`")
+
+
+def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean `{close[0]}`?" if close else ""

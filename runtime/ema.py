@@ -1,0 +1,163 @@
+"""An exponential moving average of a model's weights."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import ConfigError
+from .storage import plain_names
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class EMA:
+    """Averages the parameters over the steps, as Polyak and Juditsky (1992) do, with the weight on the recent ones.
+
+    After update t, counted from 1: average ← decay · average + (1 - decay) · parameter, where `warmup` takes
+    min(decay, (1 + t) / (10 + t)) for the decay, so that the first weights are soon forgotten.
+
+    Buffers are the model's own, not averaged: running statistics are averages already, and counters and masks must
+    not be. Sharded parameters are averaged by shard. Averages of half-precision parameters are kept in float32, where
+    a small step is not rounded away.
+
+    Args:
+        model: The model as it is trained; make the EMA after it has been moved, wrapped and sharded.
+        decay: Weight of the past, from 0 to below 1.
+        warmup: Whether to begin with a smaller decay.
+
+    Raises:
+        ConfigError: `decay` is out of range.
+    """
+
+    def __init__(self, model: nn.Module, decay: float = 0.999, warmup: bool = True) -> None:
+        if not 0.0 <= decay < 1.0:
+            raise ConfigError(f"`decay` must be from 0 to below 1: {decay}")
+        self.decay = decay
+        self.warmup = warmup
+        self.updates = 0
+        named = list(model.named_parameters())
+        self._parameters = dict(zip(plain_names(name for name, _ in named), (p for _, p in named), strict=True))
+        self._averages: dict[str, Tensor] = {}
+        # One fused operation for all of a kind. A shard may move when a model is sharded, so it is looked up each time.
+        self._groups: dict[Any, tuple[list[Tensor], list[nn.Parameter]]] = defaultdict(lambda: ([], []))
+        for name, parameter in self._parameters.items():
+            local = _local(parameter)
+            average = local.clone().float() if local.dtype in _HALF else local.clone()
+            self._averages[name] = average
+            averages, parameters = self._groups[local.device, local.dtype, _is_sharded(parameter)]
+            averages.append(average)
+            parameters.append(parameter)
+        self._is_swapped_in = False
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the parameters into the average. Call it once after each optimizer step; never waits for the device."""
+        self._check_not_swapped_in("update")
+        self.updates += 1
+        decay = self.decay
+        if self.warmup:
+            decay = min(decay, (1 + self.updates) / (10 + self.updates))
+        for (_, dtype, is_sharded), (averages, parameters) in self._groups.items():
+            current: list[Any] = [_local(p) for p in parameters] if is_sharded else parameters
+            if dtype in _HALF:
+                current = [tensor.float() for tensor in current]
+            torch._foreach_lerp_(averages, current, 1.0 - decay)
+
+    @contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """Within the `with`, the model has the average for its parameters; afterwards its own again, bit for bit.
+
+        Values are exchanged in place: there is no second model, parameters stay the objects that they are, and what
+        has wrapped or compiled the model notices nothing. Do not train, update or save the EMA within.
+        """
+        self._check_not_swapped_in("swap in")
+        kept = self._exchange()
+        self._is_swapped_in = True
+        try:
+            yield
+        finally:
+            self._is_swapped_in = False
+            self._exchange(kept)
+
+    @torch.no_grad()
+    def _exchange(self, kept: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Exchange averages and parameters, one tensor at a time.
+
+        An average in float32 does not fit into a parameter of half precision and back, so it stays where it is, and
+        the parameter is put aside: returned at first, given as `kept` to put it back.
+        """
+        aside: dict[str, Tensor] = {}
+        for name, parameter in self._parameters.items():
+            local, average = _local(parameter), self._averages[name]
+            before = local.clone()
+            if local.dtype in _HALF:
+                local.copy_(average if kept is None else kept[name])
+                aside[name] = before
+            else:
+                local.copy_(average)
+                average.copy_(before)
+        return aside
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averages by the names of the parameters, whole ones where the model is sharded: then a collective."""
+        self._check_not_swapped_in("save")
+        averages = {}
+        for name, average in self._averages.items():
+            parameter = self._parameters[name]
+            averages[name] = _gather(average, parameter) if _is_sharded(parameter) else average
+        return {"updates": self.updates, "averages": averages}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state`, in place. Where the model is sharded, a collective.
+
+        Raises:
+            ValueError: Names or shapes differ from the model's; lists them all, and nothing is changed.
+        """
+        self._check_not_swapped_in("load")
+        averages = state["averages"]
+        problems = [f"missing: `{name}`" for name in self._parameters if name not in averages]
+        problems += [f"unexpected: `{name}`" for name in averages if name not in self._parameters]
+        for name, parameter in self._parameters.items():
+            if name in averages and averages[name].shape != parameter.shape:
+                problems.append(f"shape: `{name}` is {tuple(averages[name].shape)}, not {tuple(parameter.shape)}")
+        if problems:
+            raise ValueError("the averages do not fit the model: " + "; ".join(problems))
+        self.updates = state["updates"]
+        for name, average in self._averages.items():
+            parameter, given = self._parameters[name], averages[name]
+            average.copy_(_shard(given, parameter) if _is_sharded(parameter) else given)
+
+    def _check_not_swapped_in(self, action: str) -> None:
+        if self._is_swapped_in:
+            raise RuntimeError(f"The average is in the model at the moment: {action} after the `with` block")
+
+
+def _is_sharded(parameter: Any) -> bool:
+    return hasattr(parameter, "to_local")  # a DTensor, whose module takes half a second to import
+
+
+def _local(parameter: Any) -> Tensor:
+    """The values that this process holds, as a plain tensor that shares their memory."""
+    detached = parameter.detach()
+    local: Tensor = detached.to_local() if _is_sharded(detached) else detached
+    return local
+
+
+def _gather(shard: Tensor, like: Any) -> Tensor:
+    """The whole of a tensor that is sharded like `like`, on every process. Collective."""
+    from torch.distributed.tensor import DTensor
+
+    mesh, placements = like.device_mesh, like.placements
+    return DTensor.from_local(shard, mesh, placements, shape=like.shape, stride=like.stride()).full_tensor()
+
+
+def _shard(whole: Tensor, like: Any) -> Tensor:
+    """The inverse of `_gather`. Collective."""
+    from torch.distributed.tensor import distribute_tensor
+
+    return _local(distribute_tensor(whole.to(like.device), like.device_mesh, like.placements))

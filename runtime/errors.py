@@ -1,0 +1,26 @@
+"""What can go wrong in a run, and whose doing it is.
+
+ValueError
+├── ConfigError         a setting, argument or environment that cannot be used
+└── CheckpointError     a checkpoint, weights file or state that cannot be written or read
+RuntimeError
+└── AgreementError      this process is sound; another one failed
+ArithmeticError
+└── NonFiniteError      a loss or gradient is not a finite number
+"""
+
+
+class ConfigError(ValueError):
+    """Raised with all problems at once: what was given, what is wrong, what to do; typed things in backticks."""
+
+
+class CheckpointError(ValueError):
+    """Raised when saved state is damaged, does not fit, or cannot be saved; names the file or the key path."""
+
+
+class AgreementError(RuntimeError):
+    """Raised on every process but the one that failed, with that one's message."""
+
+
+class NonFiniteError(ArithmeticError):
+    """Raised on every process when a loss or a gradient is NaN or infinite; names the step."""

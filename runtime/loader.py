@@ -1,0 +1,242 @@
+"""Which samples make which step, and how they are fetched.
+
+A step's samples are a slice of the epoch's order. The slice is dealt to all micro-batches of all processes, in parts
+that differ by at most one sample, so neither the number of processes nor the accumulation changes what a step sees.
+"""
+
+import itertools
+import signal
+from collections.abc import Callable, Iterator, Sized
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
+
+from .errors import ConfigError
+from .randomness import Canary, at, permutation, seed_host, stream
+
+
+class Part(NamedTuple):
+    """The samples of one micro-batch on one process."""
+
+    epoch: int
+    indices: torch.Tensor  # shape (samples,), int64; one sample in a filler
+    counted: int  # samples that count: 0 for a filler
+
+
+def share(size: int, parts: int, part: int) -> tuple[int, int]:
+    """Start and stop of one of `parts` slices of `size` samples; sizes differ by at most one."""
+    base, extra = divmod(size, parts)
+    start = part * base + min(part, extra)
+    return start, start + base + (part < extra)
+
+
+class Loader:
+    """The batches of a dataset, cut the same way on any number of processes. Made by `Run.loader`.
+
+    Attributes:
+        batch_size: Samples per step over all processes and micro-batches.
+        num_samples: Samples that an epoch covers, over all processes.
+        steps_per_epoch: Optimizer updates in an epoch, or global batches in an evaluation.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        batch_size: int,
+        *,
+        shuffle: bool,
+        drop_last: bool,
+        num_workers: int,
+        collate_fn: Callable[[list[Any]], Any] | None,
+        limit: int | None,
+        seed: int,
+        rank: int,
+        num_processes: int,
+        device: torch.device,
+    ) -> None:
+        if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
+            raise ConfigError(
+                f"`{type(dataset).__name__}` has no length or no index: `run.loader` takes map-style datasets"
+            )
+        if batch_size < 1:
+            raise ConfigError(f"A batch size must be at least 1: {batch_size}")
+        size = len(dataset)
+        steps = size // batch_size if drop_last else -(-size // batch_size)
+        if limit is not None:
+            steps = min(steps, limit)
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.steps_per_epoch = steps
+        self.num_samples = min(size, steps * batch_size)
+        self._size, self._shuffle, self._seed = size, shuffle, seed
+        self._rank, self._num_processes, self._device = rank, num_processes, device
+        self._tensors = _tensors_of(dataset) if collate_fn is None else None
+        self._fetch = _Fetch(dataset, collate_fn or default_collate, stream(seed, "sample"))
+        self._sampler: _Parts | None = None
+        self._workers: DataLoader[Any] | None = None
+        if num_workers and self._tensors is None:
+            self._sampler = _Parts()
+            self._workers = DataLoader(
+                self._fetch,
+                batch_sampler=self._sampler,  # type: ignore[arg-type]  # a `Part` stands for its list of indices
+                collate_fn=_as_is,
+                num_workers=num_workers,
+                persistent_workers=True,
+                pin_memory=device.type == "cuda",
+                worker_init_fn=_ignore_signals,
+                generator=torch.Generator(),  # else every epoch would draw from the global one
+            )
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch
+
+    def total_steps(self, epochs: int | None, max_steps: int | None = None) -> int:
+        """Optimizer updates in a whole run: `epochs` passes, cut at `max_steps`.
+
+        Raises:
+            ConfigError: Neither limit is given, or there is no full step in an epoch.
+        """
+        if self.steps_per_epoch == 0:
+            raise ConfigError(f"No step in an epoch: {self._size} samples, batch size {self.batch_size}")
+        limits = [n for n in (None if epochs is None else epochs * self.steps_per_epoch, max_steps) if n is not None]
+        if not limits:
+            raise ConfigError("`epochs` and `max_steps` are both off: the run would never end")
+        return min(limits)
+
+    def samples_of_step(self, step: int) -> int:
+        """Samples in a step of an epoch, counted from 0, over all processes."""
+        return min(self.batch_size, self.num_samples - step * self.batch_size)
+
+    def indices_of_step(self, epoch: int, step: int) -> list[int]:
+        """The samples of a step of an epoch, steps counted from 0, in the order in which they are dealt."""
+        offset = step * self.batch_size
+        indices: list[int] = self._order(epoch)[offset : offset + self.samples_of_step(step)].tolist()
+        return indices
+
+    def _order(self, epoch: int) -> torch.Tensor:
+        return permutation(self._seed, epoch, self._size) if self._shuffle else torch.arange(self._size)
+
+    def training_parts(self, epoch: int, first_step: int, micro_batches: int) -> Iterator[Part]:
+        """This process's parts of an epoch from `first_step` on, `micro_batches` to a step, fillers included."""
+        order = self._order(epoch)
+        parts = micro_batches * self._num_processes
+        for step in range(first_step, self.steps_per_epoch):
+            offset, size = step * self.batch_size, self.samples_of_step(step)
+            for micro_batch in range(micro_batches):
+                start, stop = share(size, parts, micro_batch * self._num_processes + self._rank)
+                if start < stop:
+                    yield Part(epoch, order[offset + start : offset + stop], stop - start)
+                else:  # a real sample, so that every process runs the same number of forward passes
+                    yield Part(epoch, order[offset : offset + 1], 0)
+
+    def evaluation_parts(self, filler: bool) -> Iterator[Part]:
+        """This process's parts of one pass in order, each sample once over all processes.
+
+        A tail smaller than the number of processes is joined to the batch before it, so that parts are empty only
+        where the whole dataset is smaller than that. An empty part is left out, or made a filler.
+        """
+        order = torch.arange(self.num_samples)
+        starts = list(range(0, self.num_samples, self.batch_size))
+        if len(starts) > 1 and self.num_samples - starts[-1] < self._num_processes:
+            starts.pop()
+        for start, stop in itertools.pairwise([*starts, self.num_samples]):
+            first, last = share(stop - start, self._num_processes, self._rank)
+            if first < last:
+                yield Part(0, order[start + first : start + last], last - first)
+            elif filler:
+                yield Part(0, order[:1], 0)
+
+    def fetch(self, parts: Iterator[Part]) -> Iterator[tuple[Any, int]]:
+        """The batch of each part, on the device, with the number of its samples that count."""
+        if self._tensors is not None:
+            return self._fetch_tensors(parts, *self._tensors)
+        if self._workers is not None and self._sampler is not None:
+            self._sampler.parts = parts
+            return ((to_device(batch, self._device), count) for batch, count in self._workers)
+        return ((to_device(batch, self._device), count) for batch, count in map(self._fetch.__getitems__, parts))
+
+    def _fetch_tensors(
+        self, parts: Iterator[Part], tensors: tuple[torch.Tensor, ...], subset: torch.Tensor | None
+    ) -> Iterator[tuple[Any, int]]:
+        """Gather whole micro-batches: no user code runs per sample, so nothing is seeded and nothing collated."""
+        for part in parts:
+            indices = part.indices if subset is None else subset[part.indices]
+            batch = [tensor.index_select(0, indices) for tensor in tensors]
+            yield to_device(batch, self._device), part.counted
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Move every tensor in nested lists, tuples and dicts; other objects with `.to`, like tokenizer output, as well."""
+    if device.type == "cpu":
+        return batch
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(value, device) for value in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(to_device(value, device) for value in batch)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    return batch.to(device) if hasattr(batch, "to") else batch
+
+
+def _tensors_of(dataset: Dataset[Any]) -> tuple[tuple[torch.Tensor, ...], torch.Tensor | None] | None:
+    """The tensors behind a `TensorDataset` or a `Subset` of one, with the subset's indices; None for other data."""
+    if type(dataset) is TensorDataset:
+        return dataset.tensors, None
+    if type(dataset) is Subset and type(dataset.dataset) is TensorDataset:
+        return dataset.dataset.tensors, torch.as_tensor(dataset.indices)
+    return None
+
+
+class _Parts:
+    """The batch sampler that hands this epoch's parts to the worker processes."""
+
+    parts: Iterator[Part] = iter(())
+
+    def __iter__(self) -> Iterator[Part]:
+        return self.parts
+
+
+class _Fetch(Dataset[Any]):
+    """Fetches and collates one part, with the same randomness in whichever process it runs.
+
+    The first batch tells whether the data draws at random. If it does, it is fetched again, now and from then on with
+    the generators seeded for each sample; if not, later batches are watched still, and pay for one check each.
+    """
+
+    def __init__(self, dataset: Any, collate_fn: Callable[[list[Any]], Any], key: int) -> None:
+        self.dataset, self.collate_fn, self.key = dataset, collate_fn, key
+        self.canary: Canary | None = None
+        self.draws = False
+
+    def __getitems__(self, part: Part) -> tuple[Any, int]:
+        indices: list[int] = part.indices.tolist()
+        if not self.draws:
+            self.canary = self.canary or Canary()
+            self.canary.set()
+            whole = getattr(self.dataset, "__getitems__", None)
+            samples = whole(indices) if whole else [self.dataset[index] for index in indices]
+            batch = self.collate_fn(samples)
+            if self.canary.is_untouched():
+                return batch, part.counted
+            self.draws = True
+        epoch_key = at(self.key, part.epoch)
+        samples = []
+        for index in indices:
+            seed_host(at(epoch_key, index))
+            samples.append(self.dataset[index])
+        seed_host(at(~epoch_key, indices[0]))  # collation may draw as well; its stream is another one
+        return self.collate_fn(samples), part.counted
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+def _ignore_signals(_worker: int) -> None:
+    """Leave stopping to the training process: a signal to the process group must not take its workers away."""
+    for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGINT)):
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(1)

@@ -1,0 +1,141 @@
+"""Epochs, steps and micro-batches: the positions of a run, and the iterators that walk along them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+
+from .errors import ConfigError
+from .progress import bar
+
+if TYPE_CHECKING:
+    from .loader import Loader
+    from .run import Run
+
+
+@dataclass
+class Position:
+    """Where a run stands: all that a loop needs to go on. Everything is counted from 1; 0 is before the first."""
+
+    step: int = 0
+    epoch: int = 0
+    step_in_epoch: int = 0
+    epoch_is_over: bool = True  # all that the loop does in the epoch is done, evaluation behind the steps included
+    finished: str | None = None  # why the run ended before its last epoch
+
+
+class Step:
+    """One optimizer update: iterate it for its micro-batches on this process.
+
+    Attributes:
+        number: The step in the run, counted from 1.
+        epoch: The epoch it belongs to, counted from 1.
+        num_samples: Samples in the step, over all micro-batches and processes.
+        micro_batch_samples: Samples in the current micro-batch of this process; 0 in a filler.
+        is_last_of_epoch: No step of this epoch follows, or none of the run.
+    """
+
+    def __init__(
+        self, run: "Run", source: Iterator[tuple[Any, int]], number: int, epoch: int, num_samples: int, size: int
+    ) -> None:
+        self.number = number
+        self.epoch = epoch
+        self.num_samples = num_samples
+        self.micro_batch_samples = 0
+        self.is_last_of_epoch = False
+        self._run, self._source, self._size = run, source, size
+        self._fetched: list[tuple[Any, int]] = []
+        self._taken = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        run, fetched = self._run, self._fetched
+        while self._taken < self._size:
+            batch, count = fetched.pop(0) if fetched else self._fetch()
+            self._taken += 1
+            self.micro_batch_samples = count
+            run._begin_micro_batch(self.number, self._taken, count, self._size)
+            yield batch
+        run._in_filler = False
+
+    def _fetch(self) -> tuple[Any, int]:
+        started = perf_counter()
+        fetched = next(self._source)
+        self._run._reporter.data_seconds += perf_counter() - started
+        return fetched
+
+    def total(self, count: Callable[[Any], int | torch.Tensor]) -> torch.Tensor:
+        """The sum of `count(batch)` over all micro-batches of the step on all processes, such as its tokens.
+
+        Fetches the step's micro-batches at once. Collective: one reduction on the device, which is not waited for.
+
+        Args:
+            count: From a micro-batch to a number, or a tensor of shape () on the run's device.
+
+        Returns:
+            Shape (), float64 (float32 on a device without it), on the run's device.
+        """
+        assert not self._taken, "`total` is asked for before the first micro-batch"
+        while len(self._fetched) < self._size:
+            self._fetched.append(self._fetch())
+        device = self._run.device
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        total = torch.zeros((), dtype=dtype, device=device)
+        for batch, samples in self._fetched:
+            if samples:
+                total += count(batch)
+        if self._run._agreement.num_processes > 1:
+            dist.all_reduce(total)
+        return total
+
+    def every(self, steps: int | None) -> bool:
+        """Whether this is one of every `steps` steps; None is never."""
+        return steps is not None and self.number % steps == 0
+
+    def due(self, steps: int | None) -> bool:
+        """Like `every`, but None means at the end of each epoch, and the end of the run always counts."""
+        if self._run._is_last_step(self):
+            return True
+        return self.is_last_of_epoch if steps is None else self.number % steps == 0
+
+
+def walk_epochs(run: "Run", epochs: int | None, max_steps: int | None) -> Iterator[int]:
+    """Yield the numbers of the epochs that are left, from the restored position on."""
+    if epochs is None and max_steps is None:
+        raise ConfigError("`epochs` and `max_steps` are both off: the run would never end")
+    run._epochs, run._max_steps = epochs, max_steps
+    position = run._position
+    while not run._is_over():
+        if position.epoch_is_over:
+            position.epoch, position.step_in_epoch, position.epoch_is_over = position.epoch + 1, 0, False
+        yield position.epoch
+        position.epoch_is_over = True  # also where the loop left it with `break`
+
+
+def walk_steps(run: "Run", loader: "Loader", accumulate: int) -> Iterator[Step]:
+    """Yield the steps of the epoch that are left, from the restored position on."""
+    if accumulate < 1:
+        raise ConfigError(f"`accumulate` must be at least 1: {accumulate}")
+    loader.total_steps(1)  # raises where there is no step at all
+    position = run._position
+    parts = loader.training_parts(position.epoch, position.step_in_epoch, accumulate)
+    source = loader.fetch(parts)
+    total = run._reporter.total_steps = loader.total_steps(run._epochs, run._max_steps)
+    with bar(total, position.step, shown=run.accelerator.is_main_process, description="training") as shown:
+        while position.step_in_epoch < loader.steps_per_epoch and not (run._is_out_of_steps() or position.finished):
+            num_samples = loader.samples_of_step(position.step_in_epoch)
+            position.step += 1
+            position.step_in_epoch += 1
+            step = Step(run, source, position.step, position.epoch, num_samples, accumulate)
+            step.is_last_of_epoch = position.step_in_epoch == loader.steps_per_epoch or run._is_out_of_steps()
+            run._reporter.samples += num_samples
+            yield step
+            if step._taken < accumulate:
+                raise RuntimeError(
+                    f"Step {step.number} was left after {step._taken} of {accumulate} micro-batches: "
+                    "iterate each step to its end"
+                )
+            shown.update()
+    position.epoch_is_over = True

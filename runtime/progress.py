@@ -1,0 +1,57 @@
+"""What a person sees of a run: a bar where there is a terminal, and a line per log point everywhere."""
+
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+
+def bar(total: int, initial: int, *, shown: bool, description: str, delay: float = 0.0) -> "tqdm[Any]":
+    """A progress bar on standard error, if that is a terminal; log lines pass above it."""
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc=description,
+        unit="step",
+        disable=not (shown and sys.stderr.isatty()),
+        delay=delay,
+        leave=False,
+        dynamic_ncols=True,
+        smoothing=0.05,
+    )
+
+
+def say(line: str) -> None:
+    """Print a line without tearing a bar."""
+    tqdm.write(line, file=sys.stdout)
+    sys.stdout.flush()
+
+
+def number(value: float) -> str:
+    """Four significant digits, the way a person would write them."""
+    if isinstance(value, int) or not math.isfinite(value):
+        return str(value)
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    if size == 0 or size >= 0.01:
+        return f"{value:.4f}" if size < 10 else f"{value:.4g}"
+    return f"{value:.2e}"
+
+
+def line(step: int, total: int | None, epoch: int, section: str, values: Mapping[str, Any]) -> str:
+    """One log point: `step 120/1120  epoch 2  train  loss 0.4312  learning_rate 3.00e-03`."""
+    width = len(str(total)) if total else 6
+    where = f"step {step:>{width}}" + (f"/{total}" if total else "")
+    shown = [f"{name} {number(value)}" for name, value in values.items() if value is not None]
+    return "  ".join([where, f"epoch {epoch:>2}", f"{section:<5}", *shown])
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{seconds:.1f} s"

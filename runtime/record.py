@@ -1,0 +1,216 @@
+"""What a run leaves on disk: its settings, its status, its metrics, its curves."""
+
+import json
+import math
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .curves import draw_curves
+from .errors import ConfigError
+from .storage import atomic_write
+
+RUNS = Path("runs")
+"""Where runs go that name no directory of their own."""
+
+MAY_CHANGE = frozenset(
+    {"epochs", "max_steps", "num_workers", "log_every", "save_every", "keep_last", "resume", "run_dir", "trackers"}
+    | {"time_limit", "skip_non_finite"}
+)
+"""Settings that may differ between a run and its continuation; on any other a different result would follow."""
+
+
+def new_run_dir(parent: Path) -> Path:
+    """Make a folder named by the time, with a number behind it if the second is taken."""
+    name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    for number in range(1, 1000):
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return path
+    raise ConfigError(f"No free run directory under `{parent}`")
+
+
+def newest_unfinished(parent: Path) -> Path | None:
+    """The newest run under `parent` that did not finish and that no living process is writing."""
+    runs = [path.parent for path in parent.glob("*/status.json")]
+    runs.sort(key=lambda path: (read_status(path).get("started", 0.0), path.name), reverse=True)
+    for path in runs:
+        status = read_status(path)
+        if status.get("state") != "finished" and not is_alive(status):
+            return path
+    return None
+
+
+def is_alive(status: Mapping[str, Any]) -> bool:
+    """Whether the process that wrote a `running` status still exists, as far as this host can know."""
+    if status.get("state") != "running" or status.get("host") != socket.gethostname():
+        return False
+    process = status.get("process")
+    if not isinstance(process, int) or process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def read_status(run_dir: Path) -> dict[str, Any]:
+    """The status that a run left, empty where there is none that can be read."""
+    try:
+        value = json.loads((run_dir / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    found = {"python": platform.python_version()}
+    for name in ("paccel", "torch", "accelerate", "numpy"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the folder that the run was started in, with `+` when files differ from it; None outside git."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+class Record:
+    """The files of one run directory, written by the main process alone (a failure, by the process that failed)."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.metrics = run_dir / "metrics.jsonl"
+        self.started = time.time()
+        self._curves_drawn, self._curves_took = 0.0, 0.0
+
+    def settings(self) -> dict[str, Any] | None:
+        """The settings of the run as it was last started, None for a new run."""
+        path = self.run_dir / "config.json"
+        if not path.exists():
+            return None
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"`{path}` cannot be read: {error}") from None
+
+    def check_settings(self, now: Mapping[str, Any]) -> None:
+        """Compare with the settings that the run began with.
+
+        Raises:
+            ConfigError: A setting differs that must not change on the way; lists all of them.
+        """
+        before = self.settings()
+        if before is None:
+            return
+        both = sorted(set(before) | set(now))
+        names = [n for n in both if n not in MAY_CHANGE and before.get(n) != now.get(n)]
+        if names:
+            lines = [f"  {name}: was {before.get(name)!r}, is {now.get(name)!r}" for name in names]
+            raise ConfigError(
+                f"`{self.run_dir}` was started with other settings:\n" + "\n".join(lines) + "\n"
+                "Give the same ones to continue it, or `--resume never` and another `--run-dir` to start anew"
+            )
+
+    def write_settings(self, settings: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        content = {
+            "settings": settings,
+            **environment,
+            "command": sys.argv,
+            "versions": versions(),
+            "git_commit": git_commit(),
+        }
+        atomic_write(self.run_dir / "config.json", _dump(content, indent=2))
+
+    def write_status(self, state: str, step: int, epoch: int, reason: str | None = None) -> None:
+        """Say how the run stands: `running`, `finished`, `stopped` or `failed`.
+
+        The first failure stays: what the other processes then die of is not the reason.
+        """
+        if state == "failed" and self._own_status().get("state") == "failed":
+            return
+        status = {
+            "state": state,
+            "step": step,
+            "epoch": epoch,
+            "reason": reason,
+            "started": self.started,
+            "updated": time.time(),
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+        }
+        atomic_write(self.run_dir / "status.json", _dump(status, indent=2))
+
+    def _own_status(self) -> dict[str, Any]:
+        """The status, unless an earlier start of this run has written it."""
+        status = read_status(self.run_dir)
+        return status if status.get("updated", 0.0) >= self.started else {}
+
+    def append(self, values: Mapping[str, Any]) -> None:
+        """Add one line to the metrics; non-finite numbers become null, as JSON has no word for them."""
+        line = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
+        with self.metrics.open("ab") as file:
+            file.write(_dump(line))
+
+    def cut_back(self, step: int) -> None:
+        """Drop the metrics behind `step`, and a last line that was torn."""
+        if not self.metrics.exists():
+            return
+        kept = []
+        for line in self.metrics.read_bytes().splitlines(keepends=True):
+            try:
+                if line.endswith(b"\n") and json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError):
+                continue
+        atomic_write(self.metrics, b"".join(kept))
+
+    def take_metrics_of(self, checkpoint: Path) -> None:
+        """Begin with the metrics of the run that `checkpoint` belongs to; `cut_back` drops what came behind it."""
+        metrics = checkpoint.parent.parent / "metrics.jsonl"
+        if metrics.exists():
+            atomic_write(self.metrics, metrics.read_bytes())
+
+    def draw(self, *, at_once: bool) -> None:
+        """Draw the curves; on the way only as often as costs less than a hundredth of the time."""
+        now = time.monotonic()
+        if not self.metrics.exists() or (not at_once and now - self._curves_drawn < max(30.0, 100 * self._curves_took)):
+            return
+        draw_curves(self.metrics, self.run_dir / "curves.png")
+        self._curves_drawn = time.monotonic()
+        self._curves_took = self._curves_drawn - now
+
+
+def _dump(value: Any, indent: int | None = None) -> bytes:
+    return (json.dumps(value, indent=indent, allow_nan=False, default=str) + "\n").encode()

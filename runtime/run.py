@@ -1,0 +1,382 @@
+"""A run: one training from start to end, on whatever the launcher offers."""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_, get_total_norm
+from torch.utils.data import Dataset
+
+from . import progress
+from .agreement import Agreement, StopRequest
+from .config import config_to_dict
+from .errors import NonFiniteError
+from .finite import FiniteGuard
+from .loader import Loader
+from .loop import Position, Step, walk_epochs, walk_steps
+from .randomness import at, seed_everything, stream
+from .record import Record
+from .reporting import Reporter
+from .setup import check_trackers, choose_precision, open_run_dir, precision_name, start_processes
+
+_ENGINES = {DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA}
+_SHARDED = {DistributedType.DEEPSPEED, DistributedType.FSDP}
+
+
+class Stopped(SystemExit):
+    """Raised to leave a run that was asked to stop and has saved: exit code 75, "try again later" in sysexits.h."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(75)
+        self.reason = reason
+
+
+class Run:
+    """A training run: its processes, device and precision, its place in the data, and its record on disk.
+
+    Use it as a context manager. It watches for signals, writes `status.json`, and draws the curves at the end.
+
+    Args:
+        config: A dataclass with any of these fields, each off or at its default where missing: `seed` (0), `precision`
+            ("auto"), `deterministic` (False), `compile` (False), `run_dir`, `resume` ("never"), `trackers` (),
+            `time_limit` (seconds), `skip_non_finite` (0: steps in a row that may be skipped because their gradient is
+            not finite; one more is an error). All of its fields are saved in `config.json`.
+        record: Whether to keep a run directory. Without it, nothing is written, which is what an evaluation wants.
+
+    Attributes:
+        accelerator: accelerate's `Accelerator`, for all that this class does not cover.
+        device: Where this process computes.
+        run_dir: The folder that this run writes; the working directory without a record.
+
+    Raises:
+        ConfigError: A setting cannot be used here, or differs from those of the run that it would continue.
+    """
+
+    def __init__(self, config: Any, *, record: bool = True) -> None:
+        processes = start_processes()
+        self.device: torch.device = processes.device
+        self._agreement = Agreement(processes.num_processes, processes.process_index)
+        self._seed = int(getattr(config, "seed", 0))
+        self._compile = bool(getattr(config, "compile", False))
+        trackers = tuple(getattr(config, "trackers", ())) if record else ()
+        precision, why = choose_precision(getattr(config, "precision", "auto"), self.device)
+        check_trackers(trackers)
+        self._record: Record | None = None
+        self._fork: Path | None = None
+        if record:
+            self._record, self._fork = open_run_dir(self._agreement, config, config_to_dict(config))
+        self.run_dir = Path() if self._record is None else self._record.run_dir
+        self.accelerator = Accelerator(
+            mixed_precision=precision,
+            cpu=self.device.type == "cpu",
+            log_with=list(trackers) or None,
+            project_dir=self.run_dir,
+            step_scheduler_with_optimizer=False,
+            rng_types=[],
+        )
+        _set_up_numerics(self.device, bool(getattr(config, "deterministic", False)))
+        self._reporter = Reporter(self.accelerator, self._record)
+        if trackers:
+            self._reporter.start_trackers(config_to_dict(config))
+        if record:
+            self._reporter.say(f"{self._describe()}, {precision_name(precision)} ({why}), in {self.run_dir}")
+
+        self._position = Position()
+        self._epochs: int | None = None
+        self._max_steps: int | None = None
+        self._logged_step = 0
+        self._stop = StopRequest(self._agreement, getattr(config, "time_limit", None))
+        self._step_key = stream(self._seed, "step", self._agreement.rank)
+        self._in_filler = False
+        self._loss_factor = 1
+        self._models: list[nn.Module] = []
+        self._optimizers: list[Any] = []
+        self._parameters: dict[int, list[nn.Parameter]] = {}
+        self._training_loader: Loader | None = None
+        self._guard = FiniteGuard(self, int(getattr(config, "skip_non_finite", 0)))
+        self._plain = self.accelerator.scaler is None and self.accelerator.distributed_type not in _ENGINES
+        seed_everything(stream(self._seed, "start"), self.device)
+
+    # Before the loop
+
+    def loader(
+        self,
+        dataset: Dataset[Any],
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        num_workers: int = 0,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        limit_batches: int | None = None,
+    ) -> Loader:
+        """Cut a map-style dataset into batches, the same for any number of processes.
+
+        What a sample draws from the global generators of `random`, NumPy and PyTorch is a function of (seed, epoch,
+        index), whichever process fetches it. A `TensorDataset` is gathered by whole micro-batches.
+
+        Args:
+            dataset: Anything with a length and an index.
+            batch_size: Samples per step (or per evaluation batch), over all processes and micro-batches.
+            shuffle: A new order in each epoch, a function of (seed, epoch).
+            drop_last: Leave out an epoch's last, smaller batch.
+            num_workers: Processes that fetch, for each process that trains; 0 fetches in the training process.
+            collate_fn: From a list of samples to a batch; PyTorch's default otherwise.
+            limit_batches: Use only so many batches of each epoch, for a quick try. None is off.
+        """
+        return Loader(
+            dataset,
+            batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            num_workers=num_workers,
+            collate_fn=collate_fn,
+            limit=limit_batches,
+            seed=self._seed,
+            rank=self._agreement.rank,
+            num_processes=self._agreement.num_processes,
+            device=self.device,
+        )
+
+    def prepare(self, *objects: Any) -> Any:
+        """Move models to the device, compile them if the config says so, and wrap them for distribution.
+
+        Optimizers come back as they are wherever plain PyTorch is right, else (loss scaling, DeepSpeed, XLA) as
+        accelerate's wrappers. Learning-rate schedules are made after this, and are not prepared.
+
+        Returns:
+            The objects in the order given; the object itself if there is one.
+        """
+        if self._compile:
+            for model in objects:
+                if isinstance(model, nn.Module):
+                    model.compile()  # in place, so that the names of the weights stay as they are
+        prepared = self.accelerator.prepare(*objects)
+        ready = list(prepared) if len(objects) > 1 else [prepared]
+        for index, thing in enumerate(ready):
+            if isinstance(thing, AcceleratedOptimizer):
+                self._optimizers.append(thing.optimizer)
+                ready[index] = thing.optimizer if self._plain else thing
+            elif isinstance(thing, nn.Module):
+                self._models.append(thing)
+        return tuple(ready) if len(ready) > 1 else ready[0]
+
+    # The loop
+
+    def epochs(self, epochs: int | None, max_steps: int | None = None) -> Iterator[int]:
+        """Yield the epochs that are left, counted from 1; after a restore, from the restored one on.
+
+        Args:
+            epochs: Passes over the data. None is off.
+            max_steps: Optimizer updates after which the run ends, whichever comes first. None is off.
+
+        Raises:
+            ConfigError: Both are off.
+        """
+        return walk_epochs(self, epochs, max_steps)
+
+    def steps(self, loader: Loader, accumulate: int = 1) -> Iterator[Step]:
+        """Yield the steps of this epoch that are left. Iterate each step for its micro-batches.
+
+        Args:
+            loader: The training data.
+            accumulate: Micro-batches into which each process cuts its share of a step. The result is the same for
+                any number, a smaller micro-batch takes less memory.
+        """
+        self._training_loader = loader
+        return walk_steps(self, loader, accumulate)
+
+    def batches(self, loader: Loader) -> Iterator[Any]:
+        """Yield this process's batches of one pass in order: each sample once over all processes.
+
+        A pass is never left half-way: asked to stop, the run says so, ends the pass, and stops after the step.
+        """
+        sharded = self.accelerator.distributed_type in _SHARDED
+        parts = loader.evaluation_parts(filler=sharded)
+        shown = self.accelerator.is_main_process
+        with progress.bar(loader.steps_per_epoch, 0, shown=shown, description="evaluating", delay=2.0) as bar:
+            for batch, count in loader.fetch(parts):
+                self._in_filler = count == 0
+                if asked := self._stop.announcement():
+                    progress.say(f"{asked}: this evaluation is ended first, then the run saves and stops")
+                yield batch
+                bar.update()
+        self._in_filler = False
+
+    @contextmanager
+    def evaluating(self, model: nn.Module) -> Iterator[nn.Module]:
+        """Switch to evaluation mode without gradients, and afterwards back to each module's own mode.
+
+        Yields:
+            The module inside a distributed wrapper, whose forward pass calls no collective, so that processes may see
+            different numbers of batches; a sharded model as it is.
+        """
+        started = perf_counter()
+        sharded = self.accelerator.distributed_type in _SHARDED
+        inner = model if sharded else self.accelerator.unwrap_model(model)
+        modes = [(module, module.training) for module in model.modules()]
+        model.eval()
+        try:
+            with torch.no_grad():
+                yield inner
+        finally:
+            for module, training in modes:
+                module.training = training
+            self._reporter.other_seconds += perf_counter() - started
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add this micro-batch's gradients. `loss` is its share of the step: a sum divided by the whole step's count.
+
+        Distributed wrappers average over processes where a sum is meant; that is undone here. A filler counts nothing.
+        """
+        if self._loss_factor != 1:
+            loss = loss * self._loss_factor
+        if self._plain:
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            self.accelerator.backward(loss)
+
+    def clip_grad_norm(self, model: nn.Module, max_norm: float | None) -> torch.Tensor:
+        """Scale the gradients so that their norm is at most `max_norm`; None only measures.
+
+        Call it once in a step, after its last micro-batch. DeepSpeed clips by its own configuration. A norm that is not
+        finite is an error, or as the config says, the update is skipped: the same on all processes.
+
+        Returns:
+            The norm before clipping, over all parameters. Shape (), on the device: reading it is a sync.
+        """
+        parameters = self._parameters.get(id(model))
+        if parameters is None:
+            parameters = self._parameters[id(model)] = list(model.parameters())
+        if self.accelerator.scaler is not None or self.accelerator.distributed_type in _SHARDED | _ENGINES:
+            norm = self.accelerator.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm)
+            if norm is None:
+                return torch.tensor(math.nan)  # DeepSpeed has not told, and watches its gradients itself
+            norm = torch.as_tensor(norm)
+        elif max_norm is None:
+            norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        else:
+            norm = clip_grad_norm_(parameters, max_norm)
+        self._guard.take(norm, parameters)
+        return norm
+
+    def log(self, section: str, *groups: Mapping[str, Any], **values: Any) -> None:
+        """Add a line to `metrics.jsonl`, show it, and hand it to the trackers. Waits for the device once.
+
+        Args:
+            section: What the keys begin with: `train`, `eval`, …
+            groups: Values by name, such as what `Meter.read` returns.
+            values: More of them; numbers or tensors of shape (). None is left out.
+
+        Raises:
+            NonFiniteError: A training loss or a gradient is not finite. Raised on all processes, as `Meter.read` and
+                the norm of the gradient have one result.
+        """
+        position = self._position
+        found = {name: value for group in (*groups, values) for name, value in group.items() if value is not None}
+        numbers = {name: value.item() if isinstance(value, torch.Tensor) else value for name, value in found.items()}
+        if section == "train" and (skipped := self._guard.read_skipped()):
+            numbers["skipped_updates"] = skipped
+        self._reporter.log(position.step, position.epoch, section, numbers)
+        first = min(self._logged_step + 1, position.step)
+        loss = numbers.get("loss")
+        if section == "train" and isinstance(loss, float) and not (math.isfinite(loss) or "skipped_updates" in numbers):
+            raise NonFiniteError(f"The training loss became {loss} in steps {first} to {position.step}")
+        if section == "train":
+            self._logged_step = position.step
+
+    def stopping(self) -> bool:
+        """Whether to save and stop after this step: a signal came or the time limit is reached, on any process.
+
+        Call it once in each step. All processes get the same answer at the same step.
+        """
+        return self._stop.is_due()
+
+    def stopped(self) -> Stopped:
+        """What to raise after saving: leaves the process with exit code 75, and `stopped` in `status.json`."""
+        return Stopped(self._stop.reason or "stopped by the loop")
+
+    def finish(self, reason: str) -> None:
+        """End the run after this step, as finished: `epochs` and `steps` yield no more. For early stopping."""
+        self._position.finished = reason
+        self._reporter.say(f"finishing at step {self._position.step}: {reason}")
+
+    # Behind the scenes
+
+    def _describe(self) -> str:
+        count = self._agreement.num_processes
+        return f"training on {self.device.type}" + (f" with {count} processes" if count > 1 else "")
+
+    def _begin_micro_batch(self, step: int, number: int, count: int, of: int) -> None:
+        """Set what depends on the micro-batch: randomness, whether gradients are exchanged, what its loss counts."""
+        seed_everything(at(self._step_key, step << 16 | number), self.device)
+        self._in_filler = count == 0
+        self._loss_factor = self._agreement.num_processes if count else 0
+        if of > 1:
+            is_last = number == of
+            self.accelerator.gradient_state._set_sync_gradients(is_last)
+            for model in self._models:
+                if isinstance(model, DistributedDataParallel):
+                    model.require_backward_grad_sync = is_last
+                elif isinstance(model, FSDPModule):
+                    model.set_requires_gradient_sync(is_last)
+
+    def _is_out_of_steps(self) -> bool:
+        return self._max_steps is not None and self._position.step >= self._max_steps
+
+    def _is_over(self) -> bool:
+        """Whether no epoch is left to walk: the last is over, the steps are used up, or the loop has said so."""
+        position = self._position
+        all_epochs = self._epochs is not None and position.epoch >= self._epochs and position.epoch_is_over
+        out_of_steps = self._is_out_of_steps() and position.epoch_is_over
+        return position.finished is not None or all_epochs or out_of_steps
+
+    def _is_last_step(self, step: Step) -> bool:
+        return step.is_last_of_epoch and (step.epoch == self._epochs or self._is_out_of_steps())
+
+    def __enter__(self) -> Self:
+        self._stop.watch()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._stop.unwatch()
+        position, rank = self._position, self._agreement.rank
+        if error is None:
+            self._agreement.gather(None)  # all have got here: nobody is left who may still fail
+            self._reporter.close("finished", position.step, position.epoch, position.finished)
+        elif isinstance(error, Stopped):
+            self._reporter.close("stopped", position.step, position.epoch, error.reason)
+        else:
+            if self._record is not None:
+                where = f"step {position.step}" + (f", process {rank}" if self._agreement.num_processes > 1 else "")
+                reason = f"{where}: {type(error).__name__}: {error}"
+                self._record.write_status("failed", position.step, position.epoch, reason)
+            if self._agreement.num_processes > 1:
+                return  # to leave the process group in order, the others would have to answer
+        self.accelerator.state.destroy_process_group()
+        AcceleratorState._reset_state(reset_partial_state=True)  # so that a notebook can start another run
+
+
+def _set_up_numerics(device: torch.device, deterministic: bool) -> None:
+    """TensorFloat-32 for float32 matrices on CUDA, or deterministic algorithms only, slower and the same each time."""
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    elif device.type == "cuda":
+        torch.set_float32_matmul_precision("high")

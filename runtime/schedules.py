@@ -1,0 +1,336 @@
+"""Learning rates, and other settings of an optimizer, as functions of the step.
+
+    schedule = schedules.cosine(optimizer, total_steps, warmup_steps=100)
+    …
+    optimizer.step()
+    schedule.step()
+
+Every schedule here is a curve f over the steps, which are counted from 1: the update of step k is made with f(k) times
+what the param group was made with, its peak. f is a pure function of k, so resuming is exact and takes no time.
+
+    warm-up     steps 1 … w have f(k) = k / (w + 1), so that the first is not wasted and step w + 1 is at the peak
+    decay       over D steps; the j-th, counted from 0, is the fraction p = j / D of the way down: the first is still at
+                the peak, the last has not quite arrived, so that it is not wasted where the minimum is 0
+    afterwards  f stays at the minimum
+
+This is how PyTorch's LinearLR, CosineAnnealingLR, MultiStepLR and OneCycleLR count, where there is one of them.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
+
+from torch import Tensor
+
+from .errors import ConfigError
+
+
+class HasParamGroups(Protocol):
+    """A PyTorch optimizer, or accelerate's wrapper around one."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]: ...
+
+
+class Schedule:
+    """Sets fields of an optimizer's param groups before each step.
+
+    Use it like PyTorch's schedulers: `step` after each `optimizer.step`. It does not count an update that a loss scaler
+    has skipped. A group that `add_param_group` adds later joins at the next `step`, with its own value as the peak.
+
+    Args:
+        optimizer: Its groups hold the peaks when the schedule is made, and f(1) times them afterwards.
+        curves: Field of a group -> function of (step, peak), which returns the value at the step. The field `momentum`
+            is the first of the `betas` where an optimizer has those.
+
+    Raises:
+        ConfigError: A group has no such field.
+    """
+
+    def __init__(self, optimizer: HasParamGroups, curves: dict[str, Callable[[int, float], float]]) -> None:
+        self.optimizer = optimizer
+        self._curves = curves
+        self._steps_done = 0
+        self._peaks: dict[str, list[float]] = {field: [] for field in curves}
+        self._values: dict[str, list[float]] = {}
+        self._apply()
+
+    def step(self) -> None:
+        """Go on to the next step. Call it once after each `optimizer.step`; never waits for the device."""
+        if getattr(self.optimizer, "step_was_skipped", False):  # accelerate's wrapper, after an overflow in fp16
+            return
+        self._steps_done += 1
+        self._apply()
+
+    def get_last_lr(self) -> list[float]:
+        """The value for the coming step, one for each param group: of the learning rate, or of the field that is set."""
+        return list(self._values["lr" if "lr" in self._values else next(iter(self._values))])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps_done": self._steps_done, "peaks": {field: list(peaks) for field, peaks in self._peaks.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to the step of `state`, and set the groups' values for it.
+
+        Raises:
+            ValueError: It is the state of a schedule for other fields, or for more param groups.
+        """
+        groups = len(self.optimizer.param_groups)
+        if set(state["peaks"]) != set(self._curves):
+            raise ValueError(f"the state sets {sorted(state['peaks'])}, this schedule {sorted(self._curves)}")
+        if any(len(peaks) > groups for peaks in state["peaks"].values()):
+            raise ValueError(f"the state has more param groups than the {groups} of the optimizer")
+        self._steps_done = state["steps_done"]
+        self._peaks = {field: list(peaks) for field, peaks in state["peaks"].items()}
+        self._apply()
+
+    def _apply(self) -> None:
+        step = self._steps_done + 1
+        for field, curve in self._curves.items():
+            peaks = self._peaks[field]
+            for group in self.optimizer.param_groups[len(peaks) :]:
+                peaks.append(_read(group, field))
+            values = [curve(step, peak) for peak in peaks]
+            for group, value in zip(self.optimizer.param_groups, values, strict=True):
+                _write(group, field, value)
+            self._values[field] = values
+
+
+def _read(group: dict[str, Any], field: str) -> float:
+    if field == "momentum" and "betas" in group:
+        return float(group["betas"][0])
+    if field not in group:
+        known = ", ".join(f"`{name}`" for name in group if name != "params")
+        raise ConfigError(f"The optimizer's param groups have no `{field}` to schedule: they have {known}")
+    return float(group[field])
+
+
+def _write(group: dict[str, Any], field: str, value: float) -> None:
+    if field == "momentum" and "betas" in group:
+        group["betas"] = (value, *group["betas"][1:])
+    elif isinstance(group[field], Tensor):  # for CUDA graphs, which have noted where it is
+        group[field].fill_(value)
+    else:
+        group[field] = value
+
+
+def from_function(optimizer: HasParamGroups, function: Callable[[int], float], field: str = "lr") -> Schedule:
+    """A curve of one's own: `function` takes the step, counted from 1, and returns the factor for its update.
+
+    As with PyTorch's LambdaLR, whose function gets the number of steps done: `lambda k: theirs(k - 1)`.
+    """
+    return Schedule(optimizer, {field: lambda step, peak: peak * function(step)})
+
+
+def constant(optimizer: HasParamGroups, warmup_steps: int = 0, *, field: str = "lr") -> Schedule:
+    """The peak throughout, after a linear warm-up."""
+    _check(warmup_steps=warmup_steps)
+    return from_function(optimizer, lambda step: min(1.0, step / (warmup_steps + 1)), field)
+
+
+def linear(
+    optimizer: HasParamGroups,
+    total_steps: int,
+    warmup_steps: int = 0,
+    cooldown_steps: int = 0,
+    *,
+    min_ratio: float = 0.0,
+    field: str = "lr",
+) -> Schedule:
+    """A straight line down to `min_ratio`, after a linear warm-up and before `cooldown_steps` at `min_ratio`."""
+    return _down(optimizer, total_steps, warmup_steps, cooldown_steps, min_ratio, field, lambda p: 1.0 - p)
+
+
+def cosine(
+    optimizer: HasParamGroups,
+    total_steps: int,
+    warmup_steps: int = 0,
+    cooldown_steps: int = 0,
+    *,
+    min_ratio: float = 0.0,
+    k_decay: float = 1.0,
+    field: str = "lr",
+) -> Schedule:
+    """Half a cosine down to `min_ratio`, after a linear warm-up. Loshchilov and Hutter, 2016 (arXiv:1608.03983).
+
+    Args:
+        optimizer: Its groups hold the peaks.
+        total_steps: Steps of the whole run, warm-up and cool-down among them.
+        warmup_steps: Steps on the way up.
+        cooldown_steps: Steps at `min_ratio` at the end.
+        min_ratio: The minimum as a fraction of the peak.
+        k_decay: Stays high for longer if above 1. Zhang and Li, 2020 (arXiv:2004.05909).
+        field: What is scheduled, any field of the param groups.
+
+    Raises:
+        ConfigError: The arguments do not fit each other; lists all problems.
+    """
+    if k_decay <= 0:
+        raise ConfigError(f"`k_decay` must be positive: {k_decay}")
+    return _down(optimizer, total_steps, warmup_steps, cooldown_steps, min_ratio, field, lambda p: _cosine(p**k_decay))
+
+
+Decay = Literal["sqrt", "linear", "cosine", "exponential", "inverse"]
+
+
+def wsd(
+    optimizer: HasParamGroups,
+    total_steps: int,
+    warmup_steps: int,
+    decay_steps: int,
+    *,
+    decay: Decay = "sqrt",
+    min_ratio: float = 0.0,
+    field: str = "lr",
+) -> Schedule:
+    """Warm-up, stable, decay: the peak for most of the run, so that its length may be decided late.
+
+    A checkpoint from before the decay, at step `total_steps - decay_steps`, can be continued with a larger
+    `total_steps`, as if it had been so from the start.
+
+    Args:
+        optimizer: Its groups hold the peaks.
+        total_steps: Steps of the whole run, warm-up and decay among them.
+        warmup_steps: Steps on the way up.
+        decay_steps: Steps on the way down.
+        decay: The way down, with p from 0 to 1: `sqrt` is 1 - √p (Hägele et al., 2024, arXiv:2405.18392), `linear`
+            1 - p, `cosine` half a cosine; `exponential` is min_ratio^p and `inverse` 1 / (1 - p + p / min_ratio), both
+            of which need a `min_ratio` above 0 (Hu et al., 2024, arXiv:2404.06395).
+        min_ratio: The minimum as a fraction of the peak.
+        field: What is scheduled, any field of the param groups.
+
+    Raises:
+        ConfigError: The arguments do not fit each other; lists all problems.
+    """
+    shapes: dict[str, Callable[[float], float]] = {
+        "sqrt": lambda p: 1.0 - math.sqrt(p),
+        "linear": lambda p: 1.0 - p,
+        "cosine": _cosine,
+    }
+    problems = []
+    if decay in ("exponential", "inverse"):
+        if not min_ratio > 0:
+            problems.append(f"`decay` `{decay}` never reaches 0 and needs a `min_ratio` above it, such as 0.1")
+    elif decay not in shapes:
+        problems.append(f"`decay` must be one of `sqrt`, `linear`, `cosine`, `exponential`, `inverse`: `{decay}`")
+    _check(total_steps, min_ratio, problems, warmup_steps=warmup_steps, decay_steps=decay_steps)
+
+    def factor(step: int) -> float:
+        if step <= total_steps - decay_steps:
+            return min(1.0, step / (warmup_steps + 1))
+        p: float = min(1.0, (step - 1 - (total_steps - decay_steps)) / max(1, decay_steps))
+        if decay == "exponential":
+            return math.pow(min_ratio, p)
+        if decay == "inverse":
+            return 1.0 / (1.0 - p + p / min_ratio)
+        return min_ratio + (1.0 - min_ratio) * shapes[decay](p)
+
+    return from_function(optimizer, factor, field)
+
+
+def multi_step(
+    optimizer: HasParamGroups,
+    milestones: Sequence[int],
+    *,
+    gamma: float = 0.1,
+    warmup_steps: int = 0,
+    field: str = "lr",
+) -> Schedule:
+    """Times `gamma` once so many steps are done as each milestone says."""
+    _check(warmup_steps=warmup_steps)
+    ordered = sorted(milestones)
+    return from_function(
+        optimizer, lambda step: min(1.0, step / (warmup_steps + 1)) * gamma ** bisect_right(ordered, step - 1), field
+    )
+
+
+def one_cycle(
+    optimizer: HasParamGroups,
+    total_steps: int,
+    *,
+    warmup_fraction: float = 0.3,
+    initial_ratio: float = 1 / 25,
+    final_ratio: float = 1 / 25e4,
+    anneal: Literal["cosine", "linear"] = "cosine",
+    momentum: tuple[float, float] | None = (0.95, 0.85),
+) -> Schedule:
+    """Up to the peak and down to almost nothing, while momentum goes the other way. Smith, 2018 (arXiv:1803.09820).
+
+    The same as PyTorch's OneCycleLR with the peak as its `max_lr`.
+
+    Args:
+        optimizer: Its groups hold the peaks.
+        total_steps: Steps of the whole run.
+        warmup_fraction: The part of them on the way up.
+        initial_ratio: The first learning rate as a fraction of the peak.
+        final_ratio: The last learning rate as a fraction of the peak.
+        anneal: The way up and down: half a cosine each, or straight.
+        momentum: At the ends and at the peak; of SGD, or the first of Adam's betas. None leaves it alone.
+
+    Raises:
+        ConfigError: The arguments do not fit each other; lists all problems.
+    """
+    problems = []
+    if not 0 <= warmup_fraction <= 1:
+        problems.append(f"`warmup_fraction` must be from 0 to 1: {warmup_fraction}")
+    if anneal not in ("cosine", "linear"):
+        problems.append(f"`anneal` must be `cosine` or `linear`: `{anneal}`")
+    _check(total_steps, 0.0, problems)
+    top = warmup_fraction * total_steps - 1  # in steps done; PyTorch does not round it either
+    last = total_steps - 1
+    shape = _cosine if anneal == "cosine" else lambda p: 1.0 - p
+
+    def through(step: int, first: float, middle: float, end: float) -> float:
+        done = min(step - 1, last)
+        if done <= top:
+            return middle + (first - middle) * shape(done / top if top else 1.0)
+        return end + (middle - end) * shape((done - top) / (last - top))
+
+    curves = {"lr": lambda step, peak: peak * through(step, initial_ratio, 1.0, final_ratio)}
+    if momentum is not None:
+        outer, inner = momentum
+        curves["momentum"] = lambda step, _: through(step, outer, inner, outer)
+    return Schedule(optimizer, curves)
+
+
+def _down(
+    optimizer: HasParamGroups,
+    total_steps: int,
+    warmup_steps: int,
+    cooldown_steps: int,
+    min_ratio: float,
+    field: str,
+    shape: Callable[[float], float],
+) -> Schedule:
+    """Warm-up, a decay of the given shape over all steps that are left, cool-down."""
+    _check(total_steps, min_ratio, warmup_steps=warmup_steps, cooldown_steps=cooldown_steps)
+    decay_steps = total_steps - warmup_steps - cooldown_steps
+
+    def factor(step: int) -> float:
+        if step <= warmup_steps:
+            return step / (warmup_steps + 1)
+        p = min(1.0, (step - 1 - warmup_steps) / decay_steps) if decay_steps else 1.0
+        return min_ratio + (1.0 - min_ratio) * shape(p)
+
+    return from_function(optimizer, factor, field)
+
+
+def _cosine(p: float) -> float:
+    """From 1 at p = 0 to 0 at p = 1, flat at both ends."""
+    return 0.5 * (1.0 + math.cos(math.pi * p))
+
+
+def _check(total_steps: int | None = None, min_ratio: float = 0.0, problems: Sequence[str] = (), **parts: int) -> None:
+    found = list(problems)
+    found += [f"`{name}` must be 0 or more: {steps}" for name, steps in parts.items() if steps < 0]
+    if not 0 <= min_ratio <= 1:
+        found.append(f"`min_ratio` must be from 0 to 1: {min_ratio}")
+    if total_steps is not None:
+        if total_steps < 1:
+            found.append(f"`total_steps` must be at least 1: {total_steps}")
+        elif sum(parts.values()) > total_steps:
+            sizes = " and ".join(f"`{name}` {steps}" for name, steps in parts.items())
+            found.append(f"{sizes} do not fit into `total_steps` {total_steps}")
+    if found:
+        raise ConfigError("\n".join(found))

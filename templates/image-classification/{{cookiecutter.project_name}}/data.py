@@ -1,0 +1,103 @@
+# % if cookiecutter.data == "digits"
+"""The images: scikit-learn's handwritten digits, 1,797 of 8 by 8 pixels, shipped with the package."""
+# % elif cookiecutter.data == "mnist"
+"""The images: MNIST, 70,000 handwritten digits of 28 by 28 pixels, downloaded by torchvision."""
+# % else
+"""The images: a folder of your own, with one folder of images for each class in `train/` and in `test/`."""
+# % endif
+
+# % if cookiecutter.data != "digits"
+from pathlib import Path
+# % endif
+from typing import Any, NamedTuple
+
+# % if cookiecutter.data == "digits"
+from sklearn.datasets import load_digits
+# % endif
+import torch
+# % if cookiecutter.data == "digits"
+from torch.nn import functional as F
+from torch.utils.data import Dataset, TensorDataset
+# % elif cookiecutter.data == "mnist"
+from torch.utils.data import Dataset, TensorDataset, random_split
+from torchvision.datasets import MNIST
+# % else
+from torch.utils.data import Dataset, Subset
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+# % endif
+
+
+class Splits(NamedTuple):
+    """What to train on, what to choose the best weights by, and what to test them on at the end."""
+
+    train: Dataset[Any]
+    eval: Dataset[Any]
+    test: Dataset[Any]
+    channels: int
+    num_classes: int
+
+
+# % if cookiecutter.data == "digits"
+def with_shifts(images: torch.Tensor, labels: torch.Tensor) -> TensorDataset:
+    """Every image and its shifts by one pixel to each side: five times as much to learn from, and nothing random."""
+    padded = F.pad(images, (1, 1, 1, 1), value=-1.0)
+    corners = [(1, 1), (0, 1), (2, 1), (1, 0), (1, 2)]
+    shifted = [padded[:, :, top : top + 8, left : left + 8] for top, left in corners]
+    return TensorDataset(torch.cat(shifted), labels.repeat(len(corners)))
+
+
+def make_splits() -> Splits:
+    """Images (1, 8, 8) float32 with pixels from -1 to 1, labels int64: 1,197 for train, 300 each for eval and test."""
+    digits = load_digits()
+    images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1  # pixels are 0 to 16
+    labels = torch.tensor(digits.target)
+    fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
+    train, eval, test = torch.randperm(len(labels), generator=fixed).split([1197, 300, 300])
+    return Splits(
+        with_shifts(images[train], labels[train]),
+        TensorDataset(images[eval], labels[eval]),
+        TensorDataset(images[test], labels[test]),
+        channels=1,
+        num_classes=10,
+    )
+# % elif cookiecutter.data == "mnist"
+def make_splits(data_dir: Path) -> Splits:
+    """Images (1, 28, 28) float32 with pixels from -1 to 1, labels int64; 1 in 12 training images is for eval."""
+
+    def load(train: bool) -> TensorDataset:
+        mnist = MNIST(data_dir, train=train, download=True)
+        return TensorDataset(mnist.data.unsqueeze(1) / 127.5 - 1, mnist.targets)
+
+    fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
+    train, eval = random_split(load(train=True), [11 / 12, 1 / 12], fixed)
+    return Splits(train, eval, load(train=False), channels=1, num_classes=10)
+# % else
+def make_splits(data_dir: Path, image_size: int) -> Splits:
+    """Images (3, image_size, image_size) float32 with pixels from -1 to 1, labels int64.
+
+    Reads `data_dir/train/<class>/*` and `data_dir/test/<class>/*`; 1 in 10 training images is for eval.
+    """
+    to_tensor = [transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]
+    augmented = transforms.Compose(
+        [transforms.RandomResizedCrop(image_size, scale=(0.6, 1.0)), transforms.RandomHorizontalFlip(), *to_tensor]
+    )
+    plain = transforms.Compose([transforms.Resize(image_size), transforms.CenterCrop(image_size), *to_tensor])
+
+    train, unaugmented, test = (
+        ImageFolder(data_dir / "train", augmented),
+        ImageFolder(data_dir / "train", plain),
+        ImageFolder(data_dir / "test", plain),
+    )
+    if train.classes != test.classes:
+        raise ValueError(f"`{data_dir}` has other classes in train, {train.classes}, than in test, {test.classes}")
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).tolist()
+    held_out = max(1, len(train) // 10)
+    return Splits(
+        Subset(train, order[held_out:]),
+        Subset(unaugmented, order[:held_out]),
+        test,
+        channels=3,
+        num_classes=len(train.classes),
+    )
+# % endif

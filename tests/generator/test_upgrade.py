@@ -1,0 +1,407 @@
+"""`paccel upgrade`, `set` and `adopt` on real projects: from the command line, outside git and inside."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paccel.baseline import BASELINE_PATH, MANIFEST_PATH, read_manifest, read_state
+from paccel.tree import read_tree
+from paccel.upgrade import make_plan
+
+PROJECT = "{{cookiecutter.project_name}}"
+TRAIN = """import os
+
+
+def main():
+    rate = 0.1
+    first = 1
+    second = 2
+    third = 3
+    print(os.name, rate, first, second, third)
+# % if cookiecutter.average
+    print("average")
+# % endif
+
+
+main()
+"""
+DATA = "".join(f"value_{i} = {i}\n" for i in range(10))
+QUESTIONS = {
+    "average": False,
+    "tracker": ["none", "tb"],
+    "_jinja2_env_vars": {"line_statement_prefix": "# %", "trim_blocks": True, "lstrip_blocks": True},
+}
+
+Run = Callable[..., Any]
+
+
+class Case:
+    """A template, and a project of it in the working directory."""
+
+    def __init__(self, paccel: Run, template: Callable[..., Path], work: Path) -> None:
+        self.run, self.make, self.work = paccel, template, work
+        self.source = template({"train.py": TRAIN, "data.py": DATA}, QUESTIONS)
+        assert paccel("new", "project", "--template", self.source, "--no-input").code == 0
+        self.root = work / "project"
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Edit the user's file."""
+        self._edit(self.root / path, old, new)
+
+    def change(self, path: str, old: str, new: str) -> None:
+        """Change the template's file."""
+        self._edit(self.source / PROJECT / path, old, new)
+
+    def _edit(self, file: Path, old: str, new: str) -> None:
+        text = file.read_text()
+        assert text.count(old) == 1
+        file.write_text(text.replace(old, new))
+
+    def read(self, path: str) -> str:
+        return (self.root / path).read_text()
+
+    def tree(self) -> dict[str, bytes]:
+        return {path: file.content for path, file in read_tree(self.root, ignore=(".git",)).items()}
+
+
+@pytest.fixture
+def case(paccel: Run, template: Callable[..., Path], work: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+    made = Case(paccel, template, work)
+    monkeypatch.chdir(made.root)
+    return made
+
+
+def test_an_edit_and_a_change_elsewhere_both_arrive(case: Case) -> None:
+    case.edit("train.py", "rate = 0.1", "rate = 0.5")
+    case.change("train.py", "third = 3", "third = 4")
+    result = case.run("upgrade")
+    assert result.code == 0
+    assert "merged    train.py" in result.out
+    assert "rate = 0.5" in case.read("train.py")
+    assert "third = 4" in case.read("train.py")
+    assert case.run("upgrade").out == "Up to date\n"
+
+
+def test_the_same_place_is_a_conflict_that_can_be_decided_or_aborted(case: Case) -> None:
+    case.edit("train.py", "rate = 0.1", "rate = 0.5")
+    case.change("train.py", "rate = 0.1", "rate = 0.9")
+    before = case.tree()
+    result = case.run("upgrade", "--json")
+    assert (result.code, result.data["state"], result.data["conflicts"]) == (1, "conflicts", ["train.py"])
+    text = case.read("train.py")
+    assert "<<<<<<< yours\n    rate = 0.5\n||||||| template" in text
+    assert "=======\n    rate = 0.9\n>>>>>>> template" in text
+    assert case.run("upgrade").code == 3  # refused, not nested
+    assert case.run("upgrade", "--continue").code == 3
+    assert case.run("upgrade", "--abort").code == 0
+    assert case.tree() == before
+
+    assert case.run("upgrade").code == 1  # offered again
+    (case.root / "train.py").write_text(
+        text.split("<<<<<<<")[0] + "    rate = 0.7\n" + text.split("0.9\n>>>>>>> ")[1].split("\n", 1)[1]
+    )
+    assert case.run("upgrade", "--continue").code == 0
+    assert "rate = 0.7" in case.read("train.py")
+    assert case.run("upgrade", "--undo").code == 0
+    assert {path: case.tree()[path] for path in before} == before
+
+
+def test_undo_in_the_middle_of_a_conflict_goes_back_and_keeps_what_was_edited_meanwhile(case: Case) -> None:
+    case.edit("train.py", "rate = 0.1", "rate = 0.5")
+    case.change("train.py", "rate = 0.1", "rate = 0.9")
+    before = case.tree()
+    assert case.run("upgrade").code == 1
+    half_decided = case.read("train.py").replace("rate = 0.5", "rate = 0.7")
+    (case.root / "train.py").write_text(half_decided)
+    assert case.run("upgrade", "--undo").code == 0
+    assert {path: case.tree()[path] for path in before} == before
+    kept = [path for path in (case.root / ".paccel").rglob("train.py") if path.read_text() == half_decided]
+    assert kept
+
+
+def test_a_dry_run_and_a_check_write_nothing(case: Case) -> None:
+    case.change("train.py", "rate = 0.1", "rate = 0.9")
+    before = case.tree()
+    shown = case.run("upgrade", "--dry-run", "--diff")
+    assert "updated   train.py" in shown.out
+    assert "+    rate = 0.9" in shown.out
+    assert shown.code == 0
+    assert case.run("upgrade", "--check").code == 10
+    case.edit("train.py", "rate = 0.1", "rate = 0.5")
+    assert case.run("upgrade", "--dry-run", "--json").code == 1
+    case.edit("train.py", "rate = 0.5", "rate = 0.1")
+    assert case.tree() == before
+    case.run("upgrade")
+    assert case.run("upgrade", "--check").code == 0
+
+
+def test_nothing_to_do_touches_no_file(case: Case) -> None:
+    case.edit("train.py", "rate = 0.1", "rate = 0.5")
+    before = {path: path.stat().st_mtime_ns for path in case.root.rglob("*")}
+    assert case.run("upgrade").code == 0
+    assert {path: path.stat().st_mtime_ns for path in case.root.rglob("*")} == before
+
+
+def test_an_answer_turns_a_feature_on_and_off_in_an_edited_project(case: Case) -> None:
+    case.edit("train.py", "rate = 0.1", "rate = 0.5")
+    assert case.run("set", "average=true").code == 0
+    assert 'print("average")' in case.read("train.py")
+    assert read_manifest(case.root).answers["average"] is True
+    assert case.run("set", "average=no").code == 0
+    assert 'print("average")' not in case.read("train.py")
+    assert "rate = 0.5" in case.read("train.py")
+    assert case.run("set", "average=maybe").code == 2
+    assert case.run("set", "colour=red").code == 2
+
+
+def test_questions_are_renamed_dropped_and_added_over_time(case: Case) -> None:
+    assert case.run("set", "tracker=tb").code == 0
+    settings = {key: value for key, value in QUESTIONS.items() if key not in {"tracker", "average"}}
+    questions = {"project_name": "x", "logger": ["none", "tensorboard"], "fresh": ["a", "b"], **settings}
+    (case.source / "cookiecutter.json").write_text(json.dumps(questions))
+    (case.source / PROJECT / "train.py").write_text("print('{{ cookiecutter.logger }} {{ cookiecutter.fresh }}')\n")
+    (case.source / "paccel.toml").write_text(
+        '[[renamed_answers]]\nfrom = "tracker"\nto = "logger"\nvalues = { tb = "tensorboard" }\n'
+        '[[dropped_answers]]\nname = "average"\n'
+    )
+    result = case.run("upgrade", "--json")
+    assert result.code == 0
+    assert case.read("train.py") == "print('tensorboard a')\n"
+    notes = "\n".join(result.data["notes"])
+    assert "`tracker=tb` is `logger=tensorboard` now" in notes
+    assert "`average=false` is dropped" in notes
+    assert "new question `fresh`" in notes
+
+
+def test_an_answer_that_is_no_longer_offered_asks_for_another(case: Case) -> None:
+    assert case.run("set", "tracker=tb").code == 0
+    (case.source / "cookiecutter.json").write_text(
+        json.dumps({"project_name": "x", **QUESTIONS, "tracker": ["none", "disk"]})
+    )
+    result = case.run("upgrade")
+    assert result.code == 2
+    assert "paccel set" in result.err
+    assert case.run("set", "tracker=disk").code == 0
+
+
+def test_a_skipped_path_is_left_alone_until_it_is_restored(case: Case) -> None:
+    case.change("data.py", "value_0 = 0", "value_0 = 7")
+    case.change("train.py", "third = 3", "third = 4")
+    assert case.run("upgrade", "--skip", "data.py").code == 0
+    assert case.read("data.py") == DATA
+    assert "third = 4" in case.read("train.py")
+    assert read_manifest(case.root).skipped == ("data.py",)
+    case.change("data.py", "value_9 = 9", "value_9 = 8")
+    assert "kept      data.py" in case.run("upgrade").out
+    assert case.read("data.py") == DATA
+    assert case.run("upgrade", "--restore", "data.py").code == 0
+    assert "value_0 = 7" in case.read("data.py")
+    assert "value_9 = 8" in case.read("data.py")
+    assert read_manifest(case.root).skipped == ()
+
+
+def test_one_file_at_a_time(case: Case) -> None:
+    case.change("data.py", "value_0 = 0", "value_0 = 7")
+    case.change("train.py", "third = 3", "third = 4")
+    assert case.run("upgrade", "train.py").code == 0
+    assert case.read("data.py") == DATA
+    assert case.run("upgrade", "--check").code == 10  # the other is still to come
+    case.edit("data.py", "value_9 = 9", "value_9 = 99")
+    assert case.run("upgrade").code == 0
+    assert "value_0 = 7" in case.read("data.py")
+    assert "value_9 = 99" in case.read("data.py")
+    assert case.run("upgrade", "--check").code == 0
+
+
+def test_a_deleted_file_stays_deleted_until_it_is_restored(case: Case) -> None:
+    (case.root / "data.py").unlink()
+    case.change("data.py", "value_0 = 0", "value_0 = 7")
+    result = case.run("upgrade")
+    assert "paccel upgrade --restore data.py" in result.out
+    assert not (case.root / "data.py").exists()
+    assert "restored  data.py" in case.run("upgrade", "--restore", "data.py").out
+    assert "value_0 = 7" in case.read("data.py")
+    assert case.run("upgrade", "--restore", "nothing.py").code == 2
+
+
+def test_a_declared_move_carries_the_edits(case: Case) -> None:
+    case.edit("data.py", "value_9 = 9", "value_9 = 99")
+    (case.source / PROJECT / "data.py").unlink()
+    (case.source / PROJECT / "loaders.py").write_text(DATA.replace("value_", "item_").replace("item_9", "value_9"))
+    (case.source / "paccel.toml").write_text('[[moved]]\nfrom = "data.py"\nto = "loaders.py"\n')
+    result = case.run("upgrade")
+    assert not (case.root / "data.py").exists()
+    assert "value_9 = 99" in case.read("loaders.py")
+    assert "the template moved `data.py`" in result.out
+
+
+def test_another_source_takes_over(case: Case) -> None:
+    other = case.make({"train.py": TRAIN.replace("third = 3", "third = 4"), "data.py": DATA}, QUESTIONS, name="other")
+    case.edit("train.py", "rate = 0.1", "rate = 0.5")
+    assert case.run("upgrade", "--template", other).code == 0
+    assert "third = 4" in case.read("train.py")
+    assert read_manifest(case.root).template.source == str(other)
+
+
+def test_changelog_lines_say_why(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = case.root / MANIFEST_PATH
+    manifest.write_text(manifest.read_text().replace('"paccel": "0.', '"paccel": "0.0.'))
+    case.change("train.py", "third = 3", "third = 4")
+    from paccel import __version__
+
+    (case.source / "paccel.toml").write_text(
+        f'[[changes]]\nversion = "{__version__}"\nfiles = ["train.py"]\ntext = "three was too few"\n'
+        '[[changes]]\nversion = "99.0"\ntext = "not yet"\n'
+    )
+    result = case.run("upgrade")
+    assert f"{__version__}: three was too few" in result.out
+    assert "not yet" not in result.out
+
+
+def test_a_damaged_baseline_is_rendered_again_where_the_template_is_the_same(case: Case) -> None:
+    case.edit("train.py", "rate = 0.1", "rate = 0.5")
+    (case.root / BASELINE_PATH).write_bytes(b"damaged")
+    assert case.run("set", "average=true").code == 0
+    assert "rate = 0.5" in case.read("train.py")
+    assert 'print("average")' in case.read("train.py")
+    read_state(case.root)
+
+
+def test_without_a_baseline_no_edited_file_is_overwritten(case: Case) -> None:
+    case.edit("train.py", "rate = 0.1", "rate = 0.5")
+    mine = case.read("train.py")
+    (case.root / BASELINE_PATH).unlink()
+    case.change("train.py", "third = 3", "third = 4")
+    case.change("data.py", "value_0 = 0", "value_0 = 7")
+    result = case.run("upgrade", "--json")
+    assert (result.code, result.data["conflicts"]) == (1, ["train.py"])
+    assert case.read("train.py") == mine
+    assert "third = 4" in case.read(".paccel/incoming/train.py")
+    assert "value_0 = 7" in case.read("data.py")  # its hash says that it was not edited
+    assert case.run("upgrade", "--continue").code == 0
+    read_state(case.root)
+
+
+def test_a_project_without_its_state_can_be_adopted(case: Case) -> None:
+    assert case.run("set", "average=true").code == 0
+    case.edit("train.py", "rate = 0.1", "rate = 0.5")
+    assert case.run("adopt", "--template", case.source).code == 3  # it is sound
+    shutil.rmtree(case.root / ".paccel")
+    mine = case.tree()
+    result = case.run("adopt", "--template", case.source, "--json")
+    assert result.code == 0
+    assert result.data["answers"]["average"] is True
+    assert result.data["edited"] == ["train.py"]
+    assert {path: case.tree()[path] for path in mine} == mine
+    case.change("train.py", "third = 3", "third = 4")
+    assert case.run("upgrade").code == 0
+    assert "rate = 0.5" in case.read("train.py")
+    assert "third = 4" in case.read("train.py")
+
+
+def test_a_stranger_is_not_adopted(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    (stranger / "other.py").write_text("print(1)\n")
+    monkeypatch.chdir(stranger)
+    assert case.run("adopt", "--template", case.source).code == 2
+    assert not (stranger / ".paccel").exists()
+
+
+def git(root: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_only_files_that_would_be_touched_must_be_clean_in_git(case: Case) -> None:
+    git(case.work, "init", "-q")  # the project is a folder of a larger repository
+    git(case.work, "add", "-A")
+    git(case.work, "commit", "-qm", "start")
+    case.edit("data.py", "value_9 = 9", "value_9 = 99")
+    (case.root / "notes.ipynb").write_text("{}\n")
+    case.change("train.py", "third = 3", "third = 4")
+    assert case.run("upgrade").code == 0
+    git(case.work, "add", "-A")
+    git(case.work, "commit", "-qm", "upgrade")
+    case.edit("train.py", "rate = 0.1", "rate = 0.5")
+    case.change("train.py", "third = 4", "third = 5")
+    before = case.tree()
+    refused = case.run("upgrade")
+    assert refused.code == 3
+    assert "`train.py`" in refused.err
+    assert case.tree() == before
+    assert case.run("upgrade", "--allow-dirty").code == 0
+
+
+def test_verify_compiles_and_runs_the_projects_tests(case: Case) -> None:
+    tests = case.root / "tests"
+    tests.mkdir()
+    (tests / "test_it.py").write_text(
+        "import pathlib\n\ndef test_it():\n    assert '4' not in pathlib.Path('train.py').read_text()\n"
+    )
+    case.change("train.py", "second = 2", "second = 3")
+    assert case.run("upgrade", "--verify").code == 0
+    case.change("train.py", "third = 3", "third = 4")
+    result = case.run("upgrade", "--verify")
+    assert result.code == 1
+    assert "paccel upgrade --undo" in result.out
+    assert case.run("upgrade", "--undo").code == 0
+    assert "third = 3" in case.read("train.py")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--check", "--undo"], ["--continue", "train.py"], ["--skip", "../x"], ["--abort", "--skip", "a"], ["nothing.py"]],
+)
+def test_options_that_make_no_sense_are_refused(case: Case, options: list[str]) -> None:
+    case.change("train.py", "third = 3", "third = 4")
+    assert case.run("upgrade", *options).code == 2
+
+
+@pytest.mark.parametrize(
+    "path", ["../outside.py", "/etc/outside.py", ".git/hooks/post-checkout", ".paccel/manifest.json"]
+)
+def test_a_hostile_manifest_writes_nothing(case: Case, path: str) -> None:
+    manifest = case.root / MANIFEST_PATH
+    manifest.write_text(manifest.read_text().replace('"data.py"', json.dumps(path)))
+    case.change("train.py", "third = 3", "third = 4")
+    before = case.tree()
+    assert case.run("upgrade").code == 3
+    assert case.tree() == before
+
+
+def test_a_link_that_leads_out_is_never_written_through(case: Case, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.py"
+    outside.write_text("precious\n")
+    (case.root / "data.py").unlink()
+    (case.root / "data.py").symlink_to(outside)
+    case.change("data.py", "value_0 = 0", "value_0 = 7")
+    assert case.run("upgrade").code == 1
+    assert outside.read_text() == "precious\n"
+    assert (case.root / "data.py").is_symlink()
+    assert "value_0 = 7" in case.read(".paccel/incoming/data.py")
+
+
+def test_a_state_folder_that_is_a_link_is_refused(case: Case, tmp_path: Path) -> None:
+    shutil.move(case.root / ".paccel", tmp_path / "elsewhere")
+    (case.root / ".paccel").symlink_to(tmp_path / "elsewhere")
+    case.change("train.py", "third = 3", "third = 4")
+    before = read_tree(tmp_path / "elsewhere", ignore=())
+    assert case.run("upgrade").code == 3
+    assert read_tree(tmp_path / "elsewhere", ignore=()) == before
+
+
+def test_a_plan_is_made_without_writing_and_says_what_it_is(case: Case) -> None:
+    case.change("train.py", "third = 3", "third = 4")
+    before = case.tree()
+    plan = make_plan(case.root)
+    assert plan.found
+    assert [(change.path, change.status) for change in plan.changes] == [("train.py", "updated")]
+    assert json.loads(json.dumps(plan.to_json(with_diff=True)))["changes"][0]["diff"].count("\n+ ") == 1
+    assert case.tree() == before

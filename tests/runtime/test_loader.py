@@ -1,0 +1,198 @@
+"""Which samples make which step: the same for any number of processes, accumulation and workers."""
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
+
+from paccel.runtime import ConfigError
+from paccel.runtime.loader import Loader, share
+
+
+class Squares(Dataset):
+    """Index and square: nothing is drawn at random."""
+
+    def __init__(self, size: int = 43) -> None:
+        self.size, self.fetched = size, 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        self.fetched += 1
+        return index, index * index
+
+
+class Augmented(Squares):
+    """Each sample draws from every global generator."""
+
+    def __getitem__(self, index: int) -> tuple[int, float, float, float]:
+        return index, torch.rand(()).item(), np.random.rand(), random.random()
+
+
+class SometimesAugmented(Squares):
+    """Draws for one sample in seven only, and never in the first batch of an unshuffled pass."""
+
+    def __getitem__(self, index: int) -> tuple[int, float]:
+        return index, random.random() if index % 7 == 6 else 0.0
+
+
+def make(dataset: Dataset, batch_size: int = 8, **options: object) -> Loader:
+    defaults = {
+        "shuffle": True,
+        "drop_last": False,
+        "num_workers": 0,
+        "collate_fn": None,
+        "limit": None,
+        "seed": 7,
+        "rank": 0,
+        "num_processes": 1,
+        "device": torch.device("cpu"),
+    }
+    return Loader(dataset, batch_size, **(defaults | options))
+
+
+def indices_of_steps(loaders: list[Loader], epoch: int, accumulate: int, first_step: int = 0) -> list[list[int]]:
+    """The samples that count, for each step over all processes, in the order in which they were dealt."""
+    sources = [loader.training_parts(epoch, first_step, accumulate) for loader in loaders]
+    steps = []
+    for _ in range(first_step, loaders[0].steps_per_epoch):
+        step = []
+        for _ in range(accumulate):
+            for source in sources:
+                part = next(source)
+                step += part.indices[: part.counted].tolist()
+        steps.append(step)
+    return steps
+
+
+def batches(loader: Loader, epoch: int = 1) -> Iterator[list]:
+    for batch, count in loader.fetch(loader.training_parts(epoch, 0, 1)):
+        yield [*(field.tolist() for field in batch), count]
+
+
+class TestErrors:
+    def test_an_iterable_dataset_is_refused_by_name(self) -> None:
+        class Stream(IterableDataset):
+            def __iter__(self) -> Iterator[int]:
+                return iter(range(3))
+
+        with pytest.raises(ConfigError, match="`Stream` has no length"):
+            make(Stream())
+
+    def test_a_batch_size_below_one_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="at least 1: 0"):
+            make(Squares(), batch_size=0)
+
+    def test_an_epoch_without_a_step_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="No step in an epoch: 5 samples, batch size 8"):
+            make(Squares(5), drop_last=True).total_steps(3)
+
+    def test_a_run_without_an_end_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="would never end"):
+            make(Squares()).total_steps(None)
+
+
+def test_shares_cover_everything_and_differ_by_at_most_one() -> None:
+    for size in range(20):
+        for parts in range(1, 8):
+            slices = [share(size, parts, part) for part in range(parts)]
+            assert [i for start, stop in slices for i in range(start, stop)] == list(range(size))
+            sizes = [stop - start for start, stop in slices]
+            assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 3])
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+def test_steps_hold_the_same_samples_in_the_same_order_on_any_hardware(num_processes: int, accumulate: int) -> None:
+    single = indices_of_steps([make(Squares())], 3, 1)
+    loaders = [make(Squares(), rank=rank, num_processes=num_processes) for rank in range(num_processes)]
+    assert indices_of_steps(loaders, 3, accumulate) == single
+    assert sorted(i for step in single for i in step) == list(range(43))
+
+
+def test_all_processes_run_the_same_number_of_micro_batches_with_fillers_for_missing_samples() -> None:
+    parts = [list(make(Squares(9), rank=r, num_processes=2).training_parts(1, 0, 2)) for r in range(2)]
+    assert len(parts[0]) == len(parts[1]) == 4
+    tail = [part for process in parts for part in process[2:]]
+    assert sorted(part.counted for part in tail) == [0, 0, 0, 1]
+    assert all(len(part.indices) == 1 for part in tail)
+
+
+def test_each_epoch_has_its_own_order_and_each_seed_too() -> None:
+    first, second = (indices_of_steps([make(Squares())], epoch, 1) for epoch in (1, 2))
+    other = indices_of_steps([make(Squares(), seed=8)], 1, 1)
+    assert first != second
+    assert first != other
+
+
+def test_starting_at_a_step_gives_what_the_whole_epoch_gives_from_there_on() -> None:
+    assert indices_of_steps([make(Squares())], 2, 1, first_step=3) == indices_of_steps([make(Squares())], 2, 1)[3:]
+
+
+def test_drop_last_and_limit_shorten_the_epoch() -> None:
+    assert make(Squares()).steps_per_epoch == 6
+    assert make(Squares(), drop_last=True).steps_per_epoch == 5
+    limited = make(Squares(), limit=2)
+    assert (limited.steps_per_epoch, limited.num_samples) == (2, 16)
+    assert limited.total_steps(3) == 6
+    assert limited.total_steps(3, max_steps=4) == 4
+
+
+@pytest.mark.parametrize("dataset", [Squares(), Augmented(), SometimesAugmented()], ids=lambda d: type(d).__name__)
+def test_batches_are_the_same_with_and_without_workers(dataset: Dataset) -> None:
+    assert list(batches(make(dataset))) == list(batches(make(dataset, num_workers=2)))
+
+
+@pytest.mark.parametrize("dataset_class", [Augmented, SometimesAugmented])
+def test_what_a_sample_draws_depends_on_its_epoch_and_index_alone(dataset_class: type[Squares]) -> None:
+    def drawn(epoch: int, **options: object) -> dict[int, tuple]:
+        torch.manual_seed(99)  # whatever the state of the generators was
+        rows = batches(make(dataset_class(), **options), epoch)
+        return {index: values for *fields, _ in rows for index, *values in zip(*fields, strict=True)}
+
+    everything = drawn(1)
+    assert drawn(1, batch_size=3, shuffle=False) == everything
+    assert drawn(1, batch_size=16, rank=1, num_processes=2).items() <= everything.items()
+    assert drawn(2) != everything
+
+
+def test_data_that_draws_nothing_is_fetched_once_for_each_sample() -> None:
+    dataset = Squares()
+    list(batches(make(dataset)))
+    assert dataset.fetched == 43
+
+
+@pytest.mark.parametrize("subset", [False, True])
+def test_tensors_are_gathered_as_sample_by_sample_collation_would(subset: bool) -> None:
+    tensors = TensorDataset(torch.randn(43, 3), torch.arange(43))
+    dataset = Subset(tensors, list(range(42, 10, -1))) if subset else tensors
+    gathered, collated = make(dataset), make(dataset, collate_fn=torch.utils.data.default_collate)
+    for ours, theirs in zip(
+        gathered.fetch(gathered.training_parts(1, 0, 1)), collated.fetch(collated.training_parts(1, 0, 1)), strict=True
+    ):
+        assert ours[1] == theirs[1]
+        for left, right in zip(ours[0], theirs[0], strict=True):
+            assert torch.equal(left, right)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 7, 8, 9, 17])
+@pytest.mark.parametrize("num_processes", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [1, 4, 8])
+def test_evaluation_sees_each_sample_once(size: int, num_processes: int, batch_size: int) -> None:
+    parts = [
+        list(make(Squares(size), batch_size, rank=r, num_processes=num_processes).evaluation_parts(filler=False))
+        for r in range(num_processes)
+    ]
+    seen = [i for process in parts for part in process for i in part.indices.tolist()]
+    assert sorted(seen) == list(range(size))
+    with_fillers = [
+        list(make(Squares(size), batch_size, rank=r, num_processes=num_processes).evaluation_parts(filler=True))
+        for r in range(num_processes)
+    ]
+    assert len({len(process) for process in with_fillers}) == 1
+    if min(size, batch_size) >= num_processes:  # a small tail is joined to the batch before it
+        assert all(part.counted for process in with_fillers for part in process)

@@ -1,0 +1,184 @@
+"""A run: its settings, its wrappers, its record."""
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from paccel.runtime import ConfigError, Meter, Run, Stopped
+
+
+@dataclass
+class Config:
+    """What a run reads."""
+
+    run_dir: Path | None = None
+    precision: str = "auto"
+    resume: str = "never"
+    trackers: tuple[str, ...] = ()
+    seed: int = 0
+    compile: bool = False
+    time_limit: float | None = None
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def status(run_dir: Path) -> dict[str, Any]:
+    return json.loads((run_dir / "status.json").read_text())
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"precision": "fp8"}, "Unknown precision `fp8`"),
+            ({"precision": "fp16"}, "`fp16` needs an accelerator"),
+            ({"trackers": ("nothing",)}, "unknown tracker `nothing`"),
+            ({"trackers": ("wandb", "aim")}, "tracker `wandb` is not installed.*tracker `aim` is not installed"),
+        ],
+    )
+    def test_a_setting_that_cannot_be_used_leaves_no_run_behind(self, settings: dict[str, Any], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            Run(Config(**settings))
+        assert not Path("runs").exists()
+
+    def test_a_run_that_is_still_being_written_is_not_continued(self, tmp_path: Path) -> None:
+        (tmp_path / "run").mkdir()
+        alive = {"state": "running", "host": socket.gethostname(), "process": os.getppid()}
+        (tmp_path / "run" / "status.json").write_text(json.dumps(alive))
+        with pytest.raises(ConfigError, match="which still runs"):
+            Run(Config(run_dir=tmp_path / "run", resume="auto"))
+
+    def test_a_step_that_is_left_in_the_middle_is_named(self) -> None:
+        with Run(Config()) as run, pytest.raises(RuntimeError, match="Step 1 was left after 0 of 2 micro-batches"):
+            loader = run.loader(TensorDataset(torch.arange(4)), 2)
+            for _ in run.epochs(1):
+                for _ in run.steps(loader, accumulate=2):
+                    pass
+
+    def test_a_loop_without_an_end_is_refused(self) -> None:
+        with Run(Config()) as run, pytest.raises(ConfigError, match="would never end"):
+            next(run.epochs(None))
+
+
+def test_plain_pytorch_objects_stay_plain() -> None:
+    with Run(Config()) as run:
+        model = nn.Linear(2, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        prepared = run.prepare(model, optimizer)
+        assert prepared == (model, optimizer)
+        assert run.prepare(model) is model
+
+
+def test_evaluation_gives_each_module_its_own_mode_back_and_keeps_no_gradients() -> None:
+    with Run(Config()) as run:
+        model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+        model.train()
+        model[1].eval()  # frozen on purpose
+        with pytest.raises(KeyError), run.evaluating(model) as inner:
+            assert not inner.training
+            assert not inner(torch.ones(1, 2)).requires_grad
+            raise KeyError
+        assert (model.training, model[0].training, model[1].training) == (True, True, False)
+
+
+def test_a_run_ends_as_finished_stopped_or_failed_and_says_where(tmp_path: Path) -> None:
+    with Run(Config(run_dir=tmp_path / "a")):
+        pass
+    assert status(tmp_path / "a")["state"] == "finished"
+    with pytest.raises(Stopped) as stopped, Run(Config(run_dir=tmp_path / "b")) as run:
+        raise run.stopped()
+    assert stopped.value.code == 75
+    assert status(tmp_path / "b")["state"] == "stopped"
+    with pytest.raises(KeyError), Run(Config(run_dir=tmp_path / "c")):
+        raise KeyError("the label 7")
+    assert status(tmp_path / "c")["reason"] == "step 0: KeyError: 'the label 7'"
+
+
+def test_auto_continues_the_newest_unfinished_run_and_starts_one_where_there_is_none() -> None:
+    with Run(Config(resume="auto")) as first:
+        pass
+    with pytest.raises(Stopped), Run(Config(resume="auto")) as second:
+        raise second.stopped()
+    assert second.run_dir != first.run_dir
+    with Run(Config(resume="auto")) as third:
+        pass
+    assert third.run_dir == second.run_dir
+
+
+def test_two_runs_in_one_process_may_have_different_precision() -> None:
+    for precision in ("fp32", "bf16", "fp32"):
+        with Run(Config(precision=precision)) as run:
+            model = run.prepare(nn.Linear(2, 1))
+            assert model(torch.ones(1, 2)).dtype == torch.float32
+            assert run.accelerator.mixed_precision == {"fp32": "no"}.get(precision, precision)
+
+
+def test_without_a_record_nothing_is_written(tmp_path: Path) -> None:
+    with Run(Config(), record=False) as run:
+        run.log("eval", loss=1.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metrics_are_json_lines_with_null_for_what_is_no_number(tmp_path: Path) -> None:
+    with Run(Config(run_dir=tmp_path / "run")) as run:
+        run.log("eval", {"loss": torch.tensor(0.5), "odd": float("inf")}, accuracy=1, nothing=None)
+    line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    assert line.pop("time/seconds") >= 0
+    assert line == {"step": 0, "epoch": 0, "eval/loss": 0.5, "eval/odd": None, "eval/accuracy": 1}
+
+
+def test_tensorboard_gets_what_is_logged_and_a_tracker_that_fails_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with Run(Config(run_dir=tmp_path / "run", trackers=("tensorboard",))) as run:
+        run.log("eval", loss=0.25)
+        tracker = run.accelerator.get_tracker("tensorboard")
+        monkeypatch.setattr(type(tracker), "log", lambda *_args, **_options: 1 / 0)
+        run.log("eval", loss=0.5)
+        run.log("eval", loss=0.75)
+    events = next((tmp_path / "run").rglob("events.out.tfevents.*")).parent
+    accumulator = EventAccumulator(str(events)).Reload()
+    assert [event.value for event in accumulator.Scalars("eval/loss")] == [0.25]
+    assert "a tracker failed, the run goes on without: ZeroDivisionError" in capsys.readouterr().err
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_max_steps_ends_in_the_middle_of_an_epoch_and_a_due_evaluation_comes_then_too() -> None:
+    with Run(Config()) as run:
+        loader = run.loader(TensorDataset(torch.arange(10)), 2)
+        meter, due = Meter(run), []
+        for _ in run.epochs(None, max_steps=7):
+            for step in run.steps(loader):
+                for (batch,) in step:
+                    meter.add(value=batch.sum(), count=len(batch))
+                if step.due(None):
+                    due.append(step.number)
+        assert due == [5, 7]
+        assert meter.read() == {"value": (45 + 0 + 1 + 2 + 3) / 14}
+
+
+def test_finishing_early_ends_both_loops_after_the_step() -> None:
+    with Run(Config()) as run:
+        loader = run.loader(TensorDataset(torch.arange(10)), 2)
+        steps = []
+        for _ in run.epochs(100):
+            for step in run.steps(loader):
+                list(step)
+                steps.append(step.number)
+                if step.number == 8:
+                    run.finish("enough")
+        assert steps == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert status(run.run_dir)["reason"] == "enough"

@@ -1,0 +1,89 @@
+"""All processes agree on stopping, and a failure on one is a failure of all."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+
+def status(run_dir: Path) -> dict:
+    return json.loads((run_dir / "status.json").read_text())
+
+
+def test_a_signal_saves_and_exits_with_75(start, tmp_path: Path) -> None:
+    done = start(tmp_path / "run", fault="SIGTERM:5:0")
+    assert done.returncode == 75, done.stderr
+    assert (status(tmp_path / "run")["state"], status(tmp_path / "run")["reason"]) == ("stopped", "SIGTERM")
+    assert (tmp_path / "run" / "checkpoints" / "step-5" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGUSR1"])
+def test_other_signals_do_the_same(start, tmp_path: Path, name: str) -> None:
+    assert start(tmp_path / "run", fault=f"{name}:5:0").returncode == 75
+    assert status(tmp_path / "run")["reason"] == name
+    assert (tmp_path / "run" / "checkpoints" / "step-5").exists()
+
+
+def test_a_second_signal_ends_at_once_without_saving(start, tmp_path: Path) -> None:
+    done = start(tmp_path / "run", fault="twice:5:0")
+    assert done.returncode == -signal.SIGTERM
+    assert not (tmp_path / "run" / "checkpoints" / "step-5").exists()
+
+
+def test_the_same_signal_passed_on_by_a_launcher_is_not_a_second_one(start, tmp_path: Path) -> None:
+    assert start(tmp_path / "run", fault="echo:5:0").returncode == 75
+    assert (tmp_path / "run" / "checkpoints" / "step-5").exists()
+
+
+@pytest.mark.parametrize("place", ["eval", "write"])
+def test_a_signal_during_evaluation_or_a_save_loses_nothing(start, metrics, tmp_path: Path, place: str) -> None:
+    assert start(tmp_path / "straight").returncode == 0
+    run_dir = tmp_path / "run"
+    stopped = start(run_dir, fault="SIGTERM@eval:8:0" if place == "eval" else "SIGTERM@write:30")
+    assert stopped.returncode == 75, stopped.stderr
+    assert status(run_dir)["state"] == "stopped"
+    if place == "eval":
+        assert "SIGTERM: this evaluation is ended first" in stopped.stdout
+        assert status(run_dir)["step"] == 8
+        assert [line["step"] for line in metrics(run_dir) if "eval/loss" in line] == [4, 8]
+    assert start(run_dir, resume="auto").returncode == 0
+    assert metrics(run_dir) == metrics(tmp_path / "straight")
+
+
+def test_a_signal_to_one_process_in_an_evaluation_stops_all(start, tmp_path: Path) -> None:
+    done = start(tmp_path / "run", processes=2, fault="SIGTERM@eval:4:1", epochs=20)
+    assert done.returncode == 75, done.stderr
+    assert status(tmp_path / "run")["state"] == "stopped"
+    assert 4 < status(tmp_path / "run")["step"] <= 4 + 2 * 8
+
+
+def test_a_time_limit_saves_and_exits_with_75(start, tmp_path: Path) -> None:
+    done = start(tmp_path / "run", epochs=100000, log_every=None, eval_every=None, save_every=None, time_limit=1.5)
+    assert done.returncode == 75, done.stderr
+    assert status(tmp_path / "run")["reason"] == "time limit"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_process_stops_all_at_the_same_step_and_resuming_ends_as_if_nothing_was(
+    start, metrics, tmp_path: Path, rank: int
+) -> None:
+    assert start(tmp_path / "straight", processes=2).returncode == 0
+    run_dir = tmp_path / "run"
+    start(run_dir, processes=2, fault=f"SIGTERM:5:{rank}")
+    stopped = status(run_dir)
+    assert stopped["state"] == "stopped"
+    steps = [json.loads((run_dir / f"order-{r}.jsonl").read_text().splitlines()[-1])[0] for r in range(2)]
+    assert steps == [stopped["step"]] * 2
+    resumed = start(run_dir, processes=2, resume="auto")
+    assert resumed.returncode == 0, resumed.stderr
+    final = Path("weights", "final.safetensors")
+    assert (run_dir / final).read_bytes() == (tmp_path / "straight" / final).read_bytes()
+    assert metrics(run_dir) == metrics(tmp_path / "straight")
+
+
+def test_a_failure_on_one_process_ends_all_with_its_reason(start, tmp_path: Path) -> None:
+    done = start(tmp_path / "run", processes=2, fault="raise:4:1", timeout=90)
+    assert done.returncode != 0
+    assert status(tmp_path / "run")["state"] == "failed"
+    assert status(tmp_path / "run")["reason"] == "step 4, process 1: ArithmeticError: broken on purpose"

@@ -1,0 +1,54 @@
+"""The network. Shapes: B images, C channels, H height, W width."""
+
+import torch
+from torch import nn
+
+
+class Block(nn.Module):
+    """Two convolutions beside a shortcut: (B, channels, H, W) -> (B, width, H/stride, W/stride)."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.GroupNorm(8, channels),  # unlike BatchNorm, the same for any number of processes and micro-batches
+            nn.SiLU(),
+            nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False),
+            nn.GroupNorm(8, width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+        )
+        same = stride == 1 and channels == width
+        self.shortcut = nn.Identity() if same else nn.Conv2d(channels, width, 1, stride=stride, bias=False)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.shortcut(features) + self.branch(features)
+
+
+class ResNet(nn.Module):
+    """A residual network in pre-activation form, three stages of two blocks.
+
+    Source: He et al. 2016, "Identity mappings in deep residual networks", with GroupNorm in place of BatchNorm.
+    """
+
+    def __init__(self, channels: int, num_classes: int, width: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.stages = nn.Sequential(
+            Block(width, width, stride=1),
+            Block(width, width, stride=1),
+            Block(width, 2 * width, stride=2),
+            Block(2 * width, 2 * width, stride=1),
+            Block(2 * width, 4 * width, stride=2),
+            Block(4 * width, 4 * width, stride=1),
+        )
+        self.norm = nn.Sequential(nn.GroupNorm(8, 4 * width), nn.SiLU())
+        self.head = nn.Linear(4 * width, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) images to (B, num_classes) logits."""
+        features = self.norm(self.stages(self.stem(images)))
+        return self.head(features.mean(dim=(2, 3)))
+
+
+def make_model(channels: int, num_classes: int, width: int) -> nn.Module:
+    return ResNet(channels, num_classes, width)

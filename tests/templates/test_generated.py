@@ -1,0 +1,50 @@
+"""Generated projects as their owners meet them: type-checked, installed, trained, tested."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from generated import SNAPSHOTS, TEMPLATES, Answers, cases, check, choices, rendered
+
+from paccel.catalog import Template
+from paccel.tree import write_tree
+
+
+def sample(template: Template) -> list[Answers]:
+    """A few sets of answers in which each value of each answer occurs: column by column, each in its own rhythm."""
+    values = choices(template)
+    rows = max(len(options) for options in values.values())
+    return [{name: options[row % len(options)] for name, options in values.items()} for row in range(rows)]
+
+
+@pytest.fixture
+def project(name: str, answers: dict[str, Any], tmp_path: Path) -> Path:
+    write_tree(tmp_path / "my-project", rendered(name, answers))
+    return tmp_path / "my-project"
+
+
+@pytest.mark.parametrize(("name", "answers"), cases(sample))
+def test_the_project_trains_and_passes_its_own_tests(project: Path) -> None:
+    check(["pytest", "-q", "-p", "no:cacheprovider"], project, WANDB_MODE="offline")
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_snapshot_passes_a_type_check(name: str, tmp_path: Path) -> None:
+    for snapshot in sorted(path for path in (SNAPSHOTS / name).iterdir() if path.is_dir()):
+        shutil.copytree(snapshot, tmp_path / snapshot.name)
+        cache = f"--cache-dir={tmp_path / 'cache'}"
+        check(["mypy", cache, "--ignore-missing-imports", "--check-untyped-defs", "."], tmp_path / snapshot.name)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_snapshot_can_be_installed_for_editing(name: str, tmp_path: Path) -> None:
+    check(["venv", "--system-site-packages", "--without-pip", "env"], tmp_path)
+    python = next(path for path in (tmp_path / "env").glob("*/python*") if path.parent.name in ("bin", "Scripts"))
+    for snapshot in sorted(path for path in (SNAPSHOTS / name).iterdir() if path.is_dir()):
+        folder = tmp_path / snapshot.name
+        shutil.copytree(snapshot, folder)
+        install = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", str(folder)]
+        check(["pip", "--python", str(python), *install], tmp_path)
+        lines = list((tmp_path / "env").glob("lib/*/site-packages/my_project-0.1.0.dist-info/METADATA"))
+        assert "Requires-Dist: paccel[runtime]>=0.1.0" in lines[0].read_text()
