@@ -7,6 +7,7 @@ that differ by at most one sample, so neither the number of processes nor the ac
 import itertools
 import signal
 from collections.abc import Callable, Iterator, Sized
+from multiprocessing.util import Finalize
 from typing import Any, NamedTuple
 
 import torch
@@ -87,6 +88,7 @@ class Loader:
                 worker_init_fn=_ignore_signals,
                 generator=torch.Generator(),  # else every epoch would draw from the global one
             )
+            Finalize(self, _end_workers, (self._workers,), exitpriority=100)  # before the queues are closed, at 10
 
     def __len__(self) -> int:
         return self.steps_per_epoch
@@ -233,6 +235,12 @@ class _Fetch(Dataset[Any]):
 
 def _as_is(batch: Any) -> Any:
     return batch
+
+
+def _end_workers(workers: DataLoader[Any]) -> None:
+    """End the workers by word: when a process exits, Python sends a signal, which they ignore, and waits for them."""
+    if workers._iterator is not None:
+        workers._iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def _ignore_signals(_worker: int) -> None:

@@ -1,5 +1,6 @@
 """Which samples make which step: the same for any number of processes, accumulation and workers."""
 
+import multiprocessing
 import random
 from collections.abc import Iterator
 
@@ -145,6 +146,23 @@ def test_drop_last_and_limit_shorten_the_epoch() -> None:
 @pytest.mark.parametrize("dataset", [Squares(), Augmented(), SometimesAugmented()], ids=lambda d: type(d).__name__)
 def test_batches_are_the_same_with_and_without_workers(dataset: Dataset) -> None:
     assert list(batches(make(dataset))) == list(batches(make(dataset, num_workers=2)))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_a_process_that_ends_with_a_loader_in_use_ends_its_workers() -> None:
+    def leave_in_the_middle() -> None:
+        kept.append(make(Squares(), num_workers=2))
+        kept.append(batches(kept[0]))
+        next(kept[1])
+
+    kept: list = []
+    process = multiprocessing.get_context("fork").Process(target=leave_in_the_middle)
+    process.start()
+    process.join(30)
+    hangs = process.is_alive()
+    process.kill()
+    assert not hangs
+    assert process.exitcode == 0
 
 
 @pytest.mark.parametrize("dataset_class", [Augmented, SometimesAugmented])
