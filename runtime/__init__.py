@@ -3,7 +3,7 @@
 The loop is the user's. Each of these does one thing that a reader could write out; `Run.accelerator` is always there.
 """
 
-from . import schedules
+from . import finetuning, schedules
 from .checkpoints import Checkpoints, load_run, load_weights
 from .config import load_config
 from .early_stopping import EarlyStopping
@@ -27,6 +27,7 @@ __all__ = [
     "Run",
     "Step",
     "Stopped",
+    "finetuning",
     "load_config",
     "load_run",
     "load_weights",

@@ -1,0 +1,180 @@
+"""Fine-tuning: which parts of a model are trained, from which step on, and how fast.
+
+    groups = finetuning.param_groups(model, lr=1e-3, weight_decay=0.05, layers=[model.stem, model.body, model.head])
+    unfreezing = finetuning.Unfreezing(run, model, {1: [model.head], 201: [model.body]})
+    model, optimizer = run.prepare(model, torch.optim.AdamW(groups))
+    …
+    for step in run.steps(loader):
+        unfreezing.apply(step.number)
+
+The optimizer holds every group from the start. What is frozen gets no gradient, and an optimizer of PyTorch leaves out
+what has none. So what is trained is a function of the step, and there is no state of it to save.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from .run import Run
+
+Layers = Sequence[nn.Module | Sequence[nn.Module]]
+
+
+class Unfreezing:
+    """Trains parts of a model from given steps on; until then, and where no step is given, they are frozen.
+
+    A frozen parameter gets no gradient and is not updated, not even by weight decay. A frozen batch norm is in
+    evaluation mode: it uses its running statistics and leaves them as they are. What was frozen already when this is
+    made (`requires_grad` is False) stays so.
+
+    Args:
+        run: The run.
+        model: The model as it was built. Make this before `run.prepare`, which wraps for it.
+        stages: First step -> the modules that are trained from it on, steps counted from 1.
+        train_norms: Train the norms of the whole model from the first step on.
+
+    Raises:
+        ConfigError: The model is wrapped already, a module is not one of its parts, or nothing is trained in step 1.
+    """
+
+    def __init__(
+        self,
+        run: "Run",
+        model: nn.Module,
+        stages: Mapping[int, Iterable[nn.Module]],
+        *,
+        train_norms: bool = False,
+    ) -> None:
+        if isinstance(model, DistributedDataParallel):
+            raise ConfigError("Make `Unfreezing` before `run.prepare`: it decides how the model is wrapped")
+        starts = self._starts(model, stages, train_norms)
+        own = [
+            (m, name, p) for m in model.modules() for name, p in m.named_parameters(recurse=False) if p.requires_grad
+        ]
+        first: dict[int, int] = {}  # of a parameter that several modules share, the earliest
+        for module, _, parameter in own:
+            if module in starts:
+                first[id(parameter)] = min(starts[module], first.get(id(parameter), starts[module]))
+        # By module and name, as sharding puts other objects in the place of the parameters
+        self._parameters = [(module, name, first.get(id(parameter))) for module, name, parameter in own]
+        self._norms = [(m, starts.get(m)) for m in model.modules() if isinstance(m, _BatchNorm)]
+        self._changes = sorted(set(first.values()))
+        if not self._changes or self._changes[0] > 1:
+            raise ConfigError(f"Nothing is trained in step 1: the first stage is at step {min(stages, default=None)}")
+        if len(self._changes) > 1 and run.accelerator.num_processes > 1:
+            # DDP counts on a gradient from each parameter that it was made with, unless it is told to look
+            run.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
+        for module, name, start in self._parameters:
+            if start is None:  # never trained: kept out of what is exchanged between processes
+                getattr(module, name).requires_grad_(False)
+        self._stage: int | None = None
+
+    @staticmethod
+    def _starts(model: nn.Module, stages: Mapping[int, Iterable[nn.Module]], train_norms: bool) -> dict[nn.Module, int]:
+        """The first step of each module that is ever trained."""
+        names = {module: name for name, module in model.named_modules()}
+        starts: dict[nn.Module, int] = {}
+        problems = []
+        for step, parts in sorted(stages.items()):
+            if step < 1:
+                problems.append(f"steps are counted from 1: stage {step}")
+            for part in parts:
+                if part not in names:
+                    problems.append(f"stage {step}: a `{type(part).__name__}` that is not in the model")
+                for module in part.modules():
+                    starts.setdefault(module, step)
+        if problems:
+            raise ConfigError("\n".join(problems))
+        if train_norms:
+            starts.update({module: 1 for module in model.modules() if _is_norm(module)})
+        return starts
+
+    def apply(self, step: int) -> None:
+        """Set what is trained in this step. Call it at the start of each: with nothing to change, it costs little."""
+        stage = sum(change <= step for change in self._changes)
+        if stage != self._stage:
+            self._stage = stage
+            for module, name, start in self._parameters:
+                parameter = getattr(module, name)
+                parameter.requires_grad_(start is not None and start <= step)
+                if not parameter.requires_grad:
+                    parameter.grad = None
+        for norm, start in self._norms:  # each time, as `model.train()` at the start of an epoch reaches them too
+            if start is None or start > step:
+                norm.training = False
+            elif start == step:
+                norm.train()
+
+
+def param_groups(
+    model: nn.Module, *, lr: float, weight_decay: float, layers: Layers | None = None, layer_decay: float = 0.75
+) -> list[dict[str, Any]]:
+    """Groups for an optimizer: no weight decay on norms, biases and other vectors, and lower rates in lower layers.
+
+    Lists of several calls can be added, as in `param_groups(model.body, lr=1e-5, …) + param_groups(model.head, …)`.
+
+    Args:
+        model: Its parameters that are not frozen for good (`requires_grad`), each in one group.
+        lr: The learning rate of the last layer, or of all.
+        weight_decay: Of matrices, filters and embeddings. What the model lists in `no_weight_decay()`, as timm's do,
+            has none either.
+        layers: From the input to the output; a list within the list is one layer. None makes no difference between
+            them.
+        layer_decay: What the learning rate is multiplied with from each layer to the one before it.
+
+    Returns:
+        Dicts with `name`, `params`, `lr` and `weight_decay`.
+
+    Raises:
+        ConfigError: Parameters are in no layer, or `layer_decay` is out of range; lists them.
+    """
+    if not 0 < layer_decay <= 1:
+        raise ConfigError(f"`layer_decay` must be above 0 and at most 1: {layer_decay}")
+    depth: dict[int, int] = {}
+    for number, layer in enumerate(layers or ()):
+        for part in [layer] if isinstance(layer, nn.Module) else layer:
+            for parameter in part.parameters():
+                depth.setdefault(id(parameter), number)
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if layers is not None and (missing := [name for name, parameter in named if id(parameter) not in depth]):
+        raise ConfigError(f"In none of the {len(layers)} layers: {', '.join(f'`{name}`' for name in missing)}")
+    exempt = set(model.no_weight_decay()) if hasattr(model, "no_weight_decay") else set()
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in named:
+        number, decays = depth.get(id(parameter), 0), parameter.ndim > 1 and name not in exempt
+        if (number, decays) not in groups:
+            label = ([] if layers is None else [f"layer {number + 1}"]) + ([] if decays else ["no decay"])
+            groups[number, decays] = {
+                "name": ", ".join(label) or "all",
+                "params": [],
+                "lr": lr if layers is None else lr * layer_decay ** (len(layers) - 1 - number),
+                "weight_decay": weight_decay if decays else 0.0,
+            }
+        groups[number, decays]["params"].append(parameter)
+    return [groups[key] for key in sorted(groups, key=lambda key: (key[0], not key[1]))]
+
+
+def describe(model: nn.Module) -> str:
+    """One line for each direct part of the model: name, type, parameters, and how many of them are trained now."""
+    parts = [(name, type(part).__name__, list(part.parameters())) for name, part in model.named_children()]
+    own = list(model.parameters(recurse=False))
+    if own:
+        parts.append(("(itself)", type(model).__name__, own))
+    rows = [
+        (name, kind, f"{sum(p.numel() for p in ps):,}", f"{sum(p.numel() for p in ps if p.requires_grad):,} trained")
+        for name, kind, ps in parts
+    ]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
+    return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows)
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Whether a module is a norm by the name of its type, as PyTorch's are: BatchNorm2d, LayerNorm, RMSNorm, …"""
+    return "Norm" in type(module).__name__
