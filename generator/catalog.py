@@ -64,7 +64,7 @@ class Template:
         name: Its folder's name.
         layers: What is rendered always, in order; the template's own layer is the last.
         extras: What is rendered after that, when the answers turn it on.
-        questions: The questions of all layers, base first.
+        questions: Its own questions first, then those of its layers and extras that it does not fix.
         metadata: Its `paccel.toml`, with the questions, moves, renames and changes of its layers merged in.
         version: SHA-256 over the content of all layers and partials.
         warnings: What a user should know before rendering it.
@@ -91,8 +91,9 @@ class Template:
 
     def active_layers(self, answers: Mapping[str, Answer]) -> list[Layer]:
         """Return the layers to render for `answers`, in order."""
+        values = {**self.metadata.fixed, **answers}
         turned_on = (
-            layer for extra, layer in self.extras if all(answers.get(k) == value for k, value in extra.when.items())
+            layer for extra, layer in self.extras if all(values.get(k) == value for k, value in extra.when.items())
         )
         return [*self.layers, *turned_on]
 
@@ -157,20 +158,25 @@ def _read_template(folder: Path, source: str) -> Template:
     is_pack = (folder / METADATA_FILE).is_file()
     shared = _read_files(folder.parent / SHARED_PARTIALS_DIR) if is_pack else {}
     layers = (*(_read_layer(folder.parent / name, used_by=source) for name in meta.layers), own)
-    extras = tuple((extra, _read_layer(folder.parent / extra.layer, used_by=source)) for extra in meta.extras)
+    brought = [extra for layer in layers for extra in layer.metadata.extras]
+    extras = tuple((extra, _read_layer(folder.parent / extra.layer, used_by=source)) for extra in brought)
+    for extra, layer in extras:
+        if layer.metadata.extras:
+            raise TemplateError(f"`{extra.layer}/{METADATA_FILE}` has `extras`: an extra cannot bring further ones")
     everything = [*layers, *(layer for _, layer in extras)]
     content: dict[str, File] = {f"{SHARED_PARTIALS_DIR}/{path}": file for path, file in shared.items()}
     for index, layer in enumerate(everything):  # by position: a version does not change with the name of a folder
         for part, tree in (("", layer.head), ("project/", layer.project), (f"{PARTIALS_DIR}/", layer.partials)):
             content |= {f"{index}/{part}{path}": file for path, file in tree.items()}
-    questions = _merge_questions(everything)
-    _check_extras(meta, questions, source)
+    questions = _merge_questions([own, *(layer for layer in everything if layer is not own)])
+    _check_answers([(f"`{extra.layer}` waits for", extra.when) for extra in brought], questions, source)
+    _check_answers([("`fixed` gives", meta.fixed)], questions, source)
     return Template(
         source=source,
         name=own.name,
         layers=tuple(_with_partials(layer, shared) for layer in layers),
         extras=tuple((extra, _with_partials(layer, shared)) for extra, layer in extras),
-        questions=questions,
+        questions=tuple(question for question in questions if question.name not in meta.fixed),
         metadata=_merge_metadata(own, everything),
         version=tree_hash(content),
         warnings=tuple(
@@ -199,8 +205,8 @@ def _read_layer(folder: Path, used_by: str = "") -> Layer:
         raise TemplateError(f"`{folder.name}/{CONTEXT_FILE}` must hold a table of questions")
     where = f"{folder.name}/{METADATA_FILE}"
     metadata = parse_metadata(texts.get(METADATA_FILE, ""), where)
-    if used_by and (metadata.layers or metadata.extras):
-        raise TemplateError(f"`{where}` has `layers` or `extras`: only a template can have them, not a layer of one")
+    if used_by and (metadata.layers or metadata.fixed):
+        raise TemplateError(f"`{where}` has `layers` or `fixed`: only a template can have them, not a layer of one")
     project = _project_folder(folder, context)
     return Layer(folder.name, context, _read_files(project), _read_files(folder / PARTIALS_DIR), head, metadata)
 
@@ -264,11 +270,13 @@ def _merge_questions(layers: list[Layer]) -> tuple[Question, ...]:
     return tuple(merged.values())
 
 
-def _check_extras(metadata: Metadata, questions: tuple[Question, ...], source: str) -> None:
-    """Refuse an extra that no answer can turn on."""
+def _check_answers(
+    groups: list[tuple[str, Mapping[str, Answer]]], questions: tuple[Question, ...], source: str
+) -> None:
+    """Refuse an extra that no answer can turn on, and an answer that is fixed to what it cannot be."""
     known = {question.name: question for question in questions}
-    for extra in metadata.extras:
-        for name, value in extra.when.items():
+    for what, answers in groups:
+        for name, value in answers.items():
             question = known.get(name)
             possible = question is not None and (
                 value in question.choices
@@ -277,8 +285,7 @@ def _check_extras(metadata: Metadata, questions: tuple[Question, ...], source: s
             )
             if not possible:
                 raise TemplateError(
-                    f"The extra `{extra.layer}` of `{source}` waits for an answer that cannot be: `{name} = {value}`"
-                    f"{did_you_mean(name, known)}"
+                    f"{what} an answer that cannot be, in `{source}`: `{name} = {value}`{did_you_mean(name, known)}"
                 )
 
 

@@ -56,13 +56,17 @@ class Change:
 
 @dataclass(frozen=True)
 class Metadata:
-    """The content of one `paccel.toml`."""
+    """The content of one `paccel.toml`.
+
+    `fixed` are questions of the layers that a template answers itself, and so does not ask.
+    """
 
     title: str = ""
     description: str = ""
     layers: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
     extras: tuple[Extra, ...] = ()
+    fixed: Mapping[str, str | bool] = field(default_factory=dict)
     questions: Mapping[str, QuestionHelp] = field(default_factory=dict)
     moved: tuple[Move, ...] = ()
     renamed_answers: tuple[RenamedAnswer, ...] = ()
@@ -88,6 +92,7 @@ def parse_metadata(text: str, where: str) -> Metadata:
         layers=top.texts("layers"),
         replaces=top.texts("replaces"),
         extras=tuple(Extra(t.text("layer", need=True), t.answers("when")) for t in top.tables("extras")),
+        fixed=top.answers("fixed", need=False),
         questions={
             name: QuestionHelp(t.text("help"), t.mapping("choices"))
             for name, t in top.named_tables("questions").items()
@@ -158,8 +163,8 @@ class _Table:
             self._wrong(key, "a table of texts")
         return {name: str(value) for name, value in values.items()}
 
-    def answers(self, key: str) -> dict[str, str | bool]:
-        values = self._take(key, dict, {}, need=True)
+    def answers(self, key: str, need: bool = True) -> dict[str, str | bool]:
+        values = self._take(key, dict, {}, need=need)
         if not all(isinstance(value, (str, bool)) for value in values.values()):
             self._wrong(key, "a table of answers (text, true or false)")
         return dict(values)

@@ -40,8 +40,9 @@ def render(template: Template, answers: Mapping[str, Answer]) -> dict[str, File]
             one that a project can have.
     """
     tree: dict[str, File] = {}
+    values = {**template.metadata.fixed, **answers}
     for layer in template.active_layers(answers):
-        rendered = _render_layer(layer, answers)
+        rendered = _render_layer(layer, values)
         double = sorted(rendered.keys() & tree.keys() - set(layer.metadata.replaces))
         if double:
             raise TemplateError(

@@ -209,13 +209,41 @@ def test_questions_are_the_union_of_the_layers(template: Make) -> None:
     found = load_template(str(folder))
     assert [(q.name, q.help) for q in found.questions] == [
         ("project_name", ""),
-        ("author", "Who"),
         ("slurm", ""),
+        ("author", "Who"),
         ("nodes", "How many"),
     ]
     assert found.questions[-1].choice_help == {"1": "one"}
     assert [layer.name for layer in found.active_layers({"slurm": False})] == ["_base", "demo"]
     assert [layer.name for layer in found.active_layers({"slurm": True})] == ["_base", "demo", "_slurm"]
+
+
+def test_a_layer_brings_extras_and_a_template_may_fix_what_it_asks(template: Make) -> None:
+    template({}, {"nodes": ["1", "2"]}, name="_slurm")
+    brings = '[[extras]]\nlayer = "_slurm"\nwhen = { slurm = true }\n'
+    template({}, {"slurm": False, "ema": True}, name="_training", metadata=brings)
+    free = load_template(str(template({}, metadata='layers = ["_training"]')))
+    assert [layer.name for layer in free.active_layers({"slurm": False})] == ["_training", "demo"]
+    assert [layer.name for layer in free.active_layers({"slurm": True})] == ["_training", "demo", "_slurm"]
+
+    fixed = load_template(str(template({}, metadata='layers = ["_training"]\nfixed = { slurm = true, ema = false }\n')))
+    assert [question.name for question in fixed.questions] == ["project_name", "nodes"]
+    assert [layer.name for layer in fixed.active_layers({})] == ["_training", "demo", "_slurm"]
+
+
+def test_an_extra_brings_no_further_extras(template: Make) -> None:
+    template({}, name="_more")
+    brings = '[[extras]]\nlayer = "{}"\nwhen = {{ slurm = true }}\n'
+    template({}, {"slurm": False}, name="_slurm", metadata=brings.format("_more"))
+    with pytest.raises(TemplateError, match="an extra cannot bring further ones"):
+        load_template(str(template({}, metadata=brings.format("_slurm"))))
+
+
+@pytest.mark.parametrize("fixed", ['emma = "x"', 'data = "mnst"', "data = true"])
+def test_what_is_fixed_must_be_an_answer(template: Make, fixed: str) -> None:
+    template({}, {"data": ["mnist"]}, name="_base")
+    with pytest.raises(TemplateError, match="`fixed` gives an answer that cannot be"):
+        load_template(str(template({}, metadata=f'layers = ["_base"]\nfixed = {{ {fixed} }}\n')))
 
 
 def test_layers_must_agree_on_a_question(template: Make) -> None:
@@ -260,6 +288,7 @@ def test_every_key_of_the_metadata_is_read() -> None:
         description = "D"
         layers = ["_base"]
         replaces = ["README.md"]
+        fixed = { ema = false }
         [[extras]]
         layer = "_slurm"
         when = { slurm = true, data = "mnist" }
@@ -285,6 +314,7 @@ def test_every_key_of_the_metadata_is_read() -> None:
     assert (metadata.title, metadata.description, metadata.layers) == ("T", "D", ("_base",))
     assert metadata.replaces == ("README.md",)
     assert metadata.extras == (Extra("_slurm", {"slurm": True, "data": "mnist"}),)
+    assert metadata.fixed == {"ema": False}
     assert (metadata.questions["data"].help, metadata.questions["data"].choices) == ("H", {"mnist": "M"})
     assert metadata.moved == (Move("old.py", "new.py"),)
     assert metadata.renamed_answers == (RenamedAnswer("logger", "tracker", {"tb": "tensorboard"}),)

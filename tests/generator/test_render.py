@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from paccel.catalog import load_template
-from paccel.errors import TemplateError
+from paccel.errors import TemplateError, UsageError
 from paccel.questions import resolve_answers
 from paccel.render import render
 from paccel.tree import File, read_tree, tree_hash
@@ -152,6 +152,14 @@ def test_layers_lie_over_each_other(template: Make) -> None:
     )
     assert texts(rendered(folder)) == {"README.md": "task of me", "b.txt": "b"}
     assert texts(rendered(folder, {"slurm": True})) == {"README.md": "task of me", "b.txt": "s", "launch.sh": "#!me"}
+
+
+def test_what_a_template_fixes_is_rendered_and_cannot_be_answered(template: Make) -> None:
+    template({"a.txt": "{{ cookiecutter.ema }}"}, {"ema": False}, name="_base")
+    folder = template({}, metadata='layers = ["_base"]\nfixed = { ema = true }\n')
+    assert texts(rendered(folder)) == {"a.txt": "True"}
+    with pytest.raises(UsageError, match="`ema` is not a question"):
+        rendered(folder, {"ema": False})
 
 
 def test_a_file_of_two_layers_is_an_error(template: Make) -> None:

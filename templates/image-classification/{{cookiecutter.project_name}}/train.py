@@ -62,38 +62,13 @@ class Config:
     max_steps: int | None = None  # steps after which the run ends; None is off
     accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
     learning_rate: float = 1e-3  # at its peak
-    warmup_ratio: float = 0.07  # first share of all steps, over which the learning rate rises
-    # % if cookiecutter.schedule == "wsd"
-    decay_ratio: float = 0.2  # last share of all steps, over which the learning rate falls to zero
-    # % endif
+    # % include "train/config_schedule.py"
     weight_decay: float = 0.05  # AdamW's, for each step and learning rate
     max_grad_norm: float | None = 1.0  # gradients are scaled down to this norm; None is off
-    # % if cookiecutter.ema
-    ema_decay: float = 0.99  # of the weights' moving average, for each step
-    # % endif
-    # % if cookiecutter.early_stopping
-    patience: int = 5  # evaluations without a lower loss before the run ends
-    # % endif
+    # % include "train/config_extras.py"
     seed: int = 0  # of the weights, the order of the data and everything random
 
-    # Hardware
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 or fp16 on a GPU, fp32 elsewhere
-    compile: bool = False  # the model, with torch.compile
-    deterministic: bool = False  # only algorithms that give the same bits each time, slower on a GPU
-
-    # Record
-    log_every: int | None = 20  # steps between lines of training metrics; None is off
-    eval_every: int | None = None  # steps between evaluations; None is at the end of each epoch
-    save_every: int | None = None  # steps between checkpoints; None is at the end of each epoch
-    keep_last: int = 2  # newest checkpoints to keep
-    resume: str = "never"  # auto: go on with run_dir or the newest unfinished run; or the PATH of a run or checkpoint
-    run_dir: Path | None = None  # everything that the run writes; None is runs/<time>
-    time_limit: float | None = None  # seconds after which the run saves and stops with exit code 75; None is off
-    # % if cookiecutter.tracker == "none"
-    trackers: tuple[str, ...] = ()  # where else metrics go, such as tensorboard or wandb
-    # % else
-    trackers: tuple[str, ...] = ("{{ cookiecutter.tracker }}",)  # where else metrics go
-    # % endif
+    # % include "train/config_hardware_and_record.py"
 
 
 def compute_loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -148,20 +123,8 @@ def main(config: Config) -> None:
         # % endif
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         model, optimizer = run.prepare(model, optimizer)
-        # % if cookiecutter.schedule == "cosine"
-        schedule = schedules.cosine(optimizer, total_steps, warmup_steps)
-        # % elif cookiecutter.schedule == "wsd"
-        decay_steps = round(config.decay_ratio * total_steps)
-        schedule = schedules.wsd(optimizer, total_steps, warmup_steps, decay_steps)
-        # % else
-        schedule = schedules.constant(optimizer, warmup_steps)
-        # % endif
-        # % if cookiecutter.ema
-        ema = EMA(model, decay=config.ema_decay)
-        # % endif
-        # % if cookiecutter.early_stopping
-        early_stopping = EarlyStopping(config.patience)
-        # % endif
+        # % include "train/schedule.py"
+        # % include "train/extras.py"
         train_meter = Meter(run)
 
         # All that has state: what is named here is saved, and comes back when a run is resumed.
@@ -173,12 +136,7 @@ def main(config: Config) -> None:
             model=model,
             optimizer=optimizer,
             schedule=schedule,
-            # % if cookiecutter.ema
-            ema=ema,
-            # % endif
-            # % if cookiecutter.early_stopping
-            early_stopping=early_stopping,
-            # % endif
+            # % include "train/extras_state.py"
             train_meter=train_meter,
         )
         checkpoints.restore()
@@ -196,30 +154,11 @@ def main(config: Config) -> None:
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
-                # % if cookiecutter.ema
-                ema.update()
-                # % endif
+                # % include "train/extras_step.py"
 
                 if step.every(config.log_every):
                     run.log("train", train_meter.read(), learning_rate=learning_rate, grad_norm=grad_norm)
-                if step.due(config.eval_every):
-                    # % if cookiecutter.ema
-                    with ema.swapped_in():
-                        scores = evaluate(run, model, eval_loader)
-                    # % else
-                    scores = evaluate(run, model, eval_loader)
-                    # % endif
-                    run.log("eval", scores)
-                    checkpoints.keep_best(scores)
-                    # % if cookiecutter.early_stopping
-                    if early_stopping.should_stop(scores["loss"]):
-                        run.finish(f"no lower eval loss in {config.patience} evaluations")
-                    # % endif
-                if step.due(config.save_every):
-                    checkpoints.save()
-                if run.stopping():  # a signal or the time limit: all processes agree on the step
-                    checkpoints.save()
-                    raise run.stopped()  # exit code 75: run again with `--resume auto`
+                # % include "train/loop_tail.py"
         checkpoints.save_weights("final")
 
 

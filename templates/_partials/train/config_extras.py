@@ -1,0 +1,6 @@
+    # % if cookiecutter.ema
+    ema_decay: float = 0.99  # of the weights' moving average, for each step
+    # % endif
+    # % if cookiecutter.early_stopping
+    patience: int = 5  # evaluations without a lower loss before the run ends
+    # % endif

@@ -1,0 +1,3 @@
+                # % if cookiecutter.ema
+                ema.update()
+                # % endif
