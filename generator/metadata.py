@@ -58,11 +58,13 @@ class Change:
 class Metadata:
     """The content of one `paccel.toml`.
 
-    `fixed` are questions of the layers that a template answers itself, and so does not ask.
+    `reaches` says what a run with the default answers ends with, and where that was measured. `fixed` are questions of
+    the layers that a template answers itself, and so does not ask.
     """
 
     title: str = ""
     description: str = ""
+    reaches: str = ""
     layers: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
     extras: tuple[Extra, ...] = ()
@@ -89,6 +91,7 @@ def parse_metadata(text: str, where: str) -> Metadata:
     metadata = Metadata(
         title=top.text("title"),
         description=top.text("description"),
+        reaches=top.text("reaches"),
         layers=top.texts("layers"),
         replaces=top.texts("replaces"),
         extras=tuple(Extra(t.text("layer", need=True), t.answers("when")) for t in top.tables("extras")),

@@ -109,6 +109,7 @@ def _summary(template: Template) -> dict[str, Any]:
         "name": template.name,
         "title": template.metadata.title,
         "description": template.metadata.description,
+        "reaches": template.metadata.reaches,
         "source": template.source,
         "version": template.version,
     }
@@ -118,6 +119,8 @@ def show_text(template: Template, questions: Sequence[Question], tree: Tree) -> 
     """Describe a template: its questions with their choices, and the files that its defaults give."""
     head = f"{style(template.name, bold=True)}  {template.metadata.title}"
     parts = [head, *([template.metadata.description] if template.metadata.description else [])]
+    if template.metadata.reaches:
+        parts += [f"It reaches {template.metadata.reaches}"]
     if questions:
         parts += ["", style("Questions", bold=True) + " (answer with `--set name=value`)"]
         parts += [line for question in questions for line in question_lines(question)]

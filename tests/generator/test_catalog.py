@@ -286,6 +286,7 @@ def test_every_key_of_the_metadata_is_read() -> None:
         """
         title = "T"
         description = "D"
+        reaches = "99 %"
         layers = ["_base"]
         replaces = ["README.md"]
         fixed = { ema = false }
@@ -312,6 +313,7 @@ def test_every_key_of_the_metadata_is_read() -> None:
         "paccel.toml",
     )
     assert (metadata.title, metadata.description, metadata.layers) == ("T", "D", ("_base",))
+    assert metadata.reaches == "99 %"
     assert metadata.replaces == ("README.md",)
     assert metadata.extras == (Extra("_slurm", {"slurm": True, "data": "mnist"}),)
     assert metadata.fixed == {"ema": False}

@@ -1,16 +1,17 @@
-"""Which answers the tests render: the defaults, each other value of each answer, and a covering set of all pairs."""
+"""Which answers the tests render: those kept as snapshots, and a covering set of all pairs."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from paccel.catalog import Template, bundled_names, load_template
+from paccel.catalog import DEFAULT_TEMPLATE, Template, bundled_names, load_template
 from paccel.questions import resolve_answers
 from paccel.render import render
 from paccel.tree import File
@@ -43,26 +44,60 @@ def single_changes(template: Template) -> dict[str, Answers]:
     return sets
 
 
-def covering_set(template: Template, size: int = 2) -> list[Answers]:
-    """A small set of answers in which each combination of `size` values occurs; greedy, the same each time."""
+def sample(template: Template) -> dict[str, Answers]:
+    """The defaults and a few sets of answers in which each value of each answer occurs, by name.
+
+    Column by column, each in its own rhythm: where a row has one answer's second value, it has that of all others too.
+    """
+    values = choices(template)
+    rows = max((len(options) for options in values.values()), default=1)
+    sets: dict[str, Answers] = {"default": {}}
+    for row in range(1, rows):
+        sets[f"sample-{row}"] = {name: options[row % len(options)] for name, options in values.items()}
+    return sets
+
+
+def kept(template: Template) -> dict[str, Answers]:
+    """What is kept as snapshots: for the default template one tree for each value of each answer, else the sample."""
+    return single_changes(template) if template.name == DEFAULT_TEMPLATE else sample(template)
+
+
+def covering_set(template: Template) -> list[Answers]:
+    """A small set of answers in which each pair of values occurs; greedy, the same each time.
+
+    Each row begins with a pair that is still missing. The other questions take, one after the other, the value that
+    brings the most missing pairs with what the row has; the first such, so defaults where nothing is gained.
+    """
     values = choices(template)
     missing = {
-        tuple(zip(names, combination, strict=True))
-        for names in combinations(values, size)
-        for combination in product(*(values[name] for name in names))
+        frozenset(zip(names, pair, strict=True)): None
+        for names in combinations(values, 2)
+        for pair in product(*(values[name] for name in names))
     }
-    everything = [dict(zip(values, row, strict=True)) for row in product(*values.values())]
-    chosen: list[Answers] = []
+    rows: list[Answers] = []
     while missing:
-        best = max(everything, key=lambda row: sum(set(pairs) <= row.items() for pairs in missing))
-        missing = {pairs for pairs in missing if not set(pairs) <= best.items()}
-        chosen.append(best)
-    return chosen
+        row = dict(sorted(next(iter(missing))))
+
+        def gain(name: str, value: Any, row: Answers = row) -> int:
+            return sum(frozenset([(name, value), other]) in missing for other in row.items())
+
+        for name, options in values.items():
+            if name not in row:
+                row[name] = max(options, key=lambda value, name=name: gain(name, value))  # type: ignore[misc]
+        for pair in combinations(row.items(), 2):
+            missing.pop(frozenset(pair), None)
+        rows.append({name: row[name] for name in values})
+    return rows
 
 
 def rendered(name: str, answers: Answers) -> dict[str, File]:
+    return dict(_rendered(name, tuple(answers.items())))
+
+
+@cache
+def _rendered(name: str, answers: tuple[tuple[str, Any], ...]) -> dict[str, File]:
     template = load_template(name)
-    return render(template, resolve_answers(template, answers, project_name="my-project"))
+    return render(template, resolve_answers(template, dict(answers), project_name="my-project"))
 
 
 def cases(sets: Callable[[Template], Any]) -> list[Any]:

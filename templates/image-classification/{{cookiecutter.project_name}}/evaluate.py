@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from paccel.runtime import Run, load_config, load_run, load_weights
+from torch import nn
 
-from data import make_splits
+from data import Splits, make_splits
 from model import make_model
 from train import Config, evaluate
 
@@ -25,23 +26,34 @@ class EvaluateConfig:
     weights: Literal["best", "final"] = "best"  # the best by eval accuracy, or those at the end
 
 
+def load_splits(config: Config) -> Splits:
+    """The data of a run."""
+    # % if cookiecutter.data == "digits"
+    return make_splits()
+    # % elif cookiecutter.data == "mnist"
+    return make_splits(config.data_dir)
+    # % else
+    return make_splits(config.data_dir, config.image_size)
+    # % endif
+
+
+def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
+    """The network of a run, with the weights of a file."""
+    # % if cookiecutter.model == "timm"
+    model = make_model(config.model, splits.channels, splits.num_classes)
+    # % else
+    model = make_model(splits.channels, splits.num_classes, config.width)
+    # % endif
+    load_weights(weights, model)
+    return model
+
+
 def main(chosen: EvaluateConfig) -> dict[str, float]:
     run_dir, config = load_run(Config, chosen.run_dir)
     with Run(config, record=False) as run:
-        # % if cookiecutter.data == "digits"
-        splits = make_splits()
-        # % elif cookiecutter.data == "mnist"
-        splits = make_splits(config.data_dir)
-        # % else
-        splits = make_splits(config.data_dir, config.image_size)
-        # % endif
+        splits = load_splits(config)
         loader = run.loader(getattr(splits, chosen.split), config.eval_batch_size, num_workers=config.num_workers)
-        # % if cookiecutter.model == "timm"
-        model = make_model(config.model, splits.channels, splits.num_classes)
-        # % else
-        model = make_model(splits.channels, splits.num_classes, config.width)
-        # % endif
-        load_weights(run_dir / "weights" / f"{chosen.weights}.safetensors", model)
+        model = load_model(config, splits, run_dir / "weights" / f"{chosen.weights}.safetensors")
         scores = evaluate(run, run.prepare(model), loader)
         run.accelerator.print(json.dumps({"run_dir": str(run_dir), "split": chosen.split, **scores}))
     return scores

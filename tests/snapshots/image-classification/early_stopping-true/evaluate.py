@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from paccel.runtime import Run, load_config, load_run, load_weights
+from torch import nn
 
-from data import make_splits
+from data import Splits, make_splits
 from model import make_model
 from train import Config, evaluate
 
@@ -25,13 +26,24 @@ class EvaluateConfig:
     weights: Literal["best", "final"] = "best"  # the best by eval accuracy, or those at the end
 
 
+def load_splits(config: Config) -> Splits:
+    """The data of a run."""
+    return make_splits()
+
+
+def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
+    """The network of a run, with the weights of a file."""
+    model = make_model(splits.channels, splits.num_classes, config.width)
+    load_weights(weights, model)
+    return model
+
+
 def main(chosen: EvaluateConfig) -> dict[str, float]:
     run_dir, config = load_run(Config, chosen.run_dir)
     with Run(config, record=False) as run:
-        splits = make_splits()
+        splits = load_splits(config)
         loader = run.loader(getattr(splits, chosen.split), config.eval_batch_size, num_workers=config.num_workers)
-        model = make_model(splits.channels, splits.num_classes, config.width)
-        load_weights(run_dir / "weights" / f"{chosen.weights}.safetensors", model)
+        model = load_model(config, splits, run_dir / "weights" / f"{chosen.weights}.safetensors")
         scores = evaluate(run, run.prepare(model), loader)
         run.accelerator.print(json.dumps({"run_dir": str(run_dir), "split": chosen.split, **scores}))
     return scores

@@ -1,0 +1,40 @@
+"""Runs Python modules in generated projects, in processes that have torch imported already, under a time limit."""
+
+import multiprocessing
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+_server = multiprocessing.get_context("forkserver")
+# Imported once, not in each process; an optimizer imports the second when it is made.
+_server.set_forkserver_preload(["paccel.runtime", "torch._dynamo", "torchvision", "pytest"])
+
+
+def run_module(command: list[str], folder: Path, environment: dict[str, str], output: Path) -> None:
+    """What such a process does: `python -m` a module in a folder."""
+    for stream in (1, 2):
+        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    sys.argv = command
+    runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+
+
+def run_in(folder: Path, *command: str, timeout: float = 300, **environment: str) -> str:
+    """Run a Python module in a project, return what it printed, and fail with that if it fails."""
+    output = folder.parent / f"{folder.name}-output.txt"
+    output.write_text("")
+    common = {"OMP_NUM_THREADS": "2", "GLOO_SOCKET_IFNAME": "lo"}
+    process = _server.Process(target=run_module, args=(list(command), folder, common | environment, output))
+    process.start()
+    process.join(timeout)
+    if process.is_alive():
+        process.kill()
+        process.join(10)
+        pytest.fail(f"{' '.join(command)} took more than {timeout} seconds:\n{output.read_text()}")
+    assert process.exitcode == 0, f"{' '.join(command)}\n{output.read_text()}"
+    return output.read_text()
