@@ -1,19 +1,24 @@
 """Checkpoints of a run: always a good one, and exactly what the loop needs to go on."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from accelerate.utils import DistributedType
 from torch import nn
+from torch.optim import Optimizer
 
+from .background import Background, on_host
 from .config import config_from_dict
 from .ema import EMA
 from .errors import CheckpointError, ConfigError
 from .record import RUNS, Record
+from .sharding import gather_state, load_model, load_optimizer
 from .storage import (
     list_checkpoints,
     read_checkpoint,
@@ -29,22 +34,29 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_OF_THE_BEST = re.compile(r"best-(\d+)(-.*)?\.safetensors")
+
 
 class Checkpoints:
     """Saves and restores everything that is named here, and the run's own place in its data.
 
     A checkpoint is written aside, hashed, renamed, and only then are older ones removed; what is torn or corrupted is
-    passed over for the one before it. Safetensors and JSON only: loading cannot run code.
+    passed over for the one before it. Safetensors and JSON only: loading cannot run code. Sharded tensors (FSDP2) are
+    saved whole, so a run goes on with any number of processes.
 
     Args:
         run: The run; its directory gets `checkpoints/step-<n>/` and `weights/`.
         keep_last: How many of the newest checkpoints stay. At least 1.
         best: The score by which `weights/best.safetensors` is chosen, a name in what `keep_best` is given. None is off.
         mode: Whether a smaller or a larger score is better.
+        keep_best: How many of the best weights stay. More than 1 keeps each as `weights/best-<step>.safetensors` too.
+        background: Write in a thread while training goes on, from a copy on the host. An error in writing is raised by
+            the next save or at the end of the run. A save waits where the one before it is not on disk yet.
         tracked: Everything with state, by name: models, optimizers, schedules, EMA, early stopping, meters.
 
     Raises:
-        ConfigError: Something cannot be tracked, or `keep_last` is too small.
+        ConfigError: Something cannot be tracked, a number is too small, or the processes hold shards that cannot be
+            put together here (FSDP 1, DeepSpeed's ZeRO).
     """
 
     def __init__(
@@ -54,21 +66,27 @@ class Checkpoints:
         keep_last: int = 2,
         best: str | None = None,
         mode: Literal["min", "max"] = "min",
+        keep_best: int = 1,
+        background: bool = False,
         **tracked: Any,
     ) -> None:
-        if keep_last < 1:
-            raise ConfigError(f"`keep_last` must be at least 1: {keep_last}")
+        for name, number in (("keep_last", keep_last), ("keep_best", keep_best)):
+            if number < 1:
+                raise ConfigError(f"`{name}` must be at least 1: {number}")
+        _check_shards(run)
         stateless = [n for n, thing in tracked.items() if not hasattr(thing, "state_dict") or n == "run"]
         if stateless:
             raise ConfigError(f"No state to track in {', '.join(f'`{name}`' for name in stateless)}")
         self._run = run
         self._folder = run.run_dir / "checkpoints"
-        self._keep_last, self._best, self._mode = keep_last, best, mode
+        self._keep_last, self._keep_best, self._best, self._mode = keep_last, keep_best, best, mode
         self._tracked = tracked
         self._models = {name: thing for name, thing in tracked.items() if isinstance(thing, nn.Module)}
-        self._best_score: float | None = None
-        self._best_step: int | None = None
+        self._bests: list[tuple[float, int]] = []  # scores and their steps, the best first
         self._saved_step: int | None = None
+        self._background = Background() if background else None
+        if self._background is not None:
+            run._backgrounds.append(self._background)
 
     def restore(self) -> int:
         """Load the newest good checkpoint of the run, if there is one, and set the run's place in its data.
@@ -96,7 +114,7 @@ class Checkpoints:
         if run.accelerator.scaler is not None and state["scaler"]:
             run.accelerator.scaler.load_state_dict(state["scaler"])
         run._guard.load_state_dict(state["guard"])
-        self._best_score, self._best_step = state["best_score"], state["best_step"]
+        self._bests = [(score, step) for score, step in state["bests"]]
         if run._fork is None:
             self._saved_step = run._position.step
         run._agreement.on_main(self._cut_back_metrics)
@@ -106,13 +124,27 @@ class Checkpoints:
     def keep_best(self, scores: Mapping[str, float]) -> bool:
         """If `scores` are the best so far, write `weights/best.safetensors`. Collective.
 
+        Of equal scores the later, trained longer, is the better one; a NaN is none.
+
         Returns:
             Whether they were.
 
         Raises:
             ConfigError: The score to choose by is not among them.
         """
-        if self._best is None or not self._improves(scores):
+        if self._best is None:
+            return False
+        if self._best not in scores:
+            raise ConfigError(f"No score `{self._best}` to choose the best by: there are {', '.join(scores)}")
+        score, step = float(scores[self._best]), self._run._position.step
+        if math.isnan(score):
+            return False
+        sign = 1 if self._mode == "min" else -1
+        found = sorted([*self._bests, (score, step)], key=lambda best: (sign * best[0], -best[1]))
+        self._bests = found[: self._keep_best]
+        if self._keep_best > 1 and (score, step) in self._bests:
+            self.save_weights(f"best-{step}")
+        if self._bests[0] != (score, step):
             return False
         self.save_weights("best")
         return True
@@ -120,7 +152,8 @@ class Checkpoints:
     def save(self) -> None:
         """Save everything as it stands at this step; a second call at the same step does nothing.
 
-        Collective. All processes wait until the files are on disk, and all raise if that failed.
+        Collective. All processes wait until the files are on disk, or copied where they are written in the background,
+        and all raise if that failed.
 
         Raises:
             NonFiniteError: A gradient since the last log point was not finite, and may not be skipped.
@@ -132,26 +165,30 @@ class Checkpoints:
         started = perf_counter()
         run._guard.check()  # what is not finite does not get into a checkpoint
         objects = {name: self._state_of(thing) for name, thing in self._tracked.items()}
+        position = replace(run._position)
         objects["run"] = {
-            "position": asdict(run._position),
+            "position": asdict(position),
             "logged_step": run._logged_step,
             "guard": run._guard.state_dict(),
-            "best_score": self._best_score,
-            "best_step": self._best_step,
+            "bests": [list(best) for best in self._bests],
             "scaler": run.accelerator.scaler.state_dict() if run.accelerator.scaler is not None else None,
         }
+        best_steps = {step for _, step in self._bests}
 
-        def write() -> None:
-            position = run._position
+        def write(objects: dict[str, Any]) -> None:
             metadata = {"step": position.step, "num_processes": run._agreement.num_processes}
             write_checkpoint(self._folder / f"step-{position.step}", objects, metadata)
             for _, path in list_checkpoints(self._folder)[self._keep_last :]:
                 remove_checkpoint(path)
+            for path in (run.run_dir / "weights").glob("best-*"):
+                match = _OF_THE_BEST.fullmatch(path.name)
+                if match and int(match[1]) not in best_steps:
+                    path.unlink()  # last, as a run that goes on from an older checkpoint finds its best again
             if run._record is not None:
                 run._record.write_status("running", position.step, position.epoch)
 
-        run._agreement.on_main(write)
-        self._saved_step = run._position.step
+        self._write("checkpoint", objects, write)
+        self._saved_step = position.step
         run._reporter.other_seconds += perf_counter() - started
 
     def save_weights(self, name: str) -> None:
@@ -162,15 +199,27 @@ class Checkpoints:
         run = self._run
         run._guard.check()
         averages = [thing for thing in self._tracked.values() if isinstance(thing, EMA)]
+        metadata = {"step": str(run._position.step)}
 
-        def write() -> None:
-            for model_name, model in self._models.items():
-                file = name if len(self._models) == 1 else f"{name}-{model_name}"
-                target = run.run_dir / "weights" / f"{file}.safetensors"
-                write_weights(target, run.accelerator.unwrap_model(model), {"step": str(run._position.step)})
+        def write(states: dict[str, Any]) -> None:
+            for model, state in states.items():
+                file = name if len(states) == 1 else f"{name}-{model}"
+                write_weights(run.run_dir / "weights" / f"{file}.safetensors", state, metadata)
 
         with averages[0].swapped_in() if averages else nullcontext():
-            run._agreement.on_main(write)
+            self._write("weights", {name: self._state_of(model) for name, model in self._models.items()}, write)
+
+    def _write(self, kind: str, state: dict[str, Any], write: Callable[[dict[str, Any]], None]) -> None:
+        """Let the main process write, now or in the background. Collective."""
+
+        def submit() -> None:
+            if self._background is None:
+                write(state)
+            else:
+                copy = on_host(state)
+                self._background.submit(kind, lambda: write(copy))
+
+        self._run._agreement.on_main(submit)
 
     def _choose(self) -> Path | None:
         """The newest sound checkpoint, with a line for each that is not. On the main process only."""
@@ -206,7 +255,9 @@ class Checkpoints:
     def _load(self, path: Path, name: str, thing: Any, state: Any) -> None:
         try:
             if isinstance(thing, nn.Module):
-                self._run.accelerator.unwrap_model(thing).load_state_dict(state)
+                load_model(self._run.accelerator.unwrap_model(thing), state)
+            elif isinstance(thing, Optimizer):
+                load_optimizer(thing, state)
             else:
                 thing.load_state_dict(state)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -215,21 +266,20 @@ class Checkpoints:
     def _state_of(self, thing: Any) -> Any:
         if isinstance(thing, nn.Module):
             thing = self._run.accelerator.unwrap_model(thing)
-        return thing.state_dict()
+        return gather_state(thing.state_dict(), keep=self._run._agreement.rank == 0)
 
-    def _improves(self, scores: Mapping[str, float]) -> bool:
-        """Whether this is the best score so far; of equal ones the later, trained longer, is; a NaN never is."""
-        assert self._best is not None
-        if self._best not in scores:
-            raise ConfigError(f"No score `{self._best}` to choose the best by: there are {', '.join(scores)}")
-        score = scores[self._best]
-        if math.isnan(score):
-            return False
-        before = self._best_score
-        better = before is None or (score <= before if self._mode == "min" else score >= before)
-        if better:
-            self._best_score, self._best_step = score, self._run._position.step
-        return better
+
+def _check_shards(run: "Run") -> None:
+    """Refuse what would save one process's part as if it were the whole."""
+    state = run.accelerator.state
+    if run.accelerator.distributed_type is DistributedType.DEEPSPEED and state.deepspeed_plugin.zero_stage > 0:
+        stage = state.deepspeed_plugin.zero_stage
+        raise ConfigError(
+            f"ZeRO stage {stage} of DeepSpeed splits the state among processes in a form of its own, which a checkpoint "
+            "here cannot hold: use FSDP2, stage 0, or `run.accelerator.save_state` in the place of `Checkpoints`"
+        )
+    if run.accelerator.distributed_type is DistributedType.FSDP and state.fsdp_plugin.fsdp_version != 2:
+        raise ConfigError("FSDP version 1 is not supported: set `fsdp_version: 2` in accelerate's configuration")
 
 
 def load_run(config_class: type[T], run_dir: Path | None = None) -> tuple[Path, T]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ConfigError
+from .sharding import gather, is_sharded, local, shard
 from .storage import plain_names
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -45,10 +46,10 @@ class EMA:
         # One fused operation for all of a kind. A shard may move when a model is sharded, so it is looked up each time.
         self._groups: dict[Any, tuple[list[Tensor], list[nn.Parameter]]] = defaultdict(lambda: ([], []))
         for name, parameter in self._parameters.items():
-            local = _local(parameter)
-            average = local.clone().float() if local.dtype in _HALF else local.clone()
+            part = local(parameter)
+            average = part.clone().float() if part.dtype in _HALF else part.clone()
             self._averages[name] = average
-            averages, parameters = self._groups[local.device, local.dtype, _is_sharded(parameter)]
+            averages, parameters = self._groups[part.device, part.dtype, is_sharded(parameter)]
             averages.append(average)
             parameters.append(parameter)
         self._is_swapped_in = False
@@ -61,8 +62,8 @@ class EMA:
         decay = self.decay
         if self.warmup:
             decay = min(decay, (1 + self.updates) / (10 + self.updates))
-        for (_, dtype, is_sharded), (averages, parameters) in self._groups.items():
-            current: list[Any] = [_local(p) for p in parameters] if is_sharded else parameters
+        for (_, dtype, by_shard), (averages, parameters) in self._groups.items():
+            current: list[Any] = [local(p) for p in parameters] if by_shard else parameters
             if dtype in _HALF:
                 current = [tensor.float() for tensor in current]
             torch._foreach_lerp_(averages, current, 1.0 - decay)
@@ -92,13 +93,13 @@ class EMA:
         """
         aside: dict[str, Tensor] = {}
         for name, parameter in self._parameters.items():
-            local, average = _local(parameter), self._averages[name]
-            before = local.clone()
-            if local.dtype in _HALF:
-                local.copy_(average if kept is None else kept[name])
+            part, average = local(parameter), self._averages[name]
+            before = part.clone()
+            if part.dtype in _HALF:
+                part.copy_(average if kept is None else kept[name])
                 aside[name] = before
             else:
-                local.copy_(average)
+                part.copy_(average)
                 average.copy_(before)
         return aside
 
@@ -108,7 +109,7 @@ class EMA:
         averages = {}
         for name, average in self._averages.items():
             parameter = self._parameters[name]
-            averages[name] = _gather(average, parameter) if _is_sharded(parameter) else average
+            averages[name] = gather(average, parameter) if is_sharded(parameter) else average
         return {"updates": self.updates, "averages": averages}
 
     @torch.no_grad()
@@ -130,34 +131,8 @@ class EMA:
         self.updates = state["updates"]
         for name, average in self._averages.items():
             parameter, given = self._parameters[name], averages[name]
-            average.copy_(_shard(given, parameter) if _is_sharded(parameter) else given)
+            average.copy_(shard(given, parameter) if is_sharded(parameter) else given)
 
     def _check_not_swapped_in(self, action: str) -> None:
         if self._is_swapped_in:
             raise RuntimeError(f"The average is in the model at the moment: {action} after the `with` block")
-
-
-def _is_sharded(parameter: Any) -> bool:
-    return hasattr(parameter, "to_local")  # a DTensor, whose module takes half a second to import
-
-
-def _local(parameter: Any) -> Tensor:
-    """The values that this process holds, as a plain tensor that shares their memory."""
-    detached = parameter.detach()
-    local: Tensor = detached.to_local() if _is_sharded(detached) else detached
-    return local
-
-
-def _gather(shard: Tensor, like: Any) -> Tensor:
-    """The whole of a tensor that is sharded like `like`, on every process. Collective."""
-    from torch.distributed.tensor import DTensor
-
-    mesh, placements = like.device_mesh, like.placements
-    return DTensor.from_local(shard, mesh, placements, shape=like.shape, stride=like.stride()).full_tensor()
-
-
-def _shard(whole: Tensor, like: Any) -> Tensor:
-    """The inverse of `_gather`. Collective."""
-    from torch.distributed.tensor import distribute_tensor
-
-    return _local(distribute_tensor(whole.to(like.device), like.device_mesh, like.placements))

@@ -23,7 +23,7 @@ RUNS = Path("runs")
 
 MAY_CHANGE = frozenset(
     {"epochs", "max_steps", "num_workers", "log_every", "save_every", "keep_last", "resume", "run_dir", "trackers"}
-    | {"time_limit", "skip_non_finite"}
+    | {"time_limit", "skip_non_finite", "keep_best", "save_in_background"}
 )
 """Settings that may differ between a run and its continuation; on any other a different result would follow."""
 

@@ -1,7 +1,6 @@
 """A run: one training from start to end, on whatever the launcher offers."""
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch.utils.data import Dataset
 
 from . import progress
 from .agreement import Agreement, StopRequest
+from .background import Background
 from .config import config_to_dict
 from .errors import NonFiniteError
 from .finite import FiniteGuard
@@ -30,7 +30,8 @@ from .loop import Position, Step, walk_epochs, walk_steps
 from .randomness import at, seed_everything, stream
 from .record import Record
 from .reporting import Reporter
-from .setup import check_trackers, choose_precision, open_run_dir, precision_name, start_processes
+from .setup import check_trackers, choose_precision, open_run_dir, precision_name, set_up_numerics, start_processes
+from .sharding import is_sharded
 
 _ENGINES = {DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA}
 _SHARDED = {DistributedType.DEEPSPEED, DistributedType.FSDP}
@@ -87,7 +88,7 @@ class Run:
             step_scheduler_with_optimizer=False,
             rng_types=[],
         )
-        _set_up_numerics(self.device, bool(getattr(config, "deterministic", False)))
+        set_up_numerics(self.device, bool(getattr(config, "deterministic", False)))
         self._reporter = Reporter(self.accelerator, self._record)
         if trackers:
             self._reporter.start_trackers(config_to_dict(config))
@@ -103,6 +104,7 @@ class Run:
         self._in_filler = False
         self._loss_factor = 1
         self._models: list[nn.Module] = []
+        self._backgrounds: list[Background] = []
         self._optimizers: list[Any] = []
         self._parameters: dict[int, list[nn.Parameter]] = {}
         self._training_loader: Loader | None = None
@@ -164,8 +166,10 @@ class Run:
             for model in objects:
                 if isinstance(model, nn.Module):
                     model.compile()  # in place, so that the names of the weights stay as they are
-        prepared = self.accelerator.prepare(*objects)
-        ready = list(prepared) if len(objects) > 1 else [prepared]
+        whole = [thing for thing in objects if not isinstance(thing, FSDPModule)]  # a sharded model is wrapped already
+        prepared = self.accelerator.prepare(*whole) if whole else ()
+        wrapped = iter(prepared if len(whole) > 1 else [prepared])
+        ready = [thing if isinstance(thing, FSDPModule) else next(wrapped) for thing in objects]
         for index, thing in enumerate(ready):
             if isinstance(thing, AcceleratedOptimizer):
                 self._optimizers.append(thing.optimizer)
@@ -204,7 +208,7 @@ class Run:
 
         A pass is never left half-way: asked to stop, the run says so, ends the pass, and stops after the step.
         """
-        sharded = self.accelerator.distributed_type in _SHARDED
+        sharded = self._has_shards()
         parts = loader.evaluation_parts(filler=sharded)
         shown = self.accelerator.is_main_process
         with progress.bar(loader.steps_per_epoch, 0, shown=shown, description="evaluating", delay=2.0) as bar:
@@ -225,7 +229,7 @@ class Run:
             different numbers of batches; a sharded model as it is.
         """
         started = perf_counter()
-        sharded = self.accelerator.distributed_type in _SHARDED
+        sharded = self._has_shards()
         inner = model if sharded else self.accelerator.unwrap_model(model)
         modes = [(module, module.training) for module in model.modules()]
         model.eval()
@@ -270,6 +274,8 @@ class Run:
             norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
         else:
             norm = clip_grad_norm_(parameters, max_norm)
+        if is_sharded(norm):
+            norm = norm.full_tensor()  # type: ignore[operator]
         self._guard.take(norm, parameters)
         return norm
 
@@ -334,6 +340,10 @@ class Run:
                 elif isinstance(model, FSDPModule):
                     model.set_requires_gradient_sync(is_last)
 
+    def _has_shards(self) -> bool:
+        """Whether a forward pass is a collective, so that all processes must make as many."""
+        return self.accelerator.distributed_type in _SHARDED or any(isinstance(m, FSDPModule) for m in self._models)
+
     def _is_out_of_steps(self) -> bool:
         return self._max_steps is not None and self._position.step >= self._max_steps
 
@@ -347,6 +357,15 @@ class Run:
     def _is_last_step(self, step: Step) -> bool:
         return step.is_last_of_epoch and (step.epoch == self._epochs or self._is_out_of_steps())
 
+    def _wait_for_writes(self, together: bool) -> Exception | None:
+        """Wait for what is written in the background; returns what it failed with. Collective if `together`."""
+        for background in self._backgrounds:
+            try:
+                self._agreement.on_main(background.wait) if together else background.wait()
+            except Exception as failed:
+                return failed
+        return None
+
     def __enter__(self) -> Self:
         self._stop.watch()
         return self
@@ -356,27 +375,24 @@ class Run:
     ) -> None:
         self._stop.unwatch()
         position, rank = self._position, self._agreement.rank
+        ends_in_order = error is None or isinstance(error, Stopped)
         if error is None:
             self._agreement.gather(None)  # all have got here: nobody is left who may still fail
-            self._reporter.close("finished", position.step, position.epoch, position.finished)
-        elif isinstance(error, Stopped):
-            self._reporter.close("stopped", position.step, position.epoch, error.reason)
+        lost = self._wait_for_writes(together=ends_in_order)
+        if ends_in_order and lost is None:
+            state, reason = (
+                ("finished", position.finished) if error is None else ("stopped", getattr(error, "reason", None))
+            )
+            self._reporter.close(state, position.step, position.epoch, reason)
         else:
+            cause = lost if ends_in_order else error
             if self._record is not None:
                 where = f"step {position.step}" + (f", process {rank}" if self._agreement.num_processes > 1 else "")
-                reason = f"{where}: {type(error).__name__}: {error}"
+                reason = f"{where}: {type(cause).__name__}: {cause}"
                 self._record.write_status("failed", position.step, position.epoch, reason)
+            if ends_in_order and lost is not None:
+                raise lost
             if self._agreement.num_processes > 1:
                 return  # to leave the process group in order, the others would have to answer
         self.accelerator.state.destroy_process_group()
         AcceleratorState._reset_state(reset_partial_state=True)  # so that a notebook can start another run
-
-
-def _set_up_numerics(device: torch.device, deterministic: bool) -> None:
-    """TensorFloat-32 for float32 matrices on CUDA, or deterministic algorithms only, slower and the same each time."""
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
-    elif device.type == "cuda":
-        torch.set_float32_matmul_precision("high")

@@ -54,6 +54,16 @@ def precision_name(accelerates: str) -> str:
     return next((ours for ours, theirs in PRECISIONS.items() if theirs == accelerates), accelerates)
 
 
+def set_up_numerics(device: torch.device, deterministic: bool) -> None:
+    """TensorFloat-32 for float32 matrices on CUDA, or deterministic algorithms only, slower and the same each time."""
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    elif device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+
+
 def check_trackers(names: tuple[str, ...]) -> None:
     """Raise ConfigError, listing all, where a tracker is unknown to accelerate or not installed."""
     available = {str(name) for name in get_available_trackers()}

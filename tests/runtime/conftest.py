@@ -32,7 +32,8 @@ def start(tmp_path: Path) -> Callable[..., Done]:
 
     def run(run_dir: Path, *, processes: int = 1, timeout: float = 120, fault: str = "", **settings: Any) -> Done:
         arguments = [f"--run-dir={run_dir}"]
-        arguments += [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+        for name, value in settings.items():
+            arguments.append(f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}"))
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}

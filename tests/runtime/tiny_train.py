@@ -44,6 +44,8 @@ class Config:
     eval_every: int | None = 4
     save_every: int | None = 2
     keep_last: int = 2
+    keep_best: int = 1
+    save_in_background: bool = False
     patience: int = 1000
     resume: str = "never"
     seed: int = 3
@@ -173,7 +175,14 @@ def main(config: Config) -> None:
         meter = Meter(run)
         tracked = {"schedule": schedule, "ema": ema, "early_stopping": early_stopping, "meter": meter}
         checkpoints = Checkpoints(
-            run, keep_last=config.keep_last, best="loss", model=model, optimizer=optimizer, **tracked
+            run,
+            keep_last=config.keep_last,
+            best="loss",
+            keep_best=config.keep_best,
+            background=config.save_in_background,
+            model=model,
+            optimizer=optimizer,
+            **tracked,
         )
         checkpoints.restore()
         rank = run.accelerator.process_index

@@ -1,0 +1,83 @@
+"""Whole tensors from shards, and shards from whole tensors: what is saved depends on no number of processes.
+
+A sharded tensor is a DTensor, as FSDP2 makes it; its module takes half a second to import, so it is told by a method.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def is_sharded(tensor: Any) -> bool:
+    return hasattr(tensor, "to_local")
+
+
+def local(tensor: Any) -> Tensor:
+    """The values that this process holds, as a plain tensor that shares their memory."""
+    detached = tensor.detach()
+    part: Tensor = detached.to_local() if is_sharded(detached) else detached
+    return part
+
+
+def gather(shard: Tensor, like: Any) -> Tensor:
+    """The whole of a tensor that is sharded like `like`, on every process. Collective."""
+    from torch.distributed.tensor import DTensor
+
+    mesh, placements = like.device_mesh, like.placements
+    return DTensor.from_local(shard, mesh, placements, shape=like.shape, stride=like.stride()).full_tensor()
+
+
+def shard(whole: Tensor, like: Any) -> Tensor:
+    """This process's part of `whole`, as a plain tensor; the inverse of `gather`. Collective."""
+    return local(_distribute(whole, like))
+
+
+def gather_state(state: Any, keep: bool) -> Any:
+    """A state with whole tensors, on the host, for those that are sharded. Collective where there are any.
+
+    One tensor at a time is whole on the device. Where `keep` is False, what was sharded becomes None: only the process
+    that writes keeps it.
+    """
+    if isinstance(state, dict):
+        return {key: gather_state(value, keep) for key, value in state.items()}
+    if type(state) in (list, tuple):
+        return type(state)(gather_state(value, keep) for value in state)
+    if not is_sharded(state):
+        return state
+    whole = state.detach().full_tensor()
+    return whole.cpu() if keep else None
+
+
+def load_model(model: nn.Module, state: dict[str, Any]) -> None:
+    """`model.load_state_dict` with whole tensors for parameters that may be sharded. Collective where they are."""
+    own = model.state_dict()
+    model.load_state_dict({name: _fit(value, own.get(name)) for name, value in state.items()})
+
+
+def load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
+    """`optimizer.load_state_dict` with whole tensors for parameters that may be sharded. Collective where they are."""
+    plain = getattr(optimizer, "optimizer", optimizer)  # without accelerate's wrapper
+    parameters = [parameter for group in plain.param_groups for parameter in group["params"]]
+    if any(map(is_sharded, parameters)):
+        # PyTorch numbers the parameters of an optimizer through its groups
+        fitted = {
+            number: {name: _fit(value, parameters[number]) for name, value in values.items()}
+            for number, values in state["state"].items()
+        }
+        state = {**state, "state": fitted}
+    optimizer.load_state_dict(state)
+
+
+def _fit(value: Any, like: Any) -> Any:
+    """`value`, sharded if `like` is and has its shape; an optimizer's count of steps, for one, has not."""
+    if isinstance(value, Tensor) and is_sharded(like) and value.shape == like.shape:
+        return _distribute(value, like)
+    return value
+
+
+@torch.no_grad()
+def _distribute(whole: Tensor, like: Any) -> Any:
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements)

@@ -1,0 +1,241 @@
+"""What a run keeps of itself: sharded or whole, at once or in the background, the last and the best."""
+
+import json
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from together import together
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from paccel.runtime import EMA, Checkpoints, ConfigError, Run
+from paccel.runtime.background import Background, on_host
+
+
+@dataclass
+class Config:
+    """What a run reads."""
+
+    run_dir: Path
+    resume: str = "never"
+
+
+def status(run_dir: Path) -> dict[str, Any]:
+    return json.loads((run_dir / "status.json").read_text())
+
+
+def contents(run_dir: Path) -> dict[str, bytes]:
+    paths = [*(run_dir / "weights").rglob("*"), *(run_dir / "checkpoints").rglob("*")]
+    return {str(path.relative_to(run_dir)): path.read_bytes() for path in paths if path.is_file()}
+
+
+class TestInTheBackground:
+    def test_the_same_bytes_are_written_as_at_once(self, start, metrics, tmp_path: Path) -> None:
+        settings = {"data": "augmented", "keep_last": 9, "eval_every": 3}
+        assert start(tmp_path / "straight", **settings).returncode == 0
+        done = start(tmp_path / "run", **settings, save_in_background=True)
+        assert done.returncode == 0, done.stderr
+        ours, theirs = contents(tmp_path / "run"), contents(tmp_path / "straight")
+        assert sorted(ours) == sorted(theirs)
+        assert [name for name in theirs if ours[name] != theirs[name]] == []
+
+    @pytest.mark.parametrize("kind", ["ENOSPC", "EROFS"])
+    def test_an_error_ends_the_run_by_name_and_the_last_good_checkpoint_stands(
+        self, start, tmp_path: Path, kind: str
+    ) -> None:
+        run_dir = tmp_path / "run"
+        done = start(
+            run_dir, save_in_background=True, fault=f"{kind}@write:20", log_every=None, eval_every=None, processes=2
+        )
+        assert done.returncode == 1
+        assert {"ENOSPC": "No space left", "EROFS": "Read-only file system"}[kind] in done.stderr
+        resumed = start(run_dir, eval_every=None, resume="auto")
+        assert resumed.returncode == 0, resumed.stderr
+        assert "resuming at step" in resumed.stdout
+
+    def test_killed_while_a_thread_writes_it_goes_on_from_the_checkpoint_before(
+        self, start, metrics, tmp_path: Path
+    ) -> None:
+        settings = {"data": "augmented", "save_in_background": True, "max_steps": 8}
+        assert start(tmp_path / "straight", **settings).returncode == 0
+        for write in (22, 28, 34):
+            run_dir = tmp_path / f"run-{write}"
+            assert start(run_dir, **settings, fault=f"exit@write:{write}").returncode == 9
+            resumed = start(run_dir, **settings, resume="auto")
+            assert resumed.returncode == 0, resumed.stderr
+            assert metrics(run_dir) == metrics(tmp_path / "straight")
+            ours, theirs = contents(run_dir), contents(tmp_path / "straight")
+            assert {n: ours[n] for n in theirs} == theirs
+
+    def test_one_of_a_kind_is_under_way_and_all_come_in_order(self) -> None:
+        background, gate, done = Background(), threading.Event(), []
+        background.submit("a", lambda: (gate.wait(10), done.append(1)))
+        background.submit("b", lambda: done.append(2))
+        second = threading.Thread(target=background.submit, args=("a", lambda: done.append(3)))
+        second.start()
+        second.join(0.1)
+        assert second.is_alive()
+        assert done == []
+        gate.set()
+        second.join(10)
+        background.wait()
+        assert done == [1, 2, 3]
+
+    def test_what_fails_drops_what_is_behind_it_and_is_raised_once(self) -> None:
+        background, gate, done = Background(), threading.Event(), []
+
+        def fail() -> None:
+            gate.wait(10)
+            raise OSError("full")
+
+        background.submit("weights", fail)
+        background.submit("checkpoint", lambda: done.append("recorded a best that is not there"))
+        gate.set()
+        with pytest.raises(OSError, match="full"):
+            background.wait()
+        background.submit("weights", lambda: done.append("later"))
+        background.wait()
+        assert done == ["later"]
+
+    def test_a_copy_has_the_same_ties_and_is_not_changed_by_a_later_step(self) -> None:
+        weight = torch.randn(3, 4).T
+        copy = on_host({"a": weight, "b": [weight, (1, None)], "c": weight.clone()})
+        weight.zero_()
+        assert copy["a"] is copy["b"][0]
+        assert copy["a"] is not copy["c"]
+        assert torch.equal(copy["a"], copy["c"])
+        assert copy["a"].stride() == weight.stride()
+
+
+class TestTheBest:
+    @pytest.fixture
+    def make(self, tmp_path: Path) -> Any:
+        def make(run: Run, **options: Any) -> tuple[Checkpoints, nn.Module]:
+            model = nn.Linear(1, 1)
+            return Checkpoints(run, best="score", model=model, **options), model
+
+        return make
+
+    def feed(self, run: Run, checkpoints: Checkpoints, model: nn.Module, scores: dict[int, float]) -> list[int]:
+        better = []
+        for step, score in scores.items():
+            run._position.step = step
+            nn.init.constant_(model.weight, step)
+            if checkpoints.keep_best({"score": score}):
+                better.append(step)
+            checkpoints.save()
+        return better
+
+    def kept(self, run: Run) -> dict[str, float]:
+        return {path.stem: load_file(path)["weight"].item() for path in sorted((run.run_dir / "weights").iterdir())}
+
+    @pytest.mark.parametrize(("mode", "sign"), [("max", 1), ("min", -1)])
+    def test_so_many_stay_whether_more_or_less_is_better(self, tmp_path: Path, make, mode: str, sign: int) -> None:
+        with Run(Config(tmp_path / "run")) as run:
+            checkpoints, model = make(run, keep_best=3, mode=mode)
+            scores = {1: 0.1, 2: 0.5, 3: 0.3, 4: 0.2, 5: float("nan"), 6: 0.5, 7: 0.4}
+            better = self.feed(run, checkpoints, model, {step: sign * score for step, score in scores.items()})
+            assert better == [1, 2, 6]  # of equal ones the later, a NaN never
+            assert self.kept(run) == {"best": 6.0, "best-2": 2.0, "best-6": 6.0, "best-7": 7.0}
+
+    def test_a_resumed_run_knows_its_best_ones(self, tmp_path: Path, make) -> None:
+        config = Config(tmp_path / "run")
+        with pytest.raises(SystemExit), Run(config) as run:
+            checkpoints, model = make(run, keep_best=2, mode="max")
+            self.feed(run, checkpoints, model, {1: 0.1, 2: 0.5, 3: 0.3})
+            raise run.stopped()
+        with Run(Config(tmp_path / "run", resume="auto")) as run:
+            checkpoints, model = make(run, keep_best=2, mode="max")
+            assert checkpoints.restore() == 3
+            assert self.feed(run, checkpoints, model, {4: 0.4}) == []
+            assert self.kept(run) == {"best": 2.0, "best-2": 2.0, "best-4": 4.0}
+
+    def test_none_stays_where_less_than_one_is_asked_for(self, tmp_path: Path, make) -> None:
+        with (
+            Run(Config(tmp_path / "run")) as run,
+            pytest.raises(ConfigError, match="`keep_best` must be at least 1: 0"),
+        ):
+            make(run, keep_best=0)
+
+
+def train_sharded(sharded: bool, run_dir: str, resume: str, until: int, background: bool) -> dict[str, torch.Tensor]:
+    """Train up to a step, with FSDP2's shards or whole, and return the whole weights."""
+    from torch.distributed import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    with Run(Config(Path(run_dir), resume)) as run:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).double()  # 5 rows and 1 do not halve
+        if sharded:
+            fully_shard(model, mesh=init_device_mesh("cpu", (run.accelerator.num_processes,)))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+        model, optimizer = run.prepare(model, optimizer)
+        inputs = torch.randn(21, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        loader = run.loader(TensorDataset(inputs), 4, shuffle=True)
+        ema = EMA(model, decay=0.5)
+        checkpoints = Checkpoints(run, background=background, model=model, optimizer=optimizer, ema=ema)
+        checkpoints.restore()
+        for _ in run.epochs(None, max_steps=until):
+            for step in run.steps(loader, accumulate=2):
+                for (batch,) in step:
+                    run.backward((model(batch) - batch.sin().sum(-1, keepdim=True)).square().sum() / step.num_samples)
+                norm = run.clip_grad_norm(model, 0.3)
+                assert type(norm) is torch.Tensor
+                optimizer.step()
+                optimizer.zero_grad()
+                ema.update()
+                if step.due(3):
+                    checkpoints.save()
+        checkpoints.save_weights("final")
+        with ema.swapped_in():
+            averages = {
+                f"ema.{n}": (p.full_tensor() if sharded else p).detach().clone() for n, p in model.named_parameters()
+            }
+        return averages | {n: (p.full_tensor() if sharded else p).detach() for n, p in model.named_parameters()}
+
+
+@pytest.mark.timeout(150)
+def test_a_run_with_shards_goes_on_with_other_shards_or_none_as_if_it_had_never_had_any(tmp_path: Path) -> None:
+    (straight,) = together(train_sharded, tmp_path, False, "straight", "never", 9, False, processes=1)
+    for background in (False, True):
+        run_dir = f"shards-{background}"
+        together(train_sharded, tmp_path, True, run_dir, "never", 4, background)
+        again = together(train_sharded, tmp_path, True, run_dir, "auto", 7, background)  # 2 shards, and then whole
+        assert all(torch.equal(again[0][name], again[1][name]) for name in straight)
+        (whole,) = together(train_sharded, tmp_path, False, run_dir, "auto", 9, background, processes=1)
+        assert list(whole) == list(straight)
+        for name in straight:
+            torch.testing.assert_close(whole[name], straight[name], rtol=0, atol=1e-12)
+    saved = load_file(tmp_path / "shards-True" / "weights" / "final.safetensors")
+    assert {n: v.shape for n, v in saved.items()} == {n: v.shape for n, v in straight.items() if "ema" not in n}
+    together(train_sharded, tmp_path, False, "other-way", "never", 4, False, processes=1)
+    ours, _ = together(train_sharded, tmp_path, True, "other-way", "auto", 9, False)
+    for name in straight:
+        torch.testing.assert_close(ours[name], straight[name], rtol=0, atol=1e-12)
+
+
+def test_shards_that_cannot_be_put_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedType
+
+    with Run(Config(tmp_path / "run")) as run:
+        state = run.accelerator.state
+        for kind, plugin, words in (
+            (
+                DistributedType.DEEPSPEED,
+                {"deepspeed_plugin": SimpleNamespace(zero_stage=2)},
+                "ZeRO stage 2 of DeepSpeed",
+            ),
+            (DistributedType.FSDP, {"fsdp_plugin": SimpleNamespace(fsdp_version=1)}, "set `fsdp_version: 2`"),
+        ):
+            with monkeypatch.context() as patched, pytest.raises(ConfigError, match=words):
+                patched.setattr(Accelerator, "distributed_type", kind)
+                for name, value in plugin.items():
+                    patched.setattr(type(state), name, value, raising=False)
+                Checkpoints(run, model=nn.Linear(1, 1))
