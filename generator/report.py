@@ -21,6 +21,11 @@ _ROLES = {
     ".github": "continuous integration",
     "launch": "starting it on more than one device",
     "tests": "the project's own tests",
+    "train.ipynb": "the same main in a notebook",
+    "Dockerfile": "a container with all that it needs",
+    ".devcontainer": "the container for editors",
+    ".pre-commit-config.yaml": "black and ruff before each commit",
+    ".vscode": "configurations of the debugger",
 }
 
 

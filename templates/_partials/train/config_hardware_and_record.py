@@ -16,3 +16,7 @@
     # % else
     trackers: tuple[str, ...] = ("{{ cookiecutter.tracker }}",)  # where else metrics go
     # % endif
+    # % if cookiecutter.profile
+    profile_from: int = 11  # step of this start of the run, counted from 1, that is the first to be profiled
+    profile_steps: int = 5  # steps to profile; their trace is in the run directory
+    # % endif

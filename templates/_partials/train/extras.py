@@ -4,3 +4,13 @@
         # % if cookiecutter.early_stopping
         early_stopping = EarlyStopping(config.patience)
         # % endif
+        # % if cookiecutter.profile
+        profiler = torch.profiler.profile(  # of each process; look at a trace with https://ui.perfetto.dev
+            schedule=torch.profiler.schedule(
+                wait=max(config.profile_from - 2, 0), warmup=1, active=config.profile_steps, repeat=1
+            ),
+            on_trace_ready=torch.profiler.tensorboard_trace_handler(str(run.run_dir / "profile")),
+            record_shapes=True,
+        )
+        profiler.start()
+        # % endif

@@ -1,3 +1,6 @@
                 # % if cookiecutter.ema
                 ema.update()
                 # % endif
+                # % if cookiecutter.profile
+                profiler.step()
+                # % endif

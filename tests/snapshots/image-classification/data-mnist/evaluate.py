@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from paccel.runtime import Run, load_config, load_run, load_weights
+from paccel.runtime import Loader, Run, load_config, load_run, load_weights
 from torch import nn
 
 from data import Splits, make_splits
@@ -31,6 +31,11 @@ def load_splits(config: Config) -> Splits:
     return make_splits(config.data_dir)
 
 
+def load_batches(run: Run, config: Config, splits: Splits, split: str) -> Loader:
+    """The batches of one part of the data."""
+    return run.loader(getattr(splits, split), config.eval_batch_size, num_workers=config.num_workers)
+
+
 def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
     """The network of a run, with the weights of a file."""
     model = make_model(splits.channels, splits.num_classes, config.width)
@@ -42,7 +47,7 @@ def main(chosen: EvaluateConfig) -> dict[str, float]:
     run_dir, config = load_run(Config, chosen.run_dir)
     with Run(config, record=False) as run:
         splits = load_splits(config)
-        loader = run.loader(getattr(splits, chosen.split), config.eval_batch_size, num_workers=config.num_workers)
+        loader = load_batches(run, config, splits, chosen.split)
         model = load_model(config, splits, run_dir / "weights" / f"{chosen.weights}.safetensors")
         scores = evaluate(run, run.prepare(model), loader)
         run.accelerator.print(json.dumps({"run_dir": str(run_dir), "split": chosen.split, **scores}))
