@@ -145,7 +145,8 @@ def param_groups(
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     if layers is not None and (missing := [name for name, parameter in named if id(parameter) not in depth]):
         raise ConfigError(f"In none of the {len(layers)} layers: {', '.join(f'`{name}`' for name in missing)}")
-    exempt = set(model.no_weight_decay()) if hasattr(model, "no_weight_decay") else set()
+    no_weight_decay: Any = getattr(model, "no_weight_decay", set)  # timm's models name what it would harm
+    exempt = set(no_weight_decay())
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in named:
         number, decays = depth.get(id(parameter), 0), parameter.ndim > 1 and name not in exempt
