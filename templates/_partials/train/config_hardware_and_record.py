@@ -5,8 +5,8 @@
 
     # Record
     log_every: int | None = 20  # steps between lines of training metrics; None is off
-    eval_every: int | None = None  # steps between evaluations; None is at the end of each epoch
-    save_every: int | None = None  # steps between checkpoints; None is at the end of each epoch
+    eval_every: int | None = {{ eval_every | default("None") }}  # steps between evaluations; None is at the end of each epoch
+    save_every: int | None = {{ eval_every | default("None") }}  # steps between checkpoints; None is at the end of each epoch
     keep_last: int = 2  # newest checkpoints to keep
     resume: str = "never"  # auto: go on with run_dir or the newest unfinished run; or the PATH of a run or checkpoint
     run_dir: Path | None = None  # everything that the run writes; None is runs/<time>

@@ -1,8 +1,8 @@
         # % if cookiecutter.ema
-        ema = EMA(model, decay=config.ema_decay)
+        ema = EMA({{ averaged | default("model") }}, decay=config.ema_decay)
         # % endif
         # % if cookiecutter.early_stopping
-        early_stopping = EarlyStopping(config.patience)
+        early_stopping = EarlyStopping(config.patience{{ ", mode=\"max\"" if best_is | default("min") == "max" }})
         # % endif
         # % if cookiecutter.profile
         profiler = torch.profiler.profile(  # of each process; look at a trace with https://ui.perfetto.dev

@@ -1,15 +1,20 @@
+                # % set call = evaluation | default("evaluate(run, model, eval_loader)")
+                # % set watched_score = watched | default("loss")
                 if step.due(config.eval_every):
                     # % if cookiecutter.ema
                     with ema.swapped_in():
-                        scores = evaluate(run, model, eval_loader)
+                        {{ result | default("scores") }} = {{ call }}
                     # % else
-                    scores = evaluate(run, model, eval_loader)
+                    {{ result | default("scores") }} = {{ call }}
                     # % endif
                     run.log("eval", scores)
+                    # % if then_draw is defined
+                    {{ then_draw }}
+                    # % endif
                     checkpoints.keep_best(scores)
                     # % if cookiecutter.early_stopping
-                    if early_stopping.should_stop(scores["loss"]):
-                        run.finish(f"no lower eval loss in {config.patience} evaluations")
+                    if early_stopping.should_stop(scores["{{ watched_score }}"]):
+                        run.finish(f"no {{ "higher" if best_is | default("min") == "max" else "lower" }} eval {{ watched_score }} in {config.patience} evaluations")
                     # % endif
                 if step.due(config.save_every):
                     checkpoints.save()

@@ -1,0 +1,64 @@
+"""The data that the tests train on, and the settings that make a run small."""
+
+# % if cookiecutter.data != "digits"
+from pathlib import Path
+
+# % endif
+# % if cookiecutter.data == "folder"
+from PIL import Image
+# % endif
+import pytest
+# % if cookiecutter.data != "digits"
+import torch
+# % endif
+
+
+# % if cookiecutter.data == "mnist"
+def write_idx(path: Path, array: torch.Tensor) -> None:
+    """Write bytes in MNIST's own file format."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    path.write_bytes(bytes([0, 0, 8, array.dim()]) + shape + array.to(torch.uint8).numpy().tobytes())
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """A small MNIST of noise, where torchvision looks for the real one."""
+    generator = torch.Generator().manual_seed(0)
+    for name, size in (("train", 240), ("t10k", 60)):
+        images = torch.randint(256, (size, 28, 28), generator=generator)
+        write_idx(tmp_path / "MNIST" / "raw" / f"{name}-images-idx3-ubyte", images)
+        write_idx(tmp_path / "MNIST" / "raw" / f"{name}-labels-idx1-ubyte", torch.arange(size) % 10)
+    return tmp_path
+# % elif cookiecutter.data == "folder"
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Small images of noise in two classes."""
+    generator = torch.Generator().manual_seed(0)
+    for split, size in (("train", 80), ("test", 8)):
+        for index in range(size):
+            path = tmp_path / "images" / split / ("cats", "dogs")[index % 2] / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = torch.randint(256, (48, 40, 3), dtype=torch.uint8, generator=generator)
+            Image.fromarray(pixels.numpy()).save(path)
+    return tmp_path / "images"
+# % endif
+
+
+@pytest.fixture
+# % if cookiecutter.data == "digits"
+def settings() -> dict[str, object]:
+# % else
+def settings(data_dir: Path) -> dict[str, object]:
+# % endif
+    """What makes a run small, besides few steps."""
+    return {
+        # % if cookiecutter.data != "digits"
+        "data_dir": data_dir,
+        # % endif
+        # % if cookiecutter.data == "folder"
+        "image_size": 16,
+        # % endif
+        "global_batch_size": 32,
+        "num_generated": 100,
+    }
