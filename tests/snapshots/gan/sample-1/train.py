@@ -78,6 +78,8 @@ class Config:
     run_dir: Path | None = None  # everything that the run writes; None is runs/<time>
     time_limit: float | None = None  # seconds after which the run saves and stops with exit code 75; None is off
     trackers: tuple[str, ...] = ("tensorboard",)  # where else metrics go
+    profile_from: int = 11  # step of this start of the run, counted from 1, that is the first to be profiled
+    profile_steps: int = 5  # steps to profile; their trace is in the run directory
 
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
@@ -175,6 +177,14 @@ def main(config: Config) -> None:
         discriminator_schedule = schedules.wsd(discriminator_optimizer, total_steps, warmup_steps, decay_steps)
         ema = EMA(generator, decay=config.ema_decay)
         early_stopping = EarlyStopping(config.patience)
+        profiler = torch.profiler.profile(  # of each process; look at a trace with https://ui.perfetto.dev
+            schedule=torch.profiler.schedule(
+                wait=max(config.profile_from - 2, 0), warmup=1, active=config.profile_steps, repeat=1
+            ),
+            on_trace_ready=torch.profiler.tensorboard_trace_handler(str(run.run_dir / "profile")),
+            record_shapes=True,
+        )
+        profiler.start()
         train_meter = Meter(run)
 
         # All that has state: what is named here is saved, and comes back when a run is resumed.
@@ -230,6 +240,7 @@ def main(config: Config) -> None:
                 discriminator_optimizer.zero_grad()
                 generator_optimizer.zero_grad()
                 ema.update()
+                profiler.step()
 
                 if step.every(config.log_every):
                     run.log(
