@@ -35,7 +35,7 @@ def read_zip(content: bytes, where: str) -> dict[str, File]:
                     data = file.read(entry.file_size + 1)
                 if len(data) != entry.file_size:
                     raise TemplateError(f"`{path}` in `{where}` is not as large as the archive says")
-                files[path] = File(data, bool(mode & 0o100))
+                files[path] = File(data, bool(mode & 0o100), entry.comment.decode("ascii", "replace"))
     except TemplateError:
         raise
     except Exception as error:  # zipfile, zlib and struct raise many kinds for what is broken

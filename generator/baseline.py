@@ -154,6 +154,7 @@ def state_bytes(manifest: Manifest, tree: Tree) -> dict[str, bytes]:
             info = zipfile.ZipInfo(check_file_path(path), date_time=(1980, 1, 1, 0, 0, 0))
             info.create_system = 3  # Unix, wherever it is written: the mode is read from the Unix half
             info.external_attr = (stat.S_IFREG | (0o755 if file.executable else 0o644)) << 16
+            info.comment = file.origin.encode()
             archive.writestr(info, file.content)
     return {BASELINE_PATH: buffer.getvalue(), MANIFEST_PATH: manifest.to_json().encode()}
 

@@ -1,14 +1,18 @@
-"""Format the Python files of a tree with black, by the tree's own `[tool.black]`."""
+"""Format the Python files of a tree with black, by the tree's own `[tool.black]`.
+
+black is imported for the first file that needs it: that takes longer than everything else in most upgrades.
+"""
 
 import ast
 import re
 import tomllib
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .errors import TemplateError
-from .tree import File, Tree
+from .tree import File
 
 if TYPE_CHECKING:
     from black import Mode
@@ -16,37 +20,68 @@ if TYPE_CHECKING:
 PROJECT_FILE = "pyproject.toml"
 
 
-def format_tree(tree: Tree, where: str) -> dict[str, File]:
-    """Format every Python file; a tree without `[tool.black]` in its `pyproject.toml` is returned as it is.
+@dataclass(frozen=True)
+class Formatter:
+    """What a rendered `pyproject.toml` says of formatting.
 
-    Args:
-        tree: The rendered files.
+    Attributes:
+        options: Its `[tool.black]`, in black's own spelling.
+        python: Its `requires-python`.
         where: The template's name, for errors.
-
-    Raises:
-        TemplateError: `pyproject.toml` is no TOML, or a file is no valid Python.
     """
-    result = dict(tree)
-    project = tree.get(PROJECT_FILE)
-    if project is None:
-        return result
-    try:
-        settings = tomllib.loads(project.content.decode())
-    except ValueError as error:
-        raise TemplateError(f"`{PROJECT_FILE}`, rendered from `{where}`, is not valid TOML: {error}") from error
-    options = settings.get("tool", {}).get("black")
-    if options is None:
-        return result
-    options = {name.removeprefix("--").replace("-", "_"): value for name, value in options.items()}
-    mode = _black_mode(options, settings, where)
-    excluded = [re.compile(options[key]) for key in ("exclude", "extend_exclude", "force_exclude") if options.get(key)]
-    for path, file in tree.items():
-        if path.endswith((".py", ".pyi")) and not any(pattern.search("/" + path) for pattern in excluded):
-            result[path] = File(_format(file.content, mode, path, where), file.executable)
-    return result
+
+    options: Mapping[str, Any]
+    python: str | None
+    where: str
+
+    @classmethod
+    def of(cls, project: File | None, where: str) -> "Formatter | None":
+        """Read a `pyproject.toml`; None if there is none, or no `[tool.black]` in it: then nothing is formatted.
+
+        Raises:
+            TemplateError: It is no TOML.
+        """
+        if project is None:
+            return None
+        try:
+            settings = tomllib.loads(project.content.decode())
+        except ValueError as error:
+            raise TemplateError(f"`{PROJECT_FILE}`, rendered from `{where}`, is not valid TOML: {error}") from error
+        options = settings.get("tool", {}).get("black")
+        if options is None:
+            return None
+        options = {name.removeprefix("--").replace("-", "_"): value for name, value in options.items()}
+        python = settings.get("project", {}).get("requires-python")
+        return cls(options, python, where)
+
+    @cached_property
+    def settings(self) -> str:
+        """All that has a say in the bytes, as text."""
+        return repr((sorted(self.options.items()), self.python))
+
+    def applies(self, path: str) -> bool:
+        """Whether the file at `path` is formatted."""
+        return path.endswith((".py", ".pyi")) and not any(pattern.search("/" + path) for pattern in self._excluded)
+
+    def format(self, content: bytes, path: str) -> bytes:
+        """Format one file.
+
+        Raises:
+            TemplateError: It is no valid Python.
+        """
+        return _format(content, self._mode, path, self.where)
+
+    @cached_property
+    def _excluded(self) -> list[re.Pattern[str]]:
+        names = ("exclude", "extend_exclude", "force_exclude")
+        return [re.compile(self.options[name]) for name in names if self.options.get(name)]
+
+    @cached_property
+    def _mode(self) -> "Mode":
+        return _black_mode(self.options, self.python, self.where)
 
 
-def _black_mode(options: dict[str, Any], settings: dict[str, Any], where: str) -> "Mode":
+def _black_mode(options: Mapping[str, Any], python: str | None, where: str) -> "Mode":
     from black import Mode
     from black.files import infer_target_version
     from black.mode import TargetVersion
@@ -57,7 +92,9 @@ def _black_mode(options: dict[str, Any], settings: dict[str, Any], where: str) -
     if None in versions:
         raise TemplateError(f"`target-version` of `[tool.black]` in `{where}` names a Python that black does not know")
     return Mode(
-        target_versions=set(versions or infer_target_version(settings) or ()),
+        target_versions=set(
+            versions or infer_target_version({"project": {"requires-python": python}} if python else {}) or ()
+        ),
         line_length=options.get("line_length", 88),
         string_normalization=not options.get("skip_string_normalization", False),
         magic_trailing_comma=not options.get("skip_magic_trailing_comma", False),

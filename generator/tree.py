@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from .errors import TemplateError
@@ -14,10 +14,16 @@ STATE_DIR = ".paccel"
 
 @dataclass(frozen=True)
 class File:
-    """One file: its bytes, and whether it is executable (the only part of a mode that a tree keeps)."""
+    """One file: its bytes, and whether it is executable (the only part of a mode that a tree keeps).
+
+    Attributes:
+        origin: A hash of what the file was rendered from, see `paccel.sources`; empty where that is not known. Two files
+            that differ in nothing else are equal.
+    """
 
     content: bytes
     executable: bool = False
+    origin: str = field(default="", compare=False)
 
     @property
     def sha256(self) -> str:

@@ -145,7 +145,7 @@ def make_plan(
             return Plan(root, before, before, None, (), tuple(notes))
         return Plan(root, before, settled, read_state(root)[1], (), tuple(notes))
     base, unknown, lost = _read_base(root, before)
-    theirs = _render(found, carried)
+    theirs = _render(found, carried, base)
     _check_known(restore, theirs, "--restore")
     _check_known(chosen, {**base, **theirs}, "upgrade")
     labels = _labels(before, found)
@@ -299,10 +299,10 @@ def _read_base(root: Path, manifest: Manifest) -> tuple[dict[str, File], set[str
     return base, set(manifest.files) - set(base), [f"{reason}: your edited files are kept, unmerged"]
 
 
-def _render(template: Template, answers: Mapping[str, Answer]) -> dict[str, File]:
-    from .render import render  # brings cookiecutter: not needed where the version has not changed
+def _render(template: Template, answers: Mapping[str, Answer], known: Tree | None = None) -> dict[str, File]:
+    from .render import render  # not needed where the version has not changed
 
-    return render(template, answers)
+    return render(template, answers, known)
 
 
 def _labels(before: Manifest, template: Template) -> Labels:

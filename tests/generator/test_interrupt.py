@@ -13,6 +13,18 @@ import pytest
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no SIGINT to another process there")
 
 RENDERING = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"
+RENDERER = """
+import os
+from pathlib import Path
+from paccel import render
+from paccel.cli import main
+generate = render._generate
+def noted(sources, source):
+    Path(os.environ["TMPDIR"] + ".ready").touch()
+    return generate(sources, source)
+render._generate = noted
+main()
+"""
 WRITING = """
 import time
 from paccel import project
@@ -63,8 +75,7 @@ def interrupt(
 @pytest.mark.parametrize("signals", [1, 3])
 def test_in_the_middle_of_rendering(template: Callable[..., Path], work: Path, tmp_path: Path, signals: int) -> None:
     scratch, folder = tmp_path / "scratch", template({"a.txt": "a", "b.txt": RENDERING})
-    program = "from paccel.cli import main; main()"
-    err = interrupt(program, folder, work, scratch, lambda: any(scratch.glob("*/output/a.txt")), signals)
+    err = interrupt(RENDERER, folder, work, scratch, (tmp_path / "scratch.ready").exists, signals)
     assert err.strip() == "Error: interrupted"
     assert (list(scratch.iterdir()), list(work.iterdir())) == ([], [])
 
