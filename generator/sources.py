@@ -69,9 +69,10 @@ class Sources:
         self._ordinary = options.keys() <= known and not self.settings.get("_extensions")
         self._newline = self.settings.get("_new_lines")
         starts = [re.escape(mark) for mark in self._openings]
-        self._loads = re.compile(
-            rf"(?:{'|'.join(starts)})[-+\s]*(?:include|import|from|extends)\b(?:\s*(?:\"([^\"]+)\"|'([^']+)')(?!\s*[~+|.,%]))?"
-        )
+        name = r"""\s*(?:"([^"]+)"|'([^']+)')"""
+        end = rf"(?=[^\S\n]*(?:$|[-+]?{re.escape(str(options.get('block_end_string', '%}')))}|with|import))"
+        loading = r"[-+\s]*(?:include|import|from|extends)\b"
+        self._loads = re.compile(f"(?:{'|'.join(starts)}){loading}(?:{name}{end})?", re.MULTILINE)
         if not self._ordinary:  # what it asks for is refused before anything is rendered
             assert self.environment is not None
         self.values = self._context(answers)

@@ -175,8 +175,8 @@ def by_paccel(layer: Layer, answers: Mapping[str, Answer]) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", bundled_names())
 def test_every_file_is_what_cookiecutter_makes_of_it(name: str, tmp_path: Path) -> None:
     template = load_template(name)
-    for number, given in enumerate(one_changed(template)):
-        answers = {**template.metadata.fixed, **given}
+    for number, chosen in enumerate(one_changed(template)):
+        answers = {**template.metadata.fixed, **chosen}
         for place, layer in enumerate(template.active_layers(answers)):
             scratch = tmp_path / f"{number}-{place}"
             assert by_paccel(layer, answers) == by_cookiecutter(layer, answers, scratch)
