@@ -1,0 +1,146 @@
+# % if cookiecutter.data == "stdlib"
+"""The text: the source of Python's standard library, byte by byte. Every Python has it, nothing is downloaded."""
+# % elif cookiecutter.data == "folder"
+"""The text: files of your own, byte by byte, in `train/`, `eval/` and `test/` of a folder."""
+# % else
+"""The text: a dataset of Hugging Face, cut into tokens by a model's tokenizer."""
+# % endif
+
+# % if cookiecutter.data == "stdlib"
+from pathlib import Path
+import sysconfig
+# % elif cookiecutter.data == "folder"
+from pathlib import Path
+# % else
+from itertools import chain
+# % endif
+from typing import Any, NamedTuple
+
+# % if cookiecutter.data == "huggingface"
+from datasets import DatasetDict, load_dataset
+# % endif
+import torch
+from torch.nn import functional as F
+from torch.utils.data import Dataset, TensorDataset
+# % if cookiecutter.data == "huggingface"
+from transformers import AutoTokenizer
+# % endif
+
+PADDING = -1  # where the last row has no token left; such places are neither predicted nor counted
+# % if cookiecutter.data == "huggingface"
+SPLITS = {"train": "train", "eval": "validation", "test": "test"}  # our names, and the dataset's
+# % else
+SEPARATOR = b"\0"  # follows each file; source code has no such byte
+# % endif
+# % if cookiecutter.data == "stdlib"
+HELD_OUT = {
+    "eval": ["calendar.py", "queue.py", "shutil.py"],
+    "test": ["heapq.py", "inspect.py", "statistics.py", "textwrap.py"],
+}
+# Packages to train on, besides all single modules: those that every Python from 3.11 on has, without their tests.
+PACKAGES = (
+    "asyncio collections concurrent ctypes email html http importlib json logging multiprocessing unittest urllib "
+    "wsgiref xml xmlrpc"
+).split()
+# % endif
+
+
+class Splits(NamedTuple):
+    """What to train on, what to choose the best weights by, and what to test them on at the end.
+
+    Samples are rows of `context + 1` tokens, int32: each but the last is read, each but the first is predicted.
+    """
+
+    train: Dataset[Any]
+    eval: Dataset[Any]
+    test: Dataset[Any]
+    vocabulary: int  # tokens are from 0 to here
+
+
+def pack(tokens: torch.Tensor, context: int) -> TensorDataset:
+    """Cut tokens, shape (tokens,), into rows that overlap by one, so that each token but the first is predicted once.
+
+    Documents lie end to end in the rows, so no place but the end of the last row is padding.
+    """
+    rows = -(-(len(tokens) - 1) // context)
+    padded = F.pad(tokens.int(), (0, rows * context + 1 - len(tokens)), value=PADDING)
+    return TensorDataset(padded.unfold(0, context + 1, context))
+
+
+# % if cookiecutter.data == "huggingface"
+def make_splits(dataset: str, subset: str | None, column: str, tokenizer: str, context: int) -> Splits:
+    """Load the dataset's splits train, validation and test, and pack their tokens into rows.
+
+    Args:
+        dataset: A name on the hub, or a folder with files such as train.jsonl, validation.jsonl and test.jsonl.
+        subset: The dataset's configuration; None where it has but one.
+        column: Holds the text.
+        tokenizer: A name on the hub, or a folder; what ends a text for it goes between the documents.
+        context: Tokens that the model sees at once.
+    """
+    documents = load_dataset(dataset, subset)
+    if not isinstance(documents, DatasetDict) or not set(SPLITS.values()) <= documents.keys():
+        raise ValueError(
+            f"`{dataset}` has the splits {', '.join(documents)}, not train, validation and test: name its own in "
+            "`SPLITS` of data.py, or cut some off with `train_test_split`"
+        )
+    if column not in documents["train"].column_names:
+        raise ValueError(f"`{dataset}` has no column `{column}`: it has {', '.join(documents['train'].column_names)}")
+    words = AutoTokenizer.from_pretrained(tokenizer)
+    if words.eos_token_id is None:
+        raise ValueError(f"The tokenizer `{tokenizer}` has no token that ends a text, which goes between documents")
+
+    def tokenize(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
+        ids = words(batch[column], add_special_tokens=False)["input_ids"]
+        return {"tokens": [[*document, words.eos_token_id] for document in ids if document]}
+
+    def load(split: str) -> TensorDataset:
+        # Cached on disk by `datasets`, by the text and the tokenizer.
+        mapped = documents[split].map(tokenize, batched=True, remove_columns=documents[split].column_names)
+        tokens = torch.tensor(list(chain.from_iterable(mapped["tokens"])), dtype=torch.int32)
+        if len(tokens) < 2:
+            raise ValueError(f"The split `{split}` of `{dataset}` has no text in its column `{column}`")
+        return pack(tokens, context)
+
+    train, eval, test = (load(split) for split in SPLITS.values())
+    return Splits(train, eval, test, vocabulary=len(words))
+# % else
+# % if cookiecutter.data == "stdlib"
+def read(files: list[Path]) -> torch.Tensor:
+    """The bytes of the files, each followed by the separator. Shape (tokens,), uint8."""
+    text = b"".join(file.read_bytes() + SEPARATOR for file in files)
+    return torch.frombuffer(bytearray(text), dtype=torch.uint8)
+
+
+def make_splits(context: int) -> Splits:
+    """Some 7 MB to train on, and seven modules that are held out: 0.1 MB for eval, 0.2 MB for test."""
+    library = Path(sysconfig.get_paths()["stdlib"])
+    held_out = {split: [library / name for name in names] for split, names in HELD_OUT.items()}
+    modules = [path for path in sorted(library.glob("*.py")) if not path.name.startswith("_sysconfigdata")]
+    modules += [path for package in PACKAGES for path in sorted((library / package).rglob("*.py"))]
+    excluded = {path for paths in held_out.values() for path in paths}
+    train = [p for p in modules if p not in excluded and not {"test", "tests"} & set(p.relative_to(library).parts)]
+    if missing := [str(path) for path in excluded if not path.exists()]:
+        raise ValueError(f"This Python comes without the source of its library: {', '.join(sorted(missing))} is missing")
+    return Splits(
+        pack(read(train), context),
+        pack(read(held_out["eval"]), context),
+        pack(read(held_out["test"]), context),
+        vocabulary=256,
+    )
+# % else
+def read(folder: Path) -> torch.Tensor:
+    """The bytes of all files in a folder, each followed by the separator. Shape (tokens,), uint8."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    text = b"".join(data + SEPARATOR for file in files if (data := file.read_bytes()))
+    if not text:
+        raise ValueError(f"There is no text in `{folder}`: put files into it, which may lie in folders of their own")
+    return torch.frombuffer(bytearray(text), dtype=torch.uint8)
+
+
+def make_splits(data_dir: Path, context: int) -> Splits:
+    """Read all files in `data_dir/train`, `data_dir/eval` and `data_dir/test`, whatever they are called."""
+    train, eval, test = (pack(read(data_dir / split), context) for split in ("train", "eval", "test"))
+    return Splits(train, eval, test, vocabulary=256)
+# % endif
+# % endif
