@@ -189,12 +189,10 @@ def _show_plan(plan: "Plan", as_json: bool, with_diff: bool, check: bool) -> Non
 
 
 def _report(ctx: click.Context, root: Path, outcome: "Outcome", as_json: bool, verified: bool) -> None:
-    from .upgrade import undo_upgrade
-    from .verify import verify
-
     checked = None
     if verified and outcome.state in {"done", "nothing"}:
         from .baseline import read_manifest
+        from .verify import verify
 
         checked = verify(root, read_manifest(root).files)
     if as_json:
@@ -221,6 +219,8 @@ def _report(ctx: click.Context, root: Path, outcome: "Outcome", as_json: bool, v
         if not as_json:
             click.echo("\n" + "\n".join([*checked.problems, checked.output]))
             if outcome.state == "done" and sys.stdin.isatty() and click.confirm("Undo the upgrade?", default=False):
+                from .upgrade import undo_upgrade
+
                 undo_upgrade(root)
                 click.echo("Back to before the upgrade")
             elif outcome.state == "done":

@@ -39,6 +39,13 @@ def python_problem(base: str, ours: str, theirs: str, result: str) -> str | None
 
 
 @lru_cache(maxsize=32)
+def _nodes(source: str) -> tuple[ast.AST, ...]:
+    """Every node of a module, walked once for all questions; empty if it does not parse."""
+    tree = parse_python(source)
+    return tuple(ast.walk(tree)) if tree else ()
+
+
+@lru_cache(maxsize=32)
 def _definitions(source: str) -> Counter[tuple[str, str]]:
     """How often each name is defined in a module: (scope, name), for the module and its classes."""
     tree = parse_python(source)
@@ -60,10 +67,9 @@ def _defined(scope: str, body: Sequence[ast.stmt]) -> Iterator[tuple[str, str]]:
 @lru_cache(maxsize=32)
 def _unbound(source: str) -> frozenset[str]:
     """Names that are read and bound nowhere in the module, in whatever scope: reading them must fail."""
-    tree = parse_python(source)
     read: set[str] = set()
     bound: set[str] = set(_KNOWN)
-    for node in ast.walk(tree) if tree else ():
+    for node in _nodes(source):
         if isinstance(node, ast.Name):
             (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -92,8 +98,7 @@ def _missing_members(base: str, remover: str, other: str, result: str) -> set[st
 
 @lru_cache(maxsize=32)
 def _attributes(source: str) -> frozenset[str]:
-    tree = parse_python(source)
-    return frozenset(node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)) if tree else frozenset()
+    return frozenset(node.attr for node in _nodes(source) if isinstance(node, ast.Attribute))
 
 
 def _mixed_calls(changer: str, other: str, result: str) -> set[str]:
@@ -110,9 +115,8 @@ def _mixed_calls(changer: str, other: str, result: str) -> set[str]:
 @lru_cache(maxsize=32)
 def _calls(source: str) -> dict[str, frozenset[frozenset[str]]]:
     """Function, as written -> the sets of arguments that it is called with: names, or places."""
-    tree = parse_python(source)
     calls: dict[str, set[frozenset[str]]] = {}
-    for node in ast.walk(tree) if tree else ():
+    for node in _nodes(source):
         if isinstance(node, ast.Call):
             given = [keyword.arg or "**" for keyword in node.keywords] + [str(place) for place in range(len(node.args))]
             calls.setdefault(ast.unparse(node.func), set()).add(frozenset(given))
@@ -122,10 +126,9 @@ def _calls(source: str) -> dict[str, frozenset[frozenset[str]]]:
 @lru_cache(maxsize=32)
 def _dead_ends(source: str) -> int:
     """How many blocks go on after a statement that leaves them."""
-    tree = parse_python(source)
     ends = (ast.Return, ast.Raise, ast.Break, ast.Continue)
     count = 0
-    for node in ast.walk(tree) if tree else ():
+    for node in _nodes(source):
         for _, body in ast.iter_fields(node):
             if isinstance(body, list):
                 count += any(isinstance(statement, ends) for statement in body[:-1])

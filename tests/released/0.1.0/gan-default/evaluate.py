@@ -1,0 +1,65 @@
+"""Evaluate the best weights of a run against held-out images, and draw what they generate.
+
+python evaluate.py                                    the newest run, against the test split
+python evaluate.py --run-dir runs/NAME --split eval
+"""
+
+from dataclasses import dataclass
+import json
+from pathlib import Path
+from typing import Literal
+
+from paccel.runtime import Loader, Run, load_config, load_run, load_weights
+from torch import nn
+
+from data import Splits, make_latents, make_splits
+from judge import train_judge
+from model import make_models
+from train import Config, draw, evaluate
+
+
+@dataclass
+class EvaluateConfig:
+    """What to evaluate."""
+
+    run_dir: Path | None = None  # the run; None is the newest one under runs/
+    split: Literal["train", "eval", "test"] = "test"  # the real images to compare with
+    weights: Literal["best", "final"] = "best"  # the best by Fréchet distance, or those at the end
+
+
+def load_splits(config: Config) -> Splits:
+    """The data of a run."""
+    return make_splits()
+
+
+def load_batches(run: Run, config: Config, splits: Splits, split: str) -> Loader:
+    """What images are generated from: the same for each part of the data."""
+    return run.loader(
+        make_latents(config.num_generated, config.latent_size, splits.num_classes), config.eval_batch_size
+    )
+
+
+def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
+    """The generator of a run, with the weights of a file."""
+    sizes = config.latent_size, splits.num_classes, splits.channels, splits.image_size, config.width
+    generator, _ = make_models(*sizes)
+    load_weights(weights, generator)
+    return generator
+
+
+def main(chosen: EvaluateConfig) -> dict[str, float]:
+    run_dir, config = load_run(Config, chosen.run_dir)
+    with Run(config, record=False) as run:
+        splits = load_splits(config)
+        judge = train_judge(splits.train, splits.num_classes, run.device)
+        reals = getattr(splits, chosen.split).tensors[0].to(run.device)
+        loader = load_batches(run, config, splits, chosen.split)
+        generator = load_model(config, splits, run_dir / "weights" / f"{chosen.weights}-generator.safetensors")
+        scores, images = evaluate(run, run.prepare(generator), judge, loader, reals)
+        draw(run, images, run_dir / "samples" / f"{chosen.weights}.png", splits.num_classes)
+        run.accelerator.print(json.dumps({"run_dir": str(run_dir), "split": chosen.split, **scores}))
+    return scores
+
+
+if __name__ == "__main__":
+    main(load_config(EvaluateConfig))

@@ -1,0 +1,72 @@
+"""The two networks. Shapes: B images, C channels, S height and width, Z latent size."""
+
+import torch
+from torch import nn
+
+
+class Generator(nn.Module):
+    """From a latent vector and a class to an image: a linear layer, two doublings of the size, convolutions."""
+
+    def __init__(self, latent_size: int, num_classes: int, channels: int, image_size: int, width: int) -> None:
+        super().__init__()
+        self.classes = nn.Embedding(num_classes, latent_size)
+        self.start = nn.Linear(2 * latent_size, 4 * width * (image_size // 4) ** 2)
+        self.grid = (4 * width, image_size // 4, image_size // 4)
+        self.stages = nn.Sequential(
+            nn.GroupNorm(8, 4 * width),  # unlike BatchNorm, the same for any number of processes and micro-batches
+            nn.SiLU(),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(4 * width, 2 * width, 3, padding=1),
+            nn.GroupNorm(8, 2 * width),
+            nn.SiLU(),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(2 * width, width, 3, padding=1),
+            nn.GroupNorm(8, width),
+            nn.SiLU(),
+            nn.Conv2d(width, channels, 3, padding=1),
+            nn.Tanh(),
+        )
+
+    def forward(self, latents: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """(B, Z) latents and (B,) labels to (B, C, S, S) images with pixels from -1 to 1."""
+        start = self.start(torch.cat([latents, self.classes(labels)], dim=1))
+        return self.stages(start.unflatten(1, self.grid))
+
+
+class Discriminator(nn.Module):
+    """How real an image looks for its class: convolutions, and a projection on the class.
+
+    No norm layers: what it says of an image must not depend on anything but its pixels' values. Source: Miyato and
+    Koyama 2018, "cGANs with projection discriminator", for the last line.
+    """
+
+    def __init__(self, num_classes: int, channels: int, image_size: int, width: int) -> None:
+        super().__init__()
+        self.stages = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+            nn.Linear(4 * width * (image_size // 4) ** 2, 4 * width),
+            nn.LeakyReLU(0.2),
+        )
+        self.classes = nn.Embedding(num_classes, 4 * width)
+        self.head = nn.Linear(4 * width, 1)
+
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """(B, C, S, S) images and (B,) labels to (B,) logits, positive for real."""
+        features = self.stages(images)
+        matches = (features * self.classes(labels)).mean(dim=1)
+        return self.head(features).squeeze(1) + matches
+
+
+def make_models(
+    latent_size: int, num_classes: int, channels: int, image_size: int, width: int
+) -> tuple[Generator, Discriminator]:
+    return (
+        Generator(latent_size, num_classes, channels, image_size, width),
+        Discriminator(num_classes, channels, image_size, width),
+    )

@@ -1,0 +1,91 @@
+"""The images: a folder of your own, with one folder of images for each class in `train/` and in `test/`."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch.utils.data import Dataset, TensorDataset
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+
+class Splits(NamedTuple):
+    """What to train on, what to choose the best weights by, and what to test them on: images and their labels."""
+
+    train: TensorDataset
+    eval: TensorDataset
+    test: TensorDataset
+    channels: int
+    image_size: int  # height and width, a multiple of 4
+    num_classes: int
+
+
+class WithNoise(Dataset[tuple[torch.Tensor, ...]]):
+    """Each real image with the noise that its step needs: a latent for the generator, and a small disturbance.
+
+    Drawn here and not in the loop, noise is a function of the seed, the epoch and the sample, whichever process
+    fetches it: the result is the same on any number of them.
+    """
+
+    def __init__(self, real: TensorDataset, latent_size: int) -> None:
+        self.real, self.latent_size = real, latent_size
+
+    def __len__(self) -> int:
+        return len(self.real)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
+        """An image (C, S, S), its label (), a latent (Z,) and a disturbance (C, S, S)."""
+        image, label = self.real[index]
+        return image, label, torch.randn(self.latent_size), torch.randn_like(image)
+
+
+def make_latents(size: int, latent_size: int, num_classes: int) -> TensorDataset:
+    """Latents (size, Z) and labels (size,), each class in turn: the same ones for each evaluation of each run."""
+    fixed = torch.Generator().manual_seed(0)
+    return TensorDataset(torch.randn(size, latent_size, generator=fixed), torch.arange(size) % num_classes)
+
+
+def load_folder(folder: Path, image_size: int) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    """All images of a folder, (N, 3, image_size, image_size), their labels (N,), and the names of the classes.
+
+    Raises:
+        ValueError: There are no images of at least two classes, or a file is no image; names it.
+    """
+    size = [transforms.Resize(image_size), transforms.CenterCrop(image_size), transforms.ToTensor()]
+    transform = transforms.Compose([*size, transforms.Normalize([0.5] * 3, [0.5] * 3)])
+    try:
+        files = ImageFolder(folder, transform)
+    except FileNotFoundError as error:
+        raise ValueError(f"No folder of images for each class in `{folder}`: {error}") from None
+    if len(files.classes) < 2:
+        raise ValueError(f"`{folder}` has one class, {files.classes}: the judge needs two, a folder for each")
+    images = []
+    for path, _ in files.samples:
+        try:
+            images.append(transform(files.loader(path)))
+        except OSError as error:
+            raise ValueError(f"`{path}` cannot be read as an image ({error}): mend it or take it away") from None
+    return torch.stack(images), torch.tensor(files.targets), files.classes
+
+
+def make_splits(data_dir: Path, image_size: int) -> Splits:
+    """Images (3, image_size, image_size) float32 with pixels from -1 to 1, labels int64.
+
+    Reads `data_dir/train/<class>/*` and `data_dir/test/<class>/*`, all into memory; 1 in 10 of train is for eval.
+    """
+    if image_size < 8 or image_size % 4:
+        raise ValueError(f"`image_size` must be a multiple of 4, and at least 8: {image_size}")
+    images, labels, classes = load_folder(data_dir / "train", image_size)
+    test_images, test_labels, test_classes = load_folder(data_dir / "test", image_size)
+    if classes != test_classes:
+        raise ValueError(f"`{data_dir}` has other classes in train, {classes}, than in test, {test_classes}")
+    fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
+    eval, train = torch.randperm(len(labels), generator=fixed).tensor_split([max(2, len(labels) // 10)])
+    return Splits(
+        TensorDataset(images[train], labels[train]),
+        TensorDataset(images[eval], labels[eval]),
+        TensorDataset(test_images, test_labels),
+        channels=3,
+        image_size=image_size,
+        num_classes=len(classes),
+    )
