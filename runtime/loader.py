@@ -17,6 +17,9 @@ from .errors import ConfigError
 from .randomness import Canary, at, permutation, seed_host, stream
 
 
+_CHUNK = 256  # steps whose indices are cut at once
+
+
 class Part(NamedTuple):
     """The samples of one micro-batch on one process."""
 
@@ -123,6 +126,12 @@ class Loader:
         """This process's parts of an epoch from `first_step` on, `micro_batches` to a step, fillers included."""
         order = self._order(epoch)
         parts = micro_batches * self._num_processes
+        if parts == 1:  # the steps as they are, some hundred cut at once: half the host time of one by one
+            rest = order[first_step * self.batch_size : self.num_samples]
+            for some in rest.split(_CHUNK * self.batch_size):
+                for indices in some.split(self.batch_size):
+                    yield Part(epoch, indices, len(indices))
+            return
         for step in range(first_step, self.steps_per_epoch):
             offset, size = step * self.batch_size, self.samples_of_step(step)
             for micro_batch in range(micro_batches):
@@ -162,10 +171,12 @@ class Loader:
         self, parts: Iterator[Part], tensors: tuple[torch.Tensor, ...], subset: torch.Tensor | None
     ) -> Iterator[tuple[Any, int]]:
         """Gather whole micro-batches: no user code runs per sample, so nothing is seeded and nothing collated."""
-        for part in parts:
-            indices = part.indices if subset is None else subset[part.indices]
+        on_host = self._device.type == "cpu"
+        for _, indices, counted in parts:
+            if subset is not None:
+                indices = subset[indices]
             batch = [tensor.index_select(0, indices) for tensor in tensors]
-            yield to_device(batch, self._device), part.counted
+            yield batch if on_host else to_device(batch, self._device), counted
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -1,5 +1,6 @@
 """Epochs, steps and micro-batches: the positions of a run, and the iterators that walk along them."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
@@ -49,16 +50,26 @@ class Step:
         self._run, self._source, self._size = run, source, size
         self._fetched: list[tuple[Any, int]] = []
         self._taken = 0
+        self._is_last = False  # of the run
 
     def __iter__(self) -> Iterator[Any]:
-        run, fetched = self._run, self._fetched
+        if self._size > 1 or self._taken:
+            return self._micro_batches()
+        batch = self._begin_next()
+        return iter((batch,)) if self.micro_batch_samples else self._micro_batches(batch)  # no generator, as usual
+
+    def _micro_batches(self, *begun: Any) -> Iterator[Any]:
+        yield from begun
         while self._taken < self._size:
-            batch, count = fetched.pop(0) if fetched else self._fetch()
-            self._taken += 1
-            self.micro_batch_samples = count
-            run._begin_micro_batch(self.number, self._taken, count, self._size)
-            yield batch
-        run._in_filler = False
+            yield self._begin_next()
+        self._run._in_filler = False
+
+    def _begin_next(self) -> Any:
+        batch, count = self._fetched.pop(0) if self._fetched else self._fetch()
+        self._taken += 1
+        self.micro_batch_samples = count
+        self._run._begin_micro_batch(self.number, self._taken, count, self._size)
+        return batch
 
     def _fetch(self) -> tuple[Any, int]:
         started = perf_counter()
@@ -96,7 +107,7 @@ class Step:
 
     def due(self, steps: int | None) -> bool:
         """Like `every`, but None means at the end of each epoch, and the end of the run always counts."""
-        if self._run._is_last_step(self):
+        if self._is_last:
             return True
         return self.is_last_of_epoch if steps is None else self.number % steps == 0
 
@@ -119,18 +130,22 @@ def walk_steps(run: "Run", loader: "Loader", accumulate: int) -> Iterator[Step]:
     if accumulate < 1:
         raise ConfigError(f"`accumulate` must be at least 1: {accumulate}")
     loader.total_steps(1)  # raises where there is no step at all
-    position = run._position
+    position, reporter = run._position, run._reporter
     parts = loader.training_parts(position.epoch, position.step_in_epoch, accumulate)
     source = loader.fetch(parts)
-    total = run._reporter.total_steps = loader.total_steps(run._epochs, run._max_steps)
+    total = reporter.total_steps = loader.total_steps(run._epochs, run._max_steps)
+    last_step = math.inf if run._max_steps is None else run._max_steps
+    last_in_epoch = loader.steps_per_epoch
     with bar(total, position.step, shown=run.accelerator.is_main_process, description="training") as shown:
-        while position.step_in_epoch < loader.steps_per_epoch and not (run._is_out_of_steps() or position.finished):
+        while position.step_in_epoch < last_in_epoch and position.step < last_step and not position.finished:
             num_samples = loader.samples_of_step(position.step_in_epoch)
             position.step += 1
             position.step_in_epoch += 1
             step = Step(run, source, position.step, position.epoch, num_samples, accumulate)
-            step.is_last_of_epoch = position.step_in_epoch == loader.steps_per_epoch or run._is_out_of_steps()
-            run._reporter.samples += num_samples
+            if position.step_in_epoch == last_in_epoch or position.step >= last_step:
+                step.is_last_of_epoch = True
+                step._is_last = position.epoch == run._epochs or position.step >= last_step
+            reporter.samples += num_samples
             yield step
             if step._taken < accumulate:
                 raise RuntimeError(

@@ -354,9 +354,6 @@ class Run:
         out_of_steps = self._is_out_of_steps() and position.epoch_is_over
         return position.finished is not None or all_epochs or out_of_steps
 
-    def _is_last_step(self, step: Step) -> bool:
-        return step.is_last_of_epoch and (step.epoch == self._epochs or self._is_out_of_steps())
-
     def _wait_for_writes(self, together: bool) -> Exception | None:
         """Wait for what is written in the background; returns what it failed with. Collective if `together`."""
         for background in self._backgrounds:
