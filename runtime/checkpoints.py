@@ -189,7 +189,7 @@ class Checkpoints:
 
         self._write("checkpoint", objects, write)
         self._saved_step = position.step
-        run._reporter.other_seconds += perf_counter() - started
+        run._reporter.throughput.other_seconds += perf_counter() - started
 
     def save_weights(self, name: str) -> None:
         """Write `weights/<name>.safetensors`: the weights that are evaluated, the EMA's where one is tracked.

@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default
 from .errors import ConfigError
 from .randomness import Canary, at, permutation, seed_host, stream
 
-
 _CHUNK = 256  # steps whose indices are cut at once
 
 

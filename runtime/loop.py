@@ -74,7 +74,7 @@ class Step:
     def _fetch(self) -> tuple[Any, int]:
         started = perf_counter()
         fetched = next(self._source)
-        self._run._reporter.data_seconds += perf_counter() - started
+        self._run._reporter.throughput.data_seconds += perf_counter() - started
         return fetched
 
     def total(self, count: Callable[[Any], int | torch.Tensor]) -> torch.Tensor:
@@ -99,6 +99,7 @@ class Step:
                 total += count(batch)
         if self._run._agreement.num_processes > 1:
             dist.all_reduce(total)
+        self._run._reporter.throughput.add_tokens(total)
         return total
 
     def every(self, steps: int | None) -> bool:
@@ -130,7 +131,7 @@ def walk_steps(run: "Run", loader: "Loader", accumulate: int) -> Iterator[Step]:
     if accumulate < 1:
         raise ConfigError(f"`accumulate` must be at least 1: {accumulate}")
     loader.total_steps(1)  # raises where there is no step at all
-    position, reporter = run._position, run._reporter
+    position, reporter, throughput = run._position, run._reporter, run._reporter.throughput
     parts = loader.training_parts(position.epoch, position.step_in_epoch, accumulate)
     source = loader.fetch(parts)
     total = reporter.total_steps = loader.total_steps(run._epochs, run._max_steps)
@@ -145,7 +146,7 @@ def walk_steps(run: "Run", loader: "Loader", accumulate: int) -> Iterator[Step]:
             if position.step_in_epoch == last_in_epoch or position.step >= last_step:
                 step.is_last_of_epoch = True
                 step._is_last = position.epoch == run._epochs or position.step >= last_step
-            reporter.samples += num_samples
+            throughput.samples += num_samples
             yield step
             if step._taken < accumulate:
                 raise RuntimeError(

@@ -7,11 +7,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 
 from . import progress
 from .record import Record
+from .throughput import Throughput
 
 
 class Reporter:
@@ -21,11 +21,8 @@ class Reporter:
         self.accelerator = accelerator
         self.record = record
         self.total_steps: int | None = None
-        self.samples = 0  # over all processes
-        self.data_seconds = 0.0  # this process waited for its data
-        self.other_seconds = 0.0  # evaluation and checkpoints
-        self._started = perf_counter()
-        self._last = (self._started, 0, 0.0, 0.0)
+        self.throughput = Throughput(accelerator.device, accelerator.num_processes)
+        self._started = self.throughput.started
 
     def say(self, text: str) -> None:
         """Print a line, on the main process."""
@@ -43,6 +40,11 @@ class Reporter:
             self.accelerator.init_trackers(Path.cwd().name, config=simple)
         except Exception as problem:  # a tracker may raise anything, and must not end the run
             self._drop_trackers(problem)
+
+    def measure_flops(self, per_sample: float | None, peak: float | None) -> None:
+        """Log the share of the peak as well, if the count of a sample is given."""
+        if per_sample is not None:
+            self.throughput.measure_flops(per_sample, peak, self.accelerator.mixed_precision, self.say)
 
     def log(self, step: int, epoch: int, section: str, values: Mapping[str, Any]) -> None:
         """Write, track and show one log point."""
@@ -65,16 +67,9 @@ class Reporter:
 
     def _times(self, section: str) -> dict[str, float]:
         """Seconds of this start of the run; for training, the speed and the share of waiting since the last log."""
-        now = perf_counter()
-        times = {"seconds": now - self._started}
+        times = {"seconds": perf_counter() - self._started}
         if section == "train":
-            before, samples, data, other = self._last
-            self._last = (now, self.samples, self.data_seconds, self.other_seconds)
-            seconds = max(now - before - (self.other_seconds - other), 1e-9)
-            times["samples_per_second"] = (self.samples - samples) / seconds
-            times["data_wait_share"] = (self.data_seconds - data) / seconds
-            if self.accelerator.device.type == "cuda":
-                times["peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+            times |= self.throughput.read()
         return {name: round(value, 6) for name, value in times.items()}
 
     def _drop_trackers(self, problem: Exception) -> None:

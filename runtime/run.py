@@ -16,12 +16,12 @@ from accelerate.utils import DistributedType
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.utils.data import Dataset
 
 from . import progress
 from .agreement import Agreement, StopRequest
 from .background import Background
+from .clipping import clip_grad_norm
 from .config import config_to_dict
 from .errors import NonFiniteError
 from .finite import FiniteGuard
@@ -192,15 +192,25 @@ class Run:
         """
         return walk_epochs(self, epochs, max_steps)
 
-    def steps(self, loader: Loader, accumulate: int = 1) -> Iterator[Step]:
+    def steps(
+        self,
+        loader: Loader,
+        accumulate: int = 1,
+        *,
+        flops_per_sample: float | None = None,
+        peak_flops: float | None = None,
+    ) -> Iterator[Step]:
         """Yield the steps of this epoch that are left. Iterate each step for its micro-batches.
 
         Args:
             loader: The training data.
             accumulate: Micro-batches into which each process cuts its share of a step. The result is the same for
                 any number, a smaller micro-batch takes less memory.
+            flops_per_sample: Of a forward and backward pass: the share of the peak (MFU) is logged as `time/mfu`.
+            peak_flops: Of one device each second. None is what is known of it in the run's precision.
         """
         self._training_loader = loader
+        self._reporter.measure_flops(flops_per_sample, peak_flops)
         return walk_steps(self, loader, accumulate)
 
     def batches(self, loader: Loader) -> Iterator[Any]:
@@ -239,7 +249,7 @@ class Run:
         finally:
             for module, training in modes:
                 module.training = training
-            self._reporter.other_seconds += perf_counter() - started
+            self._reporter.throughput.other_seconds += perf_counter() - started
 
     def backward(self, loss: torch.Tensor) -> None:
         """Add this micro-batch's gradients. `loss` is its share of the step: a sum divided by the whole step's count.
@@ -270,10 +280,8 @@ class Run:
             if norm is None:
                 return torch.tensor(math.nan)  # DeepSpeed has not told, and watches its gradients itself
             norm = torch.as_tensor(norm)
-        elif max_norm is None:
-            norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
         else:
-            norm = clip_grad_norm_(parameters, max_norm)
+            norm = clip_grad_norm(parameters, max_norm)
         if is_sharded(norm):
             norm = norm.full_tensor()  # type: ignore[operator]
         self._guard.take(norm, parameters)
@@ -344,15 +352,12 @@ class Run:
         """Whether a forward pass is a collective, so that all processes must make as many."""
         return self.accelerator.distributed_type in _SHARDED or any(isinstance(m, FSDPModule) for m in self._models)
 
-    def _is_out_of_steps(self) -> bool:
-        return self._max_steps is not None and self._position.step >= self._max_steps
-
     def _is_over(self) -> bool:
         """Whether no epoch is left to walk: the last is over, the steps are used up, or the loop has said so."""
         position = self._position
-        all_epochs = self._epochs is not None and position.epoch >= self._epochs and position.epoch_is_over
-        out_of_steps = self._is_out_of_steps() and position.epoch_is_over
-        return position.finished is not None or all_epochs or out_of_steps
+        all_epochs = self._epochs is not None and position.epoch >= self._epochs
+        out_of_steps = self._max_steps is not None and position.step >= self._max_steps
+        return position.finished is not None or (position.epoch_is_over and (all_epochs or out_of_steps))
 
     def _wait_for_writes(self, together: bool) -> Exception | None:
         """Wait for what is written in the background; returns what it failed with. Collective if `together`."""

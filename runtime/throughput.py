@@ -1,0 +1,107 @@
+"""How fast a training is: samples and tokens each second, the share of waiting for data, memory, the share of the peak.
+
+None of it waits for a device between log points: counts of tokens stay where they are until they are read.
+"""
+
+import sys
+from collections.abc import Callable
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+# Dense peak of one device in 10¹² operations each second, without sparsity: bf16 and fp16, TF32, fp32.
+# Source: NVIDIA's data sheets of A100 (2021), H100 and H200 (2023, 2024), L4, L40S, A10, V100, T4 (fp16 only); for
+# GeForce, the architecture white papers of Ampere and Ada, with fp32 accumulation. The first name that fits is taken.
+_PEAKS: tuple[tuple[str, float, float | None, float], ...] = (
+    ("H100 PCIe", 756, 378, 51),
+    ("H100 NVL", 835, 417, 60),
+    ("H100", 989, 494, 67),
+    ("H200 NVL", 835, 417, 60),
+    ("H200", 989, 494, 67),
+    ("A100", 312, 156, 19.5),
+    ("L40S", 362, 183, 91.6),
+    ("L4", 121, 60, 30.3),
+    ("A10G", 70, 35, 35),
+    ("A10", 125, 62.5, 31.2),
+    ("V100", 125, None, 15.7),
+    ("T4", 65, None, 8.1),
+    ("RTX 4090", 165, 82.6, 82.6),
+    ("RTX 3090", 71, 35.6, 35.6),
+)
+
+
+def known_peak_flops(device_name: str, precision: str, *, tf32: bool) -> float | None:
+    """Peak operations each second of a device in accelerate's `precision` (`no`, `bf16`, `fp16`); None if unknown."""
+    words = device_name.replace("-", " ").split()
+    for name, half, tensor_float, full in _PEAKS:
+        if all(word in words for word in name.split()):
+            peak = half if precision in ("bf16", "fp16") else tensor_float if tf32 else full
+            return (full if peak is None else peak) * 1e12
+    return None
+
+
+class Throughput:
+    """Counts what is trained, and turns it into speeds at each log point.
+
+    Attributes:
+        samples: Over all processes, in this start of the run.
+        data_seconds: This process waited for its data.
+        other_seconds: Evaluation and checkpoints, which the speed of training leaves out.
+    """
+
+    def __init__(self, device: torch.device, num_processes: int) -> None:
+        self.samples = 0
+        self.data_seconds = 0.0
+        self.other_seconds = 0.0
+        self._tokens: list[Tensor] = []
+        self._device, self._num_processes = device, num_processes
+        self._flops_per_sample: float | None = None
+        self._peak: float | None = None
+        self._warned = False
+        self.started = perf_counter()
+        self._last = (self.started, 0, 0.0, 0.0)
+
+    def add_tokens(self, total: Tensor) -> None:
+        """Note a step's tokens over all processes. Shape (), kept on its device."""
+        self._tokens.append(total)
+
+    def measure_flops(self, per_sample: float, peak: float | None, precision: str, say: Callable[[str], None]) -> None:
+        """Let the log points have the share of `peak`, or of this device's known peak; say once where none is known."""
+        self._flops_per_sample, self._peak = per_sample, peak
+        if peak is None and self._device.type == "cuda":
+            tf32 = torch.get_float32_matmul_precision() != "highest"
+            self._peak = known_peak_flops(torch.cuda.get_device_name(self._device), precision, tf32=tf32)
+        if self._peak is None and not self._warned:
+            self._warned = True
+            say("no peak of this device is known, so `time/mfu` is left out: pass `peak_flops` to `run.steps`")
+
+    def read(self) -> dict[str, float]:
+        """Speeds since the last call. Waits for the device if tokens were counted."""
+        now = perf_counter()
+        before, samples, data, other = self._last
+        self._last = (now, self.samples, self.data_seconds, self.other_seconds)
+        seconds = max(now - before - (self.other_seconds - other), 1e-9)
+        speed = (self.samples - samples) / seconds
+        times = {"samples_per_second": speed}
+        if self._tokens:
+            tokens, self._tokens = self._tokens, []
+            times["tokens_per_second"] = torch.stack(tokens).sum().item() / seconds
+        times["data_wait_share"] = (self.data_seconds - data) / seconds
+        if (peak := _peak_memory(self._device)) is not None:
+            times["peak_memory_gib"] = peak / 2**30
+        if self._flops_per_sample is not None and self._peak is not None:
+            times["mfu"] = speed * self._flops_per_sample / (self._peak * self._num_processes)
+        return times
+
+
+def _peak_memory(device: torch.device) -> int | None:
+    """Bytes that this process had at most: of the GPU's memory, or without one of the host's; None if not told."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if device.type != "cpu" or sys.platform == "win32":
+        return None
+    import resource  # not there on Windows
+
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else size * 1024
