@@ -1,0 +1,87 @@
+"""What is this project's own: padding that changes nothing, F1, errors before training starts."""
+
+from collections import Counter
+# % if cookiecutter.data == "huggingface"
+from pathlib import Path
+# % endif
+
+import pytest
+# % if cookiecutter.model == "transformer"
+import torch
+# % endif
+
+# % if cookiecutter.model == "transformer"
+import tokens
+# % endif
+import train
+
+
+def test_f1_is_that_of_class_1_for_two_classes_and_a_mean_for_more():
+    two = Counter({(0, 0): 5, (0, 1): 1, (1, 0): 2, (1, 1): 6})
+    assert train.f1_score(two) == pytest.approx(2 * 6 / (8 + 7))
+    three = Counter({(0, 0): 1, (1, 2): 1, (2, 2): 2})
+    assert train.f1_score(three) == pytest.approx((1 + 0 + 2 * 2 / (2 + 3)) / 3)
+
+
+# % if cookiecutter.model == "transformer"
+def test_what_a_text_is_padded_with_does_not_change_its_logits():
+    model = train.make_model(vocabulary=512, max_length=32, num_classes=3, width=32, depth=2, heads=2).eval()
+    short = tokens.encode(("A few words",), 512, 32)
+    long = tokens.encode(("camelCase and many more words than the others have, to be the longest",), 512, 32)
+    alone, _ = tokens.collate([(short, 0)])
+    together, _ = tokens.collate([(short, 0), (long, 1)])
+    assert together.shape[1] > alone.shape[1]
+    torch.testing.assert_close(model(together)[0], model(alone)[0], rtol=0, atol=1e-5)
+
+
+# % endif
+def test_texts_longer_than_the_model_can_read_are_an_error_before_training_starts(tmp_path, settings):
+    # % if cookiecutter.model == "pretrained"
+    with pytest.raises(ValueError, match="`max_length` 65 is longer than the limit of .*: 64 tokens"):
+        train.main(train.Config(run_dir=tmp_path / "run", **(settings | {"max_length": 65})))
+    # % else
+    model = train.make_model(vocabulary=512, max_length=8, num_classes=2, width=32, depth=1, heads=2)
+    with pytest.raises(ValueError, match="A text has 9 tokens, the model reads at most 8"):
+        model(torch.ones(1, 9, dtype=torch.int64))
+    # % endif
+# % if cookiecutter.data == "csv"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("text,label", "words,label", "has no column `text`: it has words, label"),
+        ("minus", "plus", "has one class, `plus`"),
+        ("word 3,minus", "word 3,", "has no label in row 4"),
+        ("good word 4,", ",", "has no text in row 5"),
+    ],
+)
+def test_bad_files_are_an_error_before_training_starts(tmp_path, settings, data_dir, old, new, message):
+    path = data_dir / "train.csv"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        train.main(train.Config(run_dir=tmp_path / "run", **settings))
+
+
+def test_a_label_that_training_does_not_have_is_an_error_before_it_starts(tmp_path, settings, data_dir):
+    path = data_dir / "test.csv"
+    path.write_text(path.read_text().replace("plus", "neither"))
+    with pytest.raises(ValueError, match="has labels that train.csv does not have: neither"):
+        train.main(train.Config(run_dir=tmp_path / "run", **settings))
+# % elif cookiecutter.data == "huggingface"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("sentence2", "second", "has no column `sentence2`: it has"),
+        ('"label": 1', '"label": 0', "has one class"),
+        ('"label": 1', '"label": -1', "has labels that are not from 0 to 1: {-1}"),
+    ],
+)
+def test_bad_datasets_are_an_error_before_training_starts(tmp_path, settings, old, new, message):
+    for path in Path(settings["dataset"]).iterdir():
+        path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        train.main(train.Config(run_dir=tmp_path / "run", **settings))
+# % endif

@@ -1,0 +1,56 @@
+"""The texts that the tests train on, and the settings that make a run small."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Two small files."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for split, size in (("train", 120), ("test", 20)):
+        with (folder / f"{split}.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["text", "label"])
+            rows.writerows(
+                [f"{('good', 'bad')[number % 2]} word {number}", ("plus", "minus")[number % 2]]
+                for number in range(size)
+            )
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A tiny model and its tokenizer on disk, as `from_pretrained` reads them."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "word", *letters, *(f"##{letter}" for letter in letters)]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    BertTokenizer.from_pretrained(folder, model_max_length=64).save_pretrained(folder)
+    settings = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+    )
+    BertForSequenceClassification(settings).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def settings(data_dir: Path, model: Path) -> dict[str, object]:
+    """What makes a run small, besides few steps."""
+    return {
+        "data_dir": data_dir,
+        "model": str(model),
+        "max_length": 32,
+        "global_batch_size": 16,
+        "limit_batches": 10,
+    }
