@@ -1,0 +1,107 @@
+"""What the documentation claims exists: links, names of the runtime, settings, answers, templates."""
+
+import dataclasses
+import importlib.util
+import inspect
+import re
+import sys
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paccel import runtime
+from paccel.catalog import load_template
+from paccel.questions import resolve_answers
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+PARITY = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
+LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
+CODE = re.compile(r"`([^`]+)`")
+
+
+def code(pattern: str) -> list[str]:
+    """What stands in backticks on the parity page and matches."""
+    return sorted({span for span in CODE.findall(PARITY) if re.fullmatch(pattern, span)})
+
+
+@pytest.fixture(scope="module")
+def settings() -> set[str]:
+    path = ROOT / "tests" / "snapshots" / "image-classification" / "default" / "train.py"
+    sys.path.insert(0, str(path.parent))
+    before = set(sys.modules)
+    try:
+        spec = importlib.util.spec_from_file_location("train_of_the_docs", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules["train_of_the_docs"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return {field.name for field in dataclasses.fields(module.Config)}
+    finally:
+        sys.path.remove(str(path.parent))
+        for name in {"train_of_the_docs", "data", "model"} - before:
+            sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_to_files_resolve(page: Path) -> None:
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_each_capability_has_one_row() -> None:
+    rows = re.findall(r"^\| (\d+) \| .+ \| .+ \|$", PARITY, re.MULTILINE)
+    assert [int(number) for number in rows] == list(range(1, 160))
+
+
+def test_the_eleven_examples_have_a_row_each() -> None:
+    assert len(re.findall(r"^\| `(?:core|nlp|vision)/[\w/]+` \| .+ \|$", PARITY, re.MULTILINE)) == 11
+
+
+@pytest.mark.parametrize("name", code(r"(Run|Step|Loader|Meter|Checkpoints|EMA|schedules|finetuning)\.\w+(\(.*\))?"))
+def test_a_name_of_the_runtime_exists(name: str) -> None:
+    path, _, arguments = name.partition("(")
+    owner, attribute = path.split(".")
+    documented = inspect.getdoc(getattr(runtime, owner)) or ""
+    if not hasattr(getattr(runtime, owner), attribute):  # set when an instance is made
+        assert re.search(rf"^\s*{attribute}: ", documented, re.MULTILINE), name
+        return
+    found: Any = reduce(getattr, path.split("."), runtime)
+    options = re.findall(r"(\w+)=", arguments)
+    parameters = inspect.signature(found).parameters
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    assert takes_any or set(options) <= parameters.keys(), name
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in code(r"[A-Za-z_]+") if n in ("EMA", "Checkpoints") or n.startswith("load_")]
+)
+def test_a_public_name_is_public(name: str) -> None:
+    assert name in runtime.__all__
+
+
+def test_settings_that_are_named_exist(settings: set[str]) -> None:
+    named = {span.removeprefix("Config.") for span in code(r"Config\.\w+")}
+    assert named
+    assert named <= settings
+
+
+def test_answers_that_are_named_exist() -> None:
+    asked = {question.name for question in load_template("image-classification").questions}
+    named = set(re.findall(r"[Aa]nswer `(\w+)`", PARITY))
+    assert named
+    assert named <= asked
+
+
+def test_templates_and_their_answers_exist() -> None:
+    for name, answer in re.findall(r"[Tt]emplate `([\w-]+)`(?:, `(\w+=\w+)`)?", PARITY):
+        template = load_template(name)
+        resolve_answers(template, dict([answer.split("=")]) if answer else {}, project_name="my-project")
+    for command in code(r"paccel new NAME .*"):
+        words = command.split()
+        chosen = words[words.index("--template") + 1] if "--template" in words else "image-classification"
+        given = dict(word.split("=") for word in words if "=" in word)
+        resolve_answers(load_template(chosen), given, project_name="my-project")
