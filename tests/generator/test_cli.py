@@ -99,6 +99,13 @@ def test_show_describes_a_template(paccel: Run, demo: Path) -> None:
     )
 
 
+def test_show_says_what_a_bundled_template_reaches(paccel: Run) -> None:
+    for name in bundled_names():
+        reaches = paccel("show", name, "--json").data["reaches"]
+        assert reaches, name
+        assert f"It reaches {reaches}" in paccel("show", name).out
+
+
 def test_show_as_json(paccel: Run, demo: Path) -> None:
     data = paccel("show", demo, "--json").data
     assert (data["name"], data["title"], data["description"]) == ("demo", "Demo", "A demo.")

@@ -2,15 +2,24 @@
 """The images: scikit-learn's handwritten digits, 1,797 of 8 by 8 pixels, shipped with the package."""
 # % elif cookiecutter.data == "mnist"
 """The images: MNIST, 70,000 handwritten digits of 28 by 28 pixels, downloaded by torchvision."""
+# % elif cookiecutter.data == "cifar10"
+"""The images: CIFAR-10, 60,000 photographs of 32 by 32 pixels in ten classes, downloaded by torchvision."""
 # % else
 """The images: a folder of your own, with one folder of images for each class in `train/` and in `test/`."""
 # % endif
 
+# % if cookiecutter.data == "folder"
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+# % endif
 # % if cookiecutter.data != "digits"
 from pathlib import Path
 # % endif
 from typing import Any, NamedTuple
 
+# % if cookiecutter.data == "folder"
+from PIL import Image
+# % endif
 # % if cookiecutter.data == "digits"
 from sklearn.datasets import load_digits
 # % endif
@@ -21,6 +30,10 @@ from torch.utils.data import Dataset, TensorDataset
 # % elif cookiecutter.data == "mnist"
 from torch.utils.data import Dataset, TensorDataset, random_split
 from torchvision.datasets import MNIST
+# % elif cookiecutter.data == "cifar10"
+from torch.utils.data import Dataset, Subset, TensorDataset
+from torchvision.datasets import CIFAR10
+from torchvision.transforms import v2
 # % else
 from torch.utils.data import Dataset, Subset
 from torchvision import transforms
@@ -38,13 +51,32 @@ class Splits(NamedTuple):
     num_classes: int
 
 
+# % if cookiecutter.data != "folder"
+def labelled(images: torch.Tensor, labels: torch.Tensor, num_classes: int = 10) -> TensorDataset:
+    """Images with their labels.
+
+    Raises:
+        ValueError: A label is none of 0 to num_classes - 1, or all are the same.
+    """
+    wrong = ((labels < 0) | (labels >= num_classes)).nonzero().flatten()
+    if len(wrong):
+        first = int(wrong[0])
+        raise ValueError(
+            f"{len(wrong)} labels are not from 0 to {num_classes - 1}: sample {first} has {int(labels[first])}"
+        )
+    if len(labels.unique()) < 2:
+        raise ValueError(f"All {len(labels)} samples have the same label: there is nothing to tell apart")
+    return TensorDataset(images, labels)
+
+
+# % endif
 # % if cookiecutter.data == "digits"
 def with_shifts(images: torch.Tensor, labels: torch.Tensor) -> TensorDataset:
     """Every image and its shifts by one pixel to each side: five times as much to learn from, and nothing random."""
     padded = F.pad(images, (1, 1, 1, 1), value=-1.0)
     corners = [(1, 1), (0, 1), (2, 1), (1, 0), (1, 2)]
     shifted = [padded[:, :, top : top + 8, left : left + 8] for top, left in corners]
-    return TensorDataset(torch.cat(shifted), labels.repeat(len(corners)))
+    return labelled(torch.cat(shifted), labels.repeat(len(corners)))
 
 
 def make_splits() -> Splits:
@@ -56,8 +88,8 @@ def make_splits() -> Splits:
     train, eval, test = torch.randperm(len(labels), generator=fixed).split([1197, 300, 300])
     return Splits(
         with_shifts(images[train], labels[train]),
-        TensorDataset(images[eval], labels[eval]),
-        TensorDataset(images[test], labels[test]),
+        labelled(images[eval], labels[eval]),
+        labelled(images[test], labels[test]),
         channels=1,
         num_classes=10,
     )
@@ -67,12 +99,81 @@ def make_splits(data_dir: Path) -> Splits:
 
     def load(train: bool) -> TensorDataset:
         mnist = MNIST(data_dir, train=train, download=True)
-        return TensorDataset(mnist.data.unsqueeze(1) / 127.5 - 1, mnist.targets)
+        return labelled(mnist.data.unsqueeze(1) / 127.5 - 1, mnist.targets)
 
     fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
     train, eval = random_split(load(train=True), [11 / 12, 1 / 12], fixed)
     return Splits(train, eval, load(train=False), channels=1, num_classes=10)
+# % elif cookiecutter.data == "cifar10"
+class Augmented(Dataset[Any]):
+    """A dataset's images moved by up to 4 pixels and mirrored, at random."""
+
+    def __init__(self, dataset: Dataset[Any], size: int) -> None:
+        self.dataset, self.size = dataset, size
+        self.augment = v2.Compose([v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()])
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        image, label = self.dataset[index]
+        return self.augment(image), label
+
+
+def make_splits(data_dir: Path) -> Splits:
+    """Images (3, 32, 32) float32 with pixels from -1 to 1, labels int64; 1 in 12 training images is for eval."""
+
+    def load(train: bool) -> TensorDataset:
+        cifar = CIFAR10(data_dir, train=train, download=True)
+        images = torch.from_numpy(cifar.data).permute(0, 3, 1, 2).contiguous() / 127.5 - 1
+        return labelled(images, torch.tensor(cifar.targets))
+
+    known = load(train=True)
+    # The split does not follow the run's seed: scores stay comparable.
+    order = torch.randperm(len(known), generator=torch.Generator().manual_seed(0)).tolist()
+    held_out = len(known) // 12
+    train = Augmented(Subset(known, order[held_out:]), len(known) - held_out)
+    return Splits(train, Subset(known, order[:held_out]), load(train=False), channels=3, num_classes=10)
 # % else
+def read_folder(folder: Path, transform: Callable[[Any], torch.Tensor]) -> ImageFolder:
+    """The images of a folder that has a folder for each class.
+
+    Raises:
+        ValueError: It is not there, holds fewer than two classes, or a class without images.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"`{folder}` is no folder: put images into `{folder}/<class>/`, or name a place by `--data-dir`")
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if len(classes) < 2:
+        raise ValueError(f"`{folder}` needs a folder of images for each of two classes or more, and has {classes}")
+    try:
+        return ImageFolder(folder, transform)
+    except FileNotFoundError as error:  # a class without images
+        raise ValueError(f"`{folder}`: {error}") from None
+
+
+def check_images(data_dir: Path, part: int, parts: int) -> None:
+    """Decode every image once, or one in `parts` of them: better now than in the third epoch.
+
+    Raises:
+        ValueError: Some cannot be read; names the first of them.
+    """
+
+    def problem(path: str) -> str | None:
+        try:
+            with Image.open(path) as image:
+                image.load()
+        except (OSError, SyntaxError, ValueError) as error:
+            return f"`{path}` cannot be read: {error}"
+        return None
+
+    paths = [path for split in ("train", "test") for path, _ in ImageFolder(data_dir / split).samples]
+    with ThreadPoolExecutor() as pool:  # decoding does not hold Python's lock
+        problems = [found for found in pool.map(problem, paths[part::parts]) if found]
+    if problems:
+        raise ValueError("\n".join([f"{len(problems)} images are damaged; remove or replace them:", *problems[:10]]))
+
+
 def make_splits(data_dir: Path, image_size: int) -> Splits:
     """Images (3, image_size, image_size) float32 with pixels from -1 to 1, labels int64.
 
@@ -85,9 +186,9 @@ def make_splits(data_dir: Path, image_size: int) -> Splits:
     plain = transforms.Compose([transforms.Resize(image_size), transforms.CenterCrop(image_size), *to_tensor])
 
     train, unaugmented, test = (
-        ImageFolder(data_dir / "train", augmented),
-        ImageFolder(data_dir / "train", plain),
-        ImageFolder(data_dir / "test", plain),
+        read_folder(data_dir / "train", augmented),
+        read_folder(data_dir / "train", plain),
+        read_folder(data_dir / "test", plain),
     )
     if train.classes != test.classes:
         raise ValueError(f"`{data_dir}` has other classes in train, {train.classes}, than in test, {test.classes}")

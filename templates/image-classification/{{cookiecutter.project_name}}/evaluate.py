@@ -30,7 +30,7 @@ def load_splits(config: Config) -> Splits:
     """The data of a run."""
     # % if cookiecutter.data == "digits"
     return make_splits()
-    # % elif cookiecutter.data == "mnist"
+    # % elif cookiecutter.data in ["mnist", "cifar10"]
     return make_splits(config.data_dir)
     # % else
     return make_splits(config.data_dir, config.image_size)
@@ -44,7 +44,7 @@ def load_batches(run: Run, config: Config, splits: Splits, split: str) -> Loader
 
 def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
     """The network of a run, with the weights of a file."""
-    # % if cookiecutter.model == "timm"
+    # % if cookiecutter.model in ["timm", "torchvision"]
     model = make_model(config.model, splits.channels, splits.num_classes)
     # % else
     model = make_model(splits.channels, splits.num_classes, config.width)
@@ -59,7 +59,11 @@ def main(chosen: EvaluateConfig) -> dict[str, float]:
         splits = load_splits(config)
         loader = load_batches(run, config, splits, chosen.split)
         model = load_model(config, splits, run_dir / "weights" / f"{chosen.weights}.safetensors")
+        # % if cookiecutter.torchmetrics
+        scores = evaluate(run, run.prepare(model), loader, splits.num_classes)
+        # % else
         scores = evaluate(run, run.prepare(model), loader)
+        # % endif
         run.accelerator.print(json.dumps({"run_dir": str(run_dir), "split": chosen.split, **scores}))
     return scores
 

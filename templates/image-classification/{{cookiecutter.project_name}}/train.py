@@ -25,11 +25,25 @@ from paccel.runtime import (
     load_config,
     schedules,
 )
+# % if cookiecutter.model == "timm"
+from timm.optim import create_optimizer_v2
+# % endif
 import torch
 from torch import nn
 from torch.nn import functional as F
+# % if cookiecutter.torchmetrics
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassPrecision, MulticlassRecall
+# % endif
+# % if cookiecutter.mixup
+from torchvision.transforms import v2
+# % endif
 
+# % if cookiecutter.data == "folder"
+from data import check_images, make_splits
+# % else
 from data import make_splits
+# % endif
 from model import make_model
 
 
@@ -53,6 +67,9 @@ class Config:
     # % if cookiecutter.model == "timm"
     model: str = "resnet18"  # any name in `timm.list_models()`
     pretrained: bool = False  # start from timm's published weights, which are downloaded
+    # % elif cookiecutter.model == "torchvision"
+    model: str = "resnet18"  # any classifier in `torchvision.models.list_models()`
+    pretrained: bool = False  # start from the published weights, which are downloaded
     # % else
     width: int = 32  # channels of the first stage; each further stage doubles them
     # % endif
@@ -63,7 +80,17 @@ class Config:
     accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
     learning_rate: float = 1e-3  # at its peak
     # % include "train/config_schedule.py"
+    # % if cookiecutter.model == "timm"
+    optimizer: str = "adamw"  # any name in `timm.optim.list_optimizers()`
+    weight_decay: float = 0.05  # for each step and learning rate; timm's optimizers spare biases and norms
+    # % else
     weight_decay: float = 0.05  # AdamW's, for each step and learning rate
+    # % endif
+    # % if cookiecutter.mixup
+    label_smoothing: float = 0.1  # share of each training label that all classes get alike
+    mixup_alpha: float = 0.2  # of the beta distribution that weighs the two images; the nearer to 0, the less they mix
+    cutmix_alpha: float = 1.0  # the same for CutMix, by area; each batch takes one of the two
+    # % endif
     max_grad_norm: float | None = 1.0  # gradients are scaled down to this norm; None is off
     # % include "train/config_extras.py"
     seed: int = 0  # of the weights, the order of the data and everything random
@@ -71,22 +98,58 @@ class Config:
     # % include "train/config_hardware_and_record.py"
 
 
+# % if cookiecutter.mixup
+def compute_loss(
+    model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], label_smoothing: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss summed over the batch, shape (), and the logits, shape (samples, classes).
+
+    Labels are classes, shape (samples,), or after mixing their shares, shape (samples, classes).
+    """
+    images, labels = batch
+    logits = model(images)
+    return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing), logits
+# % else
 def compute_loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss summed over the batch, shape (), and the logits, shape (samples, classes)."""
     images, labels = batch
     logits = model(images)
     return F.cross_entropy(logits, labels, reduction="sum"), logits
+# % endif
 
 
+# % if cookiecutter.torchmetrics
+def evaluate(run: Run, model: nn.Module, loader: Loader, num_classes: int) -> dict[str, float]:
+    """Return loss, accuracy, precision and recall over every sample of the loader, each counted once.
+
+    Accuracy counts samples alike; precision and recall are means over the classes. torchmetrics adds up over processes.
+    """
+    # % else
 def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
     """Return loss and accuracy over every sample of the loader, each counted once on any number of processes."""
+    # % endif
     meter = Meter(run)
+    # % if cookiecutter.torchmetrics
+    metrics = MetricCollection(
+        {
+            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
+            "precision": MulticlassPrecision(num_classes, average="macro"),
+            "recall": MulticlassRecall(num_classes, average="macro"),
+        }
+    ).to(run.device)
+    # % endif
     with run.evaluating(model) as model:  # no gradients; the training mode comes back afterwards
         for batch in run.batches(loader):
             loss, logits = compute_loss(model, batch)
             labels = batch[1]
+            # % if cookiecutter.torchmetrics
+            meter.add(loss=loss, count=len(labels))
+            metrics.update(logits, labels)
+    return meter.read() | {name: value.item() for name, value in metrics.compute().items()}
+            # % else
             meter.add(loss=loss, accuracy=(logits.argmax(-1) == labels).sum(), count=len(labels))
     return meter.read()  # one exchange between processes, one wait for the device
+            # % endif
 
 
 def main(config: Config) -> None:
@@ -94,11 +157,12 @@ def main(config: Config) -> None:
     with Run(config) as run:
         # % if cookiecutter.data == "digits"
         splits = make_splits()
-        # % elif cookiecutter.data == "mnist"
+        # % elif cookiecutter.data in ["mnist", "cifar10"]
         with run.accelerator.local_main_process_first():  # one download on each machine
             splits = make_splits(config.data_dir)
         # % else
         splits = make_splits(config.data_dir, config.image_size)
+        check_images(config.data_dir, run.accelerator.process_index, run.accelerator.num_processes)
         # % endif
         train_loader = run.loader(
             splits.train,
@@ -116,15 +180,29 @@ def main(config: Config) -> None:
         total_steps = train_loader.total_steps(config.epochs, config.max_steps)
         warmup_steps = round(config.warmup_ratio * total_steps)
 
-        # % if cookiecutter.model == "timm"
+        # % if cookiecutter.model in ["timm", "torchvision"]
         model = make_model(config.model, splits.channels, splits.num_classes, pretrained=config.pretrained)
         # % else
         model = make_model(splits.channels, splits.num_classes, config.width)
         # % endif
+        # % if cookiecutter.model == "timm"
+        optimizer = create_optimizer_v2(
+            model, config.optimizer, lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        # % else
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        # % endif
         model, optimizer = run.prepare(model, optimizer)
         # % include "train/schedule.py"
         # % include "train/extras.py"
+        # % if cookiecutter.mixup
+        mix = v2.RandomChoice(
+            [
+                v2.MixUp(alpha=config.mixup_alpha, num_classes=splits.num_classes),
+                v2.CutMix(alpha=config.cutmix_alpha, num_classes=splits.num_classes),
+            ]
+        )
+        # % endif
         train_meter = Meter(run)
 
         # All that has state: what is named here is saved, and comes back when a run is resumed.
@@ -146,7 +224,12 @@ def main(config: Config) -> None:
             model.train()
             for step in run.steps(train_loader, accumulate=config.accumulate):
                 for batch in step:  # micro-batches; gradients are exchanged on the last one
+                    # % if cookiecutter.mixup
+                    # Every process mixes the images of its own micro-batch: the result depends on how they are cut.
+                    loss, _ = compute_loss(model, mix(*batch), config.label_smoothing)  # a sum, not a mean
+                    # % else
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean
+                    # % endif
                     run.backward(loss / step.num_samples)  # divided once, by the whole global batch
                     train_meter.add(loss=loss, count=step.micro_batch_samples)
                 grad_norm = run.clip_grad_norm(model, config.max_grad_norm)
@@ -158,6 +241,9 @@ def main(config: Config) -> None:
 
                 if step.every(config.log_every):
                     run.log("train", train_meter.read(), learning_rate=learning_rate, grad_norm=grad_norm)
+                # % if cookiecutter.torchmetrics
+                # % set evaluation = "evaluate(run, model, eval_loader, splits.num_classes)"
+                # % endif
                 # % include "train/loop_tail.py"
         checkpoints.save_weights("final")
 

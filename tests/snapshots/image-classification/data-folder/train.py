@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from data import make_splits
+from data import check_images, make_splits
 from model import make_model
 
 
@@ -90,6 +90,7 @@ def main(config: Config) -> None:
     """Train as `config` says, on whatever this process was launched on."""
     with Run(config) as run:
         splits = make_splits(config.data_dir, config.image_size)
+        check_images(config.data_dir, run.accelerator.process_index, run.accelerator.num_processes)
         train_loader = run.loader(
             splits.train,
             config.global_batch_size,

@@ -18,12 +18,29 @@ class Splits(NamedTuple):
     num_classes: int
 
 
+def labelled(images: torch.Tensor, labels: torch.Tensor, num_classes: int = 10) -> TensorDataset:
+    """Images with their labels.
+
+    Raises:
+        ValueError: A label is none of 0 to num_classes - 1, or all are the same.
+    """
+    wrong = ((labels < 0) | (labels >= num_classes)).nonzero().flatten()
+    if len(wrong):
+        first = int(wrong[0])
+        raise ValueError(
+            f"{len(wrong)} labels are not from 0 to {num_classes - 1}: sample {first} has {int(labels[first])}"
+        )
+    if len(labels.unique()) < 2:
+        raise ValueError(f"All {len(labels)} samples have the same label: there is nothing to tell apart")
+    return TensorDataset(images, labels)
+
+
 def make_splits(data_dir: Path) -> Splits:
     """Images (1, 28, 28) float32 with pixels from -1 to 1, labels int64; 1 in 12 training images is for eval."""
 
     def load(train: bool) -> TensorDataset:
         mnist = MNIST(data_dir, train=train, download=True)
-        return TensorDataset(mnist.data.unsqueeze(1) / 127.5 - 1, mnist.targets)
+        return labelled(mnist.data.unsqueeze(1) / 127.5 - 1, mnist.targets)
 
     fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
     train, eval = random_split(load(train=True), [11 / 12, 1 / 12], fixed)

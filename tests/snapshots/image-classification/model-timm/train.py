@@ -19,6 +19,7 @@ from paccel.runtime import (
     load_config,
     schedules,
 )
+from timm.optim import create_optimizer_v2
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -47,7 +48,8 @@ class Config:
     accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
     learning_rate: float = 1e-3  # at its peak
     warmup_ratio: float = 0.07  # first share of all steps, over which the learning rate rises
-    weight_decay: float = 0.05  # AdamW's, for each step and learning rate
+    optimizer: str = "adamw"  # any name in `timm.optim.list_optimizers()`
+    weight_decay: float = 0.05  # for each step and learning rate; timm's optimizers spare biases and norms
     max_grad_norm: float | None = 1.0  # gradients are scaled down to this norm; None is off
     seed: int = 0  # of the weights, the order of the data and everything random
 
@@ -106,7 +108,9 @@ def main(config: Config) -> None:
         warmup_steps = round(config.warmup_ratio * total_steps)
 
         model = make_model(config.model, splits.channels, splits.num_classes, pretrained=config.pretrained)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        optimizer = create_optimizer_v2(
+            model, config.optimizer, lr=config.learning_rate, weight_decay=config.weight_decay
+        )
         model, optimizer = run.prepare(model, optimizer)
         schedule = schedules.cosine(optimizer, total_steps, warmup_steps)
         train_meter = Meter(run)
