@@ -77,6 +77,7 @@ class Task:
         steps: Updates in all.
         folder: Where a tool may write.
         losses: Logged means, filled by the loop when features are on.
+        updates: Updates that the loop says it made, where the optimizer is its own.
     """
 
     features: bool
@@ -90,6 +91,7 @@ class Task:
         self.inputs = torch.randn(self.steps * BATCH_SIZE, 32)
         self.labels = (self.inputs @ torch.randn(32, 10)).argmax(1)
         self.losses: list[float] = []
+        self.updates: int | None = None
 
     def loader(self) -> DataLoader[Any]:
         dataset = WholeBatches(self.inputs, self.labels)
@@ -140,46 +142,32 @@ def bare_gathered(task: Task) -> None:
 
 
 def paccel(task: Task) -> None:
-    """The loop of a generated project, with its own loader, its randomness, its run directory and its signals."""
-    from paccel.runtime import Checkpoints, Meter, Run, schedules
+    """The generated `train.py` as rendered, from `Run` to the last save, on this data and model.
 
-    @dataclass
-    class Config:
-        run_dir: str = str(task.folder / "run")
+    With features on, the file is not touched; off, the lines of the features are deleted from it. Either way it has
+    its own loader, order, seeds of each step and signals. It evaluates and saves at the end, behind the clock.
+    """
+    from generated_loop import generated, splits_of
 
-    with Run(Config()) as run:
-        train_loader = run.loader(TensorDataset(task.inputs, task.labels), BATCH_SIZE, shuffle=True)
-        total_steps = train_loader.total_steps(1, None)
-        model, optimizer = run.prepare(task.model, task.optimizer)
-        schedule = schedules.cosine(optimizer, total_steps)
-        train_meter = Meter(run)
-        checkpoints = Checkpoints(run, model=model, optimizer=optimizer)
-        for _ in run.epochs(1, None):
-            model.train()
-            for step in run.steps(train_loader, accumulate=1):
-                for batch in step:
-                    inputs, labels = batch
-                    loss = F.cross_entropy(model(inputs), labels, reduction="sum")
-                    run.backward(loss / step.num_samples)
-                    if task.features:
-                        train_meter.add(loss=loss, count=step.micro_batch_samples)
-                if task.features:
-                    grad_norm = run.clip_grad_norm(model, MAX_NORM)
-                    learning_rate = schedule.get_last_lr()[0]
-                optimizer.step()
-                if task.features:
-                    schedule.step()
-                optimizer.zero_grad()
-                if task.features and step.every(LOG_EVERY):
-                    means = train_meter.read()
-                    task.losses.append(means["loss"])
-                    run.log("train", means, learning_rate=learning_rate, grad_norm=grad_norm)
-                if step.due(10**9) and step.number < task.steps:  # stands for the evaluation
-                    raise AssertionError
-                if step.due(10**9) and step.number < task.steps:
-                    checkpoints.save()
-                if run.stopping():
-                    raise run.stopped()
+    with generated(task.folder / "project", features=task.features) as train:
+        data = TensorDataset(task.inputs, task.labels)
+        held_out = TensorDataset(task.inputs[:BATCH_SIZE], task.labels[:BATCH_SIZE])
+        train.make_splits = lambda: splits_of(train, data, held_out, channels=1, num_classes=10)
+        train.make_model = lambda *_: task.model
+        config = train.Config(
+            epochs=1,
+            global_batch_size=BATCH_SIZE,
+            learning_rate=LEARNING_RATE,
+            warmup_ratio=0.0,
+            weight_decay=0.01,
+            max_grad_norm=MAX_NORM,
+            log_every=LOG_EVERY,
+            run_dir=task.folder / "run",
+        )
+        train.main(config)
+    lines = [json.loads(line) for line in (config.run_dir / "metrics.jsonl").read_text().splitlines()]
+    task.losses += [line["train/loss"] for line in lines if "train/loss" in line]
+    task.updates = json.loads((config.run_dir / "status.json").read_text())["step"]
 
 
 def accelerate(task: Task) -> None:
@@ -401,7 +389,9 @@ def run(name: str, features: bool, steps: int) -> tuple[float, int, float]:
     ):
         task = Task(features, WARMUP + steps, Path(folder))
         CONTESTANTS[name][2](task)
-        updates = int(task.optimizer.state[task.model.layers[0].weight]["step"])
+        updates = task.updates
+        if updates is None:
+            updates = int(task.optimizer.state[task.model.layers[0].weight]["step"])
         with torch.no_grad():
             final = F.cross_entropy(task.model.layers(task.inputs), task.labels).item()
         assert not features or len(task.losses) >= steps // LOG_EVERY, f"{name} logged {len(task.losses)} lines"

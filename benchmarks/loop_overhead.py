@@ -8,7 +8,8 @@ that the model itself reads in its forward pass, so starting and ending a run do
 installed is said to be missing. `pip install pytorch-accelerated pytorch-ignite lightning transformers` gets the peers.
 
 Two baselines: `bare` draws its batches from the same `DataLoader` as all peers do, the fastest that there is for
-tensors; `gathered` has no `DataLoader` at all. paccel has its own loader, so it must stand against the second.
+tensors; `gathered` has no `DataLoader` at all. paccel has its own loader, so it must stand against the second as well.
+paccel's loop is the generated `train.py`: untouched where features are equal, with their lines deleted where they are off.
 """
 
 import argparse
@@ -93,19 +94,24 @@ def measure(names: list[str], rounds: int, steps: int) -> tuple[dict[bool, dict[
     return seconds, failed
 
 
-def added(own: list[float], base: list[float]) -> dict[str, float]:
+def added(own: list[float], base: list[float]) -> dict[str, Any]:
     """Microseconds per step over a baseline: between the minima, and the median of the differences in each round."""
     differences = [a - b for a, b in zip(own, base, strict=True)]
     return {
         "microseconds": min(own) * 1e6,
         "added": (min(own) - min(base)) * 1e6,
         "added_median": statistics.median(differences) * 1e6,
+        "quartiles": [q * 1e6 for q in statistics.quantiles(differences, n=4)[::2]] if len(differences) > 1 else [0, 0],
         "ratio": min(own) / min(base),
     }
 
 
 def table(title: str, seconds: dict[str, list[float]], names: list[str], missing: dict[str, str]) -> list[str]:
-    lines = [f"{title}:", "", "| loop | version | µs per step | added µs, minimum | added µs, paired median | ratio |"]
+    lines = [
+        f"{title}:",
+        "",
+        "| loop | version | µs per step | added µs, minimum | added µs, paired median (quartiles) | ratio |",
+    ]
     lines.append("|---|---|---:|---:|---:|---:|")
     for name in names:
         label, distribution, _ = CONTESTANTS[name]
@@ -115,7 +121,8 @@ def table(title: str, seconds: dict[str, list[float]], names: list[str], missing
             continue
         row = added(seconds[name], seconds["bare"])
         lines.append(
-            f"{start} {row['microseconds']:.0f} | {row['added']:+.0f} | {row['added_median']:+.0f} | {row['ratio']:.2f} |"
+            f"{start} {row['microseconds']:.0f} | {row['added']:+.0f} | {row['added_median']:+.0f} "
+            f"({row['quartiles'][0]:+.0f} to {row['quartiles'][1]:+.0f}) | {row['ratio']:.2f} |"
         )
     if {"paccel", "gathered"} <= seconds.keys():
         row = added(seconds["paccel"], seconds["gathered"])
@@ -137,7 +144,8 @@ def main() -> None:
     import torch
 
     print(f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}")
-    print(f"{arguments.rounds} rounds of {arguments.steps} steps\n")
+    load = f", load average {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else ""
+    print(f"{arguments.rounds} rounds of {arguments.steps} steps{load}\n")
     for features, title in ((False, "Features off"), (True, "Features equal")):
         print("\n".join(table(title, seconds[features], wanted, missing)), end="\n\n")
     if arguments.json:

@@ -8,12 +8,16 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 
-def clip_grad_norm(parameters: Sequence[nn.Parameter], max_norm: float | None) -> Tensor:
+def clip_grad_norm(parameters: Sequence[nn.Parameter], max_norm: float | None, *, reads: bool) -> Tensor:
     """Scale the gradients in place so that their norm is at most `max_norm`; None only measures.
 
     PyTorch takes the norm of each gradient by itself on the CPU, and multiplies by 1 where nothing is to be clipped.
-    Here one call takes all norms, and on the CPU, where reading the norm waits for nothing, only a norm that comes
-    near the limit has the gradients touched.
+    Here one call takes all norms, and on the CPU, only a norm that comes near the limit has the gradients touched.
+
+    Args:
+        parameters: Whose gradients; one without a gradient is left out.
+        max_norm: The limit.
+        reads: Whether the norm may be read at once, as on the CPU, where that waits for nothing.
 
     Returns:
         The norm before clipping. Shape (), on the gradients' device.
@@ -22,7 +26,7 @@ def clip_grad_norm(parameters: Sequence[nn.Parameter], max_norm: float | None) -
     norm = _total_norm(grads)
     if max_norm is None or not grads:
         return norm
-    if norm.device.type == "cpu" and norm.item() + 1e-6 < 0.99 * max_norm:  # PyTorch's own factor has this 1e-6
+    if reads and norm.item() + 1e-6 < 0.99 * max_norm:  # PyTorch's own factor has this 1e-6
         return norm
     clip_grads_with_norm_(parameters, max_norm, norm)
     return norm

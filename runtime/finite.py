@@ -31,7 +31,7 @@ class FiniteGuard:
     def __init__(self, run: "Run", may_skip: int) -> None:
         self._run = run
         self._may_skip = may_skip
-        self._looks_at_once = run.device.type == "cpu"
+        self.looks_at_once = run.device.type == "cpu"
         self._pending: list[tuple[tuple[int, int, int], Tensor]] = []  # (step, epoch, step in the epoch), norm
         self._last_bad, self._in_a_row = 0, 0
         self._skipped = 0  # updates, since they were last logged
@@ -41,7 +41,7 @@ class FiniteGuard:
         """Look at the norm of this step's gradient, before its update."""
         position = self._run._position
         place = position.step, position.epoch, position.step_in_epoch
-        if self._looks_at_once:
+        if self.looks_at_once:
             value = norm.item()
             if not math.isfinite(value):
                 if not self._scales():

@@ -281,7 +281,7 @@ class Run:
                 return torch.tensor(math.nan)  # DeepSpeed has not told, and watches its gradients itself
             norm = torch.as_tensor(norm)
         else:
-            norm = clip_grad_norm(parameters, max_norm)
+            norm = clip_grad_norm(parameters, max_norm, reads=self._guard.looks_at_once)
         if is_sharded(norm):
             norm = norm.full_tensor()  # type: ignore[operator]
         self._guard.take(norm, parameters)

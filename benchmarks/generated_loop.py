@@ -1,0 +1,63 @@
+"""The training loop of a generated project, taken from the rendered template, for the benchmarks that time it."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from paccel.catalog import load_template
+from paccel.questions import resolve_answers
+from paccel.render import render
+
+# What an editor deletes from `train.py` to have forward, backward and update alone: lines that begin so, with what is
+# inside them. The rest of the loop stays: exact order, seeds of each step, the stop flag, steps that are due.
+FEATURES = (
+    "train_meter.add(",
+    "grad_norm = run.clip_grad_norm(",
+    "learning_rate = schedule.get_last_lr()",
+    "schedule.step()",
+    "if step.every(config.log_every):",
+)
+
+
+def without_features(train: str) -> str:
+    """`train.py` without clipping, schedule and log lines; each of `FEATURES` must be there exactly once."""
+    lines = train.splitlines(keepends=True)
+    for feature in FEATURES:
+        (at,) = (number for number, line in enumerate(lines) if line.lstrip().startswith(feature))
+        indent = len(lines[at]) - len(lines[at].lstrip())
+        end = at + 1
+        while lines[end].strip() and len(lines[end]) - len(lines[end].lstrip()) > indent:
+            end += 1
+        del lines[at:end]
+    return "".join(lines)
+
+
+@contextmanager
+def generated(folder: Path, *, features: bool = True) -> Iterator[ModuleType]:
+    """Write the default image classifier to `folder`, and yield its `train` module."""
+    template = load_template("image-classification")
+    for path, file in render(template, resolve_answers(template, {}, project_name="generated")).items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.content)
+    script = folder / "train.py"
+    if not features:
+        script.write_text(without_features(script.read_text(encoding="utf-8")), encoding="utf-8")
+    names = ("train", "model", "data", "evaluate")
+    sys.path.insert(0, str(folder))
+    try:
+        import train  # type: ignore[import-not-found]
+
+        yield train
+    finally:
+        sys.path.remove(str(folder))
+        for name in names:
+            sys.modules.pop(name, None)
+
+
+def splits_of(module: ModuleType, train: Any, held_out: Any, channels: int, num_classes: int) -> Any:
+    """The project's own `Splits` of other data."""
+    return sys.modules["data"].Splits(train, held_out, held_out, channels=channels, num_classes=num_classes)

@@ -1,0 +1,42 @@
+"""The benchmark of the loop measures the loop that is generated."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import generated_loop
+import loop_contestants
+
+LOOP = (
+    "for batch in step:",
+    "loss, _ = compute_loss(model, batch)",
+    "run.backward(loss / step.num_samples)",
+    "optimizer.step()",
+    "optimizer.zero_grad()",
+    "if run.stopping():",
+)
+
+
+@pytest.mark.parametrize("features", [True, False])
+def test_the_loop_that_is_timed_is_the_rendered_one_and_trains(features: bool) -> None:
+    seconds, updates, loss = loop_contestants.run("paccel", features, steps=100)
+    assert 0 < seconds < 0.1
+    assert updates == loop_contestants.WARMUP + 100
+    assert loss < 1.5  # it starts at 2.4
+
+
+def test_only_the_lines_of_the_features_are_deleted_where_they_are_off(tmp_path: Path) -> None:
+    with generated_loop.generated(tmp_path / "all") as train:
+        whole = Path(str(train.__file__)).read_text()
+    bare = generated_loop.without_features(whole)
+    gone = [line.strip() for line in whole.splitlines() if line not in bare.splitlines()]
+    assert [line for line in gone if not line.startswith(generated_loop.FEATURES)] == [
+        'run.log("train", train_meter.read(), learning_rate=learning_rate, grad_norm=grad_norm)'
+    ]
+    assert len(gone) == len(generated_loop.FEATURES) + 1
+    for line in LOOP:
+        assert line in bare
