@@ -9,6 +9,7 @@ from .config import load_config
 from .early_stopping import EarlyStopping
 from .ema import EMA
 from .errors import AgreementError, CheckpointError, ConfigError, NonFiniteError
+from .learning_rate import find_learning_rate
 from .loader import Loader
 from .loop import Step
 from .meter import Meter
@@ -27,6 +28,7 @@ __all__ = [
     "Run",
     "Step",
     "Stopped",
+    "find_learning_rate",
     "finetuning",
     "load_config",
     "load_run",

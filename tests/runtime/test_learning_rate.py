@@ -1,0 +1,134 @@
+"""The learning-rate test finds a rate that works, the same on all processes, and leaves no trace."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from together import together
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from paccel.runtime import ConfigError, Run, find_learning_rate, schedules
+from paccel.runtime.learning_rate import LearningRates
+
+
+@dataclass
+class Config:
+    """What the run reads."""
+
+    run_dir: Path | None = None
+    seed: int = 0
+
+
+class Rows(TensorDataset):
+    """Rows that are fetched one by one, by workers where there are some."""
+
+
+def compute_loss(model: nn.Module, batch: Any) -> tuple[torch.Tensor, None]:
+    return ((model(batch[0]) - batch[1]) ** 2).sum(), None
+
+
+def setting(run: Run, num_workers: int = 0) -> tuple[Any, nn.Module, torch.optim.Optimizer]:
+    inputs = torch.randn(43, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    loader = run.loader(Rows(inputs, inputs.sum(-1, keepdim=True)), 8, shuffle=True, num_workers=num_workers)
+    layers = nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.1), nn.Linear(8, 1)
+    model = nn.Sequential(*layers).double().eval()
+    groups = [{"params": layers[0].parameters(), "lr": 0.01}, {"params": layers[3].parameters(), "lr": 0.1}]
+    model, optimizer = run.prepare(model, torch.optim.AdamW(groups))
+    return loader, model, optimizer
+
+
+def everything(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Any]:
+    generators = [torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()]
+    weights = {name: value.tolist() for name, value in model.state_dict().items()}
+    gradients = [parameter.grad for parameter in model.parameters()]
+    return [generators, weights, gradients, str(optimizer.state_dict()), [m.training for m in model.modules()]]
+
+
+def train(run: Run, loader: Any, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    for _ in run.epochs(2):
+        model.train()
+        for step in run.steps(loader):
+            for batch in step:
+                run.backward(compute_loss(model, batch)[0] / step.num_samples)
+            optimizer.step()
+            optimizer.zero_grad()
+    return {name: value.tolist() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_the_run_goes_on_as_if_nothing_had_been_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    finals = []
+    for tried in (False, True):
+        with Run(Config(), record=False) as run:
+            loader, model, optimizer = setting(run, num_workers)
+            schedules.cosine(optimizer, 12, 3)
+            optimizer.zero_grad()
+            before = everything(model, optimizer)
+            if tried:
+                found = find_learning_rate(run, model, optimizer, loader, compute_loss, steps=20)
+                assert len(found.rates) == 20
+                assert everything(model, optimizer) == before
+            finals.append(train(run, loader, model, optimizer))
+    assert finals[0] == finals[1]
+
+
+def search(steps: int, accumulate: int) -> LearningRates:
+    with Run(Config(), record=False) as run:
+        inputs = torch.randn(43, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        loader = run.loader(TensorDataset(inputs, inputs.sum(-1, keepdim=True)), 8, shuffle=True)
+        model = nn.Linear(4, 1).double()
+        model, optimizer = run.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
+        return find_learning_rate(
+            run, model, optimizer, loader, compute_loss, lowest=1e-5, highest=100, steps=steps, accumulate=accumulate
+        )
+
+
+def test_the_suggestion_lies_between_too_slow_and_too_fast_and_it_stops_where_the_loss_explodes() -> None:
+    found = search(steps=100, accumulate=1)
+    assert found.suggestion is not None
+    assert 0.003 < found.suggestion < 1.0  # above 1, SGD on this quadratic grows: its curvature is about 2
+    assert len(found.rates) < 100
+    assert found.rates == sorted(found.rates)
+
+
+def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
+    expected = search(steps=60, accumulate=1)
+    for accumulate in (1, 2):
+        for found in together(search, tmp_path, 60, accumulate):
+            assert found.suggestion == expected.suggestion
+            assert found.losses == pytest.approx(expected.losses, rel=1e-9)
+
+
+def test_groups_keep_the_ratio_of_their_rates() -> None:
+    seen = []
+
+    def watching(model: nn.Module, batch: Any) -> torch.Tensor:
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        return compute_loss(model, batch)[0]
+
+    with Run(Config(), record=False) as run:
+        loader, model, optimizer = setting(run)
+        find_learning_rate(run, model, optimizer, loader, watching, lowest=1e-4, highest=1e-2, steps=11)
+    assert seen[0] == pytest.approx([1e-5, 1e-4])
+    assert seen[-1] == pytest.approx([1e-3, 1e-2])
+
+
+def test_a_loss_that_never_falls_gives_no_suggestion_and_still_a_picture(tmp_path: Path) -> None:
+    rising = LearningRates([1e-3, 1e-2, 1e-1], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0], None)
+    rising.draw(tmp_path / "rates.png")
+    assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rates_that_do_not_rise_are_refused() -> None:
+    with Run(Config(), record=False) as run:
+        loader, model, optimizer = setting(run)
+        with pytest.raises(ConfigError, match=r"`lowest` must be above 0 and below `highest`: 1 and 1\n`steps` must"):
+            find_learning_rate(run, model, optimizer, loader, compute_loss, lowest=1, highest=1, steps=3)
