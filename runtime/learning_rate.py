@@ -189,8 +189,7 @@ def _put_back(run: "Run", model: nn.Module, optimizer: Any) -> Iterator[None]:
     optimizer_state = copy.deepcopy(optimizer.state_dict())
     scaler = run.accelerator.scaler
     scale = None if scaler is None else scaler.state_dict()
-    reporter = run._reporter
-    data_seconds, position = reporter.data_seconds, asdict(run._position)
+    position = asdict(run._position)
     host = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():  # of the host and of every CUDA device
         try:
@@ -207,5 +206,5 @@ def _put_back(run: "Run", model: nn.Module, optimizer: Any) -> Iterator[None]:
             optimizer.load_state_dict(optimizer_state)
             if scaler is not None and scale:
                 scaler.load_state_dict(scale)
-            reporter.data_seconds = data_seconds
+            run._reporter.throughput.read()  # the speed of training is counted from here
             assert asdict(run._position) == position, "the test has a walk of its own"
