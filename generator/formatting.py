@@ -82,19 +82,22 @@ def styles_of(ours: Sequence[str], known: Sequence[Style]) -> Iterator[Style]:
     A file that no formatter wrote gets the settings' style, with which changed lines may still match.
     """
     source = source_of(ours)
-    longest = max((len(line) for line in ours), default=0)
-    widths = [width for width in (*_USUAL, *range(longest, longest + 2)) if longest <= width]
-    guessed = [Style(width, quotes) for width in dict.fromkeys(widths) for quotes in _GUESSED_QUOTES]
-    wide = Style(max(longest, 1), quotes="kept")
     if any(formatted(source, style) == source for style in known):
         yield from (style for style in known if formatted(source, style) == source)
         return
-    # A file that does not keep its own longest line was not formatted at all: no need to try every width.
-    for style in [*guessed[:6], wide, *guessed[6:]]:
-        if formatted(source, style) == source:
-            yield style
+    longest = max((len(line) for line in ours), default=0)
+    # Narrower ones than the longest line too: no formatter breaks a comment or a string.
+    for width in sorted({*_USUAL, longest, longest + 1} - {0}, key=lambda width: (width < longest, _rank(width))):
+        if formatted(source, Style(width, "kept")) == source:  # as it is in any style that keeps the file
+            yield next(
+                style for quotes in _GUESSED_QUOTES if formatted(source, style := Style(width, quotes)) == source
+            )
             return
     yield from known or (Style(),)
+
+
+def _rank(width: int) -> int:
+    return _USUAL.index(width) if width in _USUAL else len(_USUAL)
 
 
 @lru_cache(maxsize=128)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .semantics import python_problem
-from .syntax import Language, imported, parses
+from .syntax import IMPORT, Language, imported, parses
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _tally(kind: Language, lines: Iterable[str]) -> Counter[str]:
     keys: list[str] = []
     inside_import = False
     for line in lines:
-        if kind == "python" and (inside_import or _IMPORT.match(line)):
+        if kind == "python" and (inside_import or IMPORT.match(line)):
             code, _, comment = line.partition("#")
             keys += ["#" + "".join(comment.split())] * bool(comment)
             inside_import = ")" not in code and (inside_import or "(" in code or code.rstrip().endswith("\\"))
@@ -145,8 +145,7 @@ def _tally(kind: Language, lines: Iterable[str]) -> Counter[str]:
 
 _ARRAY = re.compile(r"""(\s*[\w."'-]+\s*=\s*\[)((?:\s*(?:"[^"\\]*"|'[^']*')\s*,?)*)\]\s*""")
 _STRING = re.compile(r""""[^"\\]*"|'[^']*'""")
-_IMPORT = re.compile(r"\s*(import\s+\w|from\s+[\w.]+\s+import\b)")
 
 
 def _has_imports(piece: Piece) -> bool:
-    return any(_IMPORT.match(line) for lines in (piece.lines, piece.base or (), piece.theirs or ()) for line in lines)
+    return any(IMPORT.match(line) for lines in (piece.lines, piece.base or (), piece.theirs or ()) for line in lines)

@@ -8,7 +8,7 @@ import tokenize
 import tomllib
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -108,13 +108,32 @@ def _yaml_parses(source: str) -> bool:
 
 
 def imported(source: str) -> Counter[tuple[str, str, str]]:
-    """Every name that a Python text imports, wherever it does: (module, name, as)."""
+    """Every name that a Python text imports, wherever it does: (module, name, as).
+
+    A text need not parse: one whose blocks were moved to follow the other side's does not, and imports all the same.
+    """
     tree = parse_python(source)
+    trees = [tree] if tree else [parse_python(statement) for statement in _import_statements(source)]
     found: Counter[tuple[str, str, str]] = Counter()
-    for node in ast.walk(tree) if tree else ():
+    for node in (node for tree in trees if tree for node in ast.walk(tree)):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             found.update(import_names(node))
     return found
+
+
+IMPORT = re.compile(r"\s*(import\s+\w|from\s+[\w.]+\s+import\b)")
+"""How a line begins that begins an import."""
+
+
+def _import_statements(source: str) -> Iterator[str]:
+    statement: list[str] = []
+    for line in source.splitlines():
+        if statement or IMPORT.match(line):
+            statement.append(line.strip())
+            code = "\n".join(statement)
+            if code.count("(") <= code.count(")") and not line.endswith("\\"):
+                yield code
+                statement = []
 
 
 def import_names(node: ast.Import | ast.ImportFrom) -> list[tuple[str, str, str]]:
