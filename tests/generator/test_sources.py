@@ -15,7 +15,7 @@ from jinja2 import FileSystemLoader
 from paccel import render as engine
 from paccel.baseline import Manifest, state_bytes
 from paccel.blacken import Formatter
-from paccel.catalog import PARTIALS_DIR, Layer, Template, bundled_names, load_template
+from paccel.catalog import DEFAULT_TEMPLATE, PARTIALS_DIR, Layer, Template, bundled_names, load_template
 from paccel.environment import make_environment
 from paccel.questions import Answer, resolve_answers
 from paccel.render import render
@@ -32,8 +32,11 @@ def answers_of(template: Template, **given: Answer) -> dict[str, Answer]:
 
 
 def one_changed(template: Template) -> list[dict[str, Answer]]:
-    """The defaults, then each question answered otherwise, one at a time."""
+    """The defaults, then each question answered otherwise: one at a time for the default template, else all at once."""
     found = [answers_of(template)]
+    if template.name != DEFAULT_TEMPLATE:
+        others = {q.name: q.choices[-1] if q.choices else not q.default for q in template.questions if q.kind != "text"}
+        return [*found, answers_of(template, **others)]
     for question in template.questions:
         values: tuple[Answer, ...] = (True, False) if question.kind == "bool" else question.choices[1:]
         found += [answers_of(template, **{question.name: value}) for value in values]

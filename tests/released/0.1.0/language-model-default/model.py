@@ -1,0 +1,112 @@
+"""The network: a decoder-only transformer. Shapes: B sequences, L tokens, D width, H heads."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+
+def rotations(length: int, size: int) -> torch.Tensor:
+    """Cosines and sines by which the halves of a head turn at each position. Shape (2, length, size / 2).
+
+    Source: Su et al. 2021, "RoFormer" (arXiv:2104.09864).
+    """
+    frequencies = 10_000.0 ** (-torch.arange(0, size, 2) / size)
+    angles = torch.arange(length)[:, None] * frequencies
+    return torch.stack([angles.cos(), angles.sin()])
+
+
+def rotate(x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+    """Turn queries or keys (B, H, L, D/H) by their positions, in float32."""
+    cos, sin = rotation[:, : x.shape[-2]]
+    first, second = x.float().chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Each token looks at itself and at those before it: (B, L, D) -> (B, L, D)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+        B, L, D = x.shape
+        query, key, value = self.query_key_value(x).view(B, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        query, key = rotate(query, rotation), rotate(key, rotation)
+        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)  # flash attention on a GPU
+        return self.out(attended.transpose(1, 2).reshape(B, L, D))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU on each token: (B, L, D) -> (B, L, D). Source: Shazeer 2020 (arXiv:2002.05202)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = 32 * round(width * 8 / 3 / 32)  # with three matrices, as many weights as the usual 4 D with two
+        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each added to what went in: (B, L, D) -> (B, L, D)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(width)
+        self.attention = Attention(width, heads)
+        self.feed_forward_norm = nn.RMSNorm(width)
+        self.feed_forward = FeedForward(width)
+
+    def forward(self, x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+        x = x + self.attention(self.attention_norm(x), rotation)
+        return x + self.feed_forward(self.feed_forward_norm(x))
+
+
+class Transformer(nn.Module):
+    """Tokens (B, L) to the logits of the token behind each, (B, L, vocabulary)."""
+
+    _no_split_modules = ["Block"]  # what accelerate shards as one piece, with FSDP and TRANSFORMER_BASED_WRAP
+
+    def __init__(
+        self, vocabulary: int, context: int, width: int, depth: int, heads: int, checkpoint_activations: bool
+    ) -> None:
+        super().__init__()
+        self.checkpoint_activations = checkpoint_activations
+        self.embedding = nn.Embedding(vocabulary, width)
+        blocks = [Block(width, heads) for _ in range(depth)]
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.RMSNorm(width)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        self.rotation: torch.Tensor
+        self.register_buffer("rotation", rotations(context, width // heads), persistent=False)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+        for block in blocks:  # at first each block passes on what it gets, and all tokens are equally likely
+            nn.init.zeros_(block.attention.out.weight)
+            nn.init.zeros_(block.feed_forward.down.weight)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.embedding(tokens)
+        for block in self.blocks:
+            if self.checkpoint_activations and self.training:
+                x = checkpoint(block, x, self.rotation, use_reentrant=False)
+            else:
+                x = block(x, self.rotation)
+        return self.head(self.norm(x))
+
+
+def make_model(
+    vocabulary: int, context: int, width: int, depth: int, heads: int, checkpoint_activations: bool = False
+) -> nn.Module:
+    if width % (2 * heads):
+        raise ValueError(f"`width` {width} cannot be cut into {heads} heads of an even size")
+    return Transformer(vocabulary, context, width, depth, heads, checkpoint_activations)

@@ -1,0 +1,43 @@
+"""What is this project's own: text packed into rows, errors before training starts, writing."""
+
+import pytest
+import torch
+
+from data import PADDING, pack
+import sample
+import train
+
+
+def test_every_token_but_the_first_is_predicted_once():
+    rows = pack(torch.arange(50), context=16).tensors[0]
+    predicted = rows[:, 1:].flatten()
+    assert predicted[predicted != PADDING].tolist() == list(range(1, 50))
+    assert (rows[1:, 0] == rows[:-1, -1]).all()
+
+
+def test_no_token_sees_what_comes_after_it(settings):
+    model = train.make_model(256, 32, width=32, depth=2, heads=2)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)  # fresh blocks only pass on
+    tokens = torch.randint(256, (1, 32), generator=torch.Generator().manual_seed(0))
+    changed = tokens.clone()
+    changed[0, 20] += 1 if changed[0, 20] < 255 else -1
+    before, after = model(tokens)[0], model(changed)[0]
+    assert torch.equal(before[:20], after[:20])
+    assert not torch.equal(before[20], after[20])
+
+
+def test_a_run_with_checkpointed_activations_writes_the_same_text(tmp_path, settings):
+    written = []
+    for checkpoint in (False, True):
+        run_dir = tmp_path / f"run-{checkpoint}"
+        config = train.Config(run_dir=run_dir, max_steps=2, checkpoint_activations=checkpoint, trackers=(), **settings)
+        train.main(config)
+        written.append(sample.main(sample.SampleConfig(run_dir=run_dir, prompt="def ", num_tokens=20)))
+    assert written[0] == written[1]
+    assert written[0].startswith("def ")
+
+
+def test_heads_that_do_not_fit_are_an_error_before_training_starts(tmp_path, settings):
+    with pytest.raises(ValueError, match="`width` 33 cannot be cut into 2 heads"):
+        train.main(train.Config(run_dir=tmp_path / "run", **(settings | {"width": 33})))

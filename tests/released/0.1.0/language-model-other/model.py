@@ -1,0 +1,34 @@
+"""The network, from transformers."""
+
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+
+def make_model(
+    name: str, vocabulary: int, context: int, *, pretrained: bool, checkpoint_activations: bool
+) -> nn.Module:
+    """Build a causal model that takes tokens (B, L) and returns an object with logits (B, L, vocabulary).
+
+    Args:
+        name: A name on the hub, or a folder.
+        vocabulary: Tokens that the tokenizer makes; the model's embedding must have room for them.
+        context: Tokens that the model will see at once.
+        pretrained: Start from its weights, else from random ones.
+        checkpoint_activations: Compute each block again in the backward pass, instead of keeping what it computed.
+    """
+    settings = AutoConfig.from_pretrained(name)
+    limit = getattr(settings, "max_position_embeddings", None)
+    if limit is not None and context > limit:
+        raise ValueError(f"`context` {context} is longer than the limit of `{name}`: {limit} tokens")
+    if vocabulary > settings.vocab_size:
+        raise ValueError(
+            f"The tokenizer makes {vocabulary} tokens, and `{name}` knows {settings.vocab_size}: take its own tokenizer"
+        )
+    settings.use_cache = False  # of use in generation only
+    if pretrained:
+        model = AutoModelForCausalLM.from_pretrained(name, config=settings).float()  # some are kept in bf16
+    else:
+        model = AutoModelForCausalLM.from_config(settings)
+    if checkpoint_activations:
+        model.gradient_checkpointing_enable()
+    return model

@@ -1,0 +1,56 @@
+"""What is this project's own: text packed into rows, errors before training starts, writing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from data import PADDING, pack
+import sample
+import train
+
+
+def test_every_token_but_the_first_is_predicted_once():
+    rows = pack(torch.arange(50), context=16).tensors[0]
+    predicted = rows[:, 1:].flatten()
+    assert predicted[predicted != PADDING].tolist() == list(range(1, 50))
+    assert (rows[1:, 0] == rows[:-1, -1]).all()
+
+
+def test_no_token_sees_what_comes_after_it(settings):
+    model = train.make_model(settings["model"], 257, 32, pretrained=True, checkpoint_activations=False).eval()
+    tokens = torch.randint(257, (1, 32), generator=torch.Generator().manual_seed(0))
+    changed = tokens.clone()
+    changed[0, 20] += 1 if changed[0, 20] < 255 else -1
+    before, after = model(tokens).logits[0], model(changed).logits[0]
+    assert torch.equal(before[:20], after[:20])
+    assert not torch.equal(before[20], after[20])
+
+
+def test_a_run_with_checkpointed_activations_writes_the_same_text(tmp_path, settings):
+    written = []
+    for checkpoint in (False, True):
+        run_dir = tmp_path / f"run-{checkpoint}"
+        config = train.Config(run_dir=run_dir, max_steps=2, checkpoint_activations=checkpoint, trackers=(), **settings)
+        train.main(config)
+        written.append(sample.main(sample.SampleConfig(run_dir=run_dir, prompt="def ", num_tokens=20)))
+    assert written[0] == written[1]
+    assert written[0].startswith("def ")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"context": 100}, "`context` 100 is longer than the limit of .*: 64 tokens"),
+        ({"column": "body"}, "has no column `body`: it has text"),
+    ],
+)
+def test_settings_that_do_not_fit_are_an_error_before_training_starts(tmp_path, settings, changed, message):
+    with pytest.raises(ValueError, match=message):
+        train.main(train.Config(run_dir=tmp_path / "run", **(settings | changed)))
+
+
+def test_a_dataset_without_a_validation_split_is_an_error_that_names_what_there_is(tmp_path, settings):
+    Path(settings["dataset"], "validation.jsonl").unlink()
+    with pytest.raises(ValueError, match="has the splits train, test, not train, validation and test"):
+        train.main(train.Config(run_dir=tmp_path / "run", **settings))

@@ -1,0 +1,62 @@
+"""The network: a transformer that reads the whole text. Shapes: B texts, L tokens, D width, H heads."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tokens import PADDING
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each added to what went in: (B, L, D) -> (B, L, D)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        B, L, D = x.shape
+        parts = self.query_key_value(self.attention_norm(x)).view(B, L, 3, self.heads, D // self.heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        x = x + self.out(attended.transpose(1, 2).reshape(B, L, D))
+        return x + self.feed_forward(x)
+
+
+class Transformer(nn.Module):
+    """Tokens (B, L) to logits (B, num_classes): blocks, then the mean over the tokens that are no padding."""
+
+    _no_split_modules = ["Block"]  # what accelerate shards as one piece, with FSDP and TRANSFORMER_BASED_WRAP
+
+    def __init__(self, vocabulary: int, max_length: int, num_classes: int, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocabulary, width)
+        self.positions = nn.Embedding(max_length, width)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, num_classes)
+        nn.init.normal_(self.words.weight, std=0.5)
+        nn.init.normal_(self.positions.weight, std=0.02)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        longest, limit = tokens.shape[1], self.positions.num_embeddings
+        if longest > limit:
+            raise ValueError(f"A text has {longest} tokens, the model reads at most {limit}: cut it to `max_length`")
+        mask = tokens != PADDING
+        x = self.words(tokens) + self.positions.weight[:longest]
+        for block in self.blocks:
+            x = block(x, mask)
+        x = self.norm(x) * mask[:, :, None]
+        return self.head(x.sum(dim=1) / mask.sum(dim=1, keepdim=True))
+
+
+def make_model(vocabulary: int, max_length: int, num_classes: int, width: int, depth: int, heads: int) -> nn.Module:
+    if width % heads:
+        raise ValueError(f"`width` {width} cannot be cut into {heads} heads")
+    return Transformer(vocabulary, max_length, num_classes, width, depth, heads)

@@ -1,0 +1,58 @@
+"""From texts to tokens: lower-case words, each numbered by its checksum. Shapes: B texts, L tokens."""
+
+import re
+from typing import Any
+import zlib
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from data import Sample
+
+PADDING, SEPARATOR = 0, 1  # tokens that are no words: behind a short text, and before the second of two
+
+
+def encode(texts: tuple[str, ...], vocabulary: int, max_length: int) -> torch.Tensor:
+    """The tokens of one text or two. Shape (L,), int64; L is from 1 to `max_length`.
+
+    A word is its checksum modulo the vocabulary: no list of words is to be kept, and a few words share a number.
+    """
+    tokens = []
+    for text in texts:
+        spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", text)  # camelCase is two words
+        words = re.findall(r"[^\W\d_]+|\d|[^\w\s]", spaced.lower())
+        tokens += [SEPARATOR] + [SEPARATOR + 1 + zlib.crc32(word.encode()) % (vocabulary - 2) for word in words]
+    return torch.tensor(tokens[:max_length])
+
+
+class Tokens(Dataset[Any]):
+    """Encoded samples: tokens (L,) int64 and the label.
+
+    Args:
+        samples: Texts and labels.
+        vocabulary: Different tokens.
+        max_length: Tokens of a text that are kept.
+        word_dropout: Share of the words that are left out, others each time. A sample's choice is a function of
+            (seed, epoch, sample), so it is the same on any number of processes and after a resume.
+    """
+
+    def __init__(self, samples: list[Sample], vocabulary: int, max_length: int, word_dropout: float = 0.0) -> None:
+        self.tokens = [encode(texts, vocabulary, max_length) for texts, _ in samples]
+        self.labels = [label for _, label in samples]
+        self.word_dropout = word_dropout
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        tokens = self.tokens[index]
+        if self.word_dropout:
+            tokens = tokens[(torch.rand(len(tokens)) >= self.word_dropout) | (tokens == SEPARATOR)]
+        return tokens, self.labels[index]
+
+
+def collate(samples: list[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens (B, L), padded to the longest text among them, and labels (B,)."""
+    tokens, labels = zip(*samples, strict=True)
+    return pad_sequence(list(tokens), batch_first=True, padding_value=PADDING), torch.tensor(labels)

@@ -1,0 +1,35 @@
+"""What is this project's own: padding that changes nothing, F1, errors before training starts."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import train
+
+
+def test_f1_is_that_of_class_1_for_two_classes_and_a_mean_for_more():
+    two = Counter({(0, 0): 5, (0, 1): 1, (1, 0): 2, (1, 1): 6})
+    assert train.f1_score(two) == pytest.approx(2 * 6 / (8 + 7))
+    three = Counter({(0, 0): 1, (1, 2): 1, (2, 2): 2})
+    assert train.f1_score(three) == pytest.approx((1 + 0 + 2 * 2 / (2 + 3)) / 3)
+
+
+def test_texts_longer_than_the_model_can_read_are_an_error_before_training_starts(tmp_path, settings):
+    with pytest.raises(ValueError, match="`max_length` 65 is longer than the limit of .*: 64 tokens"):
+        train.main(train.Config(run_dir=tmp_path / "run", **(settings | {"max_length": 65})))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("sentence2", "second", "has no column `sentence2`: it has"),
+        ('"label": 1', '"label": 0', "has one class"),
+        ('"label": 1', '"label": -1', "has labels that are not from 0 to 1: {-1}"),
+    ],
+)
+def test_bad_datasets_are_an_error_before_training_starts(tmp_path, settings, old, new, message):
+    for path in Path(settings["dataset"]).iterdir():
+        path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        train.main(train.Config(run_dir=tmp_path / "run", **settings))
