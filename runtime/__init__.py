@@ -12,6 +12,7 @@ from .errors import AgreementError, CheckpointError, ConfigError, NonFiniteError
 from .learning_rate import find_learning_rate
 from .loader import Loader
 from .loop import Step
+from .lr_finder import find_learning_rate
 from .meter import Meter
 from .run import Run, Stopped
 
