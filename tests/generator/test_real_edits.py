@@ -183,3 +183,12 @@ def test_a_feature_removed_by_hand_stays_removed_when_another_comes(tmp_path: Pa
     assert outcome.conflicts or "ema" not in now.lower()
     fresh = (make(tmp_path / "fresh", tracker="wandb") / "train.py").read_text()
     assert outcome.conflicts or words(now) == words(fresh)
+
+
+def test_an_answer_whose_code_came_by_another_branch_is_only_recorded(tmp_path: Path) -> None:
+    """Two branches turned on a feature each; git merged train.py, and `.paccel` is that of one branch."""
+    root = make(tmp_path / "my-project", early_stopping=True)
+    both = (make(tmp_path / "both", ema=True, early_stopping=True) / "train.py").read_bytes()
+    (root / "train.py").write_bytes(both)
+    assert set_answers(root, {"ema": True}).conflicts == ()
+    assert (root / "train.py").read_bytes() == both
