@@ -1,7 +1,7 @@
 """An exponential moving average of a model's weights."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,8 @@ class EMA:
     """Averages the parameters over the steps, as Polyak and Juditsky (1992) do, with the weight on the recent ones.
 
     After update t, counted from 1: average ← decay · average + (1 - decay) · parameter, where `warmup` takes
-    min(decay, (1 + t) / (10 + t)) for the decay, so that the first weights are soon forgotten.
+    min(decay, (1 + t) / (10 + t)) for the decay, so that the first weights are soon forgotten. A decay of one's own may
+    be a function of t, taken as it is.
 
     Buffers are the model's own, not averaged: running statistics are averages already, and counters and masks must
     not be. Sharded parameters are averaged by shard. Averages of half-precision parameters are kept in float32, where
@@ -27,15 +28,15 @@ class EMA:
 
     Args:
         model: The model as it is trained; make the EMA after it has been moved, wrapped and sharded.
-        decay: Weight of the past, from 0 to below 1.
-        warmup: Whether to begin with a smaller decay.
+        decay: Weight of the past, from 0 to below 1; or a function from the update, counted from 1, to it.
+        warmup: Whether to begin with a smaller decay, where it is a number.
 
     Raises:
         ConfigError: `decay` is out of range.
     """
 
-    def __init__(self, model: nn.Module, decay: float = 0.999, warmup: bool = True) -> None:
-        if not 0.0 <= decay < 1.0:
+    def __init__(self, model: nn.Module, decay: float | Callable[[int], float] = 0.999, warmup: bool = True) -> None:
+        if not callable(decay) and not 0.0 <= decay < 1.0:
             raise ConfigError(f"`decay` must be from 0 to below 1: {decay}")
         self.decay = decay
         self.warmup = warmup
@@ -59,9 +60,10 @@ class EMA:
         """Take the parameters into the average. Call it once after each optimizer step; never waits for the device."""
         self._check_not_swapped_in("update")
         self.updates += 1
-        decay = self.decay
-        if self.warmup:
-            decay = min(decay, (1 + self.updates) / (10 + self.updates))
+        if callable(self.decay):
+            decay = self.decay(self.updates)
+        else:
+            decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
         for (_, dtype, by_shard), (averages, parameters) in self._groups.items():
             current: list[Any] = [local(p) for p in parameters] if by_shard else parameters
             if dtype in _HALF:

@@ -2,7 +2,8 @@
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -33,13 +34,17 @@ class Reporter:
         if self.accelerator.is_main_process:
             print(f"warning: {text}", file=sys.stderr, flush=True)
 
-    def start_trackers(self, config: Mapping[str, Any]) -> None:
-        """Start the trackers with the settings. What they do not take, such as lists, goes to them as text."""
+    def start_trackers(self, names: Sequence[str], config: Mapping[str, Any]) -> None:
+        """Start each tracker with the settings. What they do not take, such as lists, goes to them as text."""
         simple = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in config.items()}
-        try:
-            self.accelerator.init_trackers(Path.cwd().name, config=simple)
-        except Exception as problem:  # a tracker may raise anything, and must not end the run
-            self._drop_trackers(problem)
+        started: list[Any] = []
+        for name in names:
+            # One at a time, so that one that fails leaves the others
+            self.accelerator.log_with, self.accelerator.trackers = [name], []
+            with self._dropping(name):
+                self.accelerator.init_trackers(Path.cwd().name, config=simple)
+                started += self.accelerator.trackers
+        self.accelerator.log_with, self.accelerator.trackers = list(names), started
 
     def measure_flops(self, per_sample: float | None, peak: float | None) -> None:
         """Log the share of the peak as well, if the count of a sample is given."""
@@ -58,10 +63,7 @@ class Reporter:
             if section != "train":
                 self.record.draw(at_once=False)
         finite = {k: v for k, v in named.items() if isinstance(v, int | float) and math.isfinite(v)}
-        try:
-            self.accelerator.log(finite, step=step)
-        except Exception as problem:
-            self._drop_trackers(problem)
+        self._each_tracker(lambda tracker: tracker.log(finite, step=step))
         speed = {name: value for name, value in times.items() if name == "samples_per_second"}
         progress.say(progress.line(step, self.total_steps, epoch, section, {**values, **speed}))
 
@@ -72,9 +74,20 @@ class Reporter:
             times |= self.throughput.read()
         return {name: round(value, 6) for name, value in times.items()}
 
-    def _drop_trackers(self, problem: Exception) -> None:
-        self.accelerator.trackers.clear()
-        self.warn(f"a tracker failed, the run goes on without: {type(problem).__name__}: {problem}")
+    def _each_tracker(self, action: Callable[[Any], None]) -> None:
+        for tracker in list(self.accelerator.trackers):
+            with self._dropping(tracker.name, tracker):
+                action(tracker)
+
+    @contextmanager
+    def _dropping(self, name: str, tracker: Any = None) -> Iterator[None]:
+        """Let a tracker that fails, with whatever it raises, end itself and neither the others nor the run."""
+        try:
+            yield
+        except Exception as problem:
+            if tracker is not None:
+                self.accelerator.trackers.remove(tracker)
+            self.warn(f"tracker `{name}` failed, the run goes on without: {type(problem).__name__}: {problem}")
 
     def close(self, state: str, step: int, epoch: int, reason: str | None) -> None:
         """Write the last status, draw the curves, say how it ended."""
@@ -84,8 +97,4 @@ class Reporter:
             why = f" ({reason})" if reason else ""
             took = progress.duration(perf_counter() - self._started)
             self.say(f"{state}{why} at step {step} after {took}, see {self.record.run_dir}")
-        try:
-            for tracker in self.accelerator.trackers:
-                tracker.finish()
-        except Exception as problem:
-            self._drop_trackers(problem)
+        self._each_tracker(lambda tracker: tracker.finish())

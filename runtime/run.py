@@ -91,7 +91,7 @@ class Run:
         set_up_numerics(self.device, bool(getattr(config, "deterministic", False)))
         self._reporter = Reporter(self.accelerator, self._record)
         if trackers:
-            self._reporter.start_trackers(config_to_dict(config))
+            self._reporter.start_trackers(trackers, config_to_dict(config))
         if record:
             self._reporter.say(f"{self._describe()}, {precision_name(precision)} ({why}), in {self.run_dir}")
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from accelerate.utils import LoggerType
 
 from .agreement import Agreement
 from .errors import ConfigError
@@ -66,7 +67,8 @@ def set_up_numerics(device: torch.device, deterministic: bool) -> None:
 
 def check_trackers(names: tuple[str, ...]) -> None:
     """Raise ConfigError, listing all, where a tracker is unknown to accelerate or not installed."""
-    available = {str(name) for name in get_available_trackers()}
+    own = set(LOGGER_TYPE_TO_CLASS) - {str(name) for name in LoggerType}  # made known by `register_tracker_class`
+    available = own | {str(name) for name in get_available_trackers()}
     problems = []
     for name in names:
         if name not in LOGGER_TYPE_TO_CLASS:

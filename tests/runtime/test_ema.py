@@ -67,6 +67,19 @@ def test_the_warm_up_forgets_the_first_weights_soon() -> None:
         assert ema.state_dict()["averages"]["weight"].item() == pytest.approx(average, rel=1e-14)
 
 
+def test_the_decay_may_be_a_function_of_the_update() -> None:
+    model = nn.Linear(1, 1, bias=False).double()
+    ema = EMA(model, decay=lambda update: 0.0 if update <= 2 else 1 - 1 / update)
+    kept = []
+    for update in range(1, 8):
+        train(model, update)
+        ema.update()
+        kept.append(model.weight.item())
+    assert ema.state_dict()["averages"]["weight"].item() == pytest.approx(
+        kept[1] * 2 / 7 + sum(kept[2:]) / 7, rel=1e-14
+    )
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_swapped_in_and_out_again_every_value_is_as_before(dtype: torch.dtype) -> None:
     model = make_model(dtype)
