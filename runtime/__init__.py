@@ -8,13 +8,12 @@ from .checkpoints import Checkpoints, load_run, load_weights
 from .config import load_config
 from .early_stopping import EarlyStopping
 from .ema import EMA
-from .errors import AgreementError, CheckpointError, ConfigError, NonFiniteError
+from .errors import AgreementError, CheckpointError, ConfigError, NonFiniteError, Stopped
 from .learning_rate import find_learning_rate
 from .loader import Loader
 from .loop import Step
-from .lr_finder import find_learning_rate
 from .meter import Meter
-from .run import Run, Stopped
+from .run import Run
 
 __all__ = [
     "EMA",

@@ -7,6 +7,8 @@ RuntimeError
 └── AgreementError      this process is sound; another one failed
 ArithmeticError
 └── NonFiniteError      a loss or gradient is not a finite number
+SystemExit
+└── Stopped             no error: the run was asked to stop, and has saved
 """
 
 
@@ -24,3 +26,11 @@ class AgreementError(RuntimeError):
 
 class NonFiniteError(ArithmeticError):
     """Raised on every process when a loss or a gradient is NaN or infinite; names the step."""
+
+
+class Stopped(SystemExit):
+    """Raised to leave a run that was asked to stop and has saved: exit code 75, "try again later" in sysexits.h."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(75)
+        self.reason = reason

@@ -59,9 +59,7 @@ class Loader:
         device: torch.device,
     ) -> None:
         if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
-            raise ConfigError(
-                f"`{type(dataset).__name__}` has no length or no index: `run.loader` takes map-style datasets"
-            )
+            raise ConfigError(f"`{type(dataset).__name__}` has no length or no index, and cannot be iterated")
         if batch_size < 1:
             raise ConfigError(f"A batch size must be at least 1: {batch_size}")
         size = len(dataset)
@@ -83,11 +81,11 @@ class Loader:
             self._workers = DataLoader(
                 self._fetch,
                 batch_sampler=self._sampler,  # type: ignore[arg-type]  # a `Part` stands for its list of indices
-                collate_fn=_as_is,
+                collate_fn=as_is,
                 num_workers=num_workers,
                 persistent_workers=True,
                 pin_memory=device.type == "cuda",
-                worker_init_fn=_ignore_signals,
+                worker_init_fn=ignore_signals,
                 generator=torch.Generator(),  # else every epoch would draw from the global one
             )
             Finalize(self, _end_workers, (self._workers,), exitpriority=100)  # before the queues are closed, at 10
@@ -157,6 +155,10 @@ class Loader:
             elif filler:
                 yield Part(0, order[:1], 0)
 
+    def evaluation_batches(self, filler: bool) -> Iterator[tuple[Any, int]]:
+        """This process's batches of one pass, with the number of their samples that count: 0 in a filler."""
+        return self.fetch(self.evaluation_parts(filler))
+
     def fetch(self, parts: Iterator[Part]) -> Iterator[tuple[Any, int]]:
         """The batch of each part, on the device, with the number of its samples that count."""
         if self._tensors is not None:
@@ -221,7 +223,8 @@ class _Fetch(Dataset[Any]):
     def __init__(self, dataset: Any, collate_fn: Callable[[list[Any]], Any], key: int) -> None:
         self.dataset, self.collate_fn, self.key = dataset, collate_fn, key
         self.canary: Canary | None = None
-        self.draws = False
+        self.hooks = seed_hooks(dataset)
+        self.draws = bool(self.hooks)
 
     def __getitems__(self, part: Part) -> tuple[Any, int]:
         indices: list[int] = part.indices.tolist()
@@ -237,13 +240,23 @@ class _Fetch(Dataset[Any]):
         epoch_key = at(self.key, part.epoch)
         samples = []
         for index in indices:
-            seed_host(at(epoch_key, index))
+            seed = at(epoch_key, index)
+            seed_host(seed)
+            for hook in self.hooks:
+                hook(seed)
             samples.append(self.dataset[index])
         seed_host(at(~epoch_key, indices[0]))  # collation may draw as well; its stream is another one
         return self.collate_fn(samples), part.counted
 
 
-def _as_is(batch: Any) -> Any:
+def seed_hooks(dataset: Any) -> list[Callable[[int], None]]:
+    """The `set_sample_seed` of a dataset and of those within it, as in a `Subset`, for generators of its own."""
+    inner = [*getattr(dataset, "datasets", ()), *([dataset.dataset] if hasattr(dataset, "dataset") else ())]
+    own = [dataset.set_sample_seed] if hasattr(dataset, "set_sample_seed") else []
+    return [*own, *(hook for part in inner for hook in seed_hooks(part))]
+
+
+def as_is(batch: Any) -> Any:
     return batch
 
 
@@ -253,7 +266,7 @@ def _end_workers(workers: DataLoader[Any]) -> None:
         workers._iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
-def _ignore_signals(_worker: int) -> None:
+def ignore_signals(_worker: int) -> None:
     """Leave stopping to the training process: a signal to the process group must not take its workers away."""
     for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGINT)):
         signal.signal(number, signal.SIG_IGN)

@@ -26,10 +26,14 @@ class Position:
     step_in_epoch: int = 0
     epoch_is_over: bool = True  # all that the loop does in the epoch is done, evaluation behind the steps included
     finished: str | None = None  # why the run ended before its last epoch
+    stream: Any = None  # what a stream of training data says of itself behind this step
+    stream_is_over: bool = False  # it has nothing behind this step, in this epoch
 
 
 class Step:
     """One optimizer update: iterate it for its micro-batches on this process.
+
+    With `passes` in `run.steps`, it can be iterated so often, for several models that learn from the same samples.
 
     Attributes:
         number: The step in the run, counted from 1.
@@ -40,7 +44,14 @@ class Step:
     """
 
     def __init__(
-        self, run: "Run", source: Iterator[tuple[Any, int]], number: int, epoch: int, num_samples: int, size: int
+        self,
+        run: "Run",
+        source: Iterator[tuple[Any, int]],
+        number: int,
+        epoch: int,
+        num_samples: int,
+        size: int,
+        passes: int = 1,
     ) -> None:
         self.number = number
         self.epoch = epoch
@@ -49,11 +60,15 @@ class Step:
         self.is_last_of_epoch = False
         self._run, self._source, self._size = run, source, size
         self._fetched: list[tuple[Any, int]] = []
+        self._kept: list[tuple[Any, int]] = []  # for the next pass
         self._taken = 0
+        self._pass, self._passes = 1, passes
         self._is_last = False  # of the run
 
     def __iter__(self) -> Iterator[Any]:
-        if self._size > 1 or self._taken:
+        if self._taken == self._size:
+            self._begin_pass()
+        if self._size > 1 or self._passes > 1:
             return self._micro_batches()
         batch = self._begin_next()
         return iter((batch,)) if self.micro_batch_samples else self._micro_batches(batch)  # no generator, as usual
@@ -65,11 +80,31 @@ class Step:
         self._run._in_filler = False
 
     def _begin_next(self) -> Any:
-        batch, count = self._fetched.pop(0) if self._fetched else self._fetch()
+        taken = self._fetched.pop(0) if self._fetched else self._fetch()
+        if self._pass < self._passes:
+            self._kept.append(taken)
         self._taken += 1
-        self.micro_batch_samples = count
-        self._run._begin_micro_batch(self.number, self._taken, count, self._size)
+        batch, self.micro_batch_samples = taken
+        number = (self._pass - 1) * self._size + self._taken
+        self._run._begin_micro_batch(self.number, number, self.micro_batch_samples, self._size)
         return batch
+
+    def _begin_pass(self) -> None:
+        if self._pass == self._passes:
+            raise RuntimeError(
+                f"Step {self.number} is iterated once more than {self._passes} times: give `passes` to `run.steps`, "
+                "and the step keeps its micro-batches"
+            )
+        self._pass, self._taken = self._pass + 1, 0
+        self._fetched, self._kept = self._kept, []
+
+    def check_taken(self) -> None:
+        """Raise where the loop has left the step in its middle."""
+        if self._taken < self._size:
+            raise RuntimeError(
+                f"Step {self.number} was left after {self._taken} of {self._size} micro-batches: "
+                "iterate each step to its end"
+            )
 
     def _fetch(self) -> tuple[Any, int]:
         started = perf_counter()
@@ -88,7 +123,7 @@ class Step:
         Returns:
             Shape (), float64 (float32 on a device without it), on the run's device.
         """
-        assert not self._taken, "`total` is asked for before the first micro-batch"
+        assert self._taken + self._pass == 1, "`total` is asked for before the first micro-batch"
         while len(self._fetched) < self._size:
             self._fetched.append(self._fetch())
         device = self._run.device
@@ -122,14 +157,13 @@ def walk_epochs(run: "Run", epochs: int | None, max_steps: int | None) -> Iterat
     while not run._is_over():
         if position.epoch_is_over:
             position.epoch, position.step_in_epoch, position.epoch_is_over = position.epoch + 1, 0, False
+            position.stream, position.stream_is_over = None, False
         yield position.epoch
         position.epoch_is_over = True  # also where the loop left it with `break`
 
 
-def walk_steps(run: "Run", loader: "Loader", accumulate: int) -> Iterator[Step]:
+def walk_steps(run: "Run", loader: "Loader", accumulate: int, passes: int) -> Iterator[Step]:
     """Yield the steps of the epoch that are left, from the restored position on."""
-    if accumulate < 1:
-        raise ConfigError(f"`accumulate` must be at least 1: {accumulate}")
     loader.total_steps(1)  # raises where there is no step at all
     position, reporter, throughput = run._position, run._reporter, run._reporter.throughput
     parts = loader.training_parts(position.epoch, position.step_in_epoch, accumulate)
@@ -142,16 +176,12 @@ def walk_steps(run: "Run", loader: "Loader", accumulate: int) -> Iterator[Step]:
             num_samples = loader.samples_of_step(position.step_in_epoch)
             position.step += 1
             position.step_in_epoch += 1
-            step = Step(run, source, position.step, position.epoch, num_samples, accumulate)
+            step = Step(run, source, position.step, position.epoch, num_samples, accumulate, passes)
             if position.step_in_epoch == last_in_epoch or position.step >= last_step:
                 step.is_last_of_epoch = True
                 step._is_last = position.epoch == run._epochs or position.step >= last_step
             throughput.samples += num_samples
             yield step
-            if step._taken < accumulate:
-                raise RuntimeError(
-                    f"Step {step.number} was left after {step._taken} of {accumulate} micro-batches: "
-                    "iterate each step to its end"
-                )
+            step.check_taken()
             shown.update()
     position.epoch_is_over = True

@@ -14,12 +14,13 @@ class Meter:
     """Sample-weighted means over all processes since the last `read`.
 
     `add` keeps references and computes nothing, so it neither waits for the device nor costs a kernel. Sums are
-    formed in float64 on the host, in the order of the additions. Fillers are left out.
+    formed in float64 on the host, in the order of the additions. Fillers are left out. Names may be added apart from
+    each other: each is divided by its own count.
     """
 
     def __init__(self, run: "Run") -> None:
         self._run = run
-        self._folded: dict[str, float] = {}
+        self._folded: dict[str, float] = {}  # sums by name, and counts by the names that they belong to
         self._pending: dict[str, list[Any]] = {}
 
     def add(self, *, count: int | torch.Tensor, **sums: torch.Tensor | float) -> None:
@@ -32,7 +33,7 @@ class Meter:
         if self._run._in_filler:
             return
         pending = self._pending
-        for name, value in (("count", count), *sums.items()):
+        for name, value in ((" ".join(("count", *sums)), count), *sums.items()):
             values = pending.get(name)
             if values is None:
                 values = pending[name] = []
@@ -57,8 +58,12 @@ class Meter:
             for name, value in process.items():
                 totals[name] = totals.get(name, 0.0) + value
         self._folded, self._pending = {}, {}
-        count = totals.pop("count", 0.0)
-        return {name: total / count if count else float("nan") for name, total in totals.items()}
+        counts: dict[str, float] = {}
+        for names in [name for name in totals if name.startswith("count ")]:
+            total = totals.pop(names)
+            for name in names.split(" ")[1:]:
+                counts[name] = counts.get(name, 0.0) + total
+        return {name: total / counts[name] if counts[name] else float("nan") for name, total in totals.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """The sums since the last read, exactly, for each process in rank order. Collective."""

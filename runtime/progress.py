@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 
-def bar(total: int, initial: int, *, shown: bool, description: str, delay: float = 0.0) -> "tqdm[Any]":
+def bar(total: int | None, initial: int, *, shown: bool, description: str, delay: float = 0.0) -> "tqdm[Any]":
     """A progress bar on standard error, if that is a terminal; log lines pass above it."""
     return tqdm(
         total=total,

@@ -23,7 +23,7 @@ from .agreement import Agreement, StopRequest
 from .background import Background
 from .clipping import clip_grad_norm
 from .config import config_to_dict
-from .errors import NonFiniteError
+from .errors import ConfigError, NonFiniteError, Stopped
 from .finite import FiniteGuard
 from .loader import Loader
 from .loop import Position, Step, walk_epochs, walk_steps
@@ -31,18 +31,11 @@ from .randomness import at, seed_everything, stream
 from .record import Record
 from .reporting import Reporter
 from .setup import check_trackers, choose_precision, open_run_dir, precision_name, set_up_numerics, start_processes
-from .sharding import is_sharded
+from .sharding import whole
+from .streams import StreamLoader, is_stream, walk_stream
 
 _ENGINES = {DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA}
 _SHARDED = {DistributedType.DEEPSPEED, DistributedType.FSDP}
-
-
-class Stopped(SystemExit):
-    """Raised to leave a run that was asked to stop and has saved: exit code 75, "try again later" in sysexits.h."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(75)
-        self.reason = reason
 
 
 class Run:
@@ -125,13 +118,14 @@ class Run:
         collate_fn: Callable[[list[Any]], Any] | None = None,
         limit_batches: int | None = None,
     ) -> Loader:
-        """Cut a map-style dataset into batches, the same for any number of processes.
+        """Cut a dataset into batches, the same for any number of processes.
 
         What a sample draws from the global generators of `random`, NumPy and PyTorch is a function of (seed, epoch,
-        index), whichever process fetches it. A `TensorDataset` is gathered by whole micro-batches.
+        index), whichever process fetches it. For generators of its own, a dataset may have `set_sample_seed(seed)`,
+        which is called before each sample. A `TensorDataset` is gathered by whole micro-batches.
 
         Args:
-            dataset: Anything with a length and an index.
+            dataset: Anything with a length and an index, or a stream: see `StreamLoader`.
             batch_size: Samples per step (or per evaluation batch), over all processes and micro-batches.
             shuffle: A new order in each epoch, a function of (seed, epoch).
             drop_last: Leave out an epoch's last, smaller batch.
@@ -139,7 +133,7 @@ class Run:
             collate_fn: From a list of samples to a batch; PyTorch's default otherwise.
             limit_batches: Use only so many batches of each epoch, for a quick try. None is off.
         """
-        return Loader(
+        return (StreamLoader if is_stream(dataset) else Loader)(
             dataset,
             batch_size,
             shuffle=shuffle,
@@ -197,6 +191,7 @@ class Run:
         loader: Loader,
         accumulate: int = 1,
         *,
+        passes: int = 1,
         flops_per_sample: float | None = None,
         peak_flops: float | None = None,
     ) -> Iterator[Step]:
@@ -206,23 +201,31 @@ class Run:
             loader: The training data.
             accumulate: Micro-batches into which each process cuts its share of a step. The result is the same for
                 any number, a smaller micro-batch takes less memory.
+            passes: How often each step may be iterated; more than once keeps its micro-batches on the device.
             flops_per_sample: Of a forward and backward pass: the share of the peak (MFU) is logged as `time/mfu`.
             peak_flops: Of one device each second. None is what is known of it in the run's precision.
+
+        Raises:
+            ConfigError: `accumulate` or `passes` is below 1, or there is no step.
         """
+        for name, number in (("accumulate", accumulate), ("passes", passes)):
+            if number < 1:
+                raise ConfigError(f"`{name}` must be at least 1: {number}")
         self._training_loader = loader
         self._reporter.measure_flops(flops_per_sample, peak_flops)
-        return walk_steps(self, loader, accumulate)
+        if isinstance(loader, StreamLoader):
+            return walk_stream(self, loader, accumulate, passes)
+        return walk_steps(self, loader, accumulate, passes)
 
     def batches(self, loader: Loader) -> Iterator[Any]:
         """Yield this process's batches of one pass in order: each sample once over all processes.
 
         A pass is never left half-way: asked to stop, the run says so, ends the pass, and stops after the step.
         """
-        sharded = self._has_shards()
-        parts = loader.evaluation_parts(filler=sharded)
+        total = loader.limit if isinstance(loader, StreamLoader) else loader.steps_per_epoch
         shown = self.accelerator.is_main_process
-        with progress.bar(loader.steps_per_epoch, 0, shown=shown, description="evaluating", delay=2.0) as bar:
-            for batch, count in loader.fetch(parts):
+        with progress.bar(total, 0, shown=shown, description="evaluating", delay=2.0) as bar:
+            for batch, count in loader.evaluation_batches(filler=self._has_shards()):
                 self._in_filler = count == 0
                 if asked := self._stop.announcement():
                     progress.say(f"{asked}: this evaluation is ended first, then the run saves and stops")
@@ -282,8 +285,7 @@ class Run:
             norm = torch.as_tensor(norm)
         else:
             norm = clip_grad_norm(parameters, max_norm, reads=self._guard.looks_at_once)
-        if is_sharded(norm):
-            norm = norm.full_tensor()  # type: ignore[operator]
+        norm = whole(norm)
         self._guard.take(norm, parameters)
         return norm
 
@@ -340,7 +342,7 @@ class Run:
         self._in_filler = count == 0
         self._loss_factor = self._agreement.num_processes if count else 0
         if of > 1:
-            is_last = number == of
+            is_last = number % of == 0  # of this pass over the step
             self.accelerator.gradient_state._set_sync_gradients(is_last)
             for model in self._models:
                 if isinstance(model, DistributedDataParallel):

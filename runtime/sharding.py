@@ -20,6 +20,12 @@ def local(tensor: Any) -> Tensor:
     return part
 
 
+def whole(tensor: Any) -> Tensor:
+    """The whole of a tensor that may be sharded. Collective where it is."""
+    full: Tensor = tensor.full_tensor() if is_sharded(tensor) else tensor
+    return full
+
+
 def gather(shard: Tensor, like: Any) -> Tensor:
     """The whole of a tensor that is sharded like `like`, on every process. Collective."""
     from torch.distributed.tensor import DTensor
@@ -28,9 +34,9 @@ def gather(shard: Tensor, like: Any) -> Tensor:
     return DTensor.from_local(shard, mesh, placements, shape=like.shape, stride=like.stride()).full_tensor()
 
 
-def shard(whole: Tensor, like: Any) -> Tensor:
-    """This process's part of `whole`, as a plain tensor; the inverse of `gather`. Collective."""
-    return local(_distribute(whole, like))
+def shard(full: Tensor, like: Any) -> Tensor:
+    """This process's part of `full`, as a plain tensor; the inverse of `gather`. Collective."""
+    return local(_distribute(full, like))
 
 
 def gather_state(state: Any, keep: bool) -> Any:
@@ -45,8 +51,8 @@ def gather_state(state: Any, keep: bool) -> Any:
         return type(state)(gather_state(value, keep) for value in state)
     if not is_sharded(state):
         return state
-    whole = state.detach().full_tensor()
-    return whole.cpu() if keep else None
+    full = whole(state.detach())
+    return full.cpu() if keep else None
 
 
 def load_model(model: nn.Module, state: dict[str, Any]) -> None:
@@ -77,7 +83,7 @@ def _fit(value: Any, like: Any) -> Any:
 
 
 @torch.no_grad()
-def _distribute(whole: Tensor, like: Any) -> Any:
+def _distribute(full: Tensor, like: Any) -> Any:
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements)
+    return distribute_tensor(full.to(like.device), like.device_mesh, like.placements)

@@ -1,13 +1,15 @@
 """Which samples make which step: the same for any number of processes, accumulation and workers."""
 
+import importlib.util
 import multiprocessing
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from paccel.runtime import ConfigError
 from paccel.runtime.loader import Loader, share
@@ -76,13 +78,12 @@ def batches(loader: Loader, epoch: int = 1) -> Iterator[list]:
 
 
 class TestErrors:
-    def test_an_iterable_dataset_is_refused_by_name(self) -> None:
-        class Stream(IterableDataset):
-            def __iter__(self) -> Iterator[int]:
-                return iter(range(3))
+    def test_what_has_neither_an_index_nor_an_order_is_refused_by_name(self) -> None:
+        class Nothing:
+            pass
 
-        with pytest.raises(ConfigError, match="`Stream` has no length"):
-            make(Stream())
+        with pytest.raises(ConfigError, match="`Nothing` has no length or no index, and cannot be iterated"):
+            make(Nothing())
 
     def test_a_batch_size_below_one_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="at least 1: 0"):
@@ -176,6 +177,47 @@ def test_what_a_sample_draws_depends_on_its_epoch_and_index_alone(dataset_class:
     assert drawn(1, batch_size=3, shuffle=False) == everything
     assert drawn(1, batch_size=16, rank=1, num_processes=2).items() <= everything.items()
     assert drawn(2) != everything
+
+
+class OwnGenerators(Squares):
+    """Draws from generators that no global seed reaches: NumPy's, and albumentations' where it is installed."""
+
+    def __init__(self, size: int = 43) -> None:
+        super().__init__(size)
+        self.generator = np.random.default_rng()
+        self.transform = None
+        if importlib.util.find_spec("albumentations"):
+            from albumentations import Compose, GaussNoise
+
+            self.transform = Compose([GaussNoise(p=1.0)])
+
+    def set_sample_seed(self, seed: int) -> None:
+        self.generator = np.random.default_rng(seed)
+        if self.transform is not None:
+            self.transform.set_random_seed(seed)
+
+    def __getitem__(self, index: int) -> tuple[int, float, float]:
+        image = np.zeros((4, 4, 3), dtype=np.float32)
+        if self.transform is not None:
+            image = self.transform(image=image)["image"]
+        return index, self.generator.random(), float(image.sum())
+
+
+def wrapped(size: int = 43) -> Dataset:
+    """The same samples through a `Subset` of two parts."""
+    return Subset(ConcatDataset([OwnGenerators(size), OwnGenerators(size)]), range(size))
+
+
+@pytest.mark.parametrize("dataset_class", [OwnGenerators, wrapped])
+def test_a_dataset_with_generators_of_its_own_is_told_the_seed_of_each_sample(dataset_class: Any) -> None:
+    def drawn(epoch: int, **options: object) -> dict[int, tuple]:
+        rows = batches(make(dataset_class(), **options), epoch)
+        return {index: values for *fields, _ in rows for index, *values in zip(*fields, strict=True)}
+
+    everything = drawn(1)
+    assert drawn(1, batch_size=3, num_workers=2) == everything
+    assert drawn(2) != everything
+    assert len({tuple(values) for values in everything.values()}) == 43
 
 
 def test_data_that_draws_nothing_is_fetched_once_for_each_sample() -> None:

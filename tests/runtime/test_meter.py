@@ -31,6 +31,14 @@ def test_reading_starts_afresh_and_nothing_counted_is_nan(run) -> None:
     assert meter.read()["loss"] != meter.read().get("loss", 0)
 
 
+def test_names_that_are_added_apart_are_divided_each_by_its_own_count(run) -> None:
+    meter = Meter(run)
+    meter.add(critic=6.0, count=3)
+    meter.add(generator=6.0, count=2)
+    meter.add(critic=4.0, generator=1.0, count=1)
+    assert meter.read() == {"critic": 10 / 4, "generator": 7 / 3}
+
+
 def test_a_filler_is_left_out(run) -> None:
     meter = Meter(run)
     meter.add(loss=3.0, count=1)
@@ -64,5 +72,5 @@ def test_saved_and_restored_in_the_middle_it_reads_the_same_bits(run, cut: int) 
 
 def test_what_two_processes_had_added_is_taken_up_by_one(run) -> None:
     meter = Meter(run)
-    meter.load_state_dict({"processes": [{"loss": 2.0, "count": 1.0}, {"loss": 4.0, "count": 2.0}]})
+    meter.load_state_dict({"processes": [{"loss": 2.0, "count loss": 1.0}, {"loss": 4.0, "count loss": 2.0}]})
     assert meter.read() == {"loss": 2.0}
