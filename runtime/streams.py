@@ -6,6 +6,7 @@ costly, such as decoding, belongs into `collate_fn`, which gets only the share t
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -236,9 +237,10 @@ def walk_stream(run: "Run", loader: StreamLoader, accumulate: int, passes: int) 
         return
     bounded = loader.limit is not None or run._max_steps is not None
     total = run._reporter.total_steps = loader.total_steps(run._epochs, run._max_steps) if bounded else None
+    last_step = math.inf if run._max_steps is None else run._max_steps
     portions = loader.portions(position.epoch, position.step_in_epoch, position.stream, accumulate, filler=True)
     with bar(total, position.step, shown=run.accelerator.is_main_process, description="training") as shown:
-        while not (run._is_out_of_steps() or position.finished):
+        while position.step < last_step and not position.finished:
             portion = next(portions, None)
             if portion is None:
                 break
@@ -247,8 +249,9 @@ def walk_stream(run: "Run", loader: StreamLoader, accumulate: int, passes: int) 
             position.stream, position.stream_is_over = portion.state, portion.is_last
             source = ((to_device(batch, run.device), count) for batch, count in portion.micro_batches)
             step = Step(run, source, position.step, position.epoch, portion.num_samples, accumulate, passes)
-            step.is_last_of_epoch = portion.is_last or run._is_out_of_steps()
-            step._is_last = step.is_last_of_epoch and (step.epoch == run._epochs or run._is_out_of_steps())
+            if portion.is_last or position.step >= last_step:
+                step.is_last_of_epoch = True
+                step._is_last = position.epoch == run._epochs or position.step >= last_step
             run._reporter.throughput.samples += portion.num_samples
             yield step
             step.check_taken()
