@@ -36,4 +36,5 @@ def _total_norm(grads: list[Tensor]) -> Tensor:
     kinds = {(grad.device, grad.dtype) for grad in grads}
     if len(kinds) != 1 or any(isinstance(grad, DTensor) or grad.layout != torch.strided for grad in grads):
         return get_total_norm(grads)
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    return norm

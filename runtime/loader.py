@@ -125,8 +125,8 @@ class Loader:
         parts = micro_batches * self._num_processes
         if parts == 1:  # the steps as they are, some hundred cut at once: half the host time of one by one
             rest = order[first_step * self.batch_size : self.num_samples]
-            for some in rest.split(_CHUNK * self.batch_size):
-                for indices in some.split(self.batch_size):
+            for some in torch.split(rest, _CHUNK * self.batch_size):
+                for indices in torch.split(some, self.batch_size):
                     yield Part(epoch, indices, len(indices))
             return
         for step in range(first_step, self.steps_per_epoch):
