@@ -172,12 +172,18 @@ class Loader:
         self, parts: Iterator[Part], tensors: tuple[torch.Tensor, ...], subset: torch.Tensor | None
     ) -> Iterator[tuple[Any, int]]:
         """Gather whole micro-batches: no user code runs per sample, so nothing is seeded and nothing collated."""
-        on_host = self._device.type == "cpu"
+        on_host, pins = self._device.type == "cpu", self._device.type == "cuda"
         for _, indices, counted in parts:
             if subset is not None:
                 indices = subset[indices]
-            batch = [tensor.index_select(0, indices) for tensor in tensors]
+            batch = [_gather_pinned(t, indices) if pins else t.index_select(0, indices) for t in tensors]
             yield batch if on_host else to_device(batch, self._device), counted
+
+
+def _gather_pinned(tensor: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """Rows of a tensor in page-locked memory, from which the copy to the GPU is not waited for."""
+    rows = torch.empty((len(indices), *tensor.shape[1:]), dtype=tensor.dtype, pin_memory=True)
+    return torch.index_select(tensor, 0, indices, out=rows)
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

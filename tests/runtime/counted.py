@@ -22,7 +22,7 @@ from torch.utils.data import TensorDataset
 from paccel.runtime import EMA, Checkpoints, Meter, Run, schedules
 
 LOG_EVERY = 5
-READS = {"item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__", "__array__"} - {"__len__"}
+READS = {"item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__", "__array__"}
 COLLECTIVES = (
     *("all_reduce", "all_gather", "all_gather_into_tensor", "all_gather_object", "broadcast", "barrier", "reduce"),
     *("broadcast_object_list", "gather_object", "reduce_scatter_tensor", "all_to_all", "monitored_barrier"),

@@ -256,3 +256,18 @@ def test_evaluation_sees_each_sample_once(size: int, num_processes: int, batch_s
     assert len({len(process) for process in with_fillers}) == 1
     if min(size, batch_size) >= num_processes:  # a small tail is joined to the batch before it
         assert all(part.counted for process in with_fillers for part in process)
+
+
+def test_rows_for_a_gpu_are_gathered_into_page_locked_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned = []
+
+    def empty(*size: Any, pin_memory: bool = False, **options: Any) -> torch.Tensor:
+        pinned.append(pin_memory)
+        return torch.zeros(*size, **options)
+
+    monkeypatch.setattr(torch, "empty", empty)  # there may be no GPU here to lock pages for
+    monkeypatch.setattr("paccel.runtime.loader.to_device", lambda batch, _: batch)
+    data = TensorDataset(torch.arange(43), torch.arange(86.0).reshape(43, 2))
+    ours, plain = (batches(make(data, device=torch.device(kind))) for kind in ("cuda", "cpu"))
+    assert list(ours) == list(plain)
+    assert pinned == [True] * 12
