@@ -13,6 +13,7 @@ weights at the end on the 300 held-out digits. The order of the samples is each 
 import argparse
 import contextlib
 import io
+import math
 import os
 import platform
 import statistics
@@ -51,9 +52,15 @@ class Task:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
     def schedule(self, optimizer: Any = None) -> Any:
-        from paccel.runtime import schedules
+        """A linear warm-up and half a cosine, as PyTorch's users write it."""
+        warmup = round(WARMUP_RATIO * self.steps)
 
-        return schedules.cosine(optimizer or self.optimizer, self.steps, round(WARMUP_RATIO * self.steps))
+        def ratio(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / (warmup + 1)
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (self.steps - warmup)))
+
+        return torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, ratio)
 
     def loader(self) -> DataLoader[Any]:
         return DataLoader(self.splits.train, batch_size=BATCH_SIZE, shuffle=True)

@@ -141,6 +141,11 @@ def bare_gathered(task: Task) -> None:
     bare(task, task.gathered())
 
 
+def textbook(task: Task) -> None:
+    """Plain PyTorch as tutorials write it: samples fetched one by one from a `TensorDataset` and collated."""
+    bare(task, DataLoader(TensorDataset(task.inputs, task.labels), batch_size=BATCH_SIZE, shuffle=True))
+
+
 def paccel(task: Task) -> None:
     """The generated `train.py` as rendered, from `Run` to the last save, on this data and model.
 
@@ -364,6 +369,7 @@ def hf_trainer(task: Task) -> None:
 CONTESTANTS: dict[str, tuple[str, str | None, Callable[[Task], None]]] = {
     "bare": ("bare PyTorch", None, bare),
     "gathered": ("bare PyTorch, no DataLoader", None, bare_gathered),
+    "textbook": ("textbook PyTorch, default collation", None, textbook),
     "paccel": ("paccel, generated loop", "paccel", paccel),
     "ignite": ("Ignite Engine", "pytorch-ignite", ignite),
     "fabric": ("Lightning Fabric", "lightning", fabric),

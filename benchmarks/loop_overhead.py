@@ -127,6 +127,9 @@ def table(title: str, seconds: dict[str, list[float]], names: list[str], missing
     if {"paccel", "gathered"} <= seconds.keys():
         row = added(seconds["paccel"], seconds["gathered"])
         lines += ["", f"paccel over the loop without a DataLoader: {row['added']:+.1f} µs, {row['added_median']:+.1f}"]
+    if {"paccel", "textbook"} <= seconds.keys():
+        ratio = added(seconds["paccel"], seconds["textbook"])["ratio"]
+        lines += ["", f"paccel against the textbook loop, from data to update: {ratio:.2f} of its time"]
     return lines
 
 
