@@ -13,6 +13,7 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim import lr_scheduler as theirs
 
 from paccel.runtime import schedules
+from paccel.runtime.encoding import decode, encode
 from paccel.runtime.errors import ConfigError
 from paccel.runtime.schedules import Schedule
 
@@ -100,6 +101,29 @@ def test_one_cycle_moves_momentum_as_pytorch_does(kind: type[Optimizer], field: 
         assert mine == pytest.approx(its, rel=1e-12)
 
 
+@pytest.mark.parametrize("k_decay", [1.0, 1.7])
+@pytest.mark.parametrize("warmup", [0, 7])
+def test_cosine_with_warm_up_k_decay_and_minimum_is_timm_s(warmup: int, k_decay: float) -> None:
+    scheduler = pytest.importorskip("timm.scheduler")
+    opt = optimizer(SGD, 0.1)
+    timm = scheduler.CosineLRScheduler(
+        opt,
+        TOTAL - warmup,
+        lr_min=0.02,
+        warmup_t=warmup,
+        warmup_lr_init=0.1 / (warmup + 1),
+        warmup_prefix=True,
+        t_in_epochs=False,
+        k_decay=k_decay,
+    )
+    theirs = []
+    for done in range(1, TOTAL + 6):
+        theirs.append(opt.param_groups[0]["lr"])
+        timm.step_update(done)
+    ours = factors(lambda o: schedules.cosine(o, TOTAL, warmup, min_ratio=0.2, k_decay=k_decay), TOTAL + 5)
+    assert [0.1 * factor for factor in ours] == pytest.approx(theirs, rel=1e-12)
+
+
 def test_warm_up_and_decay_waste_neither_the_first_nor_the_last_step() -> None:
     values = factors(lambda o: schedules.cosine(o, 10, 3), 12)
     assert values[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
@@ -174,6 +198,77 @@ def test_a_resumed_schedule_goes_on_to_the_bit(name: str, optimizer_first: bool)
         for expected in straight[at:]:
             assert [(group["lr"], group["momentum"]) for group in opt.param_groups] == expected
             schedule.step()
+
+
+OF_PYTORCH: dict[str, Callable[[Optimizer], Any]] = {
+    "StepLR": lambda o: theirs.StepLR(o, 7),
+    "MultiStepLR": lambda o: theirs.MultiStepLR(o, [5, 9]),
+    "ExponentialLR": lambda o: theirs.ExponentialLR(o, 0.9),
+    "LambdaLR": lambda o: theirs.LambdaLR(o, lambda done: 1 / (1 + done)),
+    "CosineAnnealingLR": lambda o: theirs.CosineAnnealingLR(o, TOTAL),
+    "CosineAnnealingWarmRestarts": lambda o: theirs.CosineAnnealingWarmRestarts(o, 6, 2),
+    "PolynomialLR": lambda o: theirs.PolynomialLR(o, TOTAL, 2.0),
+    "OneCycleLR": lambda o: theirs.OneCycleLR(o, 0.1, TOTAL),
+    "CyclicLR": lambda o: theirs.CyclicLR(o, 0.01, 0.1, 5, mode="exp_range", gamma=0.9),
+    "SequentialLR": lambda o: with_warmup(o, 7, theirs.ExponentialLR(o, 0.9)),
+    "ChainedScheduler": lambda o: theirs.ChainedScheduler([theirs.ConstantLR(o), theirs.ExponentialLR(o, 0.9)]),
+}
+
+
+@pytest.mark.parametrize("name", OF_PYTORCH)
+@pytest.mark.filterwarnings("ignore")  # of PyTorch, where a scheduler is loaded behind its optimizer
+def test_a_scheduler_of_pytorch_resumes_to_the_bit_from_a_checkpoint(name: str) -> None:
+    def new() -> tuple[Optimizer, Any]:
+        opt = optimizer(momentum=0.9)
+        return opt, OF_PYTORCH[name](opt)
+
+    opt, schedule = new()
+    straight = []
+    for done in range(TOTAL):
+        if done == 13:
+            saved = [encode(thing.state_dict()) for thing in (opt, schedule)]
+        straight.append([(group["lr"], group["momentum"]) for group in opt.param_groups])
+        opt.step()
+        schedule.step()
+    opt, schedule = new()
+    for thing, (tree, tensors) in zip((opt, schedule), saved, strict=True):
+        thing.load_state_dict(decode(json.loads(json.dumps(tree)), tensors))
+    for expected in straight[13:]:
+        assert [(group["lr"], group["momentum"]) for group in opt.param_groups] == expected
+        opt.step()
+        schedule.step()
+
+
+OF_TIMM: dict[str, dict[str, Any]] = {
+    "CosineLRScheduler": {"t_initial": 30, "warmup_t": 5, "cycle_limit": 2},
+    "MultiStepLRScheduler": {"decay_t": [5, 20]},
+    "PolyLRScheduler": {"t_initial": 30},
+    "StepLRScheduler": {"decay_t": 6},
+    "TanhLRScheduler": {"t_initial": 30, "noise_range_t": (2, 25)},
+}
+
+
+@pytest.mark.parametrize("name", OF_TIMM)
+def test_a_scheduler_of_timm_resumes_to_the_bit_from_a_checkpoint(name: str) -> None:
+    scheduler = pytest.importorskip("timm.scheduler")
+
+    def new() -> tuple[Optimizer, Any]:
+        opt = optimizer()
+        return opt, getattr(scheduler, name)(opt, t_in_epochs=False, **OF_TIMM[name])
+
+    opt, schedule = new()
+    straight = []
+    for done in range(TOTAL):
+        if done == 13:
+            saved = [encode(thing.state_dict()) for thing in (opt, schedule)]
+        straight.append([group["lr"] for group in opt.param_groups])
+        schedule.step_update(done + 1)
+    opt, schedule = new()
+    for thing, (tree, tensors) in zip((opt, schedule), saved, strict=True):
+        thing.load_state_dict(decode(json.loads(json.dumps(tree)), tensors))
+    for done in range(13, TOTAL):
+        assert [group["lr"] for group in opt.param_groups] == straight[done]
+        schedule.step_update(done + 1)
 
 
 def test_any_field_can_be_scheduled_and_several_at_once() -> None:
