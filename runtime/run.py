@@ -384,10 +384,8 @@ class Run:
             self._agreement.gather(None)  # all have got here: nobody is left who may still fail
         lost = self._wait_for_writes(together=ends_in_order)
         if ends_in_order and lost is None:
-            state, reason = (
-                ("finished", position.finished) if error is None else ("stopped", getattr(error, "reason", None))
-            )
-            self._reporter.close(state, position.step, position.epoch, reason)
+            reason = error.reason if isinstance(error, Stopped) else position.finished
+            self._reporter.close("stopped" if error else "finished", position.step, position.epoch, reason)
         else:
             cause = lost if ends_in_order else error
             if self._record is not None:

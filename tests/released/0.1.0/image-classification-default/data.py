@@ -18,12 +18,29 @@ class Splits(NamedTuple):
     num_classes: int
 
 
+def labelled(images: torch.Tensor, labels: torch.Tensor, num_classes: int = 10) -> TensorDataset:
+    """Images with their labels.
+
+    Raises:
+        ValueError: A label is none of 0 to num_classes - 1, or all are the same.
+    """
+    wrong = ((labels < 0) | (labels >= num_classes)).nonzero().flatten()
+    if len(wrong):
+        first = int(wrong[0])
+        raise ValueError(
+            f"{len(wrong)} labels are not from 0 to {num_classes - 1}: sample {first} has {int(labels[first])}"
+        )
+    if len(labels.unique()) < 2:
+        raise ValueError(f"All {len(labels)} samples have the same label: there is nothing to tell apart")
+    return TensorDataset(images, labels)
+
+
 def with_shifts(images: torch.Tensor, labels: torch.Tensor) -> TensorDataset:
     """Every image and its shifts by one pixel to each side: five times as much to learn from, and nothing random."""
     padded = F.pad(images, (1, 1, 1, 1), value=-1.0)
     corners = [(1, 1), (0, 1), (2, 1), (1, 0), (1, 2)]
     shifted = [padded[:, :, top : top + 8, left : left + 8] for top, left in corners]
-    return TensorDataset(torch.cat(shifted), labels.repeat(len(corners)))
+    return labelled(torch.cat(shifted), labels.repeat(len(corners)))
 
 
 def make_splits() -> Splits:
@@ -35,8 +52,8 @@ def make_splits() -> Splits:
     train, eval, test = torch.randperm(len(labels), generator=fixed).split([1197, 300, 300])
     return Splits(
         with_shifts(images[train], labels[train]),
-        TensorDataset(images[eval], labels[eval]),
-        TensorDataset(images[test], labels[test]),
+        labelled(images[eval], labels[eval]),
+        labelled(images[test], labels[test]),
         channels=1,
         num_classes=10,
     )

@@ -1,8 +1,11 @@
 """The images: a folder of your own, with one folder of images for each class in `train/` and in `test/`."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from PIL import Image
 import torch
 from torch.utils.data import Dataset, Subset
 from torchvision import transforms
@@ -19,6 +22,47 @@ class Splits(NamedTuple):
     num_classes: int
 
 
+def read_folder(folder: Path, transform: Callable[[Any], torch.Tensor]) -> ImageFolder:
+    """The images of a folder that has a folder for each class.
+
+    Raises:
+        ValueError: It is not there, holds fewer than two classes, or a class without images.
+    """
+    if not folder.is_dir():
+        raise ValueError(
+            f"`{folder}` is no folder: put images into `{folder}/<class>/`, or name a place by `--data-dir`"
+        )
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if len(classes) < 2:
+        raise ValueError(f"`{folder}` needs a folder of images for each of two classes or more, and has {classes}")
+    try:
+        return ImageFolder(folder, transform)
+    except FileNotFoundError as error:  # a class without images
+        raise ValueError(f"`{folder}`: {error}") from None
+
+
+def check_images(data_dir: Path, part: int, parts: int) -> None:
+    """Decode every image once, or one in `parts` of them: better now than in the third epoch.
+
+    Raises:
+        ValueError: Some cannot be read; names the first of them.
+    """
+
+    def problem(path: str) -> str | None:
+        try:
+            with Image.open(path) as image:
+                image.load()
+        except (OSError, SyntaxError, ValueError) as error:
+            return f"`{path}` cannot be read: {error}"
+        return None
+
+    paths = [path for split in ("train", "test") for path, _ in ImageFolder(data_dir / split).samples]
+    with ThreadPoolExecutor() as pool:  # decoding does not hold Python's lock
+        problems = [found for found in pool.map(problem, paths[part::parts]) if found]
+    if problems:
+        raise ValueError("\n".join([f"{len(problems)} images are damaged; remove or replace them:", *problems[:10]]))
+
+
 def make_splits(data_dir: Path, image_size: int) -> Splits:
     """Images (3, image_size, image_size) float32 with pixels from -1 to 1, labels int64.
 
@@ -31,9 +75,9 @@ def make_splits(data_dir: Path, image_size: int) -> Splits:
     plain = transforms.Compose([transforms.Resize(image_size), transforms.CenterCrop(image_size), *to_tensor])
 
     train, unaugmented, test = (
-        ImageFolder(data_dir / "train", augmented),
-        ImageFolder(data_dir / "train", plain),
-        ImageFolder(data_dir / "test", plain),
+        read_folder(data_dir / "train", augmented),
+        read_folder(data_dir / "train", plain),
+        read_folder(data_dir / "test", plain),
     )
     if train.classes != test.classes:
         raise ValueError(f"`{data_dir}` has other classes in train, {train.classes}, than in test, {test.classes}")

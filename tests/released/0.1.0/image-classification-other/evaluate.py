@@ -49,7 +49,7 @@ def main(chosen: EvaluateConfig) -> dict[str, float]:
         splits = load_splits(config)
         loader = load_batches(run, config, splits, chosen.split)
         model = load_model(config, splits, run_dir / "weights" / f"{chosen.weights}.safetensors")
-        scores = evaluate(run, run.prepare(model), loader)
+        scores = evaluate(run, run.prepare(model), loader, splits.num_classes)
         run.accelerator.print(json.dumps({"run_dir": str(run_dir), "split": chosen.split, **scores}))
     return scores
 

@@ -1,9 +1,16 @@
-"""The network, from timm. Shapes: B images, C channels, H height, W width."""
+"""The network, from torchvision. Shapes: B images, C channels, H height, W width."""
 
-import timm
 from torch import nn
+from torchvision.models import get_model
 
 
 def make_model(name: str, channels: int, num_classes: int, pretrained: bool = False) -> nn.Module:
-    """Build a timm model that takes images (B, C, H, W) and returns logits (B, num_classes)."""
-    return timm.create_model(name, pretrained=pretrained, in_chans=channels, num_classes=num_classes)
+    """Build a torchvision model that takes images (B, C, H, W) and returns logits (B, num_classes).
+
+    Published weights are those for ImageNet; the last layer, of another number of classes, begins at random. Where the
+    images have another number of channels than three, a convolution in front brings them to three.
+    """
+    model = get_model(name, weights="DEFAULT" if pretrained else None)
+    head = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
+    model.set_submodule(head, nn.Linear(model.get_submodule(head).in_features, num_classes))
+    return model if channels == 3 else nn.Sequential(nn.Conv2d(channels, 3, 1), model)

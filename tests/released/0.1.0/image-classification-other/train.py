@@ -24,8 +24,11 @@ from paccel.runtime import (
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassPrecision, MulticlassRecall
+from torchvision.transforms import v2
 
-from data import make_splits
+from data import check_images, make_splits
 from model import make_model
 
 
@@ -42,8 +45,8 @@ class Config:
     limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
 
     # Model
-    model: str = "resnet18"  # any name in `timm.list_models()`
-    pretrained: bool = False  # start from timm's published weights, which are downloaded
+    model: str = "resnet18"  # any classifier in `torchvision.models.list_models()`
+    pretrained: bool = False  # start from the published weights, which are downloaded
 
     # Optimization
     epochs: int | None = 30  # passes over the training data; None is until max_steps
@@ -52,6 +55,9 @@ class Config:
     learning_rate: float = 1e-3  # at its peak
     warmup_ratio: float = 0.07  # first share of all steps, over which the learning rate rises
     weight_decay: float = 0.05  # AdamW's, for each step and learning rate
+    label_smoothing: float = 0.1  # share of each training label that all classes get alike
+    mixup_alpha: float = 0.2  # of the beta distribution that weighs the two images; the nearer to 0, the less they mix
+    cutmix_alpha: float = 1.0  # the same for CutMix, by area; each batch takes one of the two
     max_grad_norm: float | None = 1.0  # gradients are scaled down to this norm; None is off
     ema_decay: float = 0.99  # of the weights' moving average, for each step
     patience: int = 5  # evaluations without a lower loss before the run ends
@@ -75,28 +81,45 @@ class Config:
     profile_steps: int = 5  # steps to profile; their trace is in the run directory
 
 
-def compute_loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the loss summed over the batch, shape (), and the logits, shape (samples, classes)."""
+def compute_loss(
+    model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], label_smoothing: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss summed over the batch, shape (), and the logits, shape (samples, classes).
+
+    Labels are classes, shape (samples,), or after mixing their shares, shape (samples, classes).
+    """
     images, labels = batch
     logits = model(images)
-    return F.cross_entropy(logits, labels, reduction="sum"), logits
+    return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing), logits
 
 
-def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
-    """Return loss and accuracy over every sample of the loader, each counted once on any number of processes."""
+def evaluate(run: Run, model: nn.Module, loader: Loader, num_classes: int) -> dict[str, float]:
+    """Return loss, accuracy, precision and recall over every sample of the loader, each counted once.
+
+    Accuracy counts samples alike; precision and recall are means over the classes. torchmetrics adds up over processes.
+    """
     meter = Meter(run)
+    metrics = MetricCollection(
+        {
+            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
+            "precision": MulticlassPrecision(num_classes, average="macro"),
+            "recall": MulticlassRecall(num_classes, average="macro"),
+        }
+    ).to(run.device)
     with run.evaluating(model) as model:  # no gradients; the training mode comes back afterwards
         for batch in run.batches(loader):
             loss, logits = compute_loss(model, batch)
             labels = batch[1]
-            meter.add(loss=loss, accuracy=(logits.argmax(-1) == labels).sum(), count=len(labels))
-    return meter.read()  # one exchange between processes, one wait for the device
+            meter.add(loss=loss, count=len(labels))
+            metrics.update(logits, labels)
+    return meter.read() | {name: value.item() for name, value in metrics.compute().items()}
 
 
 def main(config: Config) -> None:
     """Train as `config` says, on whatever this process was launched on."""
     with Run(config) as run:
         splits = make_splits(config.data_dir, config.image_size)
+        check_images(config.data_dir, run.accelerator.process_index, run.accelerator.num_processes)
         train_loader = run.loader(
             splits.train,
             config.global_batch_size,
@@ -127,6 +150,12 @@ def main(config: Config) -> None:
             record_shapes=True,
         )
         profiler.start()
+        mix = v2.RandomChoice(
+            [
+                v2.MixUp(alpha=config.mixup_alpha, num_classes=splits.num_classes),
+                v2.CutMix(alpha=config.cutmix_alpha, num_classes=splits.num_classes),
+            ]
+        )
         train_meter = Meter(run)
 
         # All that has state: what is named here is saved, and comes back when a run is resumed.
@@ -149,7 +178,8 @@ def main(config: Config) -> None:
             model.train()
             for step in run.steps(train_loader, accumulate=config.accumulate):
                 for batch in step:  # micro-batches; gradients are exchanged on the last one
-                    loss, _ = compute_loss(model, batch)  # a sum, not a mean
+                    # Every process mixes the images of its own micro-batch: the result depends on how they are cut.
+                    loss, _ = compute_loss(model, mix(*batch), config.label_smoothing)  # a sum, not a mean
                     run.backward(loss / step.num_samples)  # divided once, by the whole global batch
                     train_meter.add(loss=loss, count=step.micro_batch_samples)
                 grad_norm = run.clip_grad_norm(model, config.max_grad_norm)
@@ -164,7 +194,7 @@ def main(config: Config) -> None:
                     run.log("train", train_meter.read(), learning_rate=learning_rate, grad_norm=grad_norm)
                 if step.due(config.eval_every):
                     with ema.swapped_in():
-                        scores = evaluate(run, model, eval_loader)
+                        scores = evaluate(run, model, eval_loader, splits.num_classes)
                     run.log("eval", scores)
                     checkpoints.keep_best(scores)
                     if early_stopping.should_stop(scores["loss"]):
