@@ -42,6 +42,9 @@ def contestant(name: str, core: int | None, pipe: Connection) -> None:
     warnings.simplefilter("ignore")
     pin(core)
     while (order := pipe.recv()) is not None:
+        # Lightning and DeepSpeed (which accelerate imports where it is installed) set this when they are imported. On a
+        # machine with torch for CUDA and no GPU, every optimizer's step then searches for NVIDIA's library.
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
         try:
             pipe.send(run(name, *order))
         except Exception as error:  # to be shown in the table, as the others go on

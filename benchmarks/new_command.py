@@ -24,7 +24,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from paccel.catalog import DEFAULT_TEMPLATE, PARTIALS_DIR, load_template
-from paccel.tree import write_tree
+from paccel.environment import make_environment
+from paccel.tree import File, write_tree
 
 PROJECT = "my-project"
 
@@ -32,11 +33,19 @@ PROJECT = "my-project"
 def single_layer(folder: Path) -> Path:
     """Write the default template's layers into one plain cookiecutter template, and return its folder."""
     template = load_template(DEFAULT_TEMPLATE)
-    context = {name: value for layer in template.layers for name, value in layer.context.items()}
+    asked = [
+        *template.layers,
+        *(layer for _, layer in template.extras),
+    ]  # the extras are off, and asked for all the same
+    context = {name: value for layer in asked for name, value in layer.context.items()}
     context["project_name"] = PROJECT
+    environment = make_environment(template.settings, template.name)
     for layer in template.layers:
-        write_tree(folder / "{{cookiecutter.project_name}}", layer.project)
-        write_tree(folder / PARTIALS_DIR, layer.partials)
+        for part, tree in (("{{cookiecutter.project_name}}", layer.project), (PARTIALS_DIR, layer.partials)):
+            texts = {path: file.content.decode() for path, file in tree.items()}
+            # Marked in the text, the blank line behind a line statement stays with cookiecutter as well.
+            marked = {path: environment.preprocess(text).encode() for path, text in texts.items()}
+            write_tree(folder / part, {path: File(marked[path], file.executable) for path, file in tree.items()})
     (folder / "cookiecutter.json").write_text(json.dumps(context))
     return folder
 

@@ -1,4 +1,4 @@
-"""The benchmark of the loop measures the loop that is generated."""
+"""The benchmarks measure what is generated."""
 
 import sys
 from pathlib import Path
@@ -10,6 +10,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import generated_loop
 import loop_contestants
+import new_command
+
+from paccel.catalog import DEFAULT_TEMPLATE, load_template
+from paccel.questions import resolve_answers
+from paccel.render import render
 
 LOOP = (
     "for batch in step:",
@@ -40,3 +45,12 @@ def test_only_the_lines_of_the_features_are_deleted_where_they_are_off(tmp_path:
     assert len(gone) == len(generated_loop.FEATURES) + 1
     for line in LOOP:
         assert line in bare
+
+
+def test_the_template_that_is_timed_gives_the_default_project(tmp_path: Path) -> None:
+    single, layered = (load_template(name) for name in (str(new_command.single_layer(tmp_path)), DEFAULT_TEMPLATE))
+    ours, theirs = (
+        render(template, resolve_answers(template, {}, project_name=new_command.PROJECT))
+        for template in (single, layered)
+    )
+    assert ours == theirs
