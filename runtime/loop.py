@@ -25,6 +25,7 @@ class Position:
     epoch: int = 0
     step_in_epoch: int = 0
     epoch_is_over: bool = True  # all that the loop does in the epoch is done, evaluation behind the steps included
+    epoch_is_cut: bool = False  # `max_steps` ended it: a run with more steps goes on in it
     finished: str | None = None  # why the run ended before its last epoch
     stream: Any = None  # what a stream of training data says of itself behind this step
     stream_is_over: bool = False  # it has nothing behind this step, in this epoch
@@ -155,9 +156,10 @@ def walk_epochs(run: "Run", epochs: int | None, max_steps: int | None) -> Iterat
     run._epochs, run._max_steps = epochs, max_steps
     position = run._position
     while not run._is_over():
-        if position.epoch_is_over:
-            position.epoch, position.step_in_epoch, position.epoch_is_over = position.epoch + 1, 0, False
+        if position.epoch_is_over and not position.epoch_is_cut:
+            position.epoch, position.step_in_epoch = position.epoch + 1, 0
             position.stream, position.stream_is_over = None, False
+        position.epoch_is_over = position.epoch_is_cut = False
         yield position.epoch
         position.epoch_is_over = True  # also where the loop left it with `break`
 
@@ -184,4 +186,5 @@ def walk_steps(run: "Run", loader: "Loader", accumulate: int, passes: int) -> It
             yield step
             step.check_taken()
             shown.update()
+    position.epoch_is_cut = position.step >= last_step and position.step_in_epoch < last_in_epoch
     position.epoch_is_over = True

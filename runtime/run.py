@@ -357,7 +357,7 @@ class Run:
     def _is_over(self) -> bool:
         """Whether no epoch is left to walk: the last is over, the steps are used up, or the loop has said so."""
         position = self._position
-        all_epochs = self._epochs is not None and position.epoch >= self._epochs
+        all_epochs = self._epochs is not None and position.epoch >= self._epochs and not position.epoch_is_cut
         out_of_steps = self._max_steps is not None and position.step >= self._max_steps
         return position.finished is not None or (position.epoch_is_over and (all_epochs or out_of_steps))
 

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,9 +12,9 @@ import pytest
 import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
-from paccel.runtime import ConfigError, Meter, Run, Stopped
+from paccel.runtime import Checkpoints, ConfigError, Meter, Run, Stopped
 
 
 @dataclass
@@ -70,6 +71,36 @@ class TestErrors:
     def test_a_loop_without_an_end_is_refused(self) -> None:
         with Run(Config()) as run, pytest.raises(ConfigError, match="would never end"):
             next(run.epochs(None))
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_run_that_was_saved_behind_its_loop_goes_on_in_the_epoch_that_its_steps_ended_in(
+    tmp_path: Path, is_stream: bool
+) -> None:
+    def samples(folder: str, max_steps: int, resume: str = "never") -> list[list[int]]:
+        seen = []
+        with Run(Config(run_dir=tmp_path / folder, resume=resume)) as run:
+            data = Numbers() if is_stream else TensorDataset(torch.arange(10))
+            loader = run.loader(data, 2, shuffle=not is_stream)
+            checkpoints = Checkpoints(run, model=nn.Linear(1, 1))
+            checkpoints.restore()
+            for _ in run.epochs(2, max_steps):
+                for step in run.steps(loader):
+                    for batch in step:
+                        seen.append((batch if is_stream else batch[0]).tolist())
+            checkpoints.save()
+        return seen
+
+    straight = samples("straight", 100)
+    assert len(straight) == 10
+    for cut in (3, 5, 8):
+        folder = f"cut-{cut}"
+        assert samples(folder, cut) + samples(folder, 100, "auto") == straight
+
+
+class Numbers(IterableDataset):
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(10))
 
 
 def test_plain_pytorch_objects_stay_plain() -> None:
