@@ -33,6 +33,10 @@ class Agreement:
             assert isinstance(group, dist.ProcessGroup), "every process is in it"
             self.group = group
 
+    def close(self) -> None:
+        """Let go of the group, so that its threads end now: one that is busy when Python ends aborts the process."""
+        self.group = None
+
     def from_main(self, value: T) -> T:
         """What the main process passes, on every process. Collective."""
         if self.group is None:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from types import TracebackType
 from typing import Any, Self
 
 import torch
@@ -374,14 +373,12 @@ class Run:
         self._stop.watch()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._stop.unwatch()
-        position, rank = self._position, self._agreement.rank
+        position, agreement = self._position, self._agreement
         ends_in_order = error is None or isinstance(error, Stopped)
         if error is None:
-            self._agreement.gather(None)  # all have got here: nobody is left who may still fail
+            agreement.gather(None)  # all have got here: nobody is left who may still fail
         lost = self._wait_for_writes(together=ends_in_order)
         if ends_in_order and lost is None:
             reason = error.reason if isinstance(error, Stopped) else position.finished
@@ -389,12 +386,13 @@ class Run:
         else:
             cause = lost if ends_in_order else error
             if self._record is not None:
-                where = f"step {position.step}" + (f", process {rank}" if self._agreement.num_processes > 1 else "")
+                where = f"step {position.step}" + (f", process {agreement.rank}" if agreement.num_processes > 1 else "")
                 reason = f"{where}: {type(cause).__name__}: {cause}"
                 self._record.write_status("failed", position.step, position.epoch, reason)
             if ends_in_order and lost is not None:
                 raise lost
-            if self._agreement.num_processes > 1:
+            if agreement.num_processes > 1:
                 return  # to leave the process group in order, the others would have to answer
+        agreement.close()
         self.accelerator.state.destroy_process_group()
         AcceleratorState._reset_state(reset_partial_state=True)  # so that a notebook can start another run

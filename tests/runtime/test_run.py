@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from together import together
 from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
@@ -279,3 +281,21 @@ def test_finishing_early_ends_both_loops_after_the_step() -> None:
                     run.finish("enough")
         assert steps == [1, 2, 3, 4, 5, 6, 7, 8]
     assert status(run.run_dir)["reason"] == "enough"
+
+
+def threads_of_groups() -> list[str]:
+    """This process's threads that exchange data with others."""
+    return [name for path in Path("/proc/self/task").glob("*/comm") if "gloo" in (name := path.read_text())]
+
+
+def leave_a_run() -> tuple[int, int]:
+    with Run(Config(), record=False):
+        within = len(threads_of_groups())
+    return within, len(threads_of_groups())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads by name are Linux's")
+def test_no_thread_is_left_behind_that_could_abort_a_process_at_its_end(tmp_path: Path) -> None:
+    for within, after in together(leave_a_run, tmp_path):
+        assert within > 0
+        assert after == 0
