@@ -1,0 +1,155 @@
+"""The edits of docs/recipes.md are made to the default project, and what they make trains, stops and resumes."""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from together import together
+
+from paccel.runtime import Run, Stopped
+from paccel.runtime.record import Record
+
+ROOT = Path(__file__).parents[1]
+PROJECT = ROOT / "tests" / "snapshots" / "image-classification" / "default"
+PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+RECIPES = {
+    section.partition("\n")[0]: re.findall(r"^```(diff|python)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    for section in PAGE.split("\n### ")[1:]
+}
+EDITS = [title for title, blocks in RECIPES.items() if blocks[0][0] == "diff"]
+
+
+def edited(title: str) -> str:
+    """The default `train.py` with the edit of a recipe. Each place is found by its lines, and must be the only one."""
+    text = (PROJECT / "train.py").read_text(encoding="utf-8")
+    end = 0
+    for hunk in RECIPES[title][0][1].split("@@\n"):
+        lines = [line or " " for line in hunk.splitlines()]
+        assert {line[0] for line in lines} <= set(" +-"), hunk
+        old = "".join(line[1:] + "\n" for line in lines if line[0] != "+")
+        new = "".join(line[1:] + "\n" for line in lines if line[0] != "-")
+        assert text.count("\n" + old) == 1, f"{text.count(old)} places are like\n{old}"
+        start = text.index("\n" + old) + 1
+        assert start >= end, f"not in the order of the file:\n{old}"
+        text, end = text[:start] + new + text[start + len(old) :], start + len(new)
+    return text
+
+
+def load(title: str) -> ModuleType:
+    module = ModuleType("train_of_a_recipe")
+    module.__dict__["__file__"] = str(PROJECT / "train.py")
+    sys.modules["train_of_a_recipe"] = module
+    sys.path.insert(0, str(PROJECT))
+    before = set(sys.modules)
+    try:
+        exec(compile(edited(title), title, "exec"), module.__dict__)
+    finally:
+        sys.path.remove(str(PROJECT))
+        for name in {"data", "model"} - before:
+            sys.modules.pop(name, None)
+        del sys.modules["train_of_a_recipe"]
+    return module
+
+
+def train(title: str, run_dir: Path, resume: str = "never") -> None:
+    """4 steps in 2 epochs with the edit of a recipe."""
+    module = load(title)
+    Record.draw = lambda *_, **__: None  # the curves have tests of their own
+    start: Callable[[Any], None] = getattr(module, "phases", module.main)
+    config = module.Config(
+        run_dir=run_dir, width=8, global_batch_size=16, eval_batch_size=50, limit_batches=2, epochs=2, max_steps=4
+    )
+    config.log_every, config.resume = 1, resume
+    start(config)
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(Record, "draw", Record.draw)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def end(run_dir: Path) -> tuple[list[dict[str, Any]], dict[Path, bytes]]:
+    """What a run logged but for the time, and its weights, of all its phases."""
+    lines = [json.loads(x) for file in sorted(run_dir.rglob("metrics.jsonl")) for x in file.read_text().splitlines()]
+    logged = [{key: value for key, value in line.items() if not key.startswith("time/")} for line in lines]
+    return logged, {path.relative_to(run_dir): path.read_bytes() for path in run_dir.rglob("weights/*.safetensors")}
+
+
+def has_predictions(run_dir: Path) -> None:
+    pairs = json.loads((run_dir / "predictions.json").read_text())
+    right = sum(predicted == label for predicted, label in pairs)
+    assert len(pairs) == 100
+    assert right / 100 == pytest.approx(end(run_dir)[0][-1]["eval/accuracy"])
+
+
+def has_larger_images(run_dir: Path) -> None:
+    assert json.loads((run_dir / "large" / "config.json").read_text())["settings"]["image_size"] == 12
+    first = end(run_dir / "large")[0][0]
+    assert first["train/loss"] < end(run_dir / "small")[0][0]["train/loss"]
+
+
+RESULTS: dict[str, Callable[[Path], Any]] = {
+    "Find a learning rate": lambda run_dir: (run_dir / "learning_rate.png").stat().st_size > 10_000,
+    "Keep the weights from before the decay": lambda run_dir: (run_dir / "weights/before-decay.safetensors").exists(),
+    "Profile some steps": lambda run_dir: list((run_dir / "profile").glob("*.json")),
+    "A metric of torchmetrics": lambda run_dir: 0 <= end(run_dir)[0][-1]["eval/f1"] <= 1,
+    "Save predictions": lambda run_dir: has_predictions(run_dir) is None,
+    "A tracker of your own": lambda run_dir: len((run_dir / "log.txt").read_text().splitlines()) == 6,
+    "A second phase with other settings: larger images": lambda run_dir: has_larger_images(run_dir) is None,
+}
+
+
+@pytest.mark.parametrize("title", EDITS)
+@pytest.mark.filterwarnings("ignore")
+def test_an_edited_project_trains_and_stopped_it_ends_as_if_it_had_not_been(
+    title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "timm" in edited(title):
+        pytest.importorskip("timm")
+    if "torchmetrics" in edited(title):
+        pytest.importorskip("torchmetrics")
+    train(title, tmp_path / "straight")
+    assert RESULTS.get(title, end)(tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "stopping", lambda run: run._position.step == 2)
+        with pytest.raises(Stopped):
+            train(title, tmp_path / "run")
+    train(title, tmp_path / "run", resume="auto")
+    logged, weights = end(tmp_path / "run")
+    assert (logged, sorted(weights)) == (end(tmp_path / "straight")[0], sorted(end(tmp_path / "straight")[1]))
+    assert weights == end(tmp_path / "straight")[1]
+    assert len(weights) >= 2
+
+
+def test_each_recipe_has_one_edit_or_program() -> None:
+    assert EDITS
+    assert all(len(blocks) == 1 for blocks in RECIPES.values())
+
+
+def test_the_notebook_s_cell_trains(tmp_path: Path) -> None:
+    module = load("Clip by value")
+    Record.draw = lambda *_, **__: None
+    config = module.Config(run_dir=tmp_path / "run", width=8, limit_batches=1, epochs=1)
+    exec(RECIPES["In a notebook"][0][1], {"main": module.main, "config": config})
+    assert (tmp_path / "run" / "weights" / "final.safetensors").exists()
+
+
+def test_predictions_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
+    train("Save predictions", tmp_path / "one")
+    together(train, tmp_path, "Save predictions", tmp_path / "two")
+    has_predictions(tmp_path / "two")
+    labels = [
+        [label for _, label in json.loads((tmp_path / name / "predictions.json").read_text())]
+        for name in ("one", "two")
+    ]
+    assert labels[0] == labels[1]
