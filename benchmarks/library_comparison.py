@@ -6,13 +6,15 @@ All train the same network on the same digits with AdamW, the same batch size, w
 (pytorch-accelerated clips by value, so it does not clip here), from the same initial weights for each seed. `textbook`
 is what a PyTorch tutorial writes: a `DataLoader` over a `TensorDataset` with the default collation. The generated
 project evaluates and saves after each epoch, as it does for its user; the others only train. Each takes its turn within
-a seed, in an order that turns, on one thread. Time is the process's CPU time of the training; accuracy that of the
-weights at the end on the 300 held-out digits. The order of the samples is each tool's own, as the seeds' spread shows.
+a seed, in an order that turns, on one thread. Accuracy is that of the weights at the end on the 300 held-out digits; the
+order of the samples is each tool's own. Two times are taken: the CPU seconds of the whole training, and the CPU time of a
+step, from one forward pass in training to the next within an epoch, which leaves out what is not the loop.
 """
 
 import argparse
 import contextlib
 import io
+import itertools
 import math
 import os
 import platform
@@ -130,22 +132,30 @@ LOOPS: dict[str, tuple[str | None, Callable[[Task], None]]] = {
 }
 
 
-def train_once(train: Any, loop: Callable[[Task], None], seed: int, epochs: int) -> tuple[float, float]:
-    """CPU seconds of the training, and the accuracy on held-out digits after it."""
+def train_once(train: Any, loop: Callable[[Task], None], seed: int, epochs: int) -> tuple[float, float, float]:
+    """CPU seconds of the training, CPU milliseconds of a step, and the accuracy on held-out digits after it."""
     data = sys.modules["data"]
     splits = data.make_splits()
     torch.manual_seed(seed)
     model = sys.modules["model"].make_model(splits.channels, splits.num_classes, train.Config().width)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         task = Task(train, splits, model, seed, epochs, Path(folder))
+        marks: list[float] = []
+        hook = model.register_forward_pre_hook(
+            lambda model, _: marks.append(time.thread_time()) if model.training else None
+        )
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # see loop_overhead.py
         started = time.process_time()
         loop(task)
         seconds = time.process_time() - started
+        hook.remove()
+    assert len(marks) == task.steps, f"{loop.__name__} made {len(marks)} of {task.steps} steps"
+    each_epoch = task.steps // epochs
+    taken = [b - a for number, (a, b) in enumerate(itertools.pairwise(marks), 1) if number % each_epoch]
     images, labels = splits.eval.tensors
     with torch.no_grad():
         accuracy = (model.eval()(images).argmax(1) == labels).float().mean().item()
-    return seconds, accuracy
+    return seconds, 1e3 * statistics.mean(taken), accuracy
 
 
 def main() -> None:
@@ -156,6 +166,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     seconds: dict[str, list[float]] = {name: [] for name in LOOPS}
+    per_step: dict[str, list[float]] = {name: [] for name in LOOPS}
     accuracy: dict[str, list[float]] = {name: [] for name in LOOPS}
     with tempfile.TemporaryDirectory() as folder, generated(Path(folder) / "project") as train:
         make_model = train.make_model
@@ -165,22 +176,26 @@ def main() -> None:
         for seed in range(arguments.seeds):
             names = list(LOOPS)
             for name in names[seed % len(names) :] + names[: seed % len(names)]:
-                took, reached = train_once(train, LOOPS[name][1], seed, arguments.epochs)
+                took, step, reached = train_once(train, LOOPS[name][1], seed, arguments.epochs)
                 train.make_model = make_model
                 seconds[name].append(took)
+                per_step[name].append(step)
                 accuracy[name].append(reached)
                 print(f"seed {seed}, {name}: {took:.1f} s, {100 * reached:.1f} %", file=sys.stderr)
     print(f"{os.cpu_count()} cores, one thread, {platform.system()}, Python {platform.python_version()}")
     print(f"torch {torch.__version__}, {arguments.seeds} seeds, {arguments.epochs} epochs\n")
-    print("| loop | version | accuracy %, each seed | mean | CPU seconds, median | ratio to textbook, paired median |")
-    print("|---|---|---|---:|---:|---:|")
+    print(
+        "| loop | version | accuracy %, each seed | mean | CPU ms per step | to textbook | CPU s, all | to textbook |"
+    )
+    print("|---|---|---|---:|---:|---:|---:|---:|")
     for name, (distribution, _) in LOOPS.items():
-        ratios = [a / b for a, b in zip(seconds[name], seconds["textbook PyTorch"], strict=True)]
         each = ", ".join(f"{100 * a:.1f}" for a in accuracy[name])
-        print(
-            f"| {name} | {version(distribution or 'torch')} | {each} | {100 * statistics.mean(accuracy[name]):.2f} "
-            f"| {statistics.median(seconds[name]):.1f} | {statistics.median(ratios):.3f} |"
-        )
+        row = f"| {name} | {version(distribution or 'torch')} | {each} | {100 * statistics.mean(accuracy[name]):.2f} |"
+        for times in (per_step, seconds):
+            ratios = [a / b for a, b in zip(times[name], times["textbook PyTorch"], strict=True)]
+            row += f" {statistics.median(times[name]):.2f} | {statistics.median(ratios):.3f} |"
+        print(row)
+    print("\nTimes are medians over the seeds; ratios are medians of the ratios within each seed.")
 
 
 if __name__ == "__main__":
