@@ -1,0 +1,69 @@
+"""The detector: torchvision's Faster R-CNN on a small backbone, written out. Shapes: B images, H height, W width."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.rpn import AnchorGenerator
+from torchvision.ops import MultiScaleRoIAlign
+
+FEATURES = 64  # channels that the backbone hands on
+
+
+def stage(channels: int, width: int) -> nn.Sequential:
+    """Two convolutions and a halving of the image: (B, channels, H, W) -> (B, width, H/2, W/2)."""
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False),
+        nn.GroupNorm(8, width),  # unlike BatchNorm, the same for any number of processes and micro-batches
+        nn.SiLU(),
+        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        nn.GroupNorm(8, width),
+        nn.SiLU(),
+    )
+
+
+class Backbone(nn.Module):
+    """Three stages down, and one step up again: what is seen from afar is added to what is seen in detail."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.out_channels = FEATURES  # FasterRCNN asks for it
+        self.near = nn.Sequential(stage(3, width), stage(width, 2 * width))
+        self.far = stage(2 * width, 4 * width)
+        self.from_near = nn.Conv2d(2 * width, FEATURES, 1)
+        self.from_far = nn.Conv2d(4 * width, FEATURES, 1)
+        self.smooth = nn.Conv2d(FEATURES, FEATURES, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) images to (B, FEATURES, H/4, W/4) features."""
+        near = self.near(images)
+        far = F.interpolate(self.from_far(self.far(near)), size=near.shape[-2:])
+        return self.smooth(self.from_near(near) + far)
+
+
+def make_model(num_classes: int, width: int, image_size: int) -> nn.Module:
+    """Build a detector of `num_classes` kinds of objects, the background not counted.
+
+    In training mode it takes a list of images (3, H, W) and a list of targets, and returns losses by name; in
+    evaluation mode it takes the images, and returns boxes, labels and scores for each. Label 0 is the background.
+    """
+    return FasterRCNN(
+        Backbone(width),
+        min_size=image_size,
+        max_size=2 * image_size,
+        # Boxes are guessed from these sizes (pixels) and shapes (height by width), at each place of the features.
+        rpn_anchor_generator=AnchorGenerator(
+            sizes=((image_size // 5, image_size // 3),), aspect_ratios=((0.7, 1.0, 1.4),)
+        ),
+        rpn_pre_nms_top_n_train=200,
+        rpn_pre_nms_top_n_test=200,
+        rpn_post_nms_top_n_train=64,
+        rpn_post_nms_top_n_test=64,
+        rpn_batch_size_per_image=64,
+        box_roi_pool=MultiScaleRoIAlign(featmap_names=["0"], output_size=5, sampling_ratio=2),
+        box_head=TwoMLPHead(FEATURES * 5 * 5, 128),
+        box_predictor=FastRCNNPredictor(128, num_classes + 1),
+        box_batch_size_per_image=32,
+        box_detections_per_img=20,
+    )

@@ -1,0 +1,33 @@
+"""The network. Shapes: B rows, N numeric columns, C categorical columns, D width."""
+
+import torch
+from torch import nn
+
+
+class Table(nn.Module):
+    """Embeddings of the categories beside the numbers, then a few layers: one output, or one for each class."""
+
+    def __init__(self, num_numeric: int, category_sizes: list[int], outputs: int, width: int, dropout: float) -> None:
+        super().__init__()
+        sizes = [min(16, (size + 1) // 2) for size in category_sizes]
+        self.embeddings = nn.ModuleList(nn.Embedding(n, size) for n, size in zip(category_sizes, sizes, strict=True))
+        self.layers = nn.Sequential(
+            nn.Linear(num_numeric + sum(sizes), width),
+            nn.LayerNorm(width),  # unlike BatchNorm, the same for any number of processes and micro-batches
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, width),
+            nn.LayerNorm(width),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, outputs),
+        )
+
+    def forward(self, numbers: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
+        """(B, N) float32 and (B, C) int64 to (B, outputs)."""
+        embedded = [embed(categories[:, place]) for place, embed in enumerate(self.embeddings)]
+        return self.layers(torch.cat([numbers, *embedded], dim=1))
+
+
+def make_model(num_numeric: int, category_sizes: list[int], outputs: int, width: int, dropout: float) -> nn.Module:
+    return Table(num_numeric, category_sizes, outputs, width, dropout)
