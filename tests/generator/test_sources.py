@@ -153,7 +153,7 @@ def test_the_rendering_that_origins_name_is_the_one_that_is_pinned() -> None:
 
 
 def by_cookiecutter(layer: Layer, answers: Mapping[str, Answer], scratch: Path) -> dict[str, bytes]:
-    """The layer through cookiecutter's own environment and `generate_file`; its paths must render to themselves."""
+    """The layer through cookiecutter's own environment and `generate_file`, which passes over an empty name."""
     project, output = scratch / "layer" / "project", scratch / "output"
     write_tree(project, layer.project)
     write_tree(project.parent / PARTIALS_DIR, layer.partials)
@@ -165,14 +165,15 @@ def by_cookiecutter(layer: Layer, answers: Mapping[str, Answer], scratch: Path) 
     with contextlib.chdir(project):
         environment.loader = FileSystemLoader([".", f"../{PARTIALS_DIR}"])
         for path in layer.project:
-            (output / path).parent.mkdir(parents=True, exist_ok=True)
+            target = environment.from_string(path).render(cookiecutter=values)
+            (output / target).parent.mkdir(parents=True, exist_ok=True)
             generate_file(str(output), path, {"cookiecutter": values}, environment)
-    return {path: (output / path).read_bytes() for path in layer.project}
+    return {str(path.relative_to(output)): path.read_bytes() for path in output.rglob("*") if path.is_file()}
 
 
 def by_paccel(layer: Layer, answers: Mapping[str, Answer]) -> dict[str, bytes]:
     sources = Sources(layer, answers)
-    return {source.path: engine._render_file(sources, source).content for source in sources.read()}
+    return {source.target: engine._render_file(sources, source).content for source in sources.read()}
 
 
 @pytest.mark.parametrize("name", bundled_names())
