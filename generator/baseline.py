@@ -42,11 +42,13 @@ class TemplateRef:
         source: What `--template` was given: a bundled name, an absolute path, or a URL.
         name: The template's own name.
         version: SHA-256 over the content of all its layers, in hexadecimal.
+        release: The newest version in its changelog; empty without one.
     """
 
     source: str
     name: str
     version: str
+    release: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Manifest:
             raise _damaged(f"the answer `{wrong[0]}` is neither text nor true or false")
         return cls(
             paccel=_take(data, "paccel", str),
-            template=TemplateRef(*(_take(template, key, str) for key in ("source", "name", "version"))),
+            template=TemplateRef(*(_take(template, key, str) for key in ("source", "name", "version", "release"))),
             answers=answers,
             skipped=tuple(_checked(path) for path in skipped),
             files={_checked(path): _file_entry(path, entry) for path, entry in files.items()},

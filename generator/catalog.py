@@ -19,6 +19,7 @@ from .metadata import METADATA_FILE, Extra, Metadata, parse_metadata
 from .questions import Answer, Question, did_you_mean, parse_questions
 from .scratch import scratch_dir
 from .tree import File, Tree, read_file, read_tree, tree_hash, write_tree
+from .versions import newest
 
 CONTEXT_FILE = "cookiecutter.json"
 PARTIALS_DIR = "templates"
@@ -82,7 +83,7 @@ class Template:
     @property
     def ref(self) -> TemplateRef:
         """What a manifest records of it."""
-        return TemplateRef(self.source, self.name, self.version)
+        return TemplateRef(self.source, self.name, self.version, newest(self.metadata.changes))
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def make_plan(
         skipped=skipped,
         restore=tuple(restore),
         only=tuple(chosen),
-        why=changes_between(found.metadata.changes, before.paccel, __version__),
+        why=changes_between(found.metadata.changes, before.template.release),
     )
     snapshot = take_snapshot(root, {*base, *theirs, *unknown}, base)
     planned = plan_files(base, snapshot, theirs, context)
@@ -308,6 +308,10 @@ def _render(template: Template, answers: Mapping[str, Answer], known: Tree | Non
 def _labels(before: Manifest, template: Template) -> Labels:
     if template.version == before.template.version:
         return Labels("yours", "template with old answers", "template with new answers")
+    if before.template.release != template.ref.release:
+        return Labels(
+            "yours", f"template {before.template.release}".strip(), f"template {template.ref.release}".strip()
+        )
     if before.paccel != __version__:
         return Labels("yours", f"paccel {before.paccel} template", f"paccel {__version__} template")
     return Labels("yours", f"template {before.template.version[:8]}", f"template {template.version[:8]}")

@@ -1,4 +1,4 @@
-"""Why a file changed: the template's changelog lines between two versions."""
+"""Why a file changed: the lines of the template's changelog that are new."""
 
 import re
 from collections.abc import Iterable
@@ -6,14 +6,19 @@ from collections.abc import Iterable
 from .metadata import Change
 
 
-def changes_between(changes: Iterable[Change], old: str, new: str) -> dict[str, tuple[str, ...]]:
-    """Path -> changelog lines of the versions after `old`, up to `new`; "" for lines about every file."""
+def changes_between(changes: Iterable[Change], old: str) -> dict[str, tuple[str, ...]]:
+    """Path -> changelog lines of the versions after `old`; "" for lines about every file."""
     lines: dict[str, tuple[str, ...]] = {}
     for change in changes:
-        if _key(old) < _key(change.version) <= _key(new):
+        if _key(old) < _key(change.version):
             for path in change.files or ("",):
                 lines[path] = (*lines.get(path, ()), f"{change.version}: {change.text}")
     return lines
+
+
+def newest(changes: Iterable[Change]) -> str:
+    """Return the newest version that the changelog names; empty without one."""
+    return max((change.version for change in changes), key=_key, default="")
 
 
 def _key(version: str) -> tuple[tuple[int, ...], bool, str]:

@@ -9,7 +9,7 @@ from paccel.moves import template_moves
 from paccel.plan import Context, FileChange, plan_files
 from paccel.snapshot import Obstacle, Snapshot, take_snapshot
 from paccel.tree import File, Tree
-from paccel.versions import changes_between
+from paccel.versions import changes_between, newest
 
 LONG = File(b"".join(b"line_%d = 0\n" % i for i in range(12)))
 EDITED = File(LONG.content.replace(b"line_3 = 0", b"line_3 = 3"))
@@ -128,12 +128,14 @@ def test_a_snapshot_tells_links_folders_and_files_in_the_way(tmp_path: Path) -> 
     }
 
 
-def test_changelog_lines_are_those_between_the_versions() -> None:
+def test_changelog_lines_are_those_of_later_versions() -> None:
     changes = [
         Change("0.9", "long ago"),
         Change("0.10.0", "one", ("a.py",)),
         Change("1.0rc1", "two"),
         Change("1.0", "three"),
     ]
-    assert changes_between(changes, "0.9.0", "1.0rc1") == {"a.py": ("0.10.0: one",), "": ("1.0rc1: two",)}
-    assert changes_between(changes, "1.0", "1.0") == {}
+    assert changes_between(changes, "0.10.0") == {"": ("1.0rc1: two", "1.0: three")}
+    assert changes_between(changes[:3], "0.9.0") == {"a.py": ("0.10.0: one",), "": ("1.0rc1: two",)}
+    assert changes_between(changes, "1.0") == {}
+    assert (newest(changes), newest([])) == ("1.0", "")
