@@ -5,29 +5,23 @@ A template is read into memory whole, so that rendering needs no more files, and
 
 import json
 import os
-import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .archive import MAX_BYTES, MAX_FILES, read_zip
+from .archive import MAX_BYTES, MAX_FILES
 from .baseline import TemplateRef
 from .errors import TemplateError
+from .fetch import CONTEXT_FILE, fetched
 from .metadata import METADATA_FILE, Extra, Metadata, parse_metadata
 from .questions import Answer, Question, did_you_mean, parse_questions
-from .scratch import scratch_dir
-from .tree import File, Tree, read_file, read_tree, tree_hash, write_tree
+from .tree import File, Tree, read_file, read_tree, tree_hash
 from .versions import newest
 
-CONTEXT_FILE = "cookiecutter.json"
 PARTIALS_DIR = "templates"
 SHARED_PARTIALS_DIR = "_partials"
 DEFAULT_TEMPLATE = "image-classification"
-GIT_TIMEOUT_SECONDS = 120
-
-_GIT_PREFIXES = ("git+", "git@", "git://", "ssh://", "file://", "https://", "http://")
 
 
 @dataclass(frozen=True)
@@ -120,8 +114,8 @@ def load_template(source: str) -> Template:
     """Find and read a template.
 
     Args:
-        source: A bundled name, a directory, a ZIP file or its URL, or a git URL. A directory that is called like a
-            bundled template is written `./name`.
+        source: A bundled name, a directory, or what `fetch` takes: a ZIP file or its URL, or a git URL. A directory
+            that is called like a bundled template is written `./name`.
 
     Raises:
         TemplateError: There is no such template, it cannot be fetched, or it is not a template.
@@ -133,16 +127,12 @@ def load_template(source: str) -> Template:
     if local.is_dir():
         absolute = os.path.abspath(local)
         return _read_template(Path(absolute), absolute)
-    if local.is_file():
-        absolute = os.path.abspath(local)
-        with _unpacked(local.read_bytes(), source) as folder:
+    place, mark, inside = source.partition("#")
+    file = Path(place).expanduser()
+    absolute = os.path.abspath(file) + mark + inside if file.is_file() else source
+    with fetched(absolute, shown=source) as folder:
+        if folder is not None:
             return _read_template(folder, absolute)
-    if source.startswith(("https://", "http://")) and source.endswith(".zip"):
-        with _unpacked(_download(source), source) as folder:
-            return _read_template(folder, source)
-    if source.startswith(_GIT_PREFIXES) or source.endswith(".git"):
-        with _cloned(source) as folder:
-            return _read_template(folder, source)
     offered = ", ".join(f"`{name}`" for name in names) or "none"
     raise TemplateError(
         f"There is no template `{source}`{did_you_mean(source, names)}; bundled: {offered}; else give a directory, a ZIP"
@@ -310,72 +300,3 @@ def _with_partials(layer: Layer, shared: Tree) -> Layer:
     if double:
         raise TemplateError(f"The partial `{double[0]}` is in `{SHARED_PARTIALS_DIR}` and in `{layer.name}`: keep one")
     return replace(layer, partials={**shared, **layer.partials})
-
-
-@contextmanager
-def _unpacked(content: bytes, source: str) -> Iterator[Path]:
-    """Unpack a ZIP file and yield the template's folder in it."""
-    files = read_zip(content, source)
-    with scratch_dir() as scratch:
-        folder = scratch / Path(source).stem  # the template's name, when the archive holds it without a folder
-        write_tree(folder, files)
-        yield _template_folder(folder, source)
-
-
-@contextmanager
-def _cloned(source: str) -> Iterator[Path]:
-    """Clone the newest commit of a git repository and yield the template's folder in it."""
-    url = source.removeprefix("git+")
-    # No prompts, no hooks, no line-ending conversion, and no transport that runs a program which the URL names.
-    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}
-    with scratch_dir() as folder:
-        # The clone's folder keeps the repository's name, which is the template's name.
-        name = url.rstrip("/").removesuffix(".git").replace(":", "/").rsplit("/", 1)[-1] or "template"
-        target = folder / name
-        command = ["git", "-c", "core.hooksPath=", "-c", "core.autocrlf=false", "clone", "--quiet", "--depth", "1"]
-        try:
-            subprocess.run(
-                [*command, "--", url, str(target)],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=True,
-                timeout=GIT_TIMEOUT_SECONDS,
-            )
-        except FileNotFoundError as error:
-            raise TemplateError(f"`{source}` needs git, which is not installed: install it, or give a ZIP") from error
-        except subprocess.TimeoutExpired as error:
-            raise TemplateError(
-                f"`{source}` could not be cloned within {GIT_TIMEOUT_SECONDS} s: check the network, or clone it and give"
-                " the directory"
-            ) from error
-        except subprocess.CalledProcessError as error:
-            lines = error.stderr.decode(errors="replace").strip().splitlines() or ["git gave no reason"]
-            raise TemplateError(f"`{source}` could not be cloned: {lines[-1]}") from error
-        yield _template_folder(target, source)
-
-
-def _download(url: str) -> bytes:
-    from urllib.error import URLError
-    from urllib.request import urlopen
-
-    try:
-        with urlopen(url, timeout=GIT_TIMEOUT_SECONDS) as response:
-            content: bytes = response.read(MAX_BYTES + 1)
-    except (URLError, OSError, ValueError) as error:
-        raise TemplateError(f"`{url}` could not be downloaded: {getattr(error, 'reason', error)}") from error
-    return content
-
-
-def _template_folder(folder: Path, source: str) -> Path:
-    """Return the folder that is the template: this one, or the only one below it that can be (a pack has layers too)."""
-    for candidates in ([folder], list(folder.iterdir()), list(folder.glob("[!.]*/*"))):
-        found = [
-            path for path in candidates if (path / CONTEXT_FILE).is_file() and not path.name.startswith(("_", "."))
-        ]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            names = ", ".join(sorted(f"`{path.name}`" for path in found))
-            raise TemplateError(f"`{source}` holds several templates ({names}): unpack it and give one directory")
-    raise TemplateError(f"`{source}` holds no cookiecutter template: no `{CONTEXT_FILE}` in it")

@@ -1,37 +1,18 @@
 """Templates are found where they are said to be, read whole, and refused with a reason."""
 
-import io
 import shutil
-import stat
-import subprocess
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from paccel import catalog
-from paccel.archive import read_zip
 from paccel.catalog import bundled_names, load_template
 from paccel.errors import TemplateError
 from paccel.metadata import Change, Extra, Move, RenamedAnswer, parse_metadata
 
-NeedsGit = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 Make = Callable[..., Path]
 PROJECT = "{{cookiecutter.project_name}}"
-
-
-def zipped(folder: Path, prefix: str = "") -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(folder.rglob("*")):
-            archive.write(path, prefix + path.relative_to(folder).as_posix())
-    return buffer.getvalue()
-
-
-def git(*arguments: str | Path) -> None:
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
-    subprocess.run(["git", *identity, *map(str, arguments)], check=True, capture_output=True, timeout=60)
 
 
 def test_a_directory_is_a_template(template: Make) -> None:
@@ -67,83 +48,6 @@ def test_the_version_is_the_content(template: Make, tmp_path: Path) -> None:
         (folder / changed).write_text(before)
     (folder / PROJECT / "a.txt").chmod(0o755)
     assert load_template(str(folder)).version != version
-
-
-@pytest.mark.parametrize("prefix", ["", "demo-main/"])
-def test_a_zip_file_is_a_template(template: Make, tmp_path: Path, prefix: str) -> None:
-    folder = template({"a.txt": "x", "run.sh": "#!/bin/sh\n"})
-    (tmp_path / "demo.zip").write_bytes(zipped(folder, prefix))
-    found = load_template(str(tmp_path / "demo.zip"))
-    assert (found.name, found.source) == (prefix.rstrip("/") or "demo", str(tmp_path / "demo.zip"))
-    assert found.version == load_template(str(folder)).version
-
-
-def test_a_zip_file_may_hold_a_template_and_its_layers(template: Make, tmp_path: Path) -> None:
-    template({"b.txt": "b"}, name="_base")
-    template({"a.txt": "a"}, metadata='layers = ["_base"]')
-    (tmp_path / "pack.zip").write_bytes(zipped(tmp_path / "templates", "pack/"))
-    assert [layer.name for layer in load_template(str(tmp_path / "pack.zip")).layers] == ["_base", "demo"]
-
-
-def test_a_zip_file_with_several_templates_is_ambiguous(template: Make, tmp_path: Path) -> None:
-    template(name="one")
-    template(name="two")
-    (tmp_path / "pack.zip").write_bytes(zipped(tmp_path / "templates"))
-    with pytest.raises(TemplateError, match=r"several templates.*`one`, `two`"):
-        load_template(str(tmp_path / "pack.zip"))
-
-
-@NeedsGit
-def test_a_git_repository_is_a_template(template: Make, tmp_path: Path) -> None:
-    folder = template({"a.txt": "x\n", "run.sh": "#!/bin/sh\n"})
-    version = load_template(str(folder)).version
-    git("init", folder)
-    git("-C", folder, "add", ".")
-    git("-C", folder, "commit", "-m", "x")
-    url = folder.as_uri()
-    for source in (url, f"git+{url}"):
-        found = load_template(source)
-        assert (found.name, found.source, found.version) == ("demo", source, version)
-
-
-@NeedsGit
-def test_a_git_repository_that_is_not_there_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(TemplateError, match="could not be cloned: "):
-        load_template((tmp_path / "missing.git").as_uri())
-
-
-@NeedsGit
-def test_a_url_is_no_option_and_runs_no_program(tmp_path: Path) -> None:
-    for source in (f"git+--upload-pack=touch {tmp_path}/ran", f"git+ext::sh -c touch% {tmp_path}/ran"):
-        with pytest.raises(TemplateError, match="could not be cloned"):
-            load_template(source)
-    assert not (tmp_path / "ran").exists()
-
-
-def test_git_that_is_missing_or_slow_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*_: object, **__: object) -> None:
-        raise FileNotFoundError("git")
-
-    def slow(*_: object, **__: object) -> None:
-        raise subprocess.TimeoutExpired("git", 1)
-
-    monkeypatch.setattr(subprocess, "run", missing)
-    with pytest.raises(TemplateError, match="git, which is not installed"):
-        load_template("https://example.invalid/a.git")
-    monkeypatch.setattr(subprocess, "run", slow)
-    with pytest.raises(TemplateError, match=r"could not be cloned within 120 s"):
-        load_template("https://example.invalid/a.git")
-
-
-def test_clones_and_unpacked_files_are_removed(template: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    (tmp_path / "demo.zip").write_bytes(zipped(template()))
-    load_template(str(tmp_path / "demo.zip"))
-    with pytest.raises(TemplateError):
-        load_template((tmp_path / "missing.git").as_uri())
-    assert not list(scratch.iterdir())
 
 
 def test_an_unknown_template_is_explained() -> None:
@@ -345,35 +249,6 @@ def test_all_that_is_wrong_in_the_metadata_is_named() -> None:
         "`renamed_answers[0].from` is missing",
     ):
         assert part in text, part
-
-
-@pytest.mark.parametrize(
-    ("name", "mode"), [("../x", stat.S_IFREG), ("/x", stat.S_IFREG), ("C:\\x", stat.S_IFREG), ("x", stat.S_IFLNK)]
-)
-def test_hostile_zip_files_are_refused(name: str, mode: int) -> None:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        info = zipfile.ZipInfo(name)
-        info.filename = name
-        info.external_attr = (mode | 0o644) << 16
-        archive.writestr(info, b"x")
-    with pytest.raises(TemplateError):
-        read_zip(buffer.getvalue(), "a.zip")
-
-
-def test_zip_bombs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paccel.archive.MAX_BYTES", 1000)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a", b"\0" * 2000)
-    with pytest.raises(TemplateError, match="unpacks to more than"):
-        read_zip(buffer.getvalue(), "a.zip")
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x05\x06", b"not a zip"])
-def test_what_is_no_zip_file_is_explained(content: bytes) -> None:
-    with pytest.raises(TemplateError, match="is not a ZIP file"):
-        read_zip(content, "a.zip")
 
 
 def test_there_are_bundled_templates_and_the_default_is_the_first() -> None:
