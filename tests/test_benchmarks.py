@@ -1,5 +1,8 @@
 """The benchmarks measure what is generated."""
 
+import json
+import random
+import re
 import sys
 from pathlib import Path
 
@@ -8,11 +11,12 @@ import pytest
 pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import catalogue
 import generated_loop
 import loop_contestants
 import new_command
 
-from paccel.catalog import DEFAULT_TEMPLATE, load_template
+from paccel.catalog import DEFAULT_TEMPLATE, bundled_names, load_template
 from paccel.questions import resolve_answers
 from paccel.render import render
 
@@ -54,3 +58,31 @@ def test_the_template_that_is_timed_gives_the_default_project(tmp_path: Path) ->
         for template in (single, layered)
     )
     assert ours == theirs
+
+
+@pytest.mark.parametrize("name", bundled_names())
+def test_the_figure_that_a_template_is_held_to_is_in_its_readme_and_is_what_its_evaluation_prints(name: str) -> None:
+    low, high = catalogue.stated(name)
+    template = load_template(name)
+    tree = render(template, resolve_answers(template, {}, project_name="my-project"))
+    readme, train = (tree[path].content.decode() for path in ("README.md", "train.py"))
+    assert {low, high} <= {float(number) for number in re.findall(r"\d+(?:\.\d+)?", readme)}
+    assert re.search(rf"""(?:"|\b){catalogue.SCORES[name].key}(?:"|=)""", train)
+
+
+def test_an_interrupted_run_is_equal_only_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = catalogue.Project(Path(sys.executable), tmp_path, threads=1)
+    for name in ("one", "killed"):
+        (tmp_path / "runs" / name / "weights").mkdir(parents=True)
+        (tmp_path / "runs" / name / "weights" / "best.safetensors").write_bytes(b"weights")
+        lines = ({"step": step, "train/loss": 1 / step, "time/seconds": len(name)} for step in range(1, 101))
+        (tmp_path / "runs" / name / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    monkeypatch.setattr(project, "interrupt", lambda _, step, *others: step)
+    monkeypatch.setattr(project, "run", lambda *arguments: None)
+    result = catalogue.killed_and_resumed(project, random.Random(0))
+    assert re.fullmatch(r"killed after \d+, stopped after \d+ of 100: equal", result)
+    (tmp_path / "runs" / "killed" / "weights" / "best.safetensors").write_bytes(b"Weights")
+    with (tmp_path / "runs" / "killed" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 101}\n')
+    result = catalogue.killed_and_resumed(project, random.Random(0))
+    assert result.endswith("differ: best.safetensors, metrics.jsonl")

@@ -1,0 +1,2 @@
+# % set exported = '"weights.safetensors", "model.onnx"'
+# % include "export/test.py"

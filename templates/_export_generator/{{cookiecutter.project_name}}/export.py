@@ -1,0 +1,2 @@
+# % set inputs, weight_files = "the batch", "generator"
+# % include "export/network.py"

@@ -1,0 +1,2 @@
+# % set weight_files = "generator"
+# % include "export/test.py"
