@@ -24,6 +24,7 @@ from .storage import (
     read_checkpoint,
     read_weights,
     remove_checkpoint,
+    remove_leftovers,
     verify_checkpoint,
     write_checkpoint,
     write_weights,
@@ -117,7 +118,7 @@ class Checkpoints:
         self._bests = [(score, step) for score, step in state["bests"]]
         if run._fork is None:
             self._saved_step = run._position.step
-        run._agreement.on_main(self._cut_back_metrics)
+        run._agreement.on_main(lambda: self._tidy_up(path))
         run._reporter.say(f"resuming at step {run._position.step}, epoch {run._position.epoch}, from {path}")
         return run._position.step
 
@@ -178,12 +179,7 @@ class Checkpoints:
         def write(objects: dict[str, Any]) -> None:
             metadata = {"step": position.step, "num_processes": run._agreement.num_processes}
             write_checkpoint(self._folder / f"step-{position.step}", objects, metadata)
-            for _, path in list_checkpoints(self._folder)[self._keep_last :]:
-                remove_checkpoint(path)
-            for path in (run.run_dir / "weights").glob("best-*"):
-                match = _OF_THE_BEST.fullmatch(path.name)
-                if match and int(match[1]) not in best_steps:
-                    path.unlink()  # last, as a run that goes on from an older checkpoint finds its best again
+            self._prune(best_steps)
             if run._record is not None:
                 run._record.write_status("running", position.step, position.epoch)
 
@@ -238,6 +234,25 @@ class Checkpoints:
             raise CheckpointError(f"None of the {len(found)} checkpoints in `{self._folder}` is sound")
         self._cut_back_metrics()  # killed before its first checkpoint: begins anew
         return None
+
+    def _prune(self, best_steps: set[int]) -> None:
+        """Remove what is neither among the last nor among the best."""
+        for _, path in list_checkpoints(self._folder)[self._keep_last :]:
+            remove_checkpoint(path)
+        for path in (self._run.run_dir / "weights").glob("best-*"):
+            match = _OF_THE_BEST.fullmatch(path.name)
+            if match and int(match[1]) not in best_steps:
+                path.unlink()  # last, as a run that goes on from an older checkpoint finds its best again
+
+    def _tidy_up(self, restored: Path) -> None:
+        """Drop what was logged behind the checkpoint, and end the pruning in which the run may have been killed."""
+        self._cut_back_metrics()
+        if self._run._fork is None:
+            for folder in (self._folder, self._run.run_dir / "weights"):
+                remove_leftovers(folder)
+        found = list_checkpoints(self._folder)
+        if found and found[0][1] == restored:  # nothing is damaged, so nothing older is needed
+            self._prune({step for _, step in self._bests})
 
     def _cut_back_metrics(self) -> None:
         if self._run._record is not None:

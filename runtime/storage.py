@@ -69,8 +69,7 @@ def write_checkpoint(final: Path, objects: Mapping[str, Any], metadata: Mapping[
     aside = final.with_name(f"{final.name}.tmp")
     replaced = final.with_name(f"{final.name}.old")
     final.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in final.parent.glob("*.tmp"):
-        shutil.rmtree(leftover)
+    remove_leftovers(final.parent)
     aside.mkdir()
     try:
         files = {}
@@ -163,6 +162,12 @@ def remove_checkpoint(path: Path) -> None:
     os.rename(path, aside)
     _sync_folder(path.parent)
     shutil.rmtree(aside)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process was writing or removing in `folder`, which is never looked at."""
+    for path in folder.glob("*.tmp"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _encode_object(name: str, state: Any) -> tuple[Any, dict[str, Tensor]]:

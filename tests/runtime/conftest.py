@@ -1,7 +1,6 @@
 """Helpers that start runs in processes of their own, as a launcher does, under a time limit."""
 
 import json
-import multiprocessing
 import socket
 import time
 from collections.abc import Callable
@@ -11,10 +10,7 @@ from typing import Any
 
 import pytest
 from tiny_train import run_as_process
-
-_server = multiprocessing.get_context("forkserver")
-# Imported once, not in each of some hundred processes; an optimizer imports the second when it is made.
-_server.set_forkserver_preload(["tiny_train", "torch._dynamo"])
+from together import new_process
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ def start(tmp_path: Path) -> Callable[..., Done]:
         started = []
         for rank, output in enumerate(outputs):
             environment = common | (world | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {})
-            process = _server.Process(target=run_as_process, args=(arguments, environment, output))
+            process = new_process(run_as_process, arguments, environment, output)
             process.start()
             started.append(process)
         deadline = time.monotonic() + timeout

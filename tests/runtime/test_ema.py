@@ -1,12 +1,12 @@
 """The average of the weights, against the formula, bit for bit over a save, and in place."""
 
-import multiprocessing
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sharded_ema
 import torch
+from together import new_process
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -185,11 +185,7 @@ def test_a_decay_out_of_range_is_refused(decay: float) -> None:
 
 @pytest.mark.timeout(90)
 def test_a_sharded_model_is_averaged_and_saved_as_a_whole_one(tmp_path: Path) -> None:
-    sys.path.insert(0, str(Path(__file__).parent))
-    import sharded_ema
-
-    context = multiprocessing.get_context("forkserver")
-    processes = [context.Process(target=sharded_ema.main, args=(rank, tmp_path)) for rank in range(2)]
+    processes = [new_process(sharded_ema.main, rank, tmp_path) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:

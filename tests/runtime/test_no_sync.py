@@ -1,15 +1,13 @@
 """Between log points, nothing waits for the device and no process for another, beyond the wrapper's own exchange."""
 
 import json
-import multiprocessing
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from counted import LOG_EVERY, count, count_as_process
-
-_server = multiprocessing.get_context("forkserver")
+from together import new_process
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -38,7 +36,7 @@ def test_processes_exchange_gradients_token_counts_and_now_and_then_a_flag(
     started = []
     for rank, output in enumerate(outputs):
         environment = world | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
-        started.append(_server.Process(target=count_as_process, args=(arguments, environment, output)))
+        started.append(new_process(count_as_process, arguments, environment, output))
         started[-1].start()
     for process in started:
         process.join(90)

@@ -23,7 +23,7 @@ def final_state(run_dir: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize("kill_at", [1, 2, 3, 5, 8, 11, 12, 18])
+@pytest.mark.parametrize("kill_at", range(1, 19))
 def test_killed_and_resumed_equals_uninterrupted(start, metrics, straight: Path, tmp_path: Path, kill_at: int) -> None:
     if not straight.exists():
         assert start(straight, **FULL).returncode == 0
@@ -36,6 +36,20 @@ def test_killed_and_resumed_equals_uninterrupted(start, metrics, straight: Path,
 
     assert final_state(run_dir) == final_state(straight)
     assert metrics(run_dir) == metrics(straight)
+
+
+@pytest.mark.parametrize("fault", ["kill:5:1", "exit@write:30"])
+def test_one_of_two_killed_in_a_step_or_a_save_ends_both_and_resumed_they_end_bit_for_bit_the_same(
+    start, metrics, tmp_path: Path, fault: str
+) -> None:
+    assert start(tmp_path / "straight", **FULL, processes=2, epochs=2).returncode == 0
+    run_dir = tmp_path / "run"
+    assert start(run_dir, **FULL, processes=2, epochs=2, fault=fault, timeout=60).returncode != 0
+    resumed = start(run_dir, **FULL, processes=2, epochs=2, resume="auto")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming at step" in resumed.stdout
+    assert final_state(run_dir) == final_state(tmp_path / "straight")
+    assert metrics(run_dir) == metrics(tmp_path / "straight")
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])

@@ -1,7 +1,6 @@
 """Checkpoints and weights are whole or not there, whatever happens while they are written."""
 
 import errno
-import io
 import os
 import shutil
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from points import Points
 from torch import nn
 
 from paccel.runtime import storage
@@ -139,67 +139,13 @@ def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path: Path) -> None:
 # Killed, or out of space, at every point at which the disk is touched
 
 
-class Points:
-    """Wraps what touches the disk, and calls `at_last` at the `n`-th time."""
-
-    def __init__(self, n: int, at_last: Callable[[], None]) -> None:
-        self.left, self.at_last = n, at_last
-
-    def reached(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.at_last()
-
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
-            original = getattr(os, name)
-
-            def wrapped(*args: Any, _original: Any = original, **kwargs: Any) -> Any:
-                self.reached()
-                return _original(*args, **kwargs)
-
-            monkeypatch.setattr(os, name, wrapped)
-        opened = io.open
-
-        def open_torn(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-            if "w" not in mode:
-                return opened(file, mode, *args, **kwargs)
-            self.reached()
-            return TornFile(opened(file, mode, *args, **kwargs), self)
-
-        monkeypatch.setattr(io, "open", open_torn)
-
-
-class TornFile:
-    """A file in which each write has a point in its middle, when half of it is on the disk."""
-
-    def __init__(self, file: Any, points: Points) -> None:
-        self.file, self.points = file, points
-
-    def write(self, data: Any) -> None:
-        half = len(data) // 2
-        self.file.write(data[:half])
-        self.file.flush()
-        self.points.reached()
-        self.file.write(data[half:])
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.file, name)
-
-    def __enter__(self) -> "TornFile":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-
 def killed_at(n: int, work: Callable[[], None]) -> bool:
     """Run `work` in a forked process that ends without a trace at the n-th point. Whether it got so far."""
     process = os.fork()
     if process == 0:
         code = 77
         try:
-            Points(n, lambda: os._exit(9)).install(pytest.MonkeyPatch())
+            Points(lambda number: os._exit(9) if number == n else None).install()
             work()
             code = 0
         finally:
@@ -254,21 +200,25 @@ def test_killed_while_replacing_the_only_checkpoint_one_of_the_two_stands(tmp_pa
     assert count > 15
 
 
-def test_out_of_space_at_any_point_the_last_checkpoint_stands_and_nothing_is_left(tmp_path: Path) -> None:
-    def full() -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+def full_at(n: int) -> Points:
+    def full(number: int) -> None:
+        if number == n:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
+    return Points(full)
+
+
+def test_out_of_space_at_any_point_the_last_checkpoint_stands_and_nothing_is_left(tmp_path: Path) -> None:
     for n in range(1, 1000):
         folder = tmp_path / str(n)
         save(folder, 1)
-        points, raised = Points(n, full), None
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            points.install(monkeypatch)
+        points, raised = full_at(n), None
+        with points:
             try:
                 save(folder, 2)
             except OSError as error:
                 raised = error.errno
-        if points.left > 0:
+        if points.count < n:
             break
         assert raised == (None if n == 1 else errno.ENOSPC)  # the first makes a folder that is there already
         assert newest_sound(folder) >= 1
@@ -280,14 +230,9 @@ def test_a_small_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "new" / "status.json"
     atomic_write(path, b"old")
 
-    def full() -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     for n in range(2, 6):  # the first makes a folder that is there already
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            Points(n, full).install(monkeypatch)
-            with pytest.raises(OSError, match="No space"):
-                atomic_write(path, b"a longer new content")
+        with full_at(n), pytest.raises(OSError, match="No space"):
+            atomic_write(path, b"a longer new content")
         assert path.read_bytes() == b"old"
     atomic_write(path, b"new")
     assert [p.name for p in path.parent.iterdir()] == ["status.json"]
