@@ -66,7 +66,8 @@ def covering_set(template: Template) -> list[Answers]:
     """A small set of answers in which each pair of values occurs; greedy, the same each time.
 
     Each row begins with a pair that is still missing. The other questions take, one after the other, the value that
-    brings the most missing pairs with what the row has; the first such, so defaults where nothing is gained.
+    brings the most missing pairs with what the row has; the first such, so defaults where nothing is gained. The defaults
+    alone where there are no pairs.
     """
     values = choices(template)
     missing = {
@@ -87,7 +88,7 @@ def covering_set(template: Template) -> list[Answers]:
         for pair in combinations(row.items(), 2):
             missing.pop(frozenset(pair), None)
         rows.append({name: row[name] for name in values})
-    return rows
+    return rows or [{}]
 
 
 def rendered(name: str, answers: Answers) -> dict[str, File]:
