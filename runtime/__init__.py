@@ -8,7 +8,7 @@ from .checkpoints import Checkpoints, load_run, load_weights
 from .config import load_config
 from .early_stopping import EarlyStopping
 from .ema import EMA
-from .errors import AgreementError, CheckpointError, ConfigError, NonFiniteError, Stopped
+from .errors import AgreementError, CheckpointError, ConfigError, DataError, NonFiniteError, Stopped
 from .learning_rate import find_learning_rate
 from .loader import Loader
 from .loop import Step
@@ -21,6 +21,7 @@ __all__ = [
     "CheckpointError",
     "Checkpoints",
     "ConfigError",
+    "DataError",
     "EarlyStopping",
     "Loader",
     "Meter",

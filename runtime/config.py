@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import tyro
 
 from .errors import ConfigError
+from .messages import end_with_messages
 
 C = TypeVar("C")
 
@@ -29,7 +30,8 @@ def load_config(config_class: type[C], args: Sequence[str] | None = None) -> C:
     `--config FILE.toml` takes values from a file, by the names of the fields; the command line wins over it. `None`
     is None there and here. `--help` shows each field with its documentation, a string below it or a comment
     behind it. A mistake ends the process with exit code 2 and one message, shown once on each host: what cannot be
-    parsed, everything that is wrong in the file, or the text of a ValueError that `__post_init__` raised.
+    parsed, everything that is wrong in the file, or the text of a ValueError that `__post_init__` raised. From then
+    on, an error that its reader can mend ends the process with its message as well, and exit code 1: see `messages`.
 
     Args:
         config_class: A dataclass with fields of the types bool, int, float, str, Path, Literal, Enum, tuples and
@@ -51,6 +53,7 @@ def load_config(config_class: type[C], args: Sequence[str] | None = None) -> C:
             config: C = tyro.cli(
                 config_class, args=rest, default=default, description=description, console_outputs=shown
             )
+        end_with_messages()
         return config
     except ValueError as error:
         if shown:

@@ -2,6 +2,7 @@
 
 ValueError
 ├── ConfigError         a setting, argument or environment that cannot be used
+├── DataError           data that cannot be trained on, or evaluated
 └── CheckpointError     a checkpoint, weights file or state that cannot be written or read
 RuntimeError
 └── AgreementError      this process is sound; another one failed
@@ -14,6 +15,10 @@ SystemExit
 
 class ConfigError(ValueError):
     """Raised with all problems at once: what was given, what is wrong, what to do; typed things in backticks."""
+
+
+class DataError(ValueError):
+    """Raised, by a project's own code, for data that is missing or wrong: what was given, what is wrong, what to do."""
 
 
 class CheckpointError(ValueError):
@@ -34,3 +39,7 @@ class Stopped(SystemExit):
     def __init__(self, reason: str) -> None:
         super().__init__(75)
         self.reason = reason
+
+
+MENDABLE = (ConfigError, DataError, CheckpointError)
+"""What its reader can mend: told by its message alone, and no trace is kept of a run that has not begun."""

@@ -4,18 +4,20 @@ import json
 import math
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from .curves import draw_curves
-from .errors import ConfigError
+from .errors import MENDABLE, ConfigError
 from .storage import atomic_write
 
 RUNS = Path("runs")
@@ -107,10 +109,16 @@ def git_commit() -> str | None:
 
 
 class Record:
-    """The files of one run directory, written by the main process alone (a failure, by the process that failed)."""
+    """The files of one run directory, written by the main process alone (a failure, by the process that failed).
 
-    def __init__(self, run_dir: Path) -> None:
+    Args:
+        run_dir: The directory.
+        is_new: This start of the run has made all that is in it.
+    """
+
+    def __init__(self, run_dir: Path, *, is_new: bool = False) -> None:
         self.run_dir = run_dir
+        self.is_new = is_new
         self.metrics = run_dir / "metrics.jsonl"
         self.started = time.time()
         self._curves_drawn, self._curves_took = 0.0, 0.0
@@ -171,6 +179,26 @@ class Record:
             "process": os.getpid(),
         }
         atomic_write(self.run_dir / "status.json", _dump(status, indent=2))
+
+    def write_failure(self, error: BaseException | None, step: int, epoch: int, process: int | None) -> None:
+        """Say what the run failed of, and on which process if there are several.
+
+        A run that has not begun, and fails of what its reader can mend, leaves nothing behind.
+        """
+        if self.is_new and step == 0 and isinstance(error, MENDABLE):
+            self._discard()
+        elif self.run_dir.exists():  # else another process has discarded it
+            where = f"step {step}" + ("" if process is None else f", process {process}")
+            self.write_status("failed", step, epoch, f"{where}: {type(error).__name__}: {error}")
+
+    def _discard(self) -> None:
+        aside = self.run_dir.with_name(f"{self.run_dir.name}.{os.getpid()}.tmp")
+        with suppress(OSError):  # another process was first
+            self.run_dir.rename(aside)  # at once, so that no other process writes to what is being removed
+        shutil.rmtree(aside, ignore_errors=True)
+        if self.run_dir.parent == RUNS:
+            with suppress(OSError):  # it holds other runs
+                RUNS.rmdir()
 
     def _own_status(self) -> dict[str, Any]:
         """The status, unless an earlier start of this run has written it."""

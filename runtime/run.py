@@ -386,9 +386,8 @@ class Run:
         else:
             cause = lost if ends_in_order else error
             if self._record is not None:
-                where = f"step {position.step}" + (f", process {agreement.rank}" if agreement.num_processes > 1 else "")
-                reason = f"{where}: {type(cause).__name__}: {cause}"
-                self._record.write_status("failed", position.step, position.epoch, reason)
+                process = agreement.rank if agreement.num_processes > 1 else None
+                self._record.write_failure(cause, position.step, position.epoch, process)
             if ends_in_order and lost is not None:
                 raise lost
             if agreement.num_processes > 1:

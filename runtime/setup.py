@@ -120,9 +120,9 @@ def choose_run_dir(run_dir: str | Path | None, resume: str) -> tuple[Path, Path 
 def open_run_dir(agreement: Agreement, config: Any, settings: dict[str, Any]) -> tuple[Record, Path | None]:
     """Choose the run directory on the main process, and see that every process has it on its disk. Collective."""
 
-    def choose() -> tuple[Path, Path | None]:
+    def choose() -> tuple[Record, Path | None]:
         run_dir, fork = choose_run_dir(getattr(config, "run_dir", None), str(getattr(config, "resume", "never")))
-        record = Record(run_dir)
+        record = Record(run_dir, is_new=not any(run_dir.iterdir()))
         if fork is None:
             record.check_settings(settings)
         else:
@@ -130,9 +130,9 @@ def open_run_dir(agreement: Agreement, config: Any, settings: dict[str, Any]) ->
         environment = {"num_processes": agreement.num_processes}
         record.write_settings(settings, environment | ({"forked_from": str(fork)} if fork else {}))
         record.write_status("running", 0, 0)
-        return run_dir, fork
+        return record, fork
 
-    run_dir, fork = agreement.on_main(choose)
-    if not all(agreement.gather((run_dir / "config.json").exists())):
-        raise ConfigError(f"`{run_dir}` is not on a disk that all nodes share: choose one with `--run-dir`")
-    return Record(run_dir), fork
+    record, fork = agreement.on_main(choose)
+    if not all(agreement.gather((record.run_dir / "config.json").exists())):
+        raise ConfigError(f"`{record.run_dir}` is not on a disk that all nodes share: choose one with `--run-dir`")
+    return record, fork

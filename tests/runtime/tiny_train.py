@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,18 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
-from paccel.runtime import EMA, Checkpoints, EarlyStopping, Loader, Meter, Run, load_config, schedules, storage
+from paccel.runtime import (
+    EMA,
+    Checkpoints,
+    DataError,
+    EarlyStopping,
+    Loader,
+    Meter,
+    Run,
+    load_config,
+    schedules,
+    storage,
+)
 from paccel.runtime.record import Record
 
 
@@ -56,14 +68,17 @@ class Config:
 def fault(step: int, rank: int, place: str = "step") -> None:
     """Do what the environment asks for here: `kill:5:0` in step 5 of process 0, `SIGTERM@eval:5:0` in its evaluation.
 
-    Kinds: `kill` at once, `raise`, the name of a signal, `twice` for two, `echo` for two in the same moment.
+    Kinds: `kill` at once, `raise`, `mend` for an error that the reader can mend, the name of a signal, `twice` for
+    two, `echo` for two in the same moment. `mend@data:0:all` is one on every process.
     """
     what, _, where = os.environ["FAULT"].partition(":")
     kind, _, at = what.partition("@")
-    if (at or "step") != place or where != f"{step}:{rank}":
+    if (at or "step") != place or where not in (f"{step}:{rank}", f"{step}:all"):
         return
     if kind == "raise":
         raise ArithmeticError("broken on purpose")
+    if kind == "mend":
+        raise DataError("`data` is wrong on purpose:\nmend it")
     if kind in ("twice", "echo"):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1.2 if kind == "twice" else 0.05)
@@ -160,7 +175,9 @@ def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
 
 def main(config: Config) -> None:
     with Run(config) as run:
-        dataset, collate = make_data(config.data)
+        with run.accelerator.main_process_first():
+            dataset, collate = make_data(config.data)
+            fault(0, run.accelerator.process_index, "data")
         train_loader = run.loader(
             dataset, config.global_batch_size, shuffle=True, num_workers=config.num_workers, collate_fn=collate
         )
@@ -234,4 +251,8 @@ def run_as_process(arguments: list[str], environment: dict[str, str], output: Pa
     if "@write" in environment["FAULT"]:
         break_storage()
     Record.draw = lambda *_, **__: None  # the curves have tests of their own, and take longer than all the rest
-    main(load_config(Config, arguments))
+    try:
+        main(load_config(Config, arguments))
+    except Exception:
+        sys.excepthook(*sys.exc_info())  # as a script ends; a process of multiprocessing has its own way
+        sys.exit(1)
