@@ -41,6 +41,7 @@ class Loader:
         batch_size: Samples per step over all processes and micro-batches.
         num_samples: Samples that an epoch covers, over all processes.
         steps_per_epoch: Optimizer updates in an epoch, or global batches in an evaluation.
+        batch_samples: Samples in the current batch of this process, in an evaluation; 0 in a filler.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Loader:
         self.batch_size = batch_size
         self.steps_per_epoch = steps
         self.num_samples = min(size, steps * batch_size)
+        self.batch_samples = 0
         self._size, self._shuffle, self._seed = size, shuffle, seed
         self._rank, self._num_processes, self._device = rank, num_processes, device
         self._tensors = _tensors_of(dataset) if collate_fn is None else None

@@ -219,13 +219,14 @@ class Run:
     def batches(self, loader: Loader) -> Iterator[Any]:
         """Yield this process's batches of one pass in order: each sample once over all processes.
 
-        A pass is never left half-way: asked to stop, the run says so, ends the pass, and stops after the step.
+        A pass is never left half-way: asked to stop, the run says so, ends the pass, and stops after the step. Where a
+        model is sharded, a batch may be a filler: meters leave it out, others look at `loader.batch_samples`.
         """
         total = loader.limit if isinstance(loader, StreamLoader) else loader.steps_per_epoch
         shown = self.accelerator.is_main_process
         with progress.bar(total, 0, shown=shown, description="evaluating", delay=2.0) as bar:
             for batch, count in loader.evaluation_batches(filler=self._has_shards()):
-                self._in_filler = count == 0
+                loader.batch_samples, self._in_filler = count, count == 0
                 if asked := self._stop.announcement():
                     progress.say(f"{asked}: this evaluation is ended first, then the run saves and stops")
                 yield batch

@@ -68,6 +68,7 @@ class StreamLoader(Loader):
         if problems:
             raise ConfigError("\n".join(problems))
         self.dataset, self.batch_size, self.limit = dataset, batch_size, limit
+        self.batch_samples = 0  # as in `Loader`
         self._device = device
         self._reader = _Reader(
             dataset,

@@ -1,11 +1,18 @@
 """Reported numbers are true: sums over samples, divided once."""
 
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from together import free_ports, together
+from torch import nn
+from torch.utils.data import TensorDataset
 
-from paccel.runtime import Meter
+from paccel.runtime import Meter, Run
 from paccel.runtime.agreement import Agreement
 
 
@@ -74,3 +81,64 @@ def test_what_two_processes_had_added_is_taken_up_by_one(run) -> None:
     meter = Meter(run)
     meter.load_state_dict({"processes": [{"loss": 2.0, "count loss": 1.0}, {"loss": 4.0, "count loss": 2.0}]})
     assert meter.read() == {"loss": 2.0}
+
+
+@dataclass
+class Config:
+    """What a run reads."""
+
+    run_dir: Path
+
+
+def report(accumulate: int) -> list[dict[str, float]]:
+    """What is logged of a step of 5 samples with losses 1 to 5 and lengths 1, 2, 3, 4 and 6, and of a pass over them.
+
+    The one weight is 1 and the step does not move it.
+    """
+    losses, lengths = torch.arange(1, 6, dtype=torch.float64), torch.tensor([1, 2, 3, 4, 6])
+    with Run(Config(Path(f"run-{accumulate}"))) as run:
+        loader = run.loader(TensorDataset(losses, lengths), 5)
+        model = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+        nn.init.ones_(model.weight)
+        model = run.prepare(model)
+        by_sample, by_token, apart = Meter(run), Meter(run), Meter(run)
+        for _ in run.epochs(1):
+            for step in run.steps(loader, accumulate):
+                tokens = step.total(lambda batch: batch[1].sum())
+                assert tokens == 16
+                for loss, length in step:
+                    per_token = model(loss[:, None]).squeeze(-1)
+                    by_sample.add(loss=per_token.sum(), count=len(loss))
+                    by_token.add(loss=(per_token * length).sum(), count=length.sum())
+                    apart.add(right=(loss > 2).sum(), count=len(loss))
+                    apart.add(loss=(per_token * length).sum(), count=length.sum())
+                    run.backward((per_token * length).sum() / tokens)
+                norm = run.clip_grad_norm(model, None)
+                run.log("train", by_sample.read(), grad_norm=norm)
+                run.log("tokens", by_token.read(), apart.read())
+        with run.evaluating(model) as inner:
+            for loss, length in run.batches(loader):
+                by_sample.add(loss=inner(loss[:, None]).sum(), length=length.sum(), count=len(loss))
+        run.log("eval", by_sample.read())
+    lines = [json.loads(line) for line in Path(f"run-{accumulate}", "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k.split("/")[0] in ("train", "tokens", "eval")} for line in lines]
+
+
+def report_all(ports: list[int]) -> list[list[dict[str, float]]]:
+    found = []
+    for port, accumulate in zip(ports, (1, 2, 4), strict=True):
+        os.environ["MASTER_PORT"] = str(port)
+        found.append(report(accumulate))
+    return found
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_is_logged_is_what_a_hand_computes(tmp_path: Path, processes: int) -> None:
+    # by samples (1 + 2 + 3 + 4 + 5) / 5; by tokens (1·1 + 2·2 + 3·3 + 4·4 + 5·6) / 16, which is the gradient too
+    expected = [
+        {"train/loss": 3.0, "train/grad_norm": 3.75},
+        {"tokens/loss": 3.75, "tokens/right": 0.6},
+        {"eval/loss": 3.0, "eval/length": 3.2},
+    ]
+    for result in together(report_all, tmp_path, free_ports(3), processes=processes):
+        assert result == [expected] * 3

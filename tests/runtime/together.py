@@ -8,6 +8,7 @@ import pickle
 import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,20 @@ def new_process(target: Callable[..., Any], *args: Any) -> Any:
     return _server.Process(target=target, args=args)
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports for as many runs, one after the other: the first run's models keep its own in use while they live."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [server.getsockname()[1] for server in servers]
+
+
 def together(function: Callable[..., Any], folder: Path, *args: Any, processes: int = 2, timeout: float = 90) -> list:
     """Call `function(*args)` in each process, in `folder`, and return the results in rank order.
 
     Raises:
         AssertionError: A process failed or hung; with what they wrote to standard error.
     """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(processes)}
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0]), "WORLD_SIZE": str(processes)}
     started = []
     for rank in range(processes):
         environment = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
