@@ -125,8 +125,9 @@ def param_groups(
         lr: The learning rate of the last layer, or of all.
         weight_decay: Of matrices, filters and embeddings. What the model lists in `no_weight_decay()`, as timm's do,
             has none either.
-        layers: From the input to the output; a list within the list is one layer. None makes no difference between
-            them.
+        layers: From the input to the output; a list within the list is one layer. What the model holds itself, such as
+            the class token and the positions of a vision transformer, is in the first, as in timm. None makes no
+            difference between them.
         layer_decay: What the learning rate is multiplied with from each layer to the one before it.
 
     Returns:
@@ -142,6 +143,8 @@ def param_groups(
         for part in [layer] if isinstance(layer, nn.Module) else layer:
             for parameter in part.parameters():
                 depth.setdefault(id(parameter), number)
+    for parameter in model.parameters(recurse=False):
+        depth.setdefault(id(parameter), 0)
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     if layers is not None and (missing := [name for name, parameter in named if id(parameter) not in depth]):
         raise ConfigError(f"In none of the {len(layers)} layers: {', '.join(f'`{name}`' for name in missing)}")

@@ -10,9 +10,13 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-# Dense peak of one device in 10¹² operations each second, without sparsity: bf16 and fp16, TF32, fp32.
-# Source: NVIDIA's data sheets of A100 (2021), H100 and H200 (2023, 2024), L4, L40S, A10, V100, T4 (fp16 only); for
-# GeForce, the architecture white papers of Ampere and Ada, with fp32 accumulation. The first name that fits is taken.
+# Dense peak of one device in 10¹² operations each second, where the sheet says "with sparsity" the half of it: bf16 and
+# fp16, TF32, fp32. For GeForce, with fp32 accumulation. The first name that fits is taken. Sources, all of NVIDIA:
+# - H100, H200: nvidia.com/en-us/data-center/h100 and …/h200, and the data sheet of the H100 NVL (2024); with sparsity
+# - A100: data sheet 1758950 (2021). A10: a10-datasheet.pdf (2021)
+# - L40S, L4: nvidia.com/en-us/data-center/l40s and …/l4; the L4's with sparsity
+# - V100: volta-v100-datasheet-update-us-1165301-r5.pdf. T4: t4-tensor-core-datasheet-951643.pdf; both fp16 only
+# - RTX 4090: nvidia-ada-gpu-architecture.pdf, appendix A. RTX 3090: nvidia-ampere-ga-102-…-whitepaper-v2.pdf, appendix A
 _PEAKS: tuple[tuple[str, float, float | None, float], ...] = (
     ("H100 PCIe", 756, 378, 51),
     ("H100 NVL", 835, 417, 60),
@@ -22,18 +26,21 @@ _PEAKS: tuple[tuple[str, float, float | None, float], ...] = (
     ("A100", 312, 156, 19.5),
     ("L40S", 362, 183, 91.6),
     ("L4", 121, 60, 30.3),
-    ("A10G", 70, 35, 35),
     ("A10", 125, 62.5, 31.2),
+    ("V100 PCIE", 112, None, 14),
     ("V100", 125, None, 15.7),
     ("T4", 65, None, 8.1),
     ("RTX 4090", 165, 82.6, 82.6),
     ("RTX 3090", 71, 35.6, 35.6),
 )
+_OTHERS = {"Laptop", "Max", "MIG", "D", "Ti", "SUPER"}  # in the names of slower or faster relatives, and of slices
 
 
 def known_peak_flops(device_name: str, precision: str, *, tf32: bool) -> float | None:
     """Peak operations each second of a device in accelerate's `precision` (`no`, `bf16`, `fp16`); None if unknown."""
     words = device_name.replace("-", " ").split()
+    if _OTHERS & set(words):
+        return None
     for name, half, tensor_float, full in _PEAKS:
         if all(word in words for word in name.split()):
             peak = half if precision in ("bf16", "fp16") else tensor_float if tf32 else full

@@ -187,6 +187,24 @@ class TestGroups:
         theirs = {group["weight_decay"]: group["params"] for group in param_groups_weight_decay(model, 0.2)}
         assert all({id(p) for p in g["params"]} == {id(p) for p in theirs[g["weight_decay"]]} for g in ours)
 
+    def test_what_a_vision_transformer_holds_itself_is_in_the_first_layer_as_in_timm(self) -> None:
+        timm = pytest.importorskip("timm")
+        from timm.optim import param_groups_layer_decay
+
+        model = timm.create_model("vit_tiny_patch16_224", num_classes=3, depth=2, img_size=32)
+        assert {name for name, _ in model.named_parameters(recurse=False)} == {"cls_token", "pos_embed"}
+        layers = [model.patch_embed, model.blocks[0], [model.blocks[1], model.norm], model.head]
+        ours = finetuning.param_groups(model, lr=0.1, weight_decay=0.2, layers=layers, layer_decay=0.5)
+        theirs = param_groups_layer_decay(model, weight_decay=0.2, no_weight_decay_list=(), layer_decay=0.5)
+        exempt = {id(model.cls_token), id(model.pos_embed)}  # by `no_weight_decay`, which timm takes as a list
+        expected = {
+            id(p): (pytest.approx(0.1 * group["lr_scale"]), 0.0 if id(p) in exempt else group["weight_decay"])
+            for group in theirs
+            for p in group["params"]
+        }
+        found = {id(p): (group["lr"], group["weight_decay"]) for group in ours for p in group["params"]}
+        assert found == expected
+
     def test_a_parameter_in_no_layer_is_named_and_a_frozen_one_is_in_no_group(self) -> None:
         model = net()
         with pytest.raises(ConfigError, match=r"In none of the 1 layers: `stem.weight`, `stem.bias`, `body.0.weight`"):

@@ -46,6 +46,10 @@ def test_the_peak_is_that_of_the_device_in_the_precision_of_the_run() -> None:
     assert known_peak_flops("NVIDIA H100 PCIe", "fp16", tf32=True) == 756e12
     assert known_peak_flops("Tesla T4", "no", tf32=True) == 8.1e12  # it has no TF32
     assert known_peak_flops("NVIDIA L4", "bf16", tf32=True) == 121e12
+    assert known_peak_flops("Tesla V100-PCIE-16GB", "fp16", tf32=True) == 112e12
+    assert known_peak_flops("Tesla V100-SXM2-32GB", "fp16", tf32=True) == 125e12
+    for relative in ("RTX 4090 Laptop GPU", "RTX 4090 D", "RTX 3090 Ti", "H100 80GB HBM3 MIG 1g.10gb", "A10G"):
+        assert known_peak_flops(f"NVIDIA GeForce {relative}", "bf16", tf32=True) is None
     assert known_peak_flops("Radeon of tomorrow", "bf16", tf32=True) is None
 
 
