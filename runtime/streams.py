@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
+from . import stream_state
 from .errors import ConfigError
 from .loader import Loader, as_is, ignore_signals, seed_hooks, share, to_device
 from .loop import Step
@@ -38,7 +39,8 @@ class StreamLoader(Loader):
     A stream is anything that can be iterated, again for each epoch, and yields the same samples on every process. It
     may have `set_epoch(epoch)`, and `state_dict()` and `load_state_dict(state)`, which is asked for behind each step
     and makes resuming cost nothing; without them a resumed run reads up to where it stood. torchdata's
-    `StatefulDataLoader` with `batch_size=None`, its nodes, and the streams of `datasets` have these.
+    `StatefulDataLoader` with `batch_size=None`, its nodes, and the streams of `datasets` have these. What is not exact,
+    or takes long, when the run is resumed is said at its start.
     """
 
     def __init__(
@@ -65,6 +67,11 @@ class StreamLoader(Loader):
             problems.append(f"A batch size must be at least 1: {batch_size}")
         if hasattr(dataset, "state_dict") != hasattr(dataset, "load_state_dict"):
             problems.append(f"`{type(dataset).__name__}` has one of `state_dict` and `load_state_dict`: it needs both")
+        if num_processes > 1 and stream_state.is_unseeded(dataset):
+            problems.append(
+                f"`{type(dataset).__name__}` is shuffled without a seed, in another order on each process: "
+                "give `shuffle` a `seed`"
+            )
         if problems:
             raise ConfigError("\n".join(problems))
         self.dataset, self.batch_size, self.limit = dataset, batch_size, limit
@@ -103,15 +110,6 @@ class StreamLoader(Loader):
         if not limits:
             raise ConfigError("`epochs` and `max_steps` are both off: the run would never end")
         return min(limits)
-
-    def notice(self) -> str | None:
-        """What is not exact about resuming on this stream; None where all is."""
-        if hasattr(self.dataset, "state_dict"):
-            return None
-        return (
-            f"`{type(self.dataset).__name__}` has no `state_dict`: a resumed run reads it again up to where it stood, "
-            "which takes as long as it took, and is exact only if the same samples come in the same order"
-        )
 
     def indices_of_step(self, epoch: int, step: int) -> list[int]:
         """The samples of a step by their place in the stream, counted from 0; its last step may hold fewer."""
@@ -175,10 +173,10 @@ class _Reader(IterableDataset[Portion]):
 
     def __iter__(self) -> Iterator[Portion]:
         key, step = at(self.key, self.epoch), self.first_step
-        seed_host(at(~key, -1))
+        self._seed(key, 0)  # for an order that is drawn when the stream begins, also where it then jumps to its place
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(self.epoch)
-        has_state = hasattr(self.dataset, "state_dict")
+        has_state = stream_state.has_whole_state(self.dataset)
         jumps = has_state and step > 0 and self.state is not None
         if jumps:
             self.dataset.load_state_dict(self.state)
@@ -194,17 +192,21 @@ class _Reader(IterableDataset[Portion]):
             batch = following
 
     def _samples(self, source: Iterator[Any], key: int, place: int) -> Iterator[Any]:
-        """The samples from `place` on, each drawn with a seed of its own."""
+        """The samples from `place` on, each drawn with a seed of its own; the first with that of the beginning."""
         while True:
-            seed = at(key, place)
-            seed_host(seed)
-            for hook in self.hooks:
-                hook(seed)
+            if place > 0:
+                self._seed(key, place)
             try:
                 yield next(source)
             except StopIteration:
                 return
             place += 1
+
+    def _seed(self, key: int, place: int) -> None:
+        seed = at(key, place)
+        seed_host(seed)
+        for hook in self.hooks:
+            hook(seed)
 
     def _take(self, samples: Iterator[Any]) -> list[Any]:
         """The samples of the next step over all processes; none at the end."""
@@ -232,7 +234,7 @@ def is_stream(dataset: Any) -> bool:
 def walk_stream(run: "Run", loader: StreamLoader, accumulate: int, passes: int) -> Iterator[Step]:
     """Yield the steps of the epoch that are left, as `walk_steps` does for data with an index."""
     position = run._position
-    if position.step == 0 and (notice := loader.notice()):
+    if position.step == 0 and (notice := stream_state.notice(loader.dataset)):
         run._reporter.say(notice)
     if position.step_in_epoch and position.stream_is_over:
         return

@@ -11,7 +11,7 @@ import pytest
 import torch
 from together import together
 from torch import nn
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, RandomSampler
 
 from paccel.runtime import Checkpoints, ConfigError, Meter, Run
 
@@ -69,6 +69,22 @@ def torchdata_stream() -> Any:
     return StatefulDataLoader([(i, torch.tensor([i / 43, 0.0])) for i in range(43)], batch_size=None, num_workers=0)
 
 
+def torchdata_sampled() -> Any:
+    """The same, in the order of a sampler of PyTorch."""
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    data = [(i, torch.tensor([i / 43, 0.0])) for i in range(43)]
+    return StatefulDataLoader(data, batch_size=None, num_workers=0, sampler=RandomSampler(data))
+
+
+def torchdata_nodes(generator: torch.Generator | None = None) -> Any:
+    """Nodes of torchdata behind a sampler of PyTorch."""
+    from torchdata import nodes
+
+    data = {i: (i, torch.tensor([i / 43, 0.0])) for i in range(43)}
+    return nodes.Loader(nodes.MapStyleWrapper(data, RandomSampler(data, generator=generator)))
+
+
 def hugging_face_stream() -> Any:
     """A stream of `datasets`, from lists of numbers."""
     from datasets import Dataset
@@ -77,7 +93,18 @@ def hugging_face_stream() -> Any:
     return Dataset.from_dict(columns).to_iterable_dataset(num_shards=4)
 
 
-KINDS = {f.__name__: f for f in (Stream, Stateful, torchdata_stream, hugging_face_stream)}
+def hugging_face_shuffled(seed: int | None = 5) -> Any:
+    """The same behind a shuffle buffer, which its state leaves out."""
+    return hugging_face_stream().shuffle(seed=seed, buffer_size=4)
+
+
+KINDS = {
+    f.__name__: f
+    for f in (
+        *(Stream, Stateful, torchdata_stream, torchdata_sampled, torchdata_nodes),
+        *(hugging_face_stream, hugging_face_shuffled),
+    )
+}
 
 
 def read(batch: Any) -> tuple[list[int], torch.Tensor]:
@@ -131,7 +158,7 @@ def dealt(results: list[dict[str, Any]]) -> dict[int, list[int]]:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["Stream", "Stateful", "torchdata_stream", "hugging_face_stream"])
 def test_two_processes_see_what_one_sees_and_resume_where_it_stood(tmp_path: Path, kind: str) -> None:
-    pytest.importorskip({"torchdata_stream": "torchdata", "hugging_face_stream": "datasets"}.get(kind, "torch"))
+    pytest.importorskip({"torchdata": "torchdata", "hugging": "datasets"}.get(kind.split("_")[0], "torch"))
     straight = together(train, tmp_path, kind, "straight", "never", 0, processes=1)
     order = dealt(straight)
     assert [len(order[n]) for n in range(1, 13)] == [8, 8, 8, 8, 8, 3] * 2
@@ -162,6 +189,69 @@ def test_a_stream_with_state_is_not_read_again_and_one_without_says_that_it_is(
         said = capsys.readouterr().out
         assert ("`Stream` has no `state_dict`: a resumed run reads it again" in said) is (kind == "Stream")
         assert train(kind, kind, "auto", 0, epochs=1)["read"] == read_again + 11
+
+
+@pytest.mark.parametrize("kind", ["torchdata_sampled", "torchdata_nodes", "hugging_face_shuffled"])
+def test_a_stream_that_shuffles_itself_goes_on_in_the_same_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    pytest.importorskip(kind.split("_")[0].replace("hugging", "datasets"))
+    monkeypatch.chdir(tmp_path)
+    straight = train(kind, "straight", "never", 0, epochs=3)
+    order = dealt([straight])
+    epochs = [[i for n in range(start, start + 6) for i in order[n]] for start in (1, 7, 13)]
+    assert all(sorted(epoch) == list(range(43)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in [*epochs, range(43)]}) == 4
+    for stop_at in (2, 6, 8):
+        first = train(kind, f"run-{stop_at}", "never", stop_at, epochs=3)
+        second = train(kind, f"run-{stop_at}", "auto", 0, epochs=3)
+        assert dealt([first]) | dealt([second]) == order
+        assert torch.equal(second["weights"], straight["weights"])
+
+
+def said_at_the_start(stream: Any, run_dir: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    with Run(Config(run_dir)) as run:
+        capsys.readouterr()
+        for _ in run.epochs(1):
+            for step in run.steps(run.loader(stream, 40, limit_batches=1)):
+                list(step)
+    return capsys.readouterr().out
+
+
+class TestWhatIsNotExact:
+    def test_a_shuffle_buffer_of_datasets_is_read_again_and_the_run_says_so(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pytest.importorskip("datasets")
+        assert "`IterableDataset` has a shuffle buffer" in said_at_the_start(
+            hugging_face_shuffled().map(lambda sample: sample).take(42), tmp_path / "run", capsys
+        )
+        said = said_at_the_start(hugging_face_stream(), tmp_path / "plain", capsys)
+        assert "shuffle buffer" not in said
+        assert "resumed" not in said
+
+    def test_a_shuffle_without_a_seed_is_said_and_refused_on_several_processes(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        datasets = pytest.importorskip("datasets")
+        both = datasets.interleave_datasets([hugging_face_stream(), hugging_face_shuffled(seed=None)])
+        assert "is shuffled without a seed" in said_at_the_start(both, tmp_path / "run", capsys)
+        with Run(Config(tmp_path / "two")) as run:
+            run._agreement.num_processes = 2
+            with pytest.raises(ConfigError, match="shuffled without a seed, in another order on each process"):
+                run.loader(both, 8)
+            run._agreement.num_processes = 1
+
+    def test_a_generator_of_the_stream_s_own_is_said(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        pytest.importorskip("torchdata")
+        own = "draws its order from a generator of its own"
+        assert own in said_at_the_start(torchdata_nodes(torch.Generator()), tmp_path / "own", capsys)
+        assert own not in said_at_the_start(torchdata_nodes(), tmp_path / "none", capsys)
+
+        from torchdata.stateful_dataloader import StatefulDataLoader
+
+        shuffled = StatefulDataLoader(list(enumerate(range(43))), batch_size=None, shuffle=True)  # has one unasked
+        assert own in said_at_the_start(shuffled, tmp_path / "shuffled", capsys)
 
 
 class TestErrors:

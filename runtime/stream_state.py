@@ -1,0 +1,74 @@
+"""What the streams of others keep of their place, and what they lose: datasets and torchdata."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import RandomSampler
+
+_INNER = ("root", "source", "sampler", "dataset", "_ex_iterable", "ex_iterable")  # what a stream is made of
+_LARGEST_SEED = 2**64  # a seed that somebody has written is below; what the system gives where nobody has, above
+
+
+def has_whole_state(stream: Any) -> bool:
+    """Whether `state_dict` holds all that is needed to go on with the very next sample.
+
+    A shuffle buffer of `datasets` keeps its samples to itself: they would be lost. torchdata's loader counts along a
+    sampler whose order is drawn again. Read from its start, the order of both is the same.
+    """
+    return hasattr(stream, "state_dict") and _left_out(stream) is None
+
+
+def is_unseeded(stream: Any) -> bool:
+    """Whether `datasets` shuffles with what the system gave it: in another order on each process, at each start."""
+    generators = (getattr(part, "generator", None) for part in _parts(stream))
+    return any(isinstance(g, np.random.Generator) and _entropy(g) >= _LARGEST_SEED for g in generators)
+
+
+def notice(stream: Any) -> str | None:
+    """What is not exact, or takes long, when a run is resumed on this stream; None where nothing is."""
+    name = f"`{type(stream).__name__}`"
+    if is_unseeded(stream):
+        return f"{name} is shuffled without a seed: a resumed run reads it in another order; give `shuffle` a `seed`"
+    if any(isinstance(getattr(part, "generator", None), torch.Generator) for part in _parts(stream)):
+        return (
+            f"{name} draws its order from a generator of its own, which no state holds: a resumed run goes on in "
+            "another order; a `RandomSampler` without one draws it from the run's seed and the epoch"
+        )
+    if not hasattr(stream, "state_dict"):
+        return (
+            f"{name} has no `state_dict`: a resumed run reads it again up to where it stood, which takes as long as it "
+            "took, and is exact only if the same samples come in the same order"
+        )
+    if left_out := _left_out(stream):
+        return (
+            f"{name} has {left_out}, which its `state_dict` leaves out: a resumed run reads it again up to where it "
+            "stood, which is exact and takes as long as it took"
+        )
+    return None
+
+
+def _parts(thing: Any) -> Iterator[Any]:
+    """A stream and all that it is made of."""
+    yield thing
+    inner = [getattr(thing, name, None) for name in _INNER] + list(getattr(thing, "ex_iterables", ()))
+    for part in inner:
+        if part is not None and part is not thing:
+            yield from _parts(part)
+
+
+def _left_out(stream: Any) -> str | None:
+    for part in _parts(stream):
+        module = type(part).__module__
+        if module.startswith("datasets.") and hasattr(part, "buffer_size"):
+            return "a shuffle buffer"
+        if module.startswith("torchdata.stateful_dataloader") and isinstance(part.sampler, RandomSampler):
+            return "a sampler that draws its order"
+    return None
+
+
+def _entropy(generator: np.random.Generator) -> int:
+    seed = getattr(generator.bit_generator, "seed_seq", None)
+    entropy = getattr(seed, "entropy", 0)
+    return entropy if isinstance(entropy, int) else 0
