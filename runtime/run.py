@@ -159,10 +159,13 @@ class Run:
             for model in objects:
                 if isinstance(model, nn.Module):
                     model.compile()  # in place, so that the names of the weights stay as they are
-        whole = [thing for thing in objects if not isinstance(thing, FSDPModule)]  # a sharded model is wrapped already
+        sharded = {
+            id(thing) for thing in objects if isinstance(thing, FSDPModule)
+        }  # before accelerate shards, in place
+        whole = [thing for thing in objects if id(thing) not in sharded]
         prepared = self.accelerator.prepare(*whole) if whole else ()
         wrapped = iter(prepared if len(whole) > 1 else [prepared])
-        ready = [thing if isinstance(thing, FSDPModule) else next(wrapped) for thing in objects]
+        ready = [thing if id(thing) in sharded else next(wrapped) for thing in objects]
         for index, thing in enumerate(ready):
             if isinstance(thing, AcceleratedOptimizer):
                 self._optimizers.append(thing.optimizer)

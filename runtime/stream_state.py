@@ -63,7 +63,8 @@ def _left_out(stream: Any) -> str | None:
         module = type(part).__module__
         if module.startswith("datasets.") and hasattr(part, "buffer_size"):
             return "a shuffle buffer"
-        if module.startswith("torchdata.stateful_dataloader") and isinstance(part.sampler, RandomSampler):
+        sampler = getattr(part, "sampler", None)
+        if module.startswith("torchdata.stateful_dataloader") and isinstance(sampler, RandomSampler):
             return "a sampler that draws its order"
     return None
 

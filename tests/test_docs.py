@@ -18,13 +18,27 @@ from paccel.questions import resolve_answers
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 PARITY = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
+REFERENCE = re.sub(r"^```.*?^```$", "", (ROOT / "docs" / "runtime.md").read_text(encoding="utf-8"), flags=re.M | re.S)
 LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
 CODE = re.compile(r"`([^`]+)`")
 
 
-def code(pattern: str) -> list[str]:
-    """What stands in backticks on the parity page and matches."""
-    return sorted({span for span in CODE.findall(PARITY) if re.fullmatch(pattern, span)})
+MEMBER = r"(Run|Step|Loader|Meter|Checkpoints|EMA|EarlyStopping|schedules|finetuning)\.\w+(\(.*\))?"
+
+
+def code(pattern: str, text: str = PARITY) -> list[str]:
+    """What stands in backticks on a page, the one of parity, and matches."""
+    return sorted({span for span in CODE.findall(text) if re.fullmatch(pattern, span)})
+
+
+def members(name: str) -> set[str]:
+    """The public members of a class of the runtime, those that an instance gets and its docstring names included."""
+    owner = getattr(runtime, name)
+    if inspect.ismodule(owner):
+        own = {n for n, thing in vars(owner).items() if getattr(thing, "__module__", None) == owner.__name__}
+        return {member for member in own if not member.startswith("_")}
+    attributes = (inspect.getdoc(owner) or "").partition("Attributes:")[2].partition("\n\n")[0]
+    return {n for n in dir(owner) if not n.startswith("_")} | set(re.findall(r"^    (\w+): ", attributes, re.MULTILINE))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +75,7 @@ def test_the_eleven_examples_have_a_row_each() -> None:
     assert len(re.findall(r"^\| `(?:core|nlp|vision)/[\w/]+` \| .+ \|$", PARITY, re.MULTILINE)) == 11
 
 
-@pytest.mark.parametrize("name", code(r"(Run|Step|Loader|Meter|Checkpoints|EMA|schedules|finetuning)\.\w+(\(.*\))?"))
+@pytest.mark.parametrize("name", sorted({*code(MEMBER), *code(MEMBER, REFERENCE)}))
 def test_a_name_of_the_runtime_exists(name: str) -> None:
     path, _, arguments = name.partition("(")
     owner, attribute = path.split(".")
@@ -71,6 +85,8 @@ def test_a_name_of_the_runtime_exists(name: str) -> None:
         return
     found: Any = reduce(getattr, path.split("."), runtime)
     options = re.findall(r"(\w+)=", arguments)
+    if not options:
+        return
     parameters = inspect.signature(found).parameters
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     assert takes_any or set(options) <= parameters.keys(), name
@@ -81,6 +97,35 @@ def test_a_name_of_the_runtime_exists(name: str) -> None:
 )
 def test_a_public_name_is_public(name: str) -> None:
     assert name in runtime.__all__
+
+
+def test_the_reference_has_each_public_name_and_each_public_member() -> None:
+    spans = set(CODE.findall(REFERENCE))
+    assert set(runtime.__all__) <= {span.partition("(")[0] for span in spans}
+    owners = [name for name in runtime.__all__ if not _has_no_members(getattr(runtime, name))]
+    for owner in owners:
+        missing = {f"{owner}.{member}" for member in members(owner)} - spans
+        assert not missing
+
+
+def _has_no_members(thing: Any) -> bool:
+    return inspect.isfunction(thing) or (inspect.isclass(thing) and issubclass(thing, BaseException))
+
+
+def test_the_reference_has_what_a_run_reads_of_its_config_and_of_the_environment() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "runtime").glob("*.py"))
+    fields = set(re.findall(r'getattr\(config, "(\w+)"', source))
+    variables = set(re.findall(r'environ[.\w]*[\[(]"(\w+)"', source)) | set(
+        re.findall(r'"([A-Z]+_SIZE|MASTER_PORT)"', source)
+    )
+    assert {"seed", "time_limit"} <= fields
+    assert {"LOCAL_RANK", "WORLD_SIZE", "CUBLAS_WORKSPACE_CONFIG"} <= variables
+    assert fields | variables <= set(CODE.findall(REFERENCE))
+
+
+def test_the_api_is_as_small_as_the_reference_says() -> None:
+    assert len(runtime.__all__) <= 20
+    assert len(members("Run")) == 15
 
 
 def test_settings_that_are_named_exist(settings: set[str]) -> None:

@@ -1,0 +1,196 @@
+"""A small run that the tests here start in processes of their own, on the GPUs that there are, or on the CPU.
+
+The lines are the same on both. What only a GPU has is put in its place on the CPU where that can be had: a loss scaler
+around float32 for fp16, reading norms as late as on a device, accelerate's FSDP2 over gloo.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from paccel.runtime import EMA, Checkpoints, Meter, Run, schedules
+
+CUDA = torch.cuda.is_available()
+GPUS = torch.cuda.device_count()
+WORLD = 2 if GPUS >= 2 or not CUDA else 1  # processes of a sharded run; NCCL wants a GPU for each
+FSDP2 = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "SIZE_BASED_WRAP",
+    "FSDP_MIN_NUM_PARAMS": "200",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+    "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
+}
+
+_server = multiprocessing.get_context("forkserver")
+
+
+@dataclass
+class Config:
+    """Settings of the run, and of what is done to it."""
+
+    run_dir: Path
+    precision: str = "fp32"
+    compile: bool = False
+    deterministic: bool = True
+    resume: str = "never"
+    skip_non_finite: int = 0
+    accumulate: int = 1
+    num_workers: int = 0
+    dropout: float = 0.1
+    max_steps: int = 8
+    overflow_at: int = 0  # the step in which the loss is far too large
+    seed: int = 1
+
+
+class Noisy(Dataset):
+    """Samples with noise from the global generator."""
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs = torch.linspace(-1, 1, 12) * (1 + index / 40) + 0.1 * torch.randn(12)
+        return inputs, inputs.sum().sin().reshape(1)
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Train, and return what a test wants to know of it."""
+    with Run(config) as run:
+        if run.device.type == "cpu" and config.skip_non_finite:
+            run._guard.looks_at_once = False
+        if run.device.type == "cpu" and "scaler" in os.environ.get("IN_PLACE_OF_A_GPU", ""):
+            run.accelerator.scaler, run._plain = torch.amp.GradScaler("cpu", growth_interval=4), False
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(32, 1))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.02, fused=True)
+        model, optimizer = run.prepare(model, optimizer)
+        loader = run.loader(Noisy(), 8, shuffle=True, num_workers=config.num_workers)
+        schedule = schedules.cosine(optimizer, 16, warmup_steps=2)
+        ema, meter = EMA(model, decay=0.9), Meter(run)
+        checkpoints = Checkpoints(run, model=model, optimizer=optimizer, schedule=schedule, ema=ema, meter=meter)
+        start = checkpoints.restore()
+        scales, unchanged = {}, []
+        for _ in run.epochs(None, config.max_steps):
+            model.train()
+            for step in run.steps(loader, config.accumulate, flops_per_sample=2.6e3, peak_flops=1e12):
+                before = [_local(p).clone() for p in model.parameters()]
+                for inputs, targets in step:
+                    assert inputs.device.type == run.device.type
+                    loss = (model(inputs).float() - targets).square().sum()
+                    run.backward(loss * (1e38 if step.number == config.overflow_at else 1.0) / step.num_samples)
+                    meter.add(loss=loss, count=step.micro_batch_samples)
+                norm = run.clip_grad_norm(model, 0.5)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+                ema.update()
+                if all(torch.equal(_local(p), was) for p, was in zip(model.parameters(), before, strict=True)):
+                    unchanged.append(step.number)
+                if run.accelerator.scaler is not None:
+                    scales[step.number] = run.accelerator.scaler.get_scale()
+                if step.number == int(os.environ["KILL_AT"]):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if step.every(2):
+                    run.log("train", meter.read(), grad_norm=norm)
+                if step.due(3):
+                    checkpoints.save()
+                if run.stopping():
+                    checkpoints.save()
+                    raise run.stopped()
+        checkpoints.save_weights("final")
+        return {
+            "start": start,
+            "device": str(run.device),
+            "scales": scales,
+            "unchanged": unchanged,
+            "sharded": [hasattr(p, "to_local") for p in model.parameters()],
+            "names": list(run.accelerator.unwrap_model(model).state_dict()),
+            "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if run.device.type == "cuda" else None,
+        }
+
+
+def _local(parameter: Any) -> torch.Tensor:
+    value = parameter.detach()
+    return value.to_local() if hasattr(value, "to_local") else value
+
+
+def start(
+    config: Config, processes: int = 1, environment: dict[str, str] | None = None, kill_at: int = 0
+) -> list[dict[str, Any]]:
+    """Run it in each of so many processes, within two minutes, and return what each found.
+
+    With `kill_at`, SIGKILL ends all of them behind that step's update.
+
+    Raises:
+        AssertionError: A process failed otherwise than by the SIGKILL that was asked for, or hung.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
+    launched = processes > 1 or environment is not None
+    config.run_dir.parent.mkdir(parents=True, exist_ok=True)
+    outputs = [config.run_dir.parent / f"{config.run_dir.name}-{rank}.json" for rank in range(processes)]
+    started = []
+    for rank, output in enumerate(outputs):
+        output.unlink(missing_ok=True)
+        variables = (environment or {}) | {"KILL_AT": str(kill_at), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+        if launched:
+            variables |= world | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        started.append(_server.Process(target=_process, args=(config, variables, output)))
+        started[-1].start()
+    deadline = time.monotonic() + 120
+    try:
+        for process in started:
+            process.join(max(0.0, deadline - time.monotonic()))
+    finally:
+        late = [process for process in started if process.is_alive()]
+        for process in late:
+            process.kill()
+            process.join(10)
+    assert not late, "hung for two minutes"
+    texts = "".join(output.read_text() for output in outputs if output.exists())
+    assert [p.exitcode for p in started] == [-signal.SIGKILL if kill_at else 0] * processes, texts
+    return [json.loads(output.read_text()) for output in outputs if output.exists()]
+
+
+def _process(config: Config, variables: dict[str, str], output: Path) -> None:
+    os.environ.update(variables)
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # for data workers, as in a script
+    if not CUDA and "fsdp" in variables.get("IN_PLACE_OF_A_GPU", ""):
+        _let_accelerate_shard_on_the_cpu()
+    try:
+        found = main(config)
+    except BaseException:
+        output.write_text(traceback.format_exc())
+        raise
+    output.write_text(json.dumps(found))
+
+
+def _let_accelerate_shard_on_the_cpu() -> None:
+    """accelerate reads an FSDP configuration only where it sees several accelerators."""
+    from accelerate.state import DistributedType, PartialState
+
+    from paccel.runtime import run
+
+    original = run.start_processes
+
+    def start_processes() -> PartialState:
+        state = original()
+        state.distributed_type = DistributedType.MULTI_GPU
+        return state
+
+    run.start_processes = start_processes
