@@ -85,7 +85,9 @@ class Run:
         if trackers:
             self._reporter.start_trackers(trackers, config_to_dict(config))
         if record:
-            self._reporter.say(f"{self._describe()}, {precision_name(precision)} ({why}), in {self.run_dir}")
+            count = f" with {self._agreement.num_processes} processes" if self._agreement.num_processes > 1 else ""
+            chosen = f"{precision_name(precision)} ({why})"
+            self._reporter.say(f"training on {self.device.type}{count}, {chosen}, in {self.run_dir}")
 
         self._position = Position()
         self._epochs: int | None = None
@@ -334,10 +336,6 @@ class Run:
         self._reporter.say(f"finishing at step {self._position.step}: {reason}")
 
     # Behind the scenes
-
-    def _describe(self) -> str:
-        count = self._agreement.num_processes
-        return f"training on {self.device.type}" + (f" with {count} processes" if count > 1 else "")
 
     def _begin_micro_batch(self, step: int, number: int, count: int, of: int) -> None:
         """Set what depends on the micro-batch: randomness, whether gradients are exchanged, what its loss counts."""
