@@ -130,9 +130,10 @@ class StopRequest:
         """Whether to stop after this step: the same answer on all processes. Call it once in each step."""
         if self.reason is None:
             code = self._own() if self._agreement.group is None else self._agreed()
-            if code:
-                self.reason = _name(code)
-        return self.reason is not None
+            if not code:
+                return False
+            self.reason = _name(code)
+        return True
 
     def _agreed(self) -> int:
         if self._work is not None:

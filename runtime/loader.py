@@ -17,6 +17,7 @@ from .errors import ConfigError
 from .randomness import Canary, at, permutation, seed_host, stream
 
 _CHUNK = 256  # steps whose indices are cut at once
+_CHUNK_BYTES = 1 << 19  # of tensors that are gathered at once: they stay in a core's cache until they are used
 
 
 class Part(NamedTuple):
@@ -140,6 +141,31 @@ class Loader:
                 else:  # a real sample, so that every process runs the same number of forward passes
                     yield Part(epoch, order[offset : offset + 1], 0)
 
+    def training_batches(self, epoch: int, first_step: int, micro_batches: int) -> Iterator[tuple[Any, int]]:
+        """This process's micro-batches of an epoch from `first_step` on, as `fetch` gives them."""
+        if self._tensors is None or self._device.type != "cpu" or micro_batches * self._num_processes > 1:
+            return self.fetch(self.training_parts(epoch, first_step, micro_batches))
+        return self._whole_steps(epoch, first_step, *self._tensors)
+
+    def _whole_steps(
+        self, epoch: int, first_step: int, tensors: tuple[torch.Tensor, ...], subset: torch.Tensor | None
+    ) -> Iterator[tuple[Any, int]]:
+        """Steps of tensors on the host, several gathered at once, which takes less host time than one by one."""
+        order = self._order(epoch)[: self.num_samples]
+        if subset is not None:
+            order = subset[order]
+        step_bytes = self.batch_size * sum(tensor[:1].nbytes for tensor in tensors)
+        steps = max(1, _CHUNK_BYTES // max(1, step_bytes))
+        # Chunks begin at the same steps wherever the epoch is entered: where rows lie in memory may change a sum's bits.
+        begun = first_step % steps
+        for chunk in range(first_step - begun, self.steps_per_epoch, steps):
+            indices = order[chunk * self.batch_size : (chunk + steps) * self.batch_size]
+            # Not `split`, whose parts share a version: writing into one would spoil the graphs of the others.
+            parts = [tensor.index_select(0, indices).unsafe_split(self.batch_size) for tensor in tensors]
+            for batch in itertools.islice(zip(*parts, strict=True), begun, None):
+                yield list(batch), len(batch[0])
+            begun = 0
+
     def evaluation_parts(self, filler: bool) -> Iterator[Part]:
         """This process's parts of one pass in order, each sample once over all processes.
 
@@ -205,11 +231,10 @@ def to_device(batch: Any, device: torch.device) -> Any:
 
 def _tensors_of(dataset: Dataset[Any]) -> tuple[tuple[torch.Tensor, ...], torch.Tensor | None] | None:
     """The tensors behind a `TensorDataset` or a `Subset` of one, with the subset's indices; None for other data."""
-    if type(dataset) is TensorDataset:
-        return dataset.tensors, None
-    if type(dataset) is Subset and type(dataset.dataset) is TensorDataset:
-        return dataset.dataset.tensors, torch.as_tensor(dataset.indices)
-    return None
+    within = dataset.dataset if type(dataset) is Subset else dataset
+    if type(within) is not TensorDataset or any(tensor.layout != torch.strided for tensor in within.tensors):
+        return None
+    return within.tensors, torch.as_tensor(dataset.indices) if isinstance(dataset, Subset) else None
 
 
 class _Parts:

@@ -44,6 +44,13 @@ class Step:
         is_last_of_epoch: No step of this epoch follows, or none of the run.
     """
 
+    # What most steps never change; it is made new in each step otherwise
+    micro_batch_samples = 0
+    is_last_of_epoch = False
+    _is_last = False  # of the run
+    _taken = 0
+    _pass = 1
+
     def __init__(
         self,
         run: "Run",
@@ -57,14 +64,9 @@ class Step:
         self.number = number
         self.epoch = epoch
         self.num_samples = num_samples
-        self.micro_batch_samples = 0
-        self.is_last_of_epoch = False
-        self._run, self._source, self._size = run, source, size
+        self._run, self._source, self._size, self._passes = run, source, size, passes
         self._fetched: list[tuple[Any, int]] = []
         self._kept: list[tuple[Any, int]] = []  # for the next pass
-        self._taken = 0
-        self._pass, self._passes = 1, passes
-        self._is_last = False  # of the run
 
     def __iter__(self) -> Iterator[Any]:
         if self._taken == self._size:
@@ -168,8 +170,7 @@ def walk_steps(run: "Run", loader: "Loader", accumulate: int, passes: int) -> It
     """Yield the steps of the epoch that are left, from the restored position on."""
     loader.total_steps(1)  # raises where there is no step at all
     position, reporter, throughput = run._position, run._reporter, run._reporter.throughput
-    parts = loader.training_parts(position.epoch, position.step_in_epoch, accumulate)
-    source = loader.fetch(parts)
+    source = loader.training_batches(position.epoch, position.step_in_epoch, accumulate)
     total = reporter.total_steps = loader.total_steps(run._epochs, run._max_steps)
     last_step = math.inf if run._max_steps is None else run._max_steps
     last_in_epoch = loader.steps_per_epoch

@@ -11,7 +11,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
@@ -26,15 +25,12 @@ from .errors import ConfigError, NonFiniteError, Stopped
 from .finite import FiniteGuard
 from .loader import Loader
 from .loop import Position, Step, walk_epochs, walk_steps
-from .randomness import at, seed_everything, stream
+from .randomness import at, seeder, stream
 from .record import Record
 from .reporting import Reporter
 from .setup import check_trackers, choose_precision, open_run_dir, precision_name, set_up_numerics, start_processes
-from .sharding import whole
+from .sharding import ENGINES, SHARDED, whole
 from .streams import StreamLoader, is_stream, walk_stream
-
-_ENGINES = {DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA}
-_SHARDED = {DistributedType.DEEPSPEED, DistributedType.FSDP}
 
 
 class Run:
@@ -103,8 +99,9 @@ class Run:
         self._parameters: dict[int, list[nn.Parameter]] = {}
         self._training_loader: Loader | None = None
         self._guard = FiniteGuard(self, int(getattr(config, "skip_non_finite", 0)))
-        self._plain = self.accelerator.scaler is None and self.accelerator.distributed_type not in _ENGINES
-        seed_everything(stream(self._seed, "start"), self.device)
+        self._plain = self.accelerator.scaler is None and self.accelerator.distributed_type not in ENGINES
+        self._seed_all = seeder(self.device)
+        self._seed_all(stream(self._seed, "start"))
 
     # Before the loop
 
@@ -283,7 +280,7 @@ class Run:
         parameters = self._parameters.get(id(model))
         if parameters is None:
             parameters = self._parameters[id(model)] = list(model.parameters())
-        if self.accelerator.scaler is not None or self.accelerator.distributed_type in _SHARDED | _ENGINES:
+        if self.accelerator.scaler is not None or self.accelerator.distributed_type in SHARDED | ENGINES:
             norm = self.accelerator.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm)
             if norm is None:
                 return torch.tensor(math.nan)  # DeepSpeed has not told, and watches its gradients itself
@@ -339,7 +336,7 @@ class Run:
 
     def _begin_micro_batch(self, step: int, number: int, count: int, of: int) -> None:
         """Set what depends on the micro-batch: randomness, whether gradients are exchanged, what its loss counts."""
-        seed_everything(at(self._step_key, step << 16 | number), self.device)
+        self._seed_all(at(self._step_key, step << 16 | number))
         self._in_filler = count == 0
         self._loss_factor = self._agreement.num_processes if count else 0
         if of > 1:
@@ -353,7 +350,7 @@ class Run:
 
     def _has_shards(self) -> bool:
         """Whether a forward pass is a collective, so that all processes must make as many."""
-        return self.accelerator.distributed_type in _SHARDED or any(isinstance(m, FSDPModule) for m in self._models)
+        return self.accelerator.distributed_type in SHARDED or any(isinstance(m, FSDPModule) for m in self._models)
 
     def _is_over(self) -> bool:
         """Whether no epoch is left to walk: the last is over, the steps are used up, or the loop has said so."""

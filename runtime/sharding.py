@@ -6,7 +6,14 @@ A sharded tensor is a DTensor, as FSDP2 makes it; its module takes half a second
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor, nn
+
+ENGINES = {DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA}
+"""They step, and keep state, in ways of their own."""
+
+SHARDED = {DistributedType.DEEPSPEED, DistributedType.FSDP}
+"""A forward pass is a collective."""
 
 
 def is_sharded(tensor: Any) -> bool:

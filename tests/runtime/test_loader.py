@@ -1,6 +1,7 @@
 """Which samples make which step: the same for any number of processes, accumulation and workers."""
 
 import importlib.util
+import itertools
 import multiprocessing
 import random
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ def indices_of_steps(loaders: list[Loader], epoch: int, accumulate: int, first_s
 
 
 def batches(loader: Loader, epoch: int = 1) -> Iterator[list]:
-    for batch, count in loader.fetch(loader.training_parts(epoch, 0, 1)):
+    for batch, count in loader.training_batches(epoch, 0, 1):
         yield [*(field.tolist() for field in batch), count]
 
 
@@ -231,12 +232,41 @@ def test_tensors_are_gathered_as_sample_by_sample_collation_would(subset: bool) 
     tensors = TensorDataset(torch.randn(43, 3), torch.arange(43))
     dataset = Subset(tensors, list(range(42, 10, -1))) if subset else tensors
     gathered, collated = make(dataset), make(dataset, collate_fn=torch.utils.data.default_collate)
-    for ours, theirs in zip(
-        gathered.fetch(gathered.training_parts(1, 0, 1)), collated.fetch(collated.training_parts(1, 0, 1)), strict=True
-    ):
-        assert ours[1] == theirs[1]
-        for left, right in zip(ours[0], theirs[0], strict=True):
-            assert torch.equal(left, right)
+    for micro_batches in (1, 2):
+        pairs = zip(*(loader.training_batches(1, 0, micro_batches) for loader in (gathered, collated)), strict=True)
+        for ours, theirs in pairs:
+            assert ours[1] == theirs[1]
+            for left, right in zip(ours[0], theirs[0], strict=True):
+                assert torch.equal(left, right)
+
+
+class TestStepsThatAreGatheredAtOnce:
+    """Tensors on the host, one process, no accumulation."""
+
+    @pytest.fixture
+    def loader(self, monkeypatch: pytest.MonkeyPatch) -> Loader:
+        rows = TensorDataset(torch.randn(43, 3), torch.arange(43))
+        monkeypatch.setattr("paccel.runtime.loader._CHUNK_BYTES", 3 * 8 * (12 + 8))  # three steps
+        return make(rows)
+
+    def test_every_step_comes_at_its_place_wherever_the_epoch_is_entered(self, loader: Loader) -> None:
+        whole = [(batch[1].tolist(), batch[0].data_ptr() % 64) for batch, _ in loader.training_batches(2, 0, 1)]
+        assert [indices for indices, _ in whole] == indices_of_steps([loader], 2, 1)
+        for first in range(7):
+            entered = loader.training_batches(2, first, 1)
+            assert [(batch[1].tolist(), batch[0].data_ptr() % 64) for batch, _ in entered] == whole[first:]
+
+    def test_writing_into_a_batch_touches_no_other(self, loader: Loader) -> None:
+        (first, _), (second, _) = itertools.islice(loader.training_batches(1, 0, 1), 2)
+        assert first[0].untyped_storage().data_ptr() == second[0].untyped_storage().data_ptr()
+        kept = second[0].clone()
+        weight = torch.ones(3, requires_grad=True)
+        loss = (first[0] * weight).sum()
+        second[0].zero_()
+        first_kept = first[0].clone()
+        loss.backward()  # raises where the two share a version
+        assert torch.equal(weight.grad, first_kept.sum(0))
+        assert not torch.equal(second[0], kept)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 7, 8, 9, 17])
