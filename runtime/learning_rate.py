@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,9 @@ from .errors import ConfigError
 from .loader import Loader
 from .loop import Step
 from .meter import Meter
+from .sharding import ENGINES
 from .storage import atomic_write
+from .streams import StreamLoader
 
 if TYPE_CHECKING:
     from .run import Run
@@ -92,10 +95,11 @@ def find_learning_rate(
 ) -> LearningRates:
     """Train a few steps with a rate that grows from one to the next, watch the loss, and put everything back.
 
-    Afterwards the model, its mode, the optimizer, the loss scale, the generators and the place in the data are what
-    they were, bit for bit, so the run goes on as if nothing had been tried. It stops early where the loss is four
-    times its lowest, or no number. Rates of several groups keep their ratio, the largest is the one that is tried.
-    Smith, 2015 (arXiv:1506.01186). Collective.
+    Afterwards weights, buffers, gradients, modes, the optimizer, the loss scale, the generators, the place in the data
+    and the meters are what they were, bit for bit, so the run goes on as if nothing had been tried. State of another
+    kind that `compute_loss` changes is not known here. The test stops early where the loss is four times its lowest, or
+    no number. Rates of several groups keep their ratio, the largest is the one that is tried.
+    Smith, 2015 (arXiv:1506.01186). Collective; waits for the device in each step.
 
     Args:
         run: The run, between `prepare` and the loop.
@@ -111,15 +115,10 @@ def find_learning_rate(
         count: What a micro-batch's loss sums over, such as its tokens; its samples otherwise.
 
     Raises:
-        ConfigError: The rates do not rise, there are fewer than 10 steps, or there is no data.
+        ConfigError: The rates do not rise, there are fewer than 10 steps, there is no data or only a stream of it,
+            DeepSpeed, Megatron-LM or XLA keep what would have to be put back, or the first loss is no number.
     """
-    problems = []
-    if not 0 < lowest < highest:
-        problems.append(f"`lowest` must be above 0 and below `highest`: {lowest} and {highest}")
-    if steps < 10:
-        problems.append(f"`steps` must be at least 10: {steps}")
-    if problems:
-        raise ConfigError("\n".join(problems))
+    _check(run, loader, lowest, highest, steps, accumulate)
     rates: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []
@@ -138,7 +137,9 @@ def find_learning_rate(
                     group["lr"] = rate * ratio
             total = step.num_samples if count is None else step.total(count)
             for batch in step:
+                is_filler, run._in_filler = run._in_filler, True  # meters in the user's function count nothing of this
                 result = compute_loss(model, batch)
+                run._in_filler = is_filler
                 loss = result[0] if isinstance(result, tuple | list) else result
                 run.backward(loss / total)
                 meter.add(loss=loss, count=step.micro_batch_samples if count is None else count(batch))
@@ -154,7 +155,29 @@ def find_learning_rate(
             rates.append(rate)
             losses.append(value)
             smoothed.append(unbiased)
+    if not rates:
+        raise ConfigError(f"The loss is {value} in the first step, with the learning rate {lowest:.2e}")
     return LearningRates(rates, losses, smoothed, _steepest(rates, smoothed))
+
+
+def _check(run: "Run", loader: Loader, lowest: float, highest: float, steps: int, accumulate: int) -> None:
+    problems = []
+    if not 0 < lowest < highest < math.inf:
+        problems.append(f"`lowest` must be above 0 and below `highest`: {lowest} and {highest}")
+    if steps < 10:
+        problems.append(f"`steps` must be at least 10: {steps}")
+    if accumulate < 1:
+        problems.append(f"`accumulate` must be at least 1: {accumulate}")
+    if isinstance(loader, StreamLoader):
+        problems.append(
+            f"`{type(loader.dataset).__name__}` is a stream, which cannot be put back: try data with an index"
+        )
+    if run.accelerator.distributed_type in ENGINES:
+        engine = run.accelerator.distributed_type.value
+        problems.append(f"{engine} keeps state that cannot be put back: find the learning rate without it")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    loader.total_steps(1)  # raises where there is no step at all
 
 
 def _steepest(rates: list[float], smoothed: list[float]) -> float | None:
@@ -169,11 +192,10 @@ def _steepest(rates: list[float], smoothed: list[float]) -> float | None:
 
 def _steps(run: "Run", loader: Loader, steps: int, accumulate: int) -> Iterator[Step]:
     """The first steps of the data, epoch after epoch, without moving the run's place in it."""
-    loader.total_steps(1)  # raises where there is no step at all
     number, epoch = 0, 0
     while number < steps:
         epoch += 1
-        source = loader.fetch(loader.training_parts(epoch, 0, accumulate))
+        source = loader.training_batches(epoch, 0, accumulate)
         for step_in_epoch in range(min(loader.steps_per_epoch, steps - number)):
             number += 1
             yield Step(run, source, number, epoch, loader.samples_of_step(step_in_epoch), accumulate)
@@ -182,29 +204,55 @@ def _steps(run: "Run", loader: Loader, steps: int, accumulate: int) -> Iterator[
 @contextmanager
 def _put_back(run: "Run", model: nn.Module, optimizer: Any) -> Iterator[None]:
     """Whatever is done to the model, the optimizer and the generators within is undone in the end, in place."""
-    tensors = [*model.parameters(), *model.buffers()]
-    with torch.no_grad():
-        kept = [tensor.detach().clone() for tensor in tensors]
-    modes = [(module, module.training) for module in model.modules()]
-    optimizer_state = copy.deepcopy(optimizer.state_dict())
+    started = perf_counter()
+    tensors = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
+    modules = [(module, dict(module._buffers), module.training) for module in model.modules()]
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    state = {parameter: _copy(values) for parameter, values in optimizer.state.items()}
+    groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    values = [_copy(group) for group in groups]
     scaler = run.accelerator.scaler
     scale = None if scaler is None else scaler.state_dict()
-    position = asdict(run._position)
+    position, in_filler, throughput = asdict(run._position), run._in_filler, run._reporter.throughput
+    measured = copy.deepcopy(vars(throughput))
     host = random.getstate(), np.random.get_state()
+    other = getattr(torch, run.device.type) if run.device.type not in ("cpu", "cuda") else None
+    device = None if other is None else other.get_rng_state()
+    for parameter, _ in gradients:
+        parameter.grad = None
     with torch.random.fork_rng():  # of the host and of every CUDA device
         try:
             yield
         finally:
             random.setstate(host[0])
             np.random.set_state(host[1])
+            if other is not None:
+                other.set_rng_state(device)
             with torch.no_grad():
-                for tensor, value in zip(tensors, kept, strict=True):
-                    tensor.copy_(value)
-            for module, training in modes:
-                module.training = training
-            model.zero_grad()  # more than the optimizer's: it may hold only some of the parameters
-            optimizer.load_state_dict(optimizer_state)
+                for module, buffers, training in modules:
+                    module._buffers.update(buffers)  # where the forward pass has put another tensor in the place
+                    module.training = training
+                for tensor, before in tensors:
+                    tensor.copy_(before)
+                for group, kept, before in zip(optimizer.param_groups, groups, values, strict=True):
+                    for name, value in kept.items():
+                        group[name] = value.copy_(before[name]) if isinstance(value, torch.Tensor) else before[name]
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
+            optimizer.state.clear()
+            optimizer.state.update(state)
             if scaler is not None and scale:
                 scaler.load_state_dict(scale)
-            run._reporter.throughput.read()  # the speed of training is counted from here
+            run._in_filler = in_filler
+            vars(throughput).update(measured)
+            throughput.other_seconds += perf_counter() - started
             assert asdict(run._position) == position, "the test has a walk of its own"
+
+
+def _copy(value: Any) -> Any:
+    """A copy that shares no tensor with `value`."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return copy.deepcopy(value)

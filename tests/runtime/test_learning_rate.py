@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from together import together
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from paccel.runtime import ConfigError, Run, find_learning_rate, schedules
+from paccel.runtime import ConfigError, Meter, Run, find_learning_rate, schedules
 from paccel.runtime.learning_rate import LearningRates
 
 
@@ -45,8 +46,10 @@ def setting(run: Run, num_workers: int = 0) -> tuple[Any, nn.Module, torch.optim
 def everything(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Any]:
     generators = [torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()]
     weights = {name: value.tolist() for name, value in model.state_dict().items()}
-    gradients = [parameter.grad for parameter in model.parameters()]
-    return [generators, weights, gradients, str(optimizer.state_dict()), [m.training for m in model.modules()]]
+    gradients = [None if p.grad is None else (id(p.grad), p.grad.tolist()) for p in model.parameters()]
+    states = [value.tolist() for values in optimizer.state.values() for value in values.values()]
+    groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    return [generators, weights, gradients, states, groups, [m.training for m in model.modules()]]
 
 
 def train(run: Run, loader: Any, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -78,6 +81,65 @@ def test_the_run_goes_on_as_if_nothing_had_been_tried(
                 assert everything(model, optimizer) == before
             finals.append(train(run, loader, model, optimizer))
     assert finals[0] == finals[1]
+
+
+class TestWhatIsPutBack:
+    """Also where the loss function fails half-way."""
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_gradients_buffers_and_state_that_were_there_before(self, fails: bool) -> None:
+        calls = 0
+
+        def loss_of(model: nn.Module, batch: Any) -> torch.Tensor:
+            nonlocal calls
+            calls += 1
+            model[1].running_mean = model[1].running_mean + 1.0  # another tensor in the place of the buffer
+            if fails and calls == 5:
+                raise ArithmeticError("broken on purpose")
+            return compute_loss(model, batch)[0] + random.random() + np.random.random()
+
+        with Run(Config(), record=False) as run:
+            loader, model, optimizer = setting(run)
+            inputs = torch.ones(2, 4, dtype=torch.float64)
+            model.train()
+            model(inputs + torch.randn_like(inputs)).sum().backward()
+            optimizer.step()
+            model[1].eval()
+            buffer, measured = model[1].running_mean, run._reporter.throughput.samples
+            before = everything(model, optimizer)
+            if fails:
+                with pytest.raises(ArithmeticError):
+                    find_learning_rate(run, model, optimizer, loader, loss_of)
+            else:
+                find_learning_rate(run, model, optimizer, loader, loss_of)
+            assert everything(model, optimizer) == before
+            assert model[1].running_mean is buffer
+            assert run._reporter.throughput.samples == measured
+            assert not run._in_filler
+
+    def test_an_optimizer_without_state_has_none_and_a_rate_stays_in_its_tensor(self) -> None:
+        with Run(Config(), record=False) as run:
+            loader, model, _ = setting(run)
+            rate = torch.tensor(0.5)
+            optimizer = torch.optim.Adam(model.parameters(), lr=rate, foreach=False)
+            find_learning_rate(run, model, optimizer, loader, compute_loss, steps=10)
+            assert not optimizer.state
+            assert optimizer.param_groups[0]["lr"] is rate
+            assert rate.item() == 0.5
+
+    def test_meters_in_the_loss_function_count_nothing(self) -> None:
+        with Run(Config(), record=False) as run:
+            loader, model, optimizer = setting(run)
+            meter = Meter(run)
+
+            def counted(model: nn.Module, batch: Any) -> torch.Tensor:
+                meter.add(loss=1.0, count=1)
+                return compute_loss(model, batch)[0]
+
+            found = find_learning_rate(run, model, optimizer, loader, counted, steps=10)
+            assert len(found.losses) == 10
+            meter.add(loss=3.0, count=1)
+            assert meter.read() == {"loss": 3.0}
 
 
 def search(steps: int, accumulate: int) -> LearningRates:
@@ -127,8 +189,35 @@ def test_a_loss_that_never_falls_gives_no_suggestion_and_still_a_picture(tmp_pat
     assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_rates_that_do_not_rise_are_refused() -> None:
-    with Run(Config(), record=False) as run:
-        loader, model, optimizer = setting(run)
-        with pytest.raises(ConfigError, match=r"`lowest` must be above 0 and below `highest`: 1 and 1\n`steps` must"):
-            find_learning_rate(run, model, optimizer, loader, compute_loss, lowest=1, highest=1, steps=3)
+class TestErrors:
+    def test_all_problems_of_the_arguments_are_named(self) -> None:
+        with Run(Config(), record=False) as run:
+            loader, model, optimizer = setting(run)
+            expected = r"`lowest` must be above 0 and below `highest`: 1 and 1\n`steps` must .*\n`accumulate` must"
+            with pytest.raises(ConfigError, match=expected):
+                find_learning_rate(
+                    run, model, optimizer, loader, compute_loss, lowest=1, highest=1, steps=3, accumulate=0
+                )
+
+    @pytest.mark.parametrize("engine", [DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA])
+    def test_an_engine_that_keeps_state_of_its_own_is_refused(self, engine: DistributedType) -> None:
+        with Run(Config(), record=False) as run:
+            loader, model, optimizer = setting(run)
+            run.accelerator.state.distributed_type = engine
+            with pytest.raises(ConfigError, match=f"{engine.value} keeps state that cannot be put back"):
+                find_learning_rate(run, model, optimizer, loader, compute_loss)
+
+    def test_a_stream_is_refused(self) -> None:
+        with Run(Config(), record=False) as run:
+            _, model, optimizer = setting(run)
+            loader = run.loader(iter([torch.ones(4)] * 8), 2)
+            with pytest.raises(ConfigError, match="`list_iterator` is a stream, which cannot be put back"):
+                find_learning_rate(run, model, optimizer, loader, compute_loss)
+
+    def test_a_loss_that_is_no_number_at_once_is_told(self) -> None:
+        with Run(Config(), record=False) as run:
+            loader, model, optimizer = setting(run)
+            with pytest.raises(
+                ConfigError, match=r"The loss is nan in the first step, with the learning rate 1\.00e-06"
+            ):
+                find_learning_rate(run, model, optimizer, loader, lambda m, b: compute_loss(m, b)[0] * float("nan"))
