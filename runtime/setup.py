@@ -23,7 +23,20 @@ def start_processes() -> PartialState:
     if asked and not {"WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"} & os.environ.keys():  # seen in accelerate 1.15
         text = "`accelerate launch --cpu` starts one process, whatever `--num_processes` says: use `torchrun --nproc-per-node`"
         print(f"warning: {text}", file=sys.stderr, flush=True)
-    return PartialState(cpu=not torch.accelerator.is_available())
+    processes = PartialState(cpu=not torch.accelerator.is_available())
+    skip_search_for_gpus()
+    return processes
+
+
+def skip_search_for_gpus() -> None:
+    """Let PyTorch answer at once that there is no GPU, where there is none.
+
+    DeepSpeed and Lightning set this variable when they are imported, accelerate imports DeepSpeed where it is
+    installed, and a launcher hands it on. Without a GPU it changes no answer, and every optimizer step searches for
+    NVIDIA's library again.
+    """
+    if not torch.cuda.is_available():
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
 
 
 def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:

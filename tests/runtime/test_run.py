@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
 from paccel.runtime import Checkpoints, ConfigError, Meter, Run, Stopped
+from paccel.runtime.setup import skip_search_for_gpus
 
 
 @dataclass
@@ -112,6 +113,27 @@ def test_plain_pytorch_objects_stay_plain() -> None:
         prepared = run.prepare(model, optimizer)
         assert prepared == (model, optimizer)
         assert run.prepare(model) is model
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_an_optimizer_does_not_search_for_gpus_in_each_step_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, has_gpu: bool
+) -> None:
+    name, searches = "PYTORCH_NVML_BASED_CUDA_CHECK", []
+    monkeypatch.setenv(name, "1")  # as an import of DeepSpeed or Lightning leaves it
+    monkeypatch.setattr(torch.cuda, "_device_count_nvml", lambda: searches.append(1) or 0)
+    if has_gpu:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        skip_search_for_gpus()
+        assert os.environ[name] == "1"
+        return
+    with Run(Config(), record=False) as run:
+        model, optimizer = run.prepare(model := nn.Linear(2, 1), torch.optim.AdamW(model.parameters()))
+        run.backward(model(torch.ones(1, 2)).sum())
+        searches.clear()
+        optimizer.step()
+    assert name not in os.environ
+    assert not searches
 
 
 def test_evaluation_gives_each_module_its_own_mode_back_and_keeps_no_gradients() -> None:
