@@ -20,10 +20,12 @@ def test_the_project_trains_and_passes_its_own_tests(name: str, answers: dict[st
     tree = rendered(name, answers)
     write_tree(tmp_path / "my-project", tree)
     # The defaults show that stopping and resuming changes nothing; the others, that they train. What the extras do is
-    # the same text in each template: it is tried in one, but for the export, which depends on the model.
+    # the same text in each template: it is tried in one, but for the export, which depends on the model. What depends
+    # on the data and the model is the template's own, and quick.
     chosen = ["-k", "not stopped_and_resumed"] if answers else []
     if answers and (name, answers) != (DEFAULT_TEMPLATE, sample(load_template(name))["sample-1"]):
-        chosen += [f"tests/{file}" for file in ("test_train.py", "test_export.py") if f"tests/{file}" in tree]
+        files = ("test_train.py", "test_export.py", "test_data.py", "test_model.py")
+        chosen += [f"tests/{file}" for file in files if f"tests/{file}" in tree]
     run_in(tmp_path / "my-project", *PYTEST, *chosen)
 
 
