@@ -21,7 +21,7 @@ def published(tmp_path, monkeypatch):
 
 
 def test_all_but_the_layers_that_know_the_classes_are_taken(published):
-    ours = make_model(NAME, 3, pretrained=True).network.state_dict()
+    ours = make_model(NAME, 3, pretrained=True).get_submodule("network").state_dict()
     others = {key for key, value in ours.items() if not torch.equal(value, published[key])}
     heads = {"classifier.low_classifier", "classifier.high_classifier"}
     assert others == {f"{head}.{name}" for head in heads for name in ("weight", "bias")}
