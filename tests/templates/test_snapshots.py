@@ -11,12 +11,14 @@ from typing import Any
 
 import black
 import pytest
+from dead import dead_code
 from generated import SNAPSHOTS, TEMPLATES, cases, check, choices, covering_set, kept, rendered, sample
 
 from paccel.catalog import load_template
-from paccel.tree import read_tree, tree_hash, write_tree
+from paccel.tree import File, read_tree, tree_hash, write_tree
 
 NOT_JINJA = re.compile(r"\$\{\{.*?\}\}")  # an expression of GitHub's workflows
+LINT = ["ruff", "check", "--no-cache", "--extend-select=ERA", "."]  # the project's own rules, and commented-out code
 LONGEST = 300  # lines of a train.py
 LONGEST_DEFAULT = 220  # lines of the default template's, as generated
 
@@ -78,7 +80,7 @@ def test_every_pair_of_answers_renders_to_its_hash_and_is_clean(
     if request.config.getoption("update_snapshots"):
         path.write_text(json.dumps(hashes, indent=2) + "\n")
     assert hashes == json.loads(path.read_text())
-    check(["ruff", "check", "--no-cache", "."], tmp_path)
+    check(LINT, tmp_path)
 
 
 @pytest.mark.parametrize(("name", "answers"), [*cases(kept), *cases(covering_set)])
@@ -90,5 +92,32 @@ def test_generated_code_is_whole(name: str, answers: dict[str, Any]) -> None:
         if path.endswith(".py"):
             ast.parse(text, path)
             assert formatted(text) == text, path
+    assert dead_code(tree) == []
     limit = LONGEST_DEFAULT if (name, answers) == (TEMPLATES[0], {}) else LONGEST
     assert len(tree["train.py"].content.splitlines()) <= limit
+
+
+@pytest.mark.parametrize(
+    ("addition", "message"),
+    [
+        ("def nobody_calls_it() -> None:\n    return None\n", "`nobody_calls_it` is not used"),
+        ("UNUSED = 3\n", "`UNUSED` is not used"),
+        ("@dataclass\nclass Config:\n    unread: int = 3\n", "`unread` is not used"),
+        ("def main() -> int:\n    return 1\n    print(2)\n", "cannot run"),
+        ("if False:\n    print(2)\n", "cannot run"),
+        ("import json\n", "F401"),
+        ("# x = compute(3)\n", "ERA001"),
+        ("def main(x: int) -> None:\n    unused = x + 1\n", "F841"),
+    ],
+)
+def test_what_nobody_needs_is_found(addition: str, message: str, tmp_path: Path) -> None:
+    tree = rendered(TEMPLATES[0], {})
+    model = File(tree["model.py"].content + b"\n\n" + addition.encode())
+    write_tree(tmp_path, tree | {"model.py": model})
+    found = dead_code(tree | {"model.py": model})
+    if message.isupper():
+        assert found == []
+        with pytest.raises(AssertionError, match=message):
+            check(LINT, tmp_path)
+    else:
+        assert [line for line in found if line.startswith("model.py") and message in line]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import shutil
 from typing import Any, Literal
+import warnings
 
 import onnx
 from onnx.reference import ReferenceEvaluator
@@ -49,7 +50,8 @@ def main(chosen: ExportConfig) -> Path:
             file = out_dir / "model.onnx"
             axes = {"image": {1: "height", 2: "width"}, **{name: {0: "found"} for name in OUTPUTS}}
             names: dict[str, Any] = {"input_names": ["image"], "output_names": OUTPUTS, "dynamic_axes": axes}
-            # By tracing, dynamo=False: the other way goes by torch.export.
+            # By tracing, dynamo=False: the other way goes by torch.export. What tracing warns of, the check would find.
+            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
             torch.onnx.export(model, ([image],), file, dynamo=False, opset_version=16, **names)
             evaluator = ReferenceEvaluator(onnx.load(file))  # of onnx itself: slow, and exact
             found = evaluator.run(None, {"image": other.numpy(force=True)})

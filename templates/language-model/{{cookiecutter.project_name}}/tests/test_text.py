@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from data import PADDING, pack
+# % if cookiecutter.export
+import export
+# % endif
 import sample
 import train
 
@@ -80,4 +83,19 @@ def test_a_dataset_without_a_validation_split_is_an_error_that_names_what_there_
     Path(settings["dataset"], "validation.jsonl").unlink()
     with pytest.raises(ValueError, match="has the splits train, test, not train, validation and test"):
         train.main(train.Config(run_dir=tmp_path / "run", **settings))
+# % endif
+# % if cookiecutter.export
+
+
+def test_what_is_exported_gives_the_logits_of_a_prompt_of_any_length(tmp_path, settings):
+    train.main(train.Config(run_dir=tmp_path / "run", max_steps=2, trackers=(), **settings))
+    chosen = export.ExportConfig(run_dir=tmp_path / "run", formats=("torch",))
+    network = torch.export.load(export.main(chosen) / "model.pt2").module()
+    tokens = torch.arange(32)[None]
+    # % if cookiecutter.data == "huggingface"
+    whole, beginning = network(tokens).logits, network(tokens[:, :7]).logits
+    # % else
+    whole, beginning = network(tokens.int()), network(tokens[:, :7].int())
+    # % endif
+    torch.testing.assert_close(beginning, whole[:, :7])
 # % endif

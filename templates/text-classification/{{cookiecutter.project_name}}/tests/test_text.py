@@ -10,6 +10,9 @@ import pytest
 import torch
 # % endif
 
+# % if cookiecutter.export and cookiecutter.model == "transformer"
+import export
+# % endif
 # % if cookiecutter.model == "transformer"
 import tokens
 # % endif
@@ -34,6 +37,17 @@ def test_what_a_text_is_padded_with_does_not_change_its_logits():
     torch.testing.assert_close(model(together)[0], model(alone)[0], rtol=0, atol=1e-5)
 
 
+# % if cookiecutter.export
+def test_what_is_exported_reads_texts_of_any_length(tmp_path, settings):
+    train.main(train.Config(run_dir=tmp_path / "run", max_steps=2, max_length=8, trackers=(), **settings))
+    chosen = export.ExportConfig(run_dir=tmp_path / "run", formats=("torch",))
+    network = torch.export.load(export.main(chosen) / "model.pt2").module()
+    text = tokens.encode(("Three short words",), 512, 8)
+    padded, _ = tokens.collate([(text, 0), (torch.arange(1, 9), 0)])  # to the longest that there is
+    torch.testing.assert_close(network(padded[:1]), network(text[None]), rtol=0, atol=1e-5)
+
+
+# % endif
 # % endif
 def test_texts_longer_than_the_model_can_read_are_an_error_before_training_starts(tmp_path, settings):
     # % if cookiecutter.model == "pretrained"

@@ -18,7 +18,7 @@ def rotations(length: int, size: int) -> torch.Tensor:
 
 def rotate(x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
     """Turn queries or keys (B, H, L, D/H) by their positions, in float32."""
-    cos, sin = rotation[:, : x.shape[-2]]
+    cos, sin = rotation
     first, second = x.float().chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
 
@@ -96,11 +96,13 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         x = self.embedding(tokens)
+        # Looked up, not cut off: so an export leaves the length open even if its example is as long as can be.
+        rotation = self.rotation[:, torch.arange(tokens.shape[1], device=tokens.device)]
         for block in self.blocks:
             if self.checkpoint_activations and self.training:
-                x = checkpoint(block, x, self.rotation, use_reentrant=False)
+                x = checkpoint(block, x, rotation, use_reentrant=False)
             else:
-                x = block(x, self.rotation)
+                x = block(x, rotation)
         return self.head(self.norm(x))
 
 

@@ -49,7 +49,7 @@ class Transformer(nn.Module):
         if longest > limit:
             raise ValueError(f"A text has {longest} tokens, the model reads at most {limit}: cut it to `max_length`")
         mask = tokens != PADDING
-        x = self.words(tokens) + self.positions.weight[:longest]
+        x = self.words(tokens) + self.positions(torch.arange(longest, device=tokens.device))
         for block in self.blocks:
             x = block(x, mask)
         x = self.norm(x) * mask[:, :, None]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from data import PADDING, pack
+import export
 import sample
 import train
 
@@ -43,3 +44,12 @@ def test_an_empty_folder_is_an_error_before_training_starts(tmp_path, settings):
         path.write_text("")
     with pytest.raises(ValueError, match="There is no text in"):
         train.main(train.Config(run_dir=tmp_path / "run", **settings))
+
+
+def test_what_is_exported_gives_the_logits_of_a_prompt_of_any_length(tmp_path, settings):
+    train.main(train.Config(run_dir=tmp_path / "run", max_steps=2, trackers=(), **settings))
+    chosen = export.ExportConfig(run_dir=tmp_path / "run", formats=("torch",))
+    network = torch.export.load(export.main(chosen) / "model.pt2").module()
+    tokens = torch.arange(32)[None]
+    whole, beginning = network(tokens.int()), network(tokens[:, :7].int())
+    torch.testing.assert_close(beginning, whole[:, :7])
