@@ -49,8 +49,10 @@ class Score(NamedTuple):
 
 
 SCORES = {
+    "fine-tuning": Score("accuracy", 100, 2.0),
     "gan": Score("frechet_distance", 1, 0.3),
     "image-classification": Score("accuracy", 100, 1.0),
+    "image-segmentation": Score("mean_iou", 1, 0.03),
     "language-model": Score("bits_per_byte", 1, 0.05),
     "minimal": Score("accuracy", 100, 1.5),
     "object-detection": Score("map", 1, 0.03),
@@ -218,7 +220,7 @@ def workplace(keep: Path | None) -> Iterator[Path]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--templates", nargs="+", default=list(SCORES), choices=bundled_names(), metavar="NAME")
+    parser.add_argument("--templates", nargs="+", default=bundled_names(), choices=bundled_names(), metavar="NAME")
     parser.add_argument("--threads", type=int, default=2, help="of a run; two processes share them")
     parser.add_argument("--skip-two", action="store_true", help="only one process")
     parser.add_argument("--seed", type=int, default=0, help="of the steps at which runs are interrupted")
