@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -79,11 +78,10 @@ def paccel(folder: Path, scenario: Scenario) -> Result:
     template, project = folder / "template", folder / "digits"
     write_project(template / PROJECT, {}, base)
     (template / "cookiecutter.json").write_text(json.dumps(COOKIECUTTER))
-    command = [sys.executable, "-m", "paccel.cli"]
-    call(*command, "new", "digits", "--template", str(template), "--no-input", at=folder)
+    call("paccel", "new", "digits", "--template", str(template), "--no-input", at=folder)
     write_project(project, base, ours)
     write_project(template / PROJECT, base, theirs)
-    done = call(*command, "upgrade", at=project, check=False)
+    done = call("paccel", "upgrade", at=project, check=False)
     shutil.rmtree(project / ".paccel" / "undo", ignore_errors=True)  # backups do not count as kept
     shutil.rmtree(project / ".paccel" / "upgrade", ignore_errors=True)
     return result(project, done, (".paccel",))

@@ -1,28 +1,45 @@
 """How long an upgrade takes: `paccel upgrade`, `copier update` and `cruft update` on one project with one edit.
 
-    python benchmarks/upgrade_time.py [--rounds 9]
+    python benchmarks/upgrade_time.py [--rounds 15] [--environment DIR]
 
-The project is that of the merge benchmark: a user's edit and a change of the template in one file, far apart. Each round
-makes all projects anew and times only the upgrade commands, in an order that turns, so that whatever else the machine
-does meets all alike; what is compared is the ratio within a round. Every tool must end with the same merged file.
+The tools are measured as their users have them: installed from wheels, byte-code compiled, in a virtual environment made
+for this, in DIR if that is given (and then left there). The project is that of the merge benchmark: a user's edit and a
+change of the template in one file, far apart. Each round makes all projects anew and times only the upgrade commands, in
+an order that turns, so that whatever else the machine does meets all alike; what is compared is the ratio within a round.
+Every tool must end with the same merged file. Beside them: how long Python takes to start, and to import click, which no
+command line that is written with it can do without.
 """
 
 import argparse
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import venv
 from collections.abc import Callable
 from pathlib import Path
 
 import merge_tools
-from merge_fidelity import machine
 from merge_files import EPOCHS, STEP, T, train
 from merge_words import Scenario
 
+ROOT = Path(__file__).parents[1]
 SCENARIO = Scenario("", train(EPOCHS), train(STEP), "clean", train(EPOCHS, STEP))
+FLOOR = {"python": "pass", "click": "import click"}
+
+
+def install(folder: Path) -> str:
+    """Make an environment with the tools in it, unless it is there; return what is installed."""
+    pip = [str(folder / "bin" / "python"), "-m", "pip"]
+    if not (folder / "bin" / "cruft").exists():
+        venv.create(folder, with_pip=True)
+        subprocess.run([*pip, "install", "-q", str(ROOT), "copier", "cruft"], check=True)
+    listed = subprocess.run([*pip, "list", "--format", "freeze"], check=True, capture_output=True, text=True).stdout
+    wanted = ("paccel", "copier", "cruft", "click")
+    return ", ".join(line.replace("==", " ") for line in listed.splitlines() if line.partition("==")[0] in wanted)
 
 
 def seconds(tool: Callable[[Path, Scenario], object]) -> float:
@@ -33,9 +50,9 @@ def seconds(tool: Callable[[Path, Scenario], object]) -> float:
     def timed(*command: str, at: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         start = time.perf_counter()
         done = real(*command, at=at, check=check)
-        if {"upgrade", "update"} & set(command[1:4]):
+        if {"upgrade", "update"} & set(command[1:3]):
             times.append(time.perf_counter() - start)
-            assert (at / T).read_text() == SCENARIO.result[T], f"{command} did not merge"
+            assert (at / T).read_text() == SCENARIO.result[T], f"{command} did not merge: {done.stderr}"
         return done
 
     merge_tools.call = timed
@@ -49,29 +66,54 @@ def seconds(tool: Callable[[Path, Scenario], object]) -> float:
     return taken
 
 
+def floor(code: str) -> float:
+    start = time.perf_counter()
+    subprocess.run(["python", "-c", code], check=True)
+    return time.perf_counter() - start
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    rounds = parser.parse_args().rounds
-    tools = {name: merge_tools.TOOLS[name] for name in ("paccel", "copier", "cruft")}
-    times: dict[str, list[float]] = {name: [] for name in tools}
-    names = [*tools]
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--environment", type=Path, help="make the environment there, or use the one that is there")
+    options = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    folder = options.environment or Path(tempfile.mkdtemp(prefix="upgrade-environment-"))
+    try:
+        versions = install(folder.resolve())
+        os.environ["PATH"] = f"{folder.resolve() / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        times = measure(options.rounds)
+    finally:
+        if not options.environment:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(f"{options.rounds} rounds; {os.cpu_count()} cores, Python {sys.version.split()[0]}; {versions}\n")
+    ratios = {
+        name: [other / own for other, own in zip(taken, times["paccel"], strict=True)] for name, taken in times.items()
+    }
+    for name, taken in times.items():
+        print(
+            f"{name:<8} median {statistics.median(taken):.3f} s   fastest {min(taken):.3f} s   "
+            f"{statistics.median(ratios[name]):5.2f} times paccel's (quartiles"
+            f" {' to '.join(f'{cut:.2f}' for cut in statistics.quantiles(ratios[name], n=4)[::2])})"
+        )
+    return 0 if min(statistics.median(ratios[name]) for name in ("copier", "cruft")) >= 5 else 1
+
+
+def measure(rounds: int) -> dict[str, list[float]]:
+    """Name -> one time a round."""
+    tasks: dict[str, Callable[[], float]] = {
+        name: lambda tool=merge_tools.TOOLS[name]: seconds(tool) for name in ("paccel", "copier", "cruft")  # type: ignore[misc]
+    }
+    tasks |= {name: lambda code=code: floor(code) for name, code in FLOOR.items()}  # type: ignore[misc]
+    times: dict[str, list[float]] = {name: [] for name in tasks}
+    names = [*tasks]
     for number in range(rounds + 1):
-        for name in names[number % 3 :] + names[: number % 3]:
-            taken = seconds(tools[name])
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            taken = tasks[name]()
             if number:  # the first round warms the caches of the disk
                 times[name].append(taken)
-    print(f"{rounds} rounds; {machine()}\n")
-    for name, taken in times.items():
-        ratios = [other / own for other, own in zip(taken, times["paccel"], strict=True)]
-        print(
-            f"{name:<8} median {statistics.median(taken):.3f} s   fastest {min(taken):.3f} s"
-            f"   {statistics.median(ratios):5.1f} times paccel's (from {min(ratios):.1f} to {max(ratios):.1f})"
-        )
-    slower = min(
-        statistics.median(o / p for o, p in zip(times[n], times["paccel"], strict=True)) for n in ("copier", "cruft")
-    )
-    return 0 if slower >= 5 else 1
+    return times
 
 
 if __name__ == "__main__":

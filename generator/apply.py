@@ -12,7 +12,6 @@ Each step looks at what is there before it writes, so taking up again repeats no
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -238,10 +237,10 @@ def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
             )
         # As the user decided them: that is what `--undo` must find.
         decided = [
-            replace(op, new=stamp_of(root, op.path)) if op.path in journal.conflicts else op
+            op._replace(new=stamp_of(root, op.path)) if op.path in journal.conflicts else op
             for op in journal.operations
         ]
-        journal = replace(journal, operations=tuple(decided), phase="finish")
+        journal = journal._replace(operations=tuple(decided), phase="finish")
         write_journal(root, journal)
     for number, op in enumerate(journal.state, len(journal.operations)):
         _replace_one(root, number, op)

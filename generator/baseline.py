@@ -12,9 +12,8 @@ import os
 import stat
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from . import __version__
 from .archive import MAX_BYTES, read_zip
@@ -34,8 +33,7 @@ _REBUILD = "run `paccel doctor --rebuild-baseline`"
 _ADOPT = "run `paccel adopt`"
 
 
-@dataclass(frozen=True)
-class TemplateRef:
+class TemplateRef(NamedTuple):
     """The template that made a project.
 
     Attributes:
@@ -51,8 +49,7 @@ class TemplateRef:
     release: str = ""
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(NamedTuple):
     """What was rendered, from what, and with which answers.
 
     Attributes:
@@ -74,7 +71,7 @@ class Manifest:
         data = {
             "schema": SCHEMA,
             "paccel": self.paccel,
-            "template": asdict(self.template),
+            "template": self.template._asdict(),
             "answers": dict(self.answers),
             "skipped": sorted(self.skipped),
             "files": {

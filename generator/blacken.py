@@ -12,12 +12,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .errors import TemplateError
+from .render import PROJECT_FILE
 from .tree import File
 
 if TYPE_CHECKING:
     from black import Mode
-
-PROJECT_FILE = "pyproject.toml"
 
 
 @dataclass(frozen=True)
@@ -35,14 +34,12 @@ class Formatter:
     where: str
 
     @classmethod
-    def of(cls, project: File | None, where: str) -> "Formatter | None":
-        """Read a `pyproject.toml`; None if there is none, or no `[tool.black]` in it: then nothing is formatted.
+    def of(cls, project: File, where: str) -> "Formatter | None":
+        """Read a `pyproject.toml`; None if there is no `[tool.black]` in it: then nothing is formatted.
 
         Raises:
             TemplateError: It is no TOML.
         """
-        if project is None:
-            return None
         try:
             settings = tomllib.loads(project.content.decode())
         except ValueError as error:

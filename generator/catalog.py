@@ -6,15 +6,13 @@ A template is read into memory whole, so that rendering needs no more files, and
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .archive import MAX_BYTES, MAX_FILES
 from .baseline import TemplateRef
 from .errors import TemplateError
-from .fetch import CONTEXT_FILE, fetched
-from .metadata import METADATA_FILE, Extra, Metadata, parse_metadata
+from .metadata import CONTEXT_FILE, METADATA_FILE, Extra, Metadata, parse_metadata
 from .questions import Answer, Question, did_you_mean, parse_questions
 from .tree import File, Tree, read_file, read_tree, tree_hash
 from .versions import newest
@@ -24,8 +22,7 @@ SHARED_PARTIALS_DIR = "_partials"
 DEFAULT_TEMPLATE = "image-classification"
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """One cookiecutter template directory.
 
     Attributes:
@@ -50,8 +47,7 @@ class Layer:
         return {name: value for name, value in self.context.items() if name.startswith("_") or isinstance(value, dict)}
 
 
-@dataclass(frozen=True)
-class Template:
+class Template(NamedTuple):
     """A template, read and checked.
 
     Attributes:
@@ -95,9 +91,9 @@ class Template:
 
 def bundled_root() -> Path:
     """Return the folder of the templates that come with paccel."""
-    from importlib.resources import files
+    from . import templates
 
-    return Path(str(files("paccel.templates")))
+    return Path(templates.__path__[0])
 
 
 def bundled_names() -> list[str]:
@@ -127,6 +123,8 @@ def load_template(source: str) -> Template:
     if local.is_dir():
         absolute = os.path.abspath(local)
         return _read_template(Path(absolute), absolute)
+    from .fetch import fetched
+
     place, mark, inside = source.partition("#")
     file = Path(place).expanduser()
     absolute = os.path.abspath(file) + mark + inside if file.is_file() else source
@@ -255,8 +253,8 @@ def _merge_questions(layers: list[Layer]) -> tuple[Question, ...]:
                     f"{did_you_mean(unknown[0], merged[name].choices)}"
                 )
             known = merged[name]
-            merged[name] = replace(
-                known, help=text.help or known.help, choice_help={**known.choice_help, **text.choices}
+            merged[name] = known._replace(
+                help=text.help or known.help, choice_help={**known.choice_help, **text.choices}
             )
     return tuple(merged.values())
 
@@ -283,8 +281,7 @@ def _check_answers(
 def _merge_metadata(own: Layer, layers: list[Layer]) -> Metadata:
     """Return the template's own metadata with what its layers add."""
     all_metadata = [layer.metadata for layer in layers]
-    return replace(
-        own.metadata,
+    return own.metadata._replace(
         title=own.metadata.title or own.name,
         questions={name: text for metadata in all_metadata for name, text in metadata.questions.items()},
         moved=tuple(move for metadata in all_metadata for move in metadata.moved),
@@ -299,4 +296,4 @@ def _with_partials(layer: Layer, shared: Tree) -> Layer:
     double = sorted(shared.keys() & layer.partials.keys())
     if double:
         raise TemplateError(f"The partial `{double[0]}` is in `{SHARED_PARTIALS_DIR}` and in `{layer.name}`: keep one")
-    return replace(layer, partials={**shared, **layer.partials})
+    return layer._replace(partials={**shared, **layer.partials})

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from .errors import PaccelError, UsageError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from .catalog import Template
 
 INTERRUPTED = 130
@@ -98,14 +99,18 @@ def print_warnings(template: "Template") -> None:
         click.echo(f"{click.style('Warning:', fg='yellow', bold=True)} {warning}", err=True)
 
 
-def complete_templates(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_templates(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    from click.shell_completion import CompletionItem
+
     from .catalog import bundled_names
 
     names = [CompletionItem(name) for name in bundled_names() if name.startswith(incomplete)]
     return [*names, CompletionItem(incomplete, type="dir")]
 
 
-def complete_answers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_answers(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    from click.shell_completion import CompletionItem
+
     from .catalog import DEFAULT_TEMPLATE, load_template
     from .questions import PROJECT_NAME
 

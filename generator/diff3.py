@@ -11,8 +11,7 @@ K. Kunal, B. Pierce, "A Formal Investigation of Diff3" (2007).
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal["same", "ours", "theirs", "both", "conflict"]
 Lines = Sequence[Hashable]
@@ -21,8 +20,7 @@ MAX_EDITS = 1500
 """Myers' search gives up on a stretch that differs in more lines than this and calls all of it changed: sound, coarser."""
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     """A stretch of the merge, as half-open line ranges in each of the three sequences."""
 
     kind: Kind

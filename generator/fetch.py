@@ -8,10 +8,10 @@ from pathlib import Path
 
 from .archive import MAX_BYTES, read_zip
 from .errors import TemplateError
+from .metadata import CONTEXT_FILE
 from .scratch import scratch_dir
 from .tree import write_tree
 
-CONTEXT_FILE = "cookiecutter.json"
 GIT_TIMEOUT_SECONDS = 120
 
 _GIT_PREFIXES = ("git+", "git@", "git://", "ssh://", "file://", "https://", "http://")

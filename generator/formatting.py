@@ -7,9 +7,8 @@ import io
 import tokenize
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from .gate import source_of
 
@@ -20,8 +19,7 @@ _GUESSED_QUOTES: tuple[Quotes, ...] = ("double", "single", "kept")
 _USUAL = (88, 79, 100, 120, 80, 99, 110, 119, 72, 60)
 
 
-@dataclass(frozen=True)
-class Style:
+class Style(NamedTuple):
     """What decides how black writes a file.
 
     Attributes:

@@ -3,14 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .semantics import python_problem
 from .syntax import IMPORT, Language, imported, parses
 
 
-@dataclass(frozen=True)
-class Sides:
+class Sides(NamedTuple):
     """The three texts of a merge, as lines, and their language."""
 
     kind: Language
@@ -19,8 +18,7 @@ class Sides:
     theirs: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A stretch of a merge's result: lines that stand, or a conflict.
 
     Attributes:

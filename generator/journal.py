@@ -9,9 +9,8 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from . import disk
 from .baseline import BASELINE_PATH, MANIFEST_PATH, check_file_path
@@ -30,8 +29,7 @@ MAX_JOURNAL_BYTES = 32 * 2**20
 Phase = Literal["apply", "resolve", "finish", "undo"]
 
 
-@dataclass(frozen=True)
-class Stamp:
+class Stamp(NamedTuple):
     """A file's content, by its SHA-256, and its permission bits."""
 
     sha256: str
@@ -42,8 +40,7 @@ class Stamp:
         return cls(hashlib.sha256(content).hexdigest(), mode)
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(NamedTuple):
     """One file to change; a stamp of None stands for no file.
 
     Attributes:
@@ -57,8 +54,7 @@ class Operation:
     new: Stamp | None
 
 
-@dataclass(frozen=True)
-class Journal:
+class Journal(NamedTuple):
     """Everything that taking up, taking back or undoing an upgrade needs to know, beside the staged files.
 
     Attributes:
@@ -80,7 +76,7 @@ class Journal:
     conflicts: tuple[str, ...] = ()
     markers: tuple[str, ...] = ()
     made: tuple[str, ...] = ()
-    emptied: Mapping[str, int] = field(default_factory=dict)
+    emptied: Mapping[str, int] = {}
     summary: tuple[Mapping[str, Any], ...] = ()
 
     @property
@@ -88,7 +84,13 @@ class Journal:
         return self.operations + self.state
 
     def to_json(self) -> bytes:
-        return (json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1, ensure_ascii=False) + "\n").encode()
+        data = {
+            "schema": SCHEMA,
+            **self._asdict(),
+            "operations": [_as_json(operation) for operation in self.operations],
+            "state": [_as_json(operation) for operation in self.state],
+        }
+        return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> "Journal":
@@ -129,7 +131,12 @@ class Journal:
         return journal
 
     def in_phase(self, phase: Phase) -> "Journal":
-        return replace(self, phase=phase)
+        return self._replace(phase=phase)
+
+
+def _as_json(operation: Operation) -> dict[str, Any]:
+    stamps = {"old": operation.old, "new": operation.new}
+    return {"path": operation.path, **{name: stamp and stamp._asdict() for name, stamp in stamps.items()}}
 
 
 def _operations(entries: Iterable[Mapping[str, Any]]) -> tuple[Operation, ...]:

@@ -3,28 +3,22 @@
 Lines are merged by diff3. Where that conflicts, the merge is tried again with what does not matter taken out of the way
 (formatting, the order of definitions, indentation), and the conflicts that are left are refined by rules. Whatever comes
 out is let through only by the gate; else the plain conflict stands. A merge by lines that would be unsound (it does not
-parse, it uses a name that is gone) becomes a conflict too.
+parse, it uses a name that is gone) becomes a conflict too. What only a conflict needs is imported when there is one.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from .diff3 import match, merge3
-from .formatting import Style, format_lines, styles_of
 from .gate import Piece, Sides, count_conflicts, keeps_every_edit, problem, source_of
-from .refine import merge_plainly, refine
-from .reindent import reindented
 from .syntax import language, parse_python
 from .text import Text, decode, dress, encode, has_markers, is_binary, marker_size
-from .unions import union_json
-from .units import reordered, without_double_imports
 
 MAX_REFINED_LINES = 20_000
 """A longer file is merged by lines only."""
 
 
-@dataclass(frozen=True)
-class Labels:
+class Labels(NamedTuple):
     """What conflict markers call the sides."""
 
     ours: str = "yours"
@@ -32,8 +26,10 @@ class Labels:
     theirs: str = "new template"
 
 
-@dataclass(frozen=True)
-class MergeResult:
+PLAIN_LABELS = Labels()
+
+
+class MergeResult(NamedTuple):
     """A merged file.
 
     Attributes:
@@ -54,8 +50,8 @@ def merge_file(
     ours: bytes,
     theirs: bytes,
     path: str,
-    labels: Labels = Labels(),
-    styles: Sequence[Style] = (),
+    labels: Labels = PLAIN_LABELS,
+    settings: Mapping[str, bytes] = {},
 ) -> MergeResult:
     """Merge the user's and the template's changes of one file.
 
@@ -64,7 +60,7 @@ def merge_file(
         ours: The user's file.
         theirs: The file as the template has it now.
         path: Its path, which tells its language.
-        styles: Formatter settings of the project, see `read_styles`.
+        settings: The project's files that may hold settings of a formatter, see `read_styles`.
     """
     if ours in (theirs, base):
         return MergeResult(theirs)
@@ -81,24 +77,43 @@ def merge_file(
         pieces = _two_way(mine, new)
     else:
         sides = Sides(language(path), old.lines, mine.lines, new.lines)
-        pieces, notes = merge_lines(sides, styles)
+        pieces, notes = merge_lines(sides, settings)
     text = dress(_written(pieces, labels), old, mine, new)
     return MergeResult(encode(text), count_conflicts(pieces), notes)
 
 
-def merge_lines(sides: Sides, styles: Sequence[Style] = ()) -> tuple[list[Piece], tuple[str, ...]]:
+def merge_lines(sides: Sides, settings: Mapping[str, bytes] = {}) -> tuple[list[Piece], tuple[str, ...]]:
     """Merge three texts without their line ends; return the pieces, and notes on what was done."""
     best, notes = merge_plainly(sides), ""
     wrong = problem(sides, best, ours_only=True)
     if (count_conflicts(best) or wrong) and max(map(len, (sides.base, sides.ours, sides.theirs))) <= MAX_REFINED_LINES:
-        for pieces, how in _attempts(sides, styles):
+        for pieces, how in _attempts(sides, settings):
             if wrong or _left(pieces) < _left(best):
                 best, notes, wrong = pieces, how, None
             if not count_conflicts(best):
                 break
     if wrong:
         return _until_sound(sides), (wrong,)
+    if sides.kind != "python" or count_conflicts(best):
+        return best, (notes,) if notes else ()
+    from .units import without_double_imports
+
     return without_double_imports(sides, best), (notes,) if notes else ()
+
+
+def merge_plainly(sides: Sides) -> list[Piece]:
+    """Merge by lines and by nothing else."""
+    pieces: list[Piece] = []
+    for region in merge3(sides.base, sides.ours, sides.theirs):
+        base, ours, theirs = (
+            text[span.start : span.stop]
+            for text, span in zip(sides[1:], (region.base, region.ours, region.theirs), strict=True)
+        )
+        if region.kind == "conflict":
+            pieces.append(Piece(ours, base, theirs))
+        else:
+            pieces.append(Piece(theirs if region.kind == "theirs" else ours))
+    return pieces
 
 
 def _until_sound(sides: Sides) -> list[Piece]:
@@ -120,8 +135,13 @@ def _until_sound(sides: Sides) -> list[Piece]:
     return pieces
 
 
-def _attempts(sides: Sides, styles: Sequence[Style]) -> Iterator[tuple[list[Piece], str]]:
+def _attempts(sides: Sides, settings: Mapping[str, bytes]) -> Iterator[tuple[list[Piece], str]]:
     """Merges worth comparing, the closest to the files first; each has passed the gate."""
+    from .formatting import format_lines, read_styles, styles_of
+    from .reindent import reindented
+    from .unions import union_json
+    from .units import reordered
+
     if sides.kind == "json":
         merged = union_json(sides.base, sides.ours, sides.theirs)
         if merged is not None:
@@ -136,14 +156,15 @@ def _attempts(sides: Sides, styles: Sequence[Style]) -> Iterator[tuple[list[Piec
             if changed is not None:
                 variants.append((changed, _and(note, how)))
                 yield from _gated(*variants[-1])
+    styles = read_styles(settings)
     for variant, note in variants:
         known = list(styles_of(variant.ours, styles))
         # Without the last comma's say: a list that the template only wrapped over more lines is no change then.
-        for style in [*known, *(replace(style, magic_comma=False) for style in known if style.magic_comma)]:
+        for style in [*known, *(style._replace(magic_comma=False) for style in known if style.magic_comma)]:
             base, theirs = format_lines(variant.base, style), format_lines(variant.theirs, style)
             if base is None or theirs is None or (base, theirs) == (variant.base, variant.theirs):
                 continue
-            in_style = replace(variant, base=base, theirs=theirs)
+            in_style = variant._replace(base=base, theirs=theirs)
             yield from _gated(in_style, _and(note, "your formatting kept"))
             followed = reindented(in_style)
             if followed is not None:
@@ -151,6 +172,8 @@ def _attempts(sides: Sides, styles: Sequence[Style]) -> Iterator[tuple[list[Piec
 
 
 def _gated(sides: Sides, how: str) -> Iterator[tuple[list[Piece], str]]:
+    from .refine import refine
+
     pieces = refine(sides)
     if problem(sides, pieces) is None and keeps_every_edit(sides, pieces):
         yield pieces, how

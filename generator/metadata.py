@@ -1,43 +1,38 @@
 """`paccel.toml`: what a template says about itself beyond cookiecutter's own format. Every key is optional."""
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import TemplateError
 from .tree import check_path
 
+CONTEXT_FILE = "cookiecutter.json"
 METADATA_FILE = "paccel.toml"
 
 
-@dataclass(frozen=True)
-class Extra:
+class Extra(NamedTuple):
     """A layer that is rendered when every answer in `when` is as given there."""
 
     layer: str
     when: Mapping[str, str | bool]
 
 
-@dataclass(frozen=True)
-class QuestionHelp:
+class QuestionHelp(NamedTuple):
     """What prompts and `paccel show` say about a question and its choices."""
 
     help: str = ""
-    choices: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True)
-class Move:
+class Move(NamedTuple):
     """A file that the template has renamed."""
 
     old: str
     new: str
 
 
-@dataclass(frozen=True)
-class RenamedAnswer:
+class RenamedAnswer(NamedTuple):
     """A question that has another name now, with those of its choices that have other names too."""
 
     old: str
@@ -45,8 +40,7 @@ class RenamedAnswer:
     values: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """A line of the template's changelog; no `files` means all."""
 
     version: str
@@ -54,8 +48,7 @@ class Change:
     files: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Metadata:
+class Metadata(NamedTuple):
     """The content of one `paccel.toml`.
 
     `reaches` says what a run with the default answers ends with, and where that was measured. `fixed` are questions of
@@ -68,8 +61,8 @@ class Metadata:
     layers: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
     extras: tuple[Extra, ...] = ()
-    fixed: Mapping[str, str | bool] = field(default_factory=dict)
-    questions: Mapping[str, QuestionHelp] = field(default_factory=dict)
+    fixed: Mapping[str, str | bool] = {}
+    questions: Mapping[str, QuestionHelp] = {}
     moved: tuple[Move, ...] = ()
     renamed_answers: tuple[RenamedAnswer, ...] = ()
     dropped_answers: tuple[str, ...] = ()
@@ -82,6 +75,8 @@ def parse_metadata(text: str, where: str) -> Metadata:
     Raises:
         TemplateError: It is not TOML, a value is of the wrong type, or keys are unknown (all problems at once).
     """
+    import tomllib
+
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

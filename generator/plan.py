@@ -4,11 +4,8 @@ The three trees are the baseline (what was generated), the project (what the use
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from .compare import compare
-from .formatting import Style
 from .merge import Labels, merge_file
 from .moves import USER_LIKENESS, likely_moves, template_moves
 from .snapshot import Snapshot
@@ -20,8 +17,7 @@ INCOMING_DIR = f"{STATE_DIR}/incoming"
 """Where the template's version is put when it cannot be merged into the user's file."""
 
 
-@dataclass(frozen=True)
-class FileChange:
+class FileChange(NamedTuple):
     """What becomes of one file.
 
     Attributes:
@@ -53,6 +49,8 @@ class FileChange:
 
     def diff(self) -> str:
         """What happens to the user's file, as a unified diff; empty if nothing does."""
+        from .compare import compare
+
         before = {self.path: self.before} if self.before else {}
         after = {self.path: self.after} if self.after else {}
         return "".join(found.text for found in compare(before, after))
@@ -71,13 +69,12 @@ class FileChange:
         return data
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """What an upgrade is told beyond the three trees.
 
     Attributes:
         labels: What conflict markers call the sides.
-        styles: Formatter settings of the project.
+        settings: The project's files that may hold settings of a formatter.
         moved: (old, new) paths that the template declares.
         unknown: Paths that were generated, but whose generated content is lost: they count as edited.
         skipped: Files or folders that are left alone for good.
@@ -86,26 +83,24 @@ class Context:
         why: Path -> changelog lines; "" for lines about every file.
     """
 
-    labels: Labels = field(default_factory=Labels)
-    styles: tuple[Style, ...] = ()
+    labels: Labels = Labels()
+    settings: Mapping[str, bytes] = {}
     moved: tuple[tuple[str, str], ...] = ()
     unknown: frozenset[str] = frozenset()
     skipped: tuple[str, ...] = ()
     restore: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
-    why: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    why: Mapping[str, tuple[str, ...]] = {}
 
 
-@dataclass(frozen=True)
-class FilePlan:
+class FilePlan(NamedTuple):
     """What becomes of every file, and the baseline that will be true once it has."""
 
     changes: tuple[FileChange, ...]
     baseline: Tree
 
 
-@dataclass(frozen=True)
-class _Unit:
+class _Unit(NamedTuple):
     """One file of the template through time: its path in the baseline and in the new render, either of which may lack."""
 
     old: str | None
@@ -155,8 +150,7 @@ def plan_files(base: Tree, ours: Snapshot, theirs: Tree, context: Context) -> Fi
     )
 
 
-@dataclass(frozen=True)
-class _Planner:
+class _Planner(NamedTuple):
     base: Tree
     ours: Snapshot
     theirs: Tree
@@ -268,7 +262,7 @@ class _Planner:
             theirs.content,
             path,
             self.context.labels,
-            self.context.styles,
+            self.context.settings,
         )
         executable = theirs.executable if base is None or ours.executable == base.executable else ours.executable
         if base is None and ours.content != theirs.content:

@@ -4,14 +4,10 @@ A question is an entry of `cookiecutter.json`: true or false is a yes-or-no ques
 first, anything else is text. Entries that begin with `_` are the template's own.
 """
 
-import difflib
-import json
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from .errors import TemplateError, UsageError
 
@@ -26,8 +22,7 @@ _NO = {"false", "no", "n", "off", "0"}
 _PROJECT_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """One question of a template; `default` and `choices` may be Jinja text about earlier answers."""
 
     name: str
@@ -35,7 +30,7 @@ class Question:
     default: Answer
     choices: tuple[str, ...] = ()
     help: str = ""
-    choice_help: Mapping[str, str] = field(default_factory=dict)
+    choice_help: Mapping[str, str] = {}
 
     def parse(self, value: object) -> Answer:
         """Turn a typed or stored value into an answer.
@@ -100,6 +95,9 @@ def read_answers(path: Path) -> dict[str, object]:
     Raises:
         UsageError: It cannot be read, or is not a table.
     """
+    import json
+    import tomllib
+
     if path.suffix not in {".toml", ".json"}:
         raise UsageError(f"`{path}` must be called `*.toml` or `*.json`")
     try:
@@ -116,6 +114,8 @@ def read_answers(path: Path) -> dict[str, object]:
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Return `; did you mean …?` with the nearest of `known`, or nothing."""
+    import difflib
+
     lowered = {name.lower(): name for name in known}
     near = difflib.get_close_matches(given.lower(), lowered, n=1, cutoff=0.6)
     return f"; did you mean `{lowered[near[0]]}`?" if near else ""
@@ -209,4 +209,4 @@ def _render_question(template: HasQuestions, question: Question, answers: Mappin
     default, *choices = (
         render_text(environment, text, answers, where) if isinstance(text, str) else text for text in texts
     )
-    return replace(question, default=default, choices=tuple(str(choice) for choice in choices))
+    return question._replace(default=default, choices=tuple(str(choice) for choice in choices))

@@ -45,11 +45,6 @@ class Hunk:
         return Piece(self.ours, self.base, self.theirs)
 
 
-def merge_plainly(sides: Sides) -> list[Piece]:
-    """Merge by lines and by nothing else."""
-    return [part.piece if isinstance(part, Hunk) else part for part in _parts(sides)]
-
-
 def refine(sides: Sides) -> list[Piece]:
     """Merge by lines, then each conflict by the first rule whose result passes the gate."""
     parts = _parts(sides)

@@ -4,7 +4,6 @@ The other two texts are given the indentation that the side which moved the bloc
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from .diff3 import changes, match
 from .gate import Sides
@@ -27,7 +26,7 @@ def reindented(sides: Sides) -> Sides | None:
         if followed is None:
             return None
         base, ours = followed
-    changed = replace(sides, base=base, ours=ours, theirs=theirs)
+    changed = sides._replace(base=base, ours=ours, theirs=theirs)
     return changed if changed != sides else None
 
 

@@ -6,18 +6,21 @@ configuration have no part in it.
 """
 
 import hashlib
-import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
-from .blacken import PROJECT_FILE, Formatter
 from .catalog import Template
 from .errors import TemplateError
 from .questions import Answer
-from .scratch import scratch_dir
 from .sources import Source, Sources
 from .tree import File, Tree
+
+if TYPE_CHECKING:
+    from .blacken import Formatter
+
+PROJECT_FILE = "pyproject.toml"
 
 _TEXT_SUFFIXES = {"", ".cfg", ".csv", ".ini", ".json", ".md", ".py", ".pyi", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 
@@ -61,11 +64,15 @@ def render(template: Template, answers: Mapping[str, Answer], known: Tree | None
 
 def _rendered(template: Template, chosen: Mapping[str, tuple[Sources, Source]], known: Tree) -> dict[str, File]:
     settings: File | None = None
+    formatter: Formatter | None = None
     if PROJECT_FILE in chosen:  # first: it says how the others are formatted
         sources, source = chosen[PROJECT_FILE]
         same = known.get(PROJECT_FILE)
         settings = same if same and same.origin == source.origin else _render_file(sources, source)
-    formatter = Formatter.of(settings, template.name)
+        if settings is not same or b"black" in settings.content:  # else it was read before, and formats nothing
+            from . import blacken
+
+            formatter = blacken.Formatter.of(settings, template.name)
     tree: dict[str, File] = {}
     for target, (sources, source) in chosen.items():
         formatted = formatter is not None and formatter.applies(target)
@@ -122,6 +129,8 @@ def _is_binary(source: Source) -> bool:
         return False  # without a look at the whole table of file types, whose import takes its time
     from binaryornot.check import is_binary
 
+    from .scratch import scratch_dir
+
     with scratch_dir() as scratch:
         path = scratch / PurePosixPath(source.path).name
         path.write_bytes(content)
@@ -130,6 +139,8 @@ def _is_binary(source: Source) -> bool:
 
 def _place(error: Exception, sources: Sources, path: str) -> str:
     """Name the file and line that failed, which may be in a partial."""
+    import traceback
+
     names = getattr(sources.environment.loader, "names", ())
     line: int | None = None
     for frame in traceback.extract_tb(error.__traceback__):

@@ -3,9 +3,8 @@
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from .errors import PreconditionError
 from .tree import File, Tree, read_file
@@ -16,8 +15,7 @@ MAX_STRAY_BYTES = 512 * 1024
 _PASSED_OVER = {"__pycache__", "node_modules", "venv", "env", "site-packages", "runs", "build", "dist"}
 
 
-@dataclass(frozen=True)
-class Obstacle:
+class Obstacle(NamedTuple):
     """Something at a path, or above it, that is not a regular file and is never written through or replaced.
 
     Attributes:
@@ -31,8 +29,7 @@ class Obstacle:
     below: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """The project's side of a merge.
 
     Attributes:
@@ -42,9 +39,9 @@ class Snapshot:
             them may be it, renamed.
     """
 
-    files: Tree
-    obstacles: Mapping[str, Obstacle] = field(default_factory=dict)
-    strays: Tree = field(default_factory=dict)
+    files: Mapping[str, File]
+    obstacles: Mapping[str, Obstacle] = {}
+    strays: Mapping[str, File] = {}
 
 
 def take_snapshot(root: Path, wanted: Iterable[str], base: Tree) -> Snapshot:

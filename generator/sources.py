@@ -9,11 +9,10 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .baseline import check_file_path
 from .questions import Answer
@@ -37,8 +36,7 @@ _HARMLESS = {"trim_blocks", "lstrip_blocks", "block_end_string", "variable_end_s
 _CONTEXT = "cookiecutter"
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """One file of a layer and where it goes.
 
     Attributes:

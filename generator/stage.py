@@ -2,9 +2,8 @@
 
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import disk
 from .errors import PreconditionError
@@ -13,8 +12,7 @@ from .plan import INCOMING_DIR, FileChange
 from .tree import STATE_DIR, File
 
 
-@dataclass(frozen=True)
-class _Want:
+class _Want(NamedTuple):
     """A file to write, or to remove where `new` is None.
 
     Attributes:

@@ -5,7 +5,6 @@ import io
 import json
 import re
 import tokenize
-import tomllib
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -66,6 +65,8 @@ def parses(kind: Language, source: str) -> bool:
         return parse_python(source) is not None
     try:
         if kind == "toml":
+            import tomllib
+
             tomllib.loads(source)
         elif kind == "json":
             json.loads(source, object_pairs_hook=_unique_keys)

@@ -2,15 +2,14 @@
 
 import codecs
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from .diff3 import match
 
 MARKER_SIZE = 7
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(NamedTuple):
     """A text file: its lines without their ends, and how it ends them.
 
     Bytes that are not UTF-8 are carried as lone surrogates, so `encode` gives back exactly what was decoded.
@@ -76,7 +75,7 @@ def dress(lines: Sequence[str], base: Text | None, ours: Text, theirs: Text) -> 
     if base is not None:
         bom = theirs.bom if ours.bom == base.bom else ours.bom
         final = theirs.final_newline if ours.final_newline == base.final_newline else ours.final_newline
-    return replace(ours, lines=tuple(lines), crlf=tuple(crlf), bom=bom, final_newline=final)
+    return ours._replace(lines=tuple(lines), crlf=tuple(crlf), bom=bom, final_newline=final)
 
 
 def has_markers(content: bytes) -> bool:

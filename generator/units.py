@@ -7,7 +7,6 @@ base and user's file into the template's; then lines are merged as ever.
 import ast
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from .gate import Piece, Sides, count_conflicts, keeps_every_edit, problem, resolved, source_of
 from .syntax import parse_python
@@ -21,9 +20,9 @@ def reordered(sides: Sides) -> Sides | None:
     if not base or not ours or not theirs:
         return None
     if _moved(base, ours):
-        return replace(sides, base=_in_order(base, ours), theirs=_in_order(theirs, ours))
+        return sides._replace(base=_in_order(base, ours), theirs=_in_order(theirs, ours))
     if _moved(base, theirs):
-        return replace(sides, base=_in_order(base, theirs), ours=_in_order(ours, theirs))
+        return sides._replace(base=_in_order(base, theirs), ours=_in_order(ours, theirs))
     return None
 
 

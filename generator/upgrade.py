@@ -9,17 +9,14 @@ Every function raises a PaccelError with the command's exit code, and leaves the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from . import __version__, apply
 from .baseline import Manifest, read_manifest, read_state, state_bytes
 from .carry import carry_answers
 from .catalog import Template, load_template
 from .errors import PaccelError, PreconditionError, UsageError
-from .formatting import read_styles
-from .git import dirty_files
 from .journal import read_journal
 from .merge import Labels
 from .plan import Context, FileChange, plan_files
@@ -35,8 +32,7 @@ State = Literal["nothing", "planned", "done", "conflicts", "aborted", "undone"]
 _FORMATTER_FILES = ("pyproject.toml", "ruff.toml", ".ruff.toml")
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What an upgrade would do.
 
     Attributes:
@@ -55,7 +51,7 @@ class Plan:
     baseline: Tree | None
     changes: tuple[FileChange, ...]
     notes: tuple[str, ...] = ()
-    labels: Labels = field(default_factory=Labels)
+    labels: Labels = Labels()
 
     @property
     def found(self) -> bool:
@@ -78,8 +74,7 @@ class Plan:
         }
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What has become of an upgrade.
 
     Attributes:
@@ -138,7 +133,7 @@ def make_plan(
     restore = [_project_path(path) for path in restore]
     chosen = [_project_path(path) for path in only]
     skipped = tuple(sorted({*before.skipped, *(_project_path(path) for path in skip)} - {*restore}))
-    settled = replace(before, skipped=skipped, template=replace(found.ref, version=before.template.version))
+    settled = before._replace(skipped=skipped, template=found.ref._replace(version=before.template.version))
     same = (found.version, carried, __version__) == (before.template.version, before.answers, before.paccel)
     if same and not restore:  # the same render: nothing to merge
         if settled == before:
@@ -151,7 +146,7 @@ def make_plan(
     labels = _labels(before, found)
     context = Context(
         labels=labels,
-        styles=read_styles({path: file.content for path, file in read_paths(root, _FORMATTER_FILES).items()}),
+        settings={path: file.content for path, file in read_paths(root, _FORMATTER_FILES).items()},
         moved=tuple((move.old, move.new) for move in found.metadata.moved),
         unknown=frozenset(unknown),
         skipped=skipped,
@@ -165,7 +160,7 @@ def make_plan(
     complete = planned.baseline == theirs or not chosen
     after = Manifest.of(found.ref, carried, planned.baseline, skipped)
     if not complete:  # what was left for later belongs to the old version still
-        after = replace(after, paccel=before.paccel, template=before.template, answers=before.answers)
+        after = after._replace(paccel=before.paccel, template=before.template, answers=before.answers)
     return Plan(root, before, after, planned.baseline, planned.changes, (*notes, *lost, *found.warnings), labels)
 
 
@@ -210,6 +205,8 @@ def apply_plan(plan: Plan, *, allow_dirty: bool = False) -> Outcome:
     """Apply a plan of what is on the disk now; hold `apply.locked` around planning and this."""
     if plan.baseline is None:
         return Outcome("nothing", (), (), plan.notes)
+    from .git import dirty_files
+
     touched = [path for change in plan.changes if change.writes for path in (change.path, change.moved_from) if path]
     dirty = [] if allow_dirty else dirty_files(plan.root, touched)
     if dirty:
