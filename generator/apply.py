@@ -223,8 +223,9 @@ def _half_done(root: Path) -> Iterator[None]:
 def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
     if journal.phase == "apply":
         _replace_all(root, journal)
-        journal = journal.in_phase("resolve" if journal.conflicts else "finish")
-        write_journal(root, journal)
+        if journal.conflicts:
+            journal = journal.in_phase("resolve")
+            write_journal(root, journal)
     if journal.phase == "resolve":
         if not resolve:
             return journal
@@ -257,21 +258,20 @@ def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
 
 
 def _replace_all(root: Path, journal: Journal) -> None:
-    folders: set[Path] = set()
+    folders = {(root / op.path).parent for op in journal.operations}
     removals = [(number, op) for number, op in enumerate(journal.operations) if op.new is None]
     for number, op in removals:
         _replace_one(root, number, op)
     for folder in sorted(journal.emptied, key=len, reverse=True):
         disk.remove_empty_folder(root / folder)
+        folders |= {root / folder, (root / folder).parent}
     for folder in journal.made:
         if not (root / folder).is_dir():
             disk.make_folder(root / folder)
     for number, op in enumerate(journal.operations):
         if op.new is not None:
             _replace_one(root, number, op)
-            folders.add((root / op.path).parent)
-    for place in sorted(folders):
-        disk.settle(place)
+    disk.settle_all(folder for folder in folders if folder.is_dir())
 
 
 def _replace_one(root: Path, number: int, op: Operation) -> None:

@@ -1,18 +1,24 @@
 """Every change that an upgrade makes on the disk, one function each: so that tests can fail or kill any one of them."""
 
+import contextlib
 import errno
 import os
 import shutil
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 
+MAX_THREADS = 8
 
-def write_file(path: Path, content: bytes, mode: int) -> None:
-    """Write a new file that is on the disk, not in a cache, when this returns."""
+
+def write_file(path: Path, content: bytes, mode: int, later: bool = False) -> None:
+    """Write a new file that is on the disk, not in a cache, when this returns, or `later`: after `settle_all`."""
     with open(path, "xb") as file:
         file.write(content)
         os.chmod(path, mode)
-        file.flush()
-        os.fsync(file.fileno())
+        if not later or os.name == "nt":
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def replace_file(source: Path, target: Path) -> None:
@@ -59,12 +65,39 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def settle(folder: Path) -> None:
-    """Make what was renamed in a folder outlast a power cut, where the system offers it."""
+def settle(path: Path) -> None:
+    """Make a file's content, or what was renamed in a folder, outlast a power cut, where the system offers it."""
     if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def settle_all(paths: Iterable[Path]) -> None:
+    """Settle files and folders side by side: the disk then waits once for many of them, not for one after the other.
+
+    Raises:
+        OSError: One of them could not be settled.
+    """
+    waiting = [*paths]
+    errors: list[OSError] = []
+
+    def work() -> None:
+        while waiting:
+            with contextlib.suppress(IndexError):  # another thread took the last one
+                path = waiting.pop()
+                try:
+                    settle(path)
+                except OSError as error:
+                    errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(min(len(waiting), MAX_THREADS))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]

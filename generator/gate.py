@@ -132,17 +132,17 @@ def _tally(kind: Language, lines: Iterable[str]) -> Counter[str]:
             keys += ["#" + "".join(comment.split())] * bool(comment)
             inside_import = ")" not in code and (inside_import or "(" in code or code.rstrip().endswith("\\"))
             continue
-        array = _ARRAY.fullmatch(line) if kind == "toml" else None
+        array = re.fullmatch(_ARRAY, line) if kind == "toml" else None
         # An array on one line counts as it would over several.
-        for part in (array[1], *_STRING.findall(array[2])) if array else (line,):
+        for part in (array[1], *re.findall(_STRING, array[2])) if array else (line,):
             key = "".join(part.split()).rstrip(",")
             if re.search(r"\w", key):
                 keys.append(key)
     return Counter(keys)
 
 
-_ARRAY = re.compile(r"""(\s*[\w."'-]+\s*=\s*\[)((?:\s*(?:"[^"\\]*"|'[^']*')\s*,?)*)\]\s*""")
-_STRING = re.compile(r""""[^"\\]*"|'[^']*'""")
+_ARRAY = r"""(\s*[\w."'-]+\s*=\s*\[)((?:\s*(?:"[^"\\]*"|'[^']*')\s*,?)*)\]\s*"""
+_STRING = r""""[^"\\]*"|'[^']*'"""
 
 
 def _has_imports(piece: Piece) -> bool:

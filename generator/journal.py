@@ -58,8 +58,8 @@ class Journal(NamedTuple):
     """Everything that taking up, taking back or undoing an upgrade needs to know, beside the staged files.
 
     Attributes:
-        phase: "apply": files are being replaced. "resolve": they are, conflicts are left to the user. "finish": the
-            state moves forward. "undo": everything goes back.
+        phase: "apply": files are being replaced. "resolve": they are, conflicts are left to the user. "finish":
+            those are decided. "undo": everything goes back.
         operations: Files of the project, in the order in which they change. The staged content of number i is
             `new/<i>`, the backup is `old/<i>`.
         state: Baseline and manifest, changed last; numbered on from `operations`.

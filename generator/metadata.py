@@ -75,6 +75,8 @@ def parse_metadata(text: str, where: str) -> Metadata:
     Raises:
         TemplateError: It is not TOML, a value is of the wrong type, or keys are unknown (all problems at once).
     """
+    if not text:
+        return Metadata()
     import tomllib
 
     try:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from .baseline import Manifest, write_state
 from .errors import PreconditionError, UsageError
-from .scratch import remove
 from .tree import STATE_DIR, File, Tree, read_file, write_tree
 
 
@@ -87,6 +86,8 @@ def create_project(target: Path, manifest: Manifest, tree: Tree) -> None:
                 os.rename(entry, root / entry.name)
         staging.rmdir()
     except BaseException as error:
+        from .scratch import remove
+
         for path in reversed(made):
             if path.is_dir():
                 remove(path)

@@ -19,7 +19,7 @@ PROJECT_NAME = "project_name"
 
 _YES = {"true", "yes", "y", "on", "1"}
 _NO = {"false", "no", "n", "off", "0"}
-_PROJECT_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
+_PROJECT_NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
 
 
 class Question(NamedTuple):
@@ -80,7 +80,7 @@ def check_project_name(name: str) -> str:
     Raises:
         UsageError: It is not.
     """
-    if _PROJECT_NAME.fullmatch(name):
+    if re.fullmatch(_PROJECT_NAME, name):
         return name
     better = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")
     hint = f"; did you mean `{better}`?" if better else ""

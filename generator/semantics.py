@@ -24,7 +24,8 @@ def python_problem(base: str, ours: str, theirs: str, result: str) -> str | None
     if twice:
         (scope, name), _ = twice[0]
         return f"both changes together define `{scope}{name}` twice"
-    lost = sorted(_unbound(result) - _unbound(ours) - _unbound(theirs))
+    # The sides are looked at only where the result gives reason to: this runs at every merge of a Python file.
+    lost = _unbound(result) and sorted(_unbound(result) - _unbound(ours) - _unbound(theirs))
     if lost:
         return f"one change uses `{lost[0]}`, which the other removed or renamed"
     gone = sorted(_missing_members(base, ours, theirs, result) | _missing_members(base, theirs, ours, result))
@@ -33,7 +34,7 @@ def python_problem(base: str, ours: str, theirs: str, result: str) -> str | None
     mixed = sorted(_mixed_calls(ours, theirs, result) | _mixed_calls(theirs, ours, result))
     if mixed:
         return f"one change calls `{mixed[0]}` instead of another function, to which the other change gives arguments"
-    if _dead_ends(result) > max(_dead_ends(ours), _dead_ends(theirs)):
+    if _dead_ends(result) and _dead_ends(result) > max(_dead_ends(ours), _dead_ends(theirs)):
         return "one change would stand below a `return`, `raise`, `break` or `continue` of the other"
     return None
 
@@ -93,7 +94,8 @@ def _missing_members(base: str, remover: str, other: str, result: str) -> set[st
     """Members of the module's classes that one side removed with every use, and that the result uses again."""
     removed = {name for scope, name in _definitions(base) if scope} - {name for _, name in _definitions(remover)}
     added = {name for _, name in _definitions(other) - _definitions(base)}
-    return ((removed - added) - _attributes(remover)) & _attributes(result)
+    gone = removed - added
+    return (gone - _attributes(remover)) & _attributes(result) if gone else set()
 
 
 @lru_cache(maxsize=32)
@@ -119,8 +121,17 @@ def _calls(source: str) -> dict[str, frozenset[frozenset[str]]]:
     for node in _nodes(source):
         if isinstance(node, ast.Call):
             given = [keyword.arg or "**" for keyword in node.keywords] + [str(place) for place in range(len(node.args))]
-            calls.setdefault(ast.unparse(node.func), set()).add(frozenset(given))
+            calls.setdefault(_written(node.func), set()).add(frozenset(given))
     return {name: frozenset(given) for name, given in calls.items()}
+
+
+def _written(node: ast.expr) -> str:
+    """An expression as it is written; `ast.unparse` is slow where a name is all there is."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and isinstance(node.value, (ast.Name, ast.Attribute)):
+        return f"{_written(node.value)}.{node.attr}"
+    return ast.unparse(node)
 
 
 @lru_cache(maxsize=32)
@@ -129,7 +140,7 @@ def _dead_ends(source: str) -> int:
     ends = (ast.Return, ast.Raise, ast.Break, ast.Continue)
     count = 0
     for node in _nodes(source):
-        for _, body in ast.iter_fields(node):
-            if isinstance(body, list):
+        if isinstance(node, (ast.stmt, ast.ExceptHandler, ast.match_case, ast.Module)):
+            for body in (getattr(node, name, ()) for name in ("body", "orelse", "finalbody")):
                 count += any(isinstance(statement, ends) for statement in body[:-1])
     return count

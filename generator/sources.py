@@ -66,11 +66,7 @@ class Sources:
         self._openings = [str(options.get(key, mark)) for key, mark in _DELIMITERS.items() if options.get(key, mark)]
         self._ordinary = options.keys() <= known and not self.settings.get("_extensions")
         self._newline = self.settings.get("_new_lines")
-        starts = [re.escape(mark) for mark in self._openings]
-        name = r"""\s*(?:"([^"]+)"|'([^']+)')"""
-        end = rf"(?=[^\S\n]*(?:$|[-+]?{re.escape(str(options.get('block_end_string', '%}')))}|with|import))"
-        loading = r"[-+\s]*(?:include|import|from|extends)\b"
-        self._loads = re.compile(f"(?:{'|'.join(starts)}){loading}(?:{name}{end})?", re.MULTILINE)
+        self._closing = str(options.get("block_end_string", "%}"))
         if not self._ordinary:  # what it asks for is refused before anything is rendered
             assert self.environment is not None
         self.values = self._context(answers)
@@ -84,6 +80,14 @@ class Sources:
         environment = make_environment(self.settings, self.layer.name)
         environment.loader = TreeLoader(self.layer.project, self.layer.partials, PARTIALS_DIR)
         return environment
+
+    @cached_property
+    def _loads(self) -> re.Pattern[str]:
+        """Where a text begins to load another file, with its name in group 1 or 2 where it is written out."""
+        starts = "|".join(re.escape(mark) for mark in self._openings)
+        name = r"""\s*(?:"([^"]+)"|'([^']+)')"""
+        end = rf"(?=[^\S\n]*(?:$|[-+]?{re.escape(self._closing)}|with|import))"
+        return re.compile(rf"(?:{starts})[-+\s]*(?:include|import|from|extends)\b(?:{name}{end})?", re.MULTILINE)
 
     def read(self) -> list[Source]:
         """Every file that the answers call for, in path order.

@@ -1,5 +1,6 @@
 """Stage an upgrade: new content, backups and journal written aside, so that a rename begins it."""
 
+import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -63,7 +64,7 @@ def stage(
     disk.remove_folder(staging)
     for folder in (staging, staging / "new", staging / "old"):
         disk.make_folder(folder)
-    disk.write_file(staging / ".gitignore", b"*\n", 0o644)
+    disk.write_file(staging / ".gitignore", b"*\n", 0o644, later=True)
     wants = _wanted(changes, state)
     leaving = {want.path.casefold() for want in wants if want.new is None}
     operations = [_stage_one(root, staging, number, want, leaving) for number, want in enumerate(wants)]
@@ -78,9 +79,8 @@ def stage(
         emptied=_emptied(root, files),
         summary=tuple(summary),
     )
-    disk.write_file(staging / "journal.json", journal.to_json(), 0o644)
-    for folder in (staging / "new", staging / "old", staging):
-        disk.settle(folder)
+    disk.write_file(staging / "journal.json", journal.to_json(), 0o644, later=True)
+    disk.settle_all(Path(folder, name) for folder, _, names in os.walk(staging) for name in ("", *names))
     disk.rename_folder(staging, root / UPGRADE_DIR)
     disk.settle(root / STATE_DIR)
 
@@ -94,14 +94,14 @@ def _stage_one(root: Path, staging: Path, number: int, want: _Want, leaving: set
         if want.checked and (want.seen is None or content != want.seen.content or old is None):
             raise PreconditionError(f"`{want.path}` changed while the upgrade was planned: run `paccel upgrade` again")
         if old is not None:
-            disk.write_file(staging / "old" / str(number), content, old.mode)
+            disk.write_file(staging / "old" / str(number), content, old.mode, later=True)
     elif want.path.casefold() not in leaving and stamp_of(root, want.path) is not None:
         raise PreconditionError(f"`{want.path}` appeared while the upgrade was planned: run `paccel upgrade` again")
     if want.new is None:
         return Operation(want.path, old, None)
     before = old or (stamp_of(root, want.like) if want.like else None)
     mode = _mode(before.mode if before else 0o644, want.new.executable)
-    disk.write_file(staging / "new" / str(number), want.new.content, mode)
+    disk.write_file(staging / "new" / str(number), want.new.content, mode, later=True)
     return Operation(want.path, old, Stamp.of(want.new.content, mode))
 
 

@@ -36,9 +36,9 @@ _NAMES: dict[str, Language] = {"Dockerfile": "commands", "Makefile": "commands",
 def language(path: str) -> Language:
     """The language of a file, by its name."""
     name = PurePosixPath(path).name
-    if re.fullmatch(r"\.[a-z]+ignore", name):
+    if name.startswith(".") and name.endswith("ignore"):
         return "ignore"
-    if re.fullmatch(r"(requirements|constraints).*\.(txt|in)", name):
+    if name.startswith(("requirements", "constraints")) and name.endswith((".txt", ".in")):
         return "requirements"
     return _NAMES.get(name) or _SUFFIXES.get(PurePosixPath(path).suffix, "text")
 

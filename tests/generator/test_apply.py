@@ -16,7 +16,7 @@ from paccel.errors import PreconditionError
 from paccel.journal import STAGING_DIR, UNDO_DIR, UPGRADE_DIR, read_journal, write_journal
 from paccel.plan import Context, FileChange, plan_files
 from paccel.snapshot import take_snapshot
-from paccel.tree import File, Tree, write_tree
+from paccel.tree import STATE_DIR, File, Tree, write_tree
 
 REF = TemplateRef("demo", "demo", "0" * 64)
 CODE = b"".join(b"line_%d = 0\n" % i for i in range(12))
@@ -96,7 +96,7 @@ def intercept(monkeypatch: pytest.MonkeyPatch, at: Callable[[str, Callable[[], N
     for name in WRITES:
         real = getattr(disk, name)
 
-        def wrapped(*arguments: Any, name: str = name, real: Any = real) -> Any:
+        def wrapped(*arguments: Any, name: str = name, real: Any = real, **options: Any) -> Any:
             def half() -> None:
                 if name == "write_file":
                     arguments[0].write_bytes(arguments[1][: len(arguments[1]) // 2])
@@ -105,7 +105,7 @@ def intercept(monkeypatch: pytest.MonkeyPatch, at: Callable[[str, Callable[[], N
                         file.unlink()
 
             at(name, half)
-            return real(*arguments)
+            return real(*arguments, **options)
 
         monkeypatch.setattr(disk, name, wrapped)
 
@@ -352,3 +352,34 @@ def test_a_folder_that_became_a_link_is_not_written_through(tmp_path: Path) -> N
     with pytest.raises(PreconditionError, match="symbolic link"):
         apply.start(root, planned, state_bytes(Manifest.of(REF, {}, QUIET), QUIET), (), ())
     assert not any(outside.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders cannot be waited for there")
+def test_nothing_is_renamed_that_is_not_on_the_disk_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = project(tmp_path / "project")
+    settled: set[int] = set()
+    real_sync, real_rename, real_replace = os.fsync, disk.rename_folder, disk.replace_file
+    missing: list[Path] = []
+    renamed: list[str] = []
+
+    def sync(descriptor: int) -> None:
+        real_sync(descriptor)
+        settled.add(os.fstat(descriptor).st_ino)
+
+    def rename(source: Path, target: Path) -> None:
+        missing.extend(path for path in [source, *source.rglob("*")] if path.stat().st_ino not in settled)
+        renamed.append(target.name)
+        real_rename(source, target)
+
+    def replace(source: Path, target: Path) -> None:
+        missing.extend([source] if source.stat().st_ino not in settled else [])
+        renamed.append(target.name)
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(disk, "rename_folder", rename)
+    monkeypatch.setattr(disk, "replace_file", replace)
+    upgraded(root, QUIET)
+    assert missing == []
+    assert {"upgrade", "undo", "train.py", "manifest.json", "baseline.zip"} <= {*renamed}
+    assert (root / STATE_DIR).stat().st_ino in settled
