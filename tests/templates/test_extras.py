@@ -1,16 +1,22 @@
 """Every extra, in a project that its owner has edited: on, edited, off and on again; no edit lost, no conflict."""
 
-from pathlib import Path
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import nbformat
 import pytest
-from generated import choices, rendered
+import yaml
+from generated import TEMPLATES, Answers, choices, rendered
 
 from paccel.baseline import Manifest
 from paccel.catalog import DEFAULT_TEMPLATE, load_template
 from paccel.project import create_project
 from paccel.questions import resolve_answers
-from paccel.tree import Tree, read_tree
+from paccel.tree import Tree, read_tree, write_tree
 from paccel.upgrade import set_answers
 
 TEMPLATE = load_template(DEFAULT_TEMPLATE)
@@ -42,6 +48,31 @@ LATER = [
     ("train.py", "                    run.backward(loss / step.num_samples)", "  # mine, later"),
     ("README.md", "## Upgrading\n", "\nMine, later: or not.\n"),
 ]
+EVERYWHERE = [  # edits of what each template has
+    ("train.py", "        checkpoints.restore()\n", "        count_runs()  # mine\n"),
+    (
+        "train.py",
+        "    seed: int = 0  # of the weights, the order of the data and everything random\n",
+        "    mine: int = 3\n",
+    ),
+    ("pyproject.toml", '    "torch>=2.6",\n', '    "einops>=0.8",  # mine\n'),
+    ("README.md", "## Where to edit\n", "\nMine: ask me.\n"),
+    ("evaluate.py", "from paccel.runtime import Loader, Run, load_config, load_run, load_weights\n", "import mine\n"),
+]
+OPTIONS_OF_SBATCH = {
+    *("job-name", "nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "time", "signal", "requeue"),
+    *("open-mode", "output"),
+}
+
+
+def all_extras(name: str) -> Answers:
+    """What turns everything on that a template has besides its own questions."""
+    template = load_template(name)
+    own = template.layers[-1].context
+    return {question: options[1] for question, options in choices(template).items() if question not in own}
+
+
+WITH_EXTRAS = [name for name in TEMPLATES if all_extras(name)]
 
 
 def edit(root: Path, edits: list[tuple[str, str, str]]) -> None:
@@ -86,3 +117,48 @@ def test_what_was_edited_in_a_file_of_an_extra_is_not_dropped_with_it(tmp_path: 
     outcome = set_answers(root, {"export": False})
     assert outcome.conflicts == ("export.py",)
     assert (root / "export.py").read_text() == mine
+
+
+@pytest.mark.parametrize("name", WITH_EXTRAS)
+def test_in_each_template_all_extras_come_and_go_beside_the_owners_edits(name: str, tmp_path: Path) -> None:
+    template, root, off = load_template(name), tmp_path / "my-project", rendered(name, {})
+    create_project(root, Manifest.of(template.ref, resolve_answers(template, {}, project_name="my-project"), off), off)
+    extras = all_extras(name)
+    defaults = {question: choices(template)[question][0] for question in extras}
+    edit(root, EVERYWHERE)
+    for answers in (extras, defaults, extras):
+        outcome = set_answers(root, answers)
+        assert (outcome.state, outcome.conflicts) == ("done", ())
+        expected = {path: file.content.decode() for path, file in rendered(name, answers).items()}
+        assert without_edits(read_tree(root), EVERYWHERE) == expected
+
+
+@pytest.mark.parametrize("name", WITH_EXTRAS)
+def test_what_other_tools_read_is_what_they_can_read(name: str, tmp_path: Path) -> None:
+    tree = rendered(name, all_extras(name))
+    write_tree(tmp_path, tree)
+    readers = {
+        ".yaml": yaml.safe_load,
+        ".yml": yaml.safe_load,
+        ".json": json.loads,
+        ".toml": tomllib.loads,
+        ".ipynb": lambda text: nbformat.validate(nbformat.reads(text, as_version=4)),
+    }
+    for path, file in tree.items():
+        if reader := readers.get(PurePosixPath(path).suffix):
+            reader(file.content.decode())
+    jobs = yaml.safe_load(tree[".github/workflows/ci.yml"].content)["jobs"]
+    assert [step["run"] for step in jobs["test"]["steps"][-3:]] == ["black --check .", "ruff check .", "pytest"]
+    for repository in yaml.safe_load(tree[".pre-commit-config.yaml"].content)["repos"]:
+        assert all({"id", "name", "entry", "language"} <= hook.keys() for hook in repository["hooks"])
+    subprocess.run(["bash", "-n", "launch/slurm.sbatch"], cwd=tmp_path, check=True, timeout=10)
+    directives = re.findall(
+        r"^#SBATCH --([\w-]+)(?:=(\S+))?(?: +#.*)?$", tree["launch/slurm.sbatch"].content.decode(), re.M
+    )
+    assert {option for option, _ in directives} == OPTIONS_OF_SBATCH
+    assert re.fullmatch(r"USR1@\d+", dict(directives)["signal"])
+    copied = re.findall(r"^COPY (\S+) ", tree["Dockerfile"].content.decode(), re.M)
+    assert copied
+    assert all((tmp_path / path).exists() for path in copied)
+    commands = {line.split()[0] for line in tree["Dockerfile"].content.decode().splitlines() if line[:1].isupper()}
+    assert commands == {"FROM", "WORKDIR", "COPY", "RUN", "CMD"}
