@@ -121,7 +121,7 @@ class Record:
         self.is_new = is_new
         self.metrics = run_dir / "metrics.jsonl"
         self.started = time.time()
-        self._curves_drawn, self._curves_took = 0.0, 0.0
+        self._curves_drawn, self._curves_took = time.monotonic(), 0.0
 
     def settings(self) -> dict[str, Any] | None:
         """The settings of the run as it was last started, None for a new run."""
@@ -231,7 +231,7 @@ class Record:
             atomic_write(self.metrics, metrics.read_bytes())
 
     def draw(self, *, at_once: bool) -> None:
-        """Draw the curves; on the way only as often as costs less than a hundredth of the time."""
+        """Draw the curves; on the way only after half a minute, and as often as costs less than a hundredth of the time."""
         now = time.monotonic()
         if not self.metrics.exists() or (not at_once and now - self._curves_drawn < max(30.0, 100 * self._curves_took)):
             return
