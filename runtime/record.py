@@ -183,13 +183,15 @@ class Record:
     def write_failure(self, error: BaseException | None, step: int, epoch: int, process: int | None) -> None:
         """Say what the run failed of, and on which process if there are several.
 
-        A run that has not begun, and fails of what its reader can mend, leaves nothing behind.
+        A run that has not begun, and fails of what its reader can mend, leaves nothing behind. Where the disk is what
+        fails, that is in the error itself.
         """
         if self.is_new and step == 0 and isinstance(error, MENDABLE):
             self._discard()
         elif self.run_dir.exists():  # else another process has discarded it
             where = f"step {step}" + ("" if process is None else f", process {process}")
-            self.write_status("failed", step, epoch, f"{where}: {type(error).__name__}: {error}")
+            with suppress(OSError):
+                self.write_status("failed", step, epoch, f"{where}: {type(error).__name__}: {error}")
 
     def _discard(self) -> None:
         aside = self.run_dir.with_name(f"{self.run_dir.name}.{os.getpid()}.tmp")
