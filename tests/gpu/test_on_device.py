@@ -51,7 +51,7 @@ def test_killed_and_resumed_a_deterministic_run_ends_bit_for_bit_the_same(tmp_pa
 
 def test_a_loss_scaler_comes_back_with_its_scale(tmp_path: Path) -> None:
     precision = "fp16" if CUDA else "fp32"
-    config = Config(tmp_path, precision, overflow_at=2)
+    config = Config(tmp_path, precision, overflow_at=2, clip_value=0.1, accumulate=2)
     (found,) = killed_and_resumed(config, environment={"IN_PLACE_OF_A_GPU": "scaler"})
     first = 2.0**15  # half of where it begins, as step 2 has overflowed
     assert {step: scale for step, scale in found["scales"].items() if int(step) < 6} == {"4": first, "5": first}
@@ -88,6 +88,13 @@ def test_two_processes_train_as_one_does_and_are_resumed(tmp_path: Path) -> None
     found = killed_and_resumed(Config(tmp_path / "two", dropout=0.0), processes=2)
     assert len({each["device"] for each in found}) == (2 if CUDA else 1)
     torch.testing.assert_close(final(tmp_path / "two" / "straight"), final(tmp_path / "one"), rtol=0, atol=1e-5)
+
+
+def test_sync_batch_norm_has_the_statistics_of_the_whole_batch(tmp_path: Path) -> None:
+    processes = 2 if GPUS >= 2 else 1  # PyTorch has it for GPUs only
+    start(Config(tmp_path / "one", dropout=0.0, sync_norm=True))
+    start(Config(tmp_path / "all", dropout=0.0, sync_norm=True), processes=processes)
+    torch.testing.assert_close(final(tmp_path / "all"), final(tmp_path / "one"), rtol=0, atol=1e-5)
 
 
 def test_accelerate_s_fsdp2_saves_whole_weights_and_is_resumed(tmp_path: Path) -> None:
