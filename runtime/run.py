@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
-from . import progress
+from . import progress, setup
 from .agreement import Agreement, StopRequest
 from .background import Background
 from .clipping import clip_grad_norm
@@ -158,9 +158,8 @@ class Run:
             for model in objects:
                 if isinstance(model, nn.Module):
                     model.compile()  # in place, so that the names of the weights stay as they are
-        sharded = {
-            id(thing) for thing in objects if isinstance(thing, FSDPModule)
-        }  # before accelerate shards, in place
+        setup.tell_deepspeed(self.accelerator)
+        sharded = {id(thing) for thing in objects if isinstance(thing, FSDPModule)}  # before accelerate does, in place
         whole = [thing for thing in objects if id(thing) not in sharded]
         prepared = self.accelerator.prepare(*whole) if whole else ()
         wrapped = iter(prepared if len(whole) > 1 else [prepared])

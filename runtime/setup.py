@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import LoggerType
+from accelerate.utils import DistributedType, LoggerType
 
 from .agreement import Agreement
 from .errors import ConfigError
@@ -149,3 +149,14 @@ def open_run_dir(agreement: Agreement, config: Any, settings: dict[str, Any]) ->
     if not all(agreement.gather((record.run_dir / "config.json").exists())):
         raise ConfigError(f"`{record.run_dir}` is not on a disk that all nodes share: choose one with `--run-dir`")
     return record, fork
+
+
+def tell_deepspeed(accelerator: Accelerator) -> None:
+    """Give DeepSpeed the size of a micro-batch that it wants before it starts, and uses for its own reports only.
+
+    It reads it from a `DataLoader` that is prepared with the model; here, none is: steps are cut by `Run.loader`.
+    """
+    if accelerator.distributed_type is DistributedType.DEEPSPEED:
+        settings = accelerator.state.deepspeed_plugin.deepspeed_config
+        if settings.get("train_micro_batch_size_per_gpu", "auto") == "auto":
+            settings["train_micro_batch_size_per_gpu"] = 1

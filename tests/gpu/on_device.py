@@ -33,6 +33,12 @@ FSDP2 = {
     "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
     "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
 }
+DEEPSPEED = {
+    "ACCELERATE_USE_DEEPSPEED": "true",
+    "ACCELERATE_DEEPSPEED_ZERO_STAGE": "0",
+    "ACCELERATE_GRADIENT_CLIPPING": "0.5",
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1",
+}
 
 _server = multiprocessing.get_context("forkserver")
 
@@ -182,6 +188,8 @@ def _process(config: Config, variables: dict[str, str], output: Path) -> None:
     multiprocessing.set_start_method("fork", force=True)  # for data workers, as in a script
     if not CUDA and "fsdp" in variables.get("IN_PLACE_OF_A_GPU", ""):
         _let_accelerate_shard_on_the_cpu()
+    if not CUDA and "deepspeed" in variables.get("IN_PLACE_OF_A_GPU", ""):
+        _let_accelerate_use_deepspeed_on_the_cpu()
     try:
         found = main(config)
     except BaseException:
@@ -204,3 +212,11 @@ def _let_accelerate_shard_on_the_cpu() -> None:
         return state
 
     run.start_processes = start_processes
+
+
+def _let_accelerate_use_deepspeed_on_the_cpu() -> None:
+    """accelerate leaves DeepSpeed's configuration aside where it is told that it is on the CPU."""
+    from paccel.runtime import run
+
+    original = run.Accelerator
+    run.Accelerator = lambda **options: original(**options | {"cpu": False})

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from on_device import CUDA, FSDP2, GPUS, WORLD, Config, Noisy, start
+from on_device import CUDA, DEEPSPEED, FSDP2, GPUS, WORLD, Config, Noisy, start
 from safetensors.torch import load_file
 
 from paccel.runtime import Run
@@ -103,6 +103,15 @@ def test_accelerate_s_fsdp2_saves_whole_weights_and_is_resumed(tmp_path: Path) -
     found = killed_and_resumed(Config(tmp_path / "shards", dropout=0.0), processes=WORLD, environment=environment)
     assert all(all(each["sharded"]) for each in found)
     torch.testing.assert_close(final(tmp_path / "shards" / "straight"), final(tmp_path / "whole"), rtol=0, atol=1e-5)
+
+
+def test_deepspeed_trains_as_plain_pytorch_does_and_is_resumed(tmp_path: Path) -> None:
+    pytest.importorskip("deepspeed")
+    start(Config(tmp_path / "plain", dropout=0.0, accumulate=2))
+    environment = DEEPSPEED | {"IN_PLACE_OF_A_GPU": "deepspeed"}
+    config = Config(tmp_path / "engine", dropout=0.0, accumulate=2)
+    killed_and_resumed(config, processes=WORLD, environment=environment)
+    torch.testing.assert_close(final(tmp_path / "engine" / "straight"), final(tmp_path / "plain"), rtol=0, atol=1e-5)
 
 
 @pytest.mark.skipif(not CUDA, reason="needs a GPU: only its memory is copied from pinned pages")
