@@ -156,6 +156,13 @@ class TestTheBest:
             assert self.feed(run, checkpoints, model, {4: 0.4}) == []
             assert self.kept(run) == {"best": 2.0, "best-2": 2.0, "best-4": 4.0}
 
+    def test_a_score_that_is_not_there_is_named_with_those_that_are(self, tmp_path: Path, make) -> None:
+        with (
+            Run(Config(tmp_path / "run")) as run,
+            pytest.raises(ConfigError, match="No score `score` to choose the best by: there are loss, f1"),
+        ):
+            make(run)[0].keep_best({"loss": 1.0, "f1": 0.5})
+
     def test_none_stays_where_less_than_one_is_asked_for(self, tmp_path: Path, make) -> None:
         with (
             Run(Config(tmp_path / "run")) as run,
