@@ -43,7 +43,7 @@ class Config:
     """Settings of the tiny run."""
 
     run_dir: Path
-    data: str = "tensors"  # tensors, augmented, or tokens (variable length, counted by token)
+    data: str = "tensors"  # tensors, augmented, or counted by token: tokens (1 to 5 a sample), sparse (0 to 4)
     epochs: int | None = 3
     max_steps: int | None = None
     global_batch_size: int = 8
@@ -143,8 +143,8 @@ def make_data(kind: str) -> tuple[Dataset, Any]:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(43, 5, 4, dtype=torch.float64, generator=generator)
     targets = inputs.sum(-1, keepdim=True).sin()
-    if kind == "tokens":  # sample i has 1 to 5 tokens of 4 features
-        lengths = [1 + i * 7 % 5 for i in range(43)]
+    if kind in ("tokens", "sparse"):  # of 4 features each
+        lengths = [(kind == "tokens") + i * 7 % 5 for i in range(43)]
         samples = [(i, inputs[i, :n], targets[i, :n]) for i, n in enumerate(lengths)]
 
         def collate(rows: list) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -204,11 +204,12 @@ def main(config: Config) -> None:
         checkpoints.restore()
         rank = run.accelerator.process_index
         order = (run.run_dir / f"order-{rank}.jsonl").open("a")
+        by_token = config.data in ("tokens", "sparse")
 
         for _ in run.epochs(config.epochs, config.max_steps):
             model.train()
             for step in run.steps(train_loader, accumulate=config.accumulate):
-                count = step.total(lambda batch: len(batch[2])) if config.data == "tokens" else step.num_samples
+                count = step.total(lambda batch: len(batch[2])) if by_token else step.num_samples
                 for batch in step:
                     loss = compute_loss(model, batch)
                     run.backward(spoiled(loss, step.number, rank) / count)
