@@ -152,11 +152,22 @@ def open_run_dir(agreement: Agreement, config: Any, settings: dict[str, Any]) ->
 
 
 def tell_deepspeed(accelerator: Accelerator) -> None:
-    """Give DeepSpeed the size of a micro-batch that it wants before it starts, and uses for its own reports only.
+    """Settle what DeepSpeed wants to know before it starts.
 
-    It reads it from a `DataLoader` that is prepared with the model; here, none is: steps are cut by `Run.loader`.
+    It reads the size of a micro-batch, for its own reports only, from a `DataLoader` that is prepared with the model;
+    here, none is: steps are cut by `Run.loader`. Its own bf16 would turn weights and inputs into bf16; PyTorch's
+    autocast leaves the weights in float32, as everywhere else.
+
+    Raises:
+        ConfigError: fp16, whose loss scale it keeps where no checkpoint finds it.
     """
-    if accelerator.distributed_type is DistributedType.DEEPSPEED:
-        settings = accelerator.state.deepspeed_plugin.deepspeed_config
-        if settings.get("train_micro_batch_size_per_gpu", "auto") == "auto":
-            settings["train_micro_batch_size_per_gpu"] = 1
+    if accelerator.distributed_type is not DistributedType.DEEPSPEED:
+        return
+    settings = accelerator.state.deepspeed_plugin.deepspeed_config
+    if settings.get("train_micro_batch_size_per_gpu", "auto") == "auto":
+        settings["train_micro_batch_size_per_gpu"] = 1
+    if accelerator.mixed_precision == "fp16":
+        raise ConfigError("Precision `fp16` with DeepSpeed keeps its loss scale to itself: use `bf16`, `fp32` or FSDP2")
+    if accelerator.mixed_precision == "bf16":
+        settings["bf16"] = {"enabled": False}
+        settings["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
