@@ -1,7 +1,6 @@
 # % if cookiecutter.data == "huggingface"
 """The network, from transformers."""
 
-from paccel.runtime import ConfigError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -19,9 +18,9 @@ def make_model(name: str, vocabulary: int, context: int, *, pretrained: bool, ch
     settings = AutoConfig.from_pretrained(name)
     limit = getattr(settings, "max_position_embeddings", None)
     if limit is not None and context > limit:
-        raise ConfigError(f"`context` {context} is longer than the limit of `{name}`: {limit} tokens")
+        raise ValueError(f"`context` {context} is longer than the limit of `{name}`: {limit} tokens")
     if vocabulary > settings.vocab_size:
-        raise ConfigError(
+        raise ValueError(
             f"The tokenizer makes {vocabulary} tokens, and `{name}` knows {settings.vocab_size}: take its own tokenizer"
         )
     settings.use_cache = False  # of use in generation only
@@ -35,7 +34,6 @@ def make_model(name: str, vocabulary: int, context: int, *, pretrained: bool, ch
 # % else
 """The network: a decoder-only transformer. Shapes: B sequences, L tokens, D width, H heads."""
 
-from paccel.runtime import ConfigError
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -146,6 +144,6 @@ def make_model(
     vocabulary: int, context: int, width: int, depth: int, heads: int, checkpoint_activations: bool = False
 ) -> nn.Module:
     if width % (2 * heads):
-        raise ConfigError(f"`width` {width} cannot be cut into {heads} heads of an even size")
+        raise ValueError(f"`width` {width} cannot be cut into {heads} heads of an even size")
     return Transformer(vocabulary, context, width, depth, heads, checkpoint_activations)
 # % endif

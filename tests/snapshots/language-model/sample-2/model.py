@@ -1,6 +1,5 @@
 """The network, from transformers."""
 
-from paccel.runtime import ConfigError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -20,9 +19,9 @@ def make_model(
     settings = AutoConfig.from_pretrained(name)
     limit = getattr(settings, "max_position_embeddings", None)
     if limit is not None and context > limit:
-        raise ConfigError(f"`context` {context} is longer than the limit of `{name}`: {limit} tokens")
+        raise ValueError(f"`context` {context} is longer than the limit of `{name}`: {limit} tokens")
     if vocabulary > settings.vocab_size:
-        raise ConfigError(
+        raise ValueError(
             f"The tokenizer makes {vocabulary} tokens, and `{name}` knows {settings.vocab_size}: take its own tokenizer"
         )
     settings.use_cache = False  # of use in generation only

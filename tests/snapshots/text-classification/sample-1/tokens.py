@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from paccel.runtime import ConfigError
 import torch
 from torch.utils.data import Dataset
 from transformers import AutoTokenizer
@@ -38,12 +37,9 @@ class Tokens(Dataset[Any]):
 
 def make_tokenizer(name: str, max_length: int) -> Any:
     """Load a model's tokenizer by a name on the hub, or from a folder."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:  # there is none of that name
-        raise ConfigError(f"The tokenizer of `{name}` cannot be loaded: {error}") from None
+    tokenizer = AutoTokenizer.from_pretrained(name)
     if max_length > tokenizer.model_max_length:
-        raise ConfigError(
+        raise ValueError(
             f"`max_length` {max_length} is longer than the limit of `{name}`: {tokenizer.model_max_length} tokens"
         )
     return tokenizer
