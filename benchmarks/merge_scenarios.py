@@ -11,9 +11,10 @@ Contents are edits of `BASE`, a small training project: path -> text, bytes, `Mo
 
 from merge_choices import EITHER
 from merge_files import BYTES, FILES, PLAIN
+from merge_hostile import HOSTILE
 from merge_meaning import FORMAT, MEANING
 from merge_words import Scenario
 
 __all__ = ["SCENARIOS", "Scenario"]
 
-SCENARIOS: list[Scenario] = [*PLAIN, *FILES, *BYTES, *EITHER, *FORMAT, *MEANING]
+SCENARIOS: list[Scenario] = [*PLAIN, *FILES, *BYTES, *EITHER, *FORMAT, *MEANING, *HOSTILE]

@@ -6,6 +6,7 @@ out is let through only by the gate; else the plain conflict stands. A merge by 
 parse, it uses a name that is gone) becomes a conflict too. What only a conflict needs is imported when there is one.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -86,14 +87,14 @@ def merge_lines(sides: Sides, settings: Mapping[str, bytes] = {}) -> tuple[list[
     """Merge three texts without their line ends; return the pieces, and notes on what was done."""
     best, notes = merge_plainly(sides), ""
     wrong = problem(sides, best, ours_only=True)
-    if (count_conflicts(best) or wrong) and max(map(len, (sides.base, sides.ours, sides.theirs))) <= MAX_REFINED_LINES:
+    if wrong:
+        best, notes = _until_sound(sides), wrong
+    if count_conflicts(best) and max(map(len, (sides.base, sides.ours, sides.theirs))) <= MAX_REFINED_LINES:
         for pieces, how in _attempts(sides, settings):
-            if wrong or _left(pieces) < _left(best):
-                best, notes, wrong = pieces, how, None
+            if _left(pieces) < _left(best):
+                best, notes = pieces, how
             if not count_conflicts(best):
                 break
-    if wrong:
-        return _until_sound(sides), (wrong,)
     if sides.kind != "python" or count_conflicts(best):
         return best, (notes,) if notes else ()
     from .units import without_double_imports
@@ -184,8 +185,9 @@ def _and(one: str, other: str) -> str:
 
 
 def _left(pieces: Sequence[Piece]) -> int:
-    """How many lines are left to the user to look at."""
-    return sum(len(piece.lines) + len(piece.theirs) for piece in pieces if piece.theirs is not None)
+    """How much is left to the user to look at: words, whose number is the same however lines are wrapped."""
+    lines = (line for piece in pieces if piece.theirs is not None for line in (*piece.lines, *piece.theirs))
+    return sum(len(re.findall(r"\w+|[^\w\s,]", line)) for line in lines)
 
 
 def _two_way(ours: Text, theirs: Text) -> list[Piece]:

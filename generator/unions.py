@@ -84,6 +84,8 @@ def union_imports(base: Lines, ours: Lines, theirs: Lines, width: int) -> list[s
             new_above = [line for line in item.above if line.strip() and line not in {*base, *ours}]
             result.insert(place, _Import(new_above, list(lines), added))
             place += 1
+            if item.module == "__future__" and place < len(result) and not result[place].above:
+                result[place].above = [""]
     return [line for item in result for line in (*item.above, *item.lines)] + tail
 
 
