@@ -139,7 +139,7 @@ def _until_sound(sides: Sides) -> list[Piece]:
 def _attempts(sides: Sides, settings: Mapping[str, bytes]) -> Iterator[tuple[list[Piece], str]]:
     """Merges worth comparing, the closest to the files first; each has passed the gate."""
     from .formatting import format_lines, read_styles, styles_of
-    from .reindent import reindented
+    from .reindent import reindented, with_tabs
     from .unions import union_json
     from .units import reordered
 
@@ -150,6 +150,9 @@ def _attempts(sides: Sides, settings: Mapping[str, bytes]) -> Iterator[tuple[lis
     yield from _gated(sides, "")
     if sides.kind != "python" or parse_python(source_of(sides.ours)) is None:
         return
+    tabbed = with_tabs(sides)
+    if tabbed is not None:
+        yield from _gated(tabbed, "your tabs kept")
     variants = [(sides, "")]
     for alike, how in ((reordered, "definitions matched by name"), (reindented, "indentation followed")):
         for variant, note in list(variants):
@@ -158,6 +161,7 @@ def _attempts(sides: Sides, settings: Mapping[str, bytes]) -> Iterator[tuple[lis
                 variants.append((changed, _and(note, how)))
                 yield from _gated(*variants[-1])
     styles = read_styles(settings)
+    plainly = count_conflicts(merge_plainly(sides)) or 1
     for variant, note in variants:
         known = list(styles_of(variant.ours, styles))
         # Without the last comma's say: a list that the template only wrapped over more lines is no change then.
@@ -166,10 +170,12 @@ def _attempts(sides: Sides, settings: Mapping[str, bytes]) -> Iterator[tuple[lis
             if base is None or theirs is None or (base, theirs) == (variant.base, variant.theirs):
                 continue
             in_style = variant._replace(base=base, theirs=theirs)
-            yield from _gated(in_style, _and(note, "your formatting kept"))
             followed = reindented(in_style)
-            if followed is not None:
-                yield from _gated(followed, _and(note, "your formatting kept, indentation followed"))
+            for some, how in ((in_style, ""), (followed, "indentation followed")):
+                if some is not None:
+                    found = _gated(some, _and(_and(note, "your formatting kept"), how))
+                    # In a conflict the template's lines are wanted as they are, unless there are fewer conflicts so.
+                    yield from (option for option in found if count_conflicts(option[0]) < plainly)
 
 
 def _gated(sides: Sides, how: str) -> Iterator[tuple[list[Piece], str]]:
@@ -181,7 +187,7 @@ def _gated(sides: Sides, how: str) -> Iterator[tuple[list[Piece], str]]:
 
 
 def _and(one: str, other: str) -> str:
-    return f"{one}, {other}" if one else other
+    return f"{one}, {other}" if one and other else one or other
 
 
 def _left(pieces: Sequence[Piece]) -> int:

@@ -30,6 +30,21 @@ def reindented(sides: Sides) -> Sides | None:
     return changed if changed != sides else None
 
 
+def with_tabs(sides: Sides) -> Sides | None:
+    """The template's texts indented with tabs as the user's file is; None where it is not, or they are already."""
+    indents = {line[0] for line in sides.ours if line[:1].isspace() and line.strip()}
+    step = min((_indent(line) for line in sides.base if line.startswith(" ") and line.strip()), default=0)
+    if indents != {"\t"} or not step or any(line.startswith("\t") for line in (*sides.base, *sides.theirs)):
+        return None
+    base, theirs = (tuple(_tabbed(line, step) for line in lines) for lines in (sides.base, sides.theirs))
+    return sides._replace(base=base, theirs=theirs)
+
+
+def _tabbed(line: str, step: int) -> str:
+    columns = _indent(line)
+    return "\t" * (columns // step) + " " * (columns % step) + line[columns:]
+
+
 def _shifts(base: Lines, side: Lines) -> dict[int, int]:
     """How far the side moved each line of the base that it kept, in columns."""
     pairs = match([line.strip() for line in base], [line.strip() for line in side])

@@ -17,7 +17,7 @@ from paccel.upgrade import upgrade
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from merge_base import Result, read_project, whole, write_project
-from merge_scenarios import SCENARIOS, Scenario
+from merge_scenarios import REAL, SCENARIOS, Scenario
 from merge_score import judge
 
 PROJECT = "{{cookiecutter.project_name}}"
@@ -40,7 +40,10 @@ def run(folder: Path, scenario: Scenario) -> Result:
     return Result(files, outcome.exit_code, own=(".paccel",))
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name.replace(" ", "-"))
+QUICK = [scenario for scenario in SCENARIOS if scenario not in REAL]  # those are upgraded by `test_real_edits.py`
+
+
+@pytest.mark.parametrize("scenario", QUICK, ids=lambda scenario: scenario.name.replace(" ", "-"))
 def test_every_scenario_ends_as_expected(tmp_path: Path, scenario: Scenario) -> None:
     verdict = judge(scenario, run(tmp_path, scenario))
     assert verdict.as_expected, verdict.word
