@@ -91,9 +91,12 @@ class Template(NamedTuple):
 
 def bundled_root() -> Path:
     """Return the folder of the templates that come with paccel."""
-    from . import templates
+    from importlib.util import find_spec
 
-    return Path(templates.__path__[0])
+    found = find_spec(f"{__package__}.templates")  # package data: found, not imported
+    assert found is not None
+    assert found.submodule_search_locations
+    return Path(found.submodule_search_locations[0])
 
 
 def bundled_names() -> list[str]:
