@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -48,6 +48,7 @@ class Checkpoints:
     Args:
         run: The run; its directory gets `checkpoints/step-<n>/` and `weights/`.
         keep_last: How many of the newest checkpoints stay. At least 1.
+        keep: Steps whose checkpoints stay besides, once `save` was called at them.
         best: The score by which `weights/best.safetensors` is chosen, a name in what `keep_best` is given. None is off.
         mode: Whether a smaller or a larger score is better.
         keep_best: How many of the best weights stay. More than 1 keeps each as `weights/best-<step>.safetensors` too.
@@ -65,6 +66,7 @@ class Checkpoints:
         run: "Run",
         *,
         keep_last: int = 2,
+        keep: Collection[int] = (),
         best: str | None = None,
         mode: Literal["min", "max"] = "min",
         keep_best: int = 1,
@@ -80,7 +82,8 @@ class Checkpoints:
             raise ConfigError(f"No state to track in {', '.join(f'`{name}`' for name in stateless)}")
         self._run = run
         self._folder = run.run_dir / "checkpoints"
-        self._keep_last, self._keep_best, self._best, self._mode = keep_last, keep_best, best, mode
+        self._keep_last, self._keep, self._keep_best = keep_last, frozenset(keep), keep_best
+        self._best, self._mode = best, mode
         self._tracked = tracked
         self._models = {name: thing for name, thing in tracked.items() if isinstance(thing, nn.Module)}
         self._bests: list[tuple[float, int]] = []  # scores and their steps, the best first
@@ -236,9 +239,10 @@ class Checkpoints:
         return None
 
     def _prune(self, best_steps: set[int]) -> None:
-        """Remove what is neither among the last nor among the best."""
-        for _, path in list_checkpoints(self._folder)[self._keep_last :]:
-            remove_checkpoint(path)
+        """Remove what is neither among the last, nor among the best, nor to be kept."""
+        for step, path in list_checkpoints(self._folder)[self._keep_last :]:
+            if step not in self._keep:
+                remove_checkpoint(path)
         for path in (self._run.run_dir / "weights").glob("best-*"):
             match = _OF_THE_BEST.fullmatch(path.name)
             if match and int(match[1]) not in best_steps:
@@ -270,7 +274,7 @@ class Checkpoints:
     def _load(self, path: Path, name: str, thing: Any, state: Any) -> None:
         try:
             if isinstance(thing, nn.Module):
-                load_model(self._unwrapped(thing), state)
+                load_model(self._run.accelerator.unwrap_model(thing), state)
             elif isinstance(thing, Optimizer):
                 load_optimizer(thing, state)
             else:
@@ -278,13 +282,9 @@ class Checkpoints:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"`{name}` in `{path}` does not fit: {error}") from error
 
-    def _unwrapped(self, model: nn.Module) -> Any:
-        """The model as it was written, so that a run goes on with or without `torch.compile` around it."""
-        return self._run.accelerator.unwrap_model(model, keep_torch_compile=False)
-
     def _state_of(self, thing: Any) -> Any:
         if isinstance(thing, nn.Module):
-            thing = self._unwrapped(thing)
+            thing = self._run.accelerator.unwrap_model(thing)
         return gather_state(thing.state_dict(), keep=self._run._agreement.rank == 0)
 
 

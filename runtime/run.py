@@ -16,12 +16,12 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
-from . import progress
+from . import progress, setup
 from .agreement import Agreement, StopRequest
 from .background import Background
 from .clipping import clip_grad_norm
 from .config import config_to_dict
-from .errors import ConfigError, Stopped
+from .errors import ConfigError, NonFiniteError, Stopped
 from .finite import FiniteGuard
 from .loader import Loader
 from .loop import Position, Step, walk_epochs, walk_steps
@@ -158,9 +158,8 @@ class Run:
             for model in objects:
                 if isinstance(model, nn.Module):
                     model.compile()  # in place, so that the names of the weights stay as they are
-        sharded = {
-            id(thing) for thing in objects if isinstance(thing, FSDPModule)
-        }  # before accelerate shards, in place
+        setup.tell_deepspeed(self.accelerator)
+        sharded = {id(thing) for thing in objects if isinstance(thing, FSDPModule)}  # before accelerate does, in place
         whole = [thing for thing in objects if id(thing) not in sharded]
         prepared = self.accelerator.prepare(*whole) if whole else ()
         wrapped = iter(prepared if len(whole) > 1 else [prepared])
@@ -312,7 +311,7 @@ class Run:
         first = min(self._logged_step + 1, position.step)
         loss = numbers.get("loss")
         if section == "train" and isinstance(loss, float) and not (math.isfinite(loss) or "skipped_updates" in numbers):
-            raise self._guard.bad_loss(loss, first)
+            raise NonFiniteError(f"The training loss became {loss} in steps {first} to {position.step}")
         if section == "train":
             self._logged_step = position.step
 

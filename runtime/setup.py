@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import LoggerType
+from accelerate.utils import DistributedType, LoggerType
 
 from .agreement import Agreement
 from .errors import ConfigError
@@ -149,3 +149,25 @@ def open_run_dir(agreement: Agreement, config: Any, settings: dict[str, Any]) ->
     if not all(agreement.gather((record.run_dir / "config.json").exists())):
         raise ConfigError(f"`{record.run_dir}` is not on a disk that all nodes share: choose one with `--run-dir`")
     return record, fork
+
+
+def tell_deepspeed(accelerator: Accelerator) -> None:
+    """Settle what DeepSpeed wants to know before it starts.
+
+    It reads the size of a micro-batch, for its own reports only, from a `DataLoader` that is prepared with the model;
+    here, none is: steps are cut by `Run.loader`. Its own bf16 would turn weights and inputs into bf16; PyTorch's
+    autocast leaves the weights in float32, as everywhere else.
+
+    Raises:
+        ConfigError: fp16, whose loss scale it keeps where no checkpoint finds it.
+    """
+    if accelerator.distributed_type is not DistributedType.DEEPSPEED:
+        return
+    settings = accelerator.state.deepspeed_plugin.deepspeed_config
+    if settings.get("train_micro_batch_size_per_gpu", "auto") == "auto":
+        settings["train_micro_batch_size_per_gpu"] = 1
+    if accelerator.mixed_precision == "fp16":
+        raise ConfigError("Precision `fp16` with DeepSpeed keeps its loss scale to itself: use `bf16`, `fp32` or FSDP2")
+    if accelerator.mixed_precision == "bf16":
+        settings["bf16"] = {"enabled": False}
+        settings["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}

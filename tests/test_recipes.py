@@ -57,7 +57,7 @@ def load(title: str) -> ModuleType:
     return module
 
 
-def train(title: str, run_dir: Path, resume: str = "never") -> None:
+def train(title: str, run_dir: Path, resume: str = "never", accumulate: int = 1) -> None:
     """4 steps in 2 epochs with the edit of a recipe."""
     module = load(title)
     Record.draw = lambda *_, **__: None  # the curves have tests of their own
@@ -65,7 +65,7 @@ def train(title: str, run_dir: Path, resume: str = "never") -> None:
     config = module.Config(
         run_dir=run_dir, width=8, global_batch_size=16, eval_batch_size=50, limit_batches=2, epochs=2, max_steps=4
     )
-    config.log_every, config.resume = 1, resume
+    config.log_every, config.resume, config.accumulate = 1, resume, accumulate
     start(config)
 
 
@@ -100,7 +100,7 @@ def has_larger_images(run_dir: Path) -> None:
 
 RESULTS: dict[str, Callable[[Path], Any]] = {
     "Find a learning rate": lambda run_dir: (run_dir / "learning_rate.png").stat().st_size > 10_000,
-    "Keep the weights from before the decay": lambda run_dir: (run_dir / "weights/before-decay.safetensors").exists(),
+    "Keep the checkpoint from before the decay": lambda run_dir: (run_dir / "checkpoints/step-4").exists(),
     "Profile some steps": lambda run_dir: list((run_dir / "profile").glob("*.json")),
     "A metric of torchmetrics": lambda run_dir: 0 <= end(run_dir)[0][-1]["eval/f1"] <= 1,
     "Save predictions": lambda run_dir: has_predictions(run_dir) is None,
@@ -129,6 +129,22 @@ def test_an_edited_project_trains_and_stopped_it_ends_as_if_it_had_not_been(
     assert (logged, sorted(weights)) == (end(tmp_path / "straight")[0], sorted(end(tmp_path / "straight")[1]))
     assert weights == end(tmp_path / "straight")[1]
     assert len(weights) >= 2
+
+
+def test_clipping_by_value_is_of_the_step_s_gradient_with_any_accumulation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, clipped = torch.nn.utils.clip_grad_value_, []
+    monkeypatch.setattr(
+        torch.nn.utils, "clip_grad_value_", lambda parameters, value: clipped.append(clip(parameters, value / 100))
+    )
+    for accumulate in (1, 4):
+        train("Clip by value", tmp_path / str(accumulate), accumulate=accumulate)
+    assert len(clipped) == 2 * 4  # once in each step
+    whole, parts = (
+        [line["train/loss"] for line in end(tmp_path / name)[0] if "train/loss" in line] for name in ("1", "4")
+    )
+    assert parts == pytest.approx(whole, rel=1e-4)
 
 
 def test_each_recipe_has_one_edit_or_program() -> None:

@@ -1,7 +1,7 @@
 """A small run that the tests here start in processes of their own, on the GPUs that there are, or on the CPU.
 
-The lines are the same on both. What only a GPU has is put in its place on the CPU where that can be had: a loss scaler
-around float32 for fp16, reading norms as late as on a device, accelerate's FSDP2 over gloo.
+The lines are the same on both. What only a GPU has is put in its place on the CPU where that can be had: fp16 with a loss
+scaler, reading norms as late as on a device, accelerate's FSDP2 over gloo.
 """
 
 import json
@@ -33,6 +33,12 @@ FSDP2 = {
     "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
     "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
 }
+DEEPSPEED = {
+    "ACCELERATE_USE_DEEPSPEED": "true",
+    "ACCELERATE_DEEPSPEED_ZERO_STAGE": "0",
+    "ACCELERATE_GRADIENT_CLIPPING": "0.5",
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1",
+}
 
 _server = multiprocessing.get_context("forkserver")
 
@@ -50,6 +56,8 @@ class Config:
     accumulate: int = 1
     num_workers: int = 0
     dropout: float = 0.1
+    clip_value: float | None = None
+    sync_norm: bool = False
     max_steps: int = 8
     overflow_at: int = 0  # the step in which the loss is far too large
     seed: int = 1
@@ -73,8 +81,12 @@ def main(config: Config) -> dict[str, Any]:
             run._guard.looks_at_once = False
         if run.device.type == "cpu" and "scaler" in os.environ.get("IN_PLACE_OF_A_GPU", ""):
             run.accelerator.scaler, run._plain = torch.amp.GradScaler("cpu", growth_interval=4), False
+            run.accelerator.state._mixed_precision, run.accelerator.native_amp = "fp16", True
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(32, 1))
+        if config.sync_norm:
+            model[1] = nn.Sequential(nn.BatchNorm1d(32), nn.Tanh())
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.02, fused=True)
         model, optimizer = run.prepare(model, optimizer)
         loader = run.loader(Noisy(), 8, shuffle=True, num_workers=config.num_workers)
@@ -93,6 +105,10 @@ def main(config: Config) -> dict[str, Any]:
                     run.backward(loss * (1e38 if step.number == config.overflow_at else 1.0) / step.num_samples)
                     meter.add(loss=loss, count=step.micro_batch_samples)
                 norm = run.clip_grad_norm(model, 0.5)
+                if config.clip_value is not None:
+                    nn.utils.clip_grad_value_(model.parameters(), config.clip_value)
+                    largest = max(_local(p.grad).abs().max().item() for p in model.parameters() if p.grad is not None)
+                    assert not largest > config.clip_value * (1 + 1e-6)
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
@@ -172,6 +188,8 @@ def _process(config: Config, variables: dict[str, str], output: Path) -> None:
     multiprocessing.set_start_method("fork", force=True)  # for data workers, as in a script
     if not CUDA and "fsdp" in variables.get("IN_PLACE_OF_A_GPU", ""):
         _let_accelerate_shard_on_the_cpu()
+    if not CUDA and "deepspeed" in variables.get("IN_PLACE_OF_A_GPU", ""):
+        _let_accelerate_use_deepspeed_on_the_cpu()
     try:
         found = main(config)
     except BaseException:
@@ -194,3 +212,11 @@ def _let_accelerate_shard_on_the_cpu() -> None:
         return state
 
     run.start_processes = start_processes
+
+
+def _let_accelerate_use_deepspeed_on_the_cpu() -> None:
+    """accelerate leaves DeepSpeed's configuration aside where it is told that it is on the CPU."""
+    from paccel.runtime import run
+
+    original = run.Accelerator
+    run.Accelerator = lambda **options: original(**options | {"cpu": False})

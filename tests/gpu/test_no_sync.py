@@ -21,10 +21,11 @@ class Config:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("skip", [0, 3])
-def test_no_step_between_log_points_waits(tmp_path: Path, precision: str, skip: int) -> None:
+@pytest.mark.parametrize(("skip", "workers"), [(0, 0), (3, 0), (0, 2)])
+def test_no_step_between_log_points_waits(tmp_path: Path, precision: str, skip: int, workers: int) -> None:
     with Run(Config(tmp_path / "run", precision, skip)) as run:
-        loader = run.loader(TensorDataset(torch.randn(512, 4), torch.randn(512, 1)), 16, shuffle=True)
+        data = TensorDataset(torch.randn(512, 4), torch.randn(512, 1))
+        loader = run.loader(list(data) if workers else data, 16, shuffle=True, num_workers=workers)
         model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)).to(run.device)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
         model, optimizer = run.prepare(model, optimizer)

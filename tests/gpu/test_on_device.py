@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from on_device import CUDA, FSDP2, GPUS, WORLD, Config, Noisy, start
+from on_device import CUDA, DEEPSPEED, FSDP2, GPUS, WORLD, Config, Noisy, start
 from safetensors.torch import load_file
 
 from paccel.runtime import Run
@@ -51,7 +51,7 @@ def test_killed_and_resumed_a_deterministic_run_ends_bit_for_bit_the_same(tmp_pa
 
 def test_a_loss_scaler_comes_back_with_its_scale(tmp_path: Path) -> None:
     precision = "fp16" if CUDA else "fp32"
-    config = Config(tmp_path, precision, overflow_at=2)
+    config = Config(tmp_path, precision, overflow_at=2, clip_value=0.1, accumulate=2)
     (found,) = killed_and_resumed(config, environment={"IN_PLACE_OF_A_GPU": "scaler"})
     first = 2.0**15  # half of where it begins, as step 2 has overflowed
     assert {step: scale for step, scale in found["scales"].items() if int(step) < 6} == {"4": first, "5": first}
@@ -90,12 +90,34 @@ def test_two_processes_train_as_one_does_and_are_resumed(tmp_path: Path) -> None
     torch.testing.assert_close(final(tmp_path / "two" / "straight"), final(tmp_path / "one"), rtol=0, atol=1e-5)
 
 
-def test_accelerate_s_fsdp2_saves_whole_weights_and_is_resumed(tmp_path: Path) -> None:
-    start(Config(tmp_path / "whole", dropout=0.0))
-    environment = FSDP2 | {"IN_PLACE_OF_A_GPU": "fsdp"}
-    found = killed_and_resumed(Config(tmp_path / "shards", dropout=0.0), processes=WORLD, environment=environment)
+def test_sync_batch_norm_has_the_statistics_of_the_whole_batch(tmp_path: Path) -> None:
+    processes = 2 if GPUS >= 2 else 1  # PyTorch has it for GPUs only
+    start(Config(tmp_path / "one", dropout=0.0, sync_norm=True))
+    start(Config(tmp_path / "all", dropout=0.0, sync_norm=True), processes=processes)
+    torch.testing.assert_close(final(tmp_path / "all"), final(tmp_path / "one"), rtol=0, atol=1e-5)
+
+
+NEARLY = {"fp32": 1e-5, "bf16": 2e-2}  # how far weights may be from those of plain PyTorch in that precision
+
+
+@pytest.mark.parametrize("precision", NEARLY)
+def test_accelerate_s_fsdp2_saves_whole_weights_and_is_resumed(tmp_path: Path, precision: str) -> None:
+    start(Config(tmp_path / "whole", precision, dropout=0.0, accumulate=2))
+    config = Config(tmp_path / "shards", precision, dropout=0.0, accumulate=2, compile=precision == "fp32")
+    found = killed_and_resumed(config, processes=WORLD, environment=FSDP2 | {"IN_PLACE_OF_A_GPU": "fsdp"})
     assert all(all(each["sharded"]) for each in found)
-    torch.testing.assert_close(final(tmp_path / "shards" / "straight"), final(tmp_path / "whole"), rtol=0, atol=1e-5)
+    shards, whole = final(tmp_path / "shards" / "straight"), final(tmp_path / "whole")
+    torch.testing.assert_close(shards, whole, rtol=0, atol=NEARLY[precision])
+
+
+@pytest.mark.parametrize("precision", NEARLY)
+def test_deepspeed_trains_as_plain_pytorch_does_and_is_resumed(tmp_path: Path, precision: str) -> None:
+    pytest.importorskip("deepspeed")
+    start(Config(tmp_path / "plain", precision, dropout=0.0, accumulate=2))
+    config = Config(tmp_path / "engine", precision, dropout=0.0, accumulate=2)
+    killed_and_resumed(config, processes=WORLD, environment=DEEPSPEED | {"IN_PLACE_OF_A_GPU": "deepspeed"})
+    engine, plain = final(tmp_path / "engine" / "straight"), final(tmp_path / "plain")
+    torch.testing.assert_close(engine, plain, rtol=0, atol=NEARLY[precision])
 
 
 @pytest.mark.skipif(not CUDA, reason="needs a GPU: only its memory is copied from pinned pages")

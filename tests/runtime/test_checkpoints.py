@@ -14,7 +14,7 @@ from together import together
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from paccel.runtime import EMA, Checkpoints, ConfigError, Run
+from paccel.runtime import EMA, Checkpoints, ConfigError, Run, schedules
 from paccel.runtime.background import Background, on_host
 
 
@@ -156,12 +156,49 @@ class TestTheBest:
             assert self.feed(run, checkpoints, model, {4: 0.4}) == []
             assert self.kept(run) == {"best": 2.0, "best-2": 2.0, "best-4": 4.0}
 
+    def test_a_score_that_is_not_there_is_named_with_those_that_are(self, tmp_path: Path, make) -> None:
+        with (
+            Run(Config(tmp_path / "run")) as run,
+            pytest.raises(ConfigError, match="No score `score` to choose the best by: there are loss, f1"),
+        ):
+            make(run)[0].keep_best({"loss": 1.0, "f1": 0.5})
+
     def test_none_stays_where_less_than_one_is_asked_for(self, tmp_path: Path, make) -> None:
         with (
             Run(Config(tmp_path / "run")) as run,
             pytest.raises(ConfigError, match="`keep_best` must be at least 1: 0"),
         ):
             make(run, keep_best=0)
+
+
+def train_with_a_decay(run_dir: Path, total_steps: int, resume: str = "never") -> dict[str, torch.Tensor]:
+    """Warm-up, stable, decay over 2 steps; saves each step, keeps the newest and the one before the decay."""
+    with Run(Config(run_dir, resume)) as run:
+        model = nn.Linear(3, 1).double()
+        model, optimizer = run.prepare(model, torch.optim.AdamW(model.parameters(), lr=0.1))
+        schedule = schedules.wsd(optimizer, total_steps, warmup_steps=2, decay_steps=2)
+        loader = run.loader(TensorDataset(torch.randn(9, 3, dtype=torch.float64)), 4, shuffle=True)
+        tracked = {"model": model, "optimizer": optimizer, "schedule": schedule}
+        checkpoints = Checkpoints(run, keep_last=1, keep=(total_steps - 2,), **tracked)
+        checkpoints.restore()
+        for _ in run.epochs(None, total_steps):
+            for step in run.steps(loader):
+                for (inputs,) in step:
+                    run.backward(model(inputs).square().sum() / step.num_samples)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+                checkpoints.save()
+        return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def test_the_checkpoint_from_before_a_decay_stays_and_goes_on_as_if_the_run_had_been_longer(tmp_path: Path) -> None:
+    train_with_a_decay(tmp_path / "short", 6)
+    kept = tmp_path / "short" / "checkpoints"
+    assert sorted(path.name for path in kept.iterdir()) == ["step-4", "step-6"]
+    longer = train_with_a_decay(tmp_path / "longer", 10, resume=str(kept / "step-4"))
+    straight = train_with_a_decay(tmp_path / "straight", 10)
+    assert all(torch.equal(longer[name], straight[name]) for name in straight)
 
 
 def train_sharded(sharded: bool, run_dir: str, resume: str, until: int, background: bool) -> dict[str, torch.Tensor]:

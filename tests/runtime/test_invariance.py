@@ -16,8 +16,12 @@ def weights(run_dir: Path, name: str = "final") -> dict[str, torch.Tensor]:
     return load_file(run_dir / "weights" / f"{name}.safetensors")
 
 
-@pytest.mark.parametrize("data", ["tensors", "tokens"])
-@pytest.mark.parametrize(("processes", "accumulate"), [(1, 2), (1, 4), (2, 1), (2, 2), (2, 4)])
+HARDWARE = [(1, 2), (1, 4), (2, 1), (2, 2), (2, 4)]
+CASES = [(data, *hardware) for data in ("tensors", "tokens") for hardware in HARDWARE]
+CASES += [("sparse", 1, 4), ("sparse", 2, 4)]  # one sample to a micro-batch, and a fifth of them without a token
+
+
+@pytest.mark.parametrize(("data", "processes", "accumulate"), CASES)
 def test_weights_order_and_losses_do_not_depend_on_the_hardware(
     start, metrics, order, reference: Path, tmp_path: Path, data: str, processes: int, accumulate: int
 ) -> None:

@@ -43,7 +43,7 @@ class Config:
     """Settings of the tiny run."""
 
     run_dir: Path
-    data: str = "tensors"  # tensors, augmented, or tokens (variable length, counted by token)
+    data: str = "tensors"  # tensors, augmented, or counted by token: tokens (1 to 5 a sample), sparse (0 to 4)
     epochs: int | None = 3
     max_steps: int | None = None
     global_batch_size: int = 8
@@ -83,23 +83,17 @@ def fault(step: int, rank: int, place: str = "step") -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1.2 if kind == "twice" else 0.05)
         os.kill(os.getpid(), signal.SIGTERM)
-    elif kind not in ("nan", "gradient", "inf"):
+    elif kind not in ("nan", "inf"):
         os.kill(os.getpid(), signal.SIGKILL if kind == "kill" else signal.Signals[kind])
 
 
 def spoiled(loss: torch.Tensor, step: int, rank: int) -> torch.Tensor:
-    """The loss, made NaN on one process at the steps that the environment says, such as `nan:3,4:1`.
-
-    With `gradient:3,4:1`, it is as it was, and its gradient is NaN.
-    """
+    """The loss, made NaN on one process at the steps that the environment says, such as `nan:3,4:1`."""
     kind, _, where = os.environ["FAULT"].partition(":")
-    steps, _, process = where.partition(":")
-    if kind not in ("nan", "gradient") or str(step) not in steps.split(",") or process != str(rank):
+    if kind != "nan":
         return loss
-    if kind == "gradient":
-        loss.register_hook(lambda gradient: gradient * float("nan"))
-        return loss * 1
-    return loss * float("nan")
+    steps, _, process = where.partition(":")
+    return loss * float("nan") if str(step) in steps.split(",") and process == str(rank) else loss
 
 
 def break_storage() -> None:
@@ -149,8 +143,8 @@ def make_data(kind: str) -> tuple[Dataset, Any]:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(43, 5, 4, dtype=torch.float64, generator=generator)
     targets = inputs.sum(-1, keepdim=True).sin()
-    if kind == "tokens":  # sample i has 1 to 5 tokens of 4 features
-        lengths = [1 + i * 7 % 5 for i in range(43)]
+    if kind in ("tokens", "sparse"):  # of 4 features each
+        lengths = [(kind == "tokens") + i * 7 % 5 for i in range(43)]
         samples = [(i, inputs[i, :n], targets[i, :n]) for i, n in enumerate(lengths)]
 
         def collate(rows: list) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -210,11 +204,12 @@ def main(config: Config) -> None:
         checkpoints.restore()
         rank = run.accelerator.process_index
         order = (run.run_dir / f"order-{rank}.jsonl").open("a")
+        by_token = config.data in ("tokens", "sparse")
 
         for _ in run.epochs(config.epochs, config.max_steps):
             model.train()
             for step in run.steps(train_loader, accumulate=config.accumulate):
-                count = step.total(lambda batch: len(batch[2])) if config.data == "tokens" else step.num_samples
+                count = step.total(lambda batch: len(batch[2])) if by_token else step.num_samples
                 for batch in step:
                     loss = compute_loss(model, batch)
                     run.backward(spoiled(loss, step.number, rank) / count)

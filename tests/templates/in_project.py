@@ -21,11 +21,15 @@ def run_module(command: list[str], folder: Path, environment: dict[str, str], ou
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     sys.argv = command
-    runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    except Exception:
+        sys.excepthook(*sys.exc_info())  # as a script ends; a process of multiprocessing has its own way
+        sys.exit(1)
 
 
-def run_in(folder: Path, *command: str, timeout: float = 300, **environment: str) -> str:
-    """Run a Python module in a project, return what it printed, and fail with that if it fails."""
+def run_in(folder: Path, *command: str, timeout: float = 300, code: int = 0, **environment: str) -> str:
+    """Run a Python module in a project, return what it printed, and fail with that unless it ends with `code`."""
     output = folder.parent / f"{folder.name}-output.txt"
     output.write_text("")
     common = {"OMP_NUM_THREADS": "2", "GLOO_SOCKET_IFNAME": "lo"}
@@ -36,5 +40,5 @@ def run_in(folder: Path, *command: str, timeout: float = 300, **environment: str
         process.kill()
         process.join(10)
         pytest.fail(f"{' '.join(command)} took more than {timeout} seconds:\n{output.read_text()}")
-    assert process.exitcode == 0, f"{' '.join(command)}\n{output.read_text()}"
+    assert process.exitcode == code, f"{' '.join(command)}\n{output.read_text()}"
     return output.read_text()

@@ -1,6 +1,7 @@
 # % if cookiecutter.data == "huggingface"
 """The network, from transformers."""
 
+from paccel.runtime import ConfigError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -18,9 +19,9 @@ def make_model(name: str, vocabulary: int, context: int, *, pretrained: bool, ch
     settings = AutoConfig.from_pretrained(name)
     limit = getattr(settings, "max_position_embeddings", None)
     if limit is not None and context > limit:
-        raise ValueError(f"`context` {context} is longer than the limit of `{name}`: {limit} tokens")
+        raise ConfigError(f"`context` {context} is longer than the limit of `{name}`: {limit} tokens")
     if vocabulary > settings.vocab_size:
-        raise ValueError(
+        raise ConfigError(
             f"The tokenizer makes {vocabulary} tokens, and `{name}` knows {settings.vocab_size}: take its own tokenizer"
         )
     settings.use_cache = False  # of use in generation only
@@ -34,6 +35,7 @@ def make_model(name: str, vocabulary: int, context: int, *, pretrained: bool, ch
 # % else
 """The network: a decoder-only transformer. Shapes: B sequences, L tokens, D width, H heads."""
 
+from paccel.runtime import ConfigError
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -144,6 +146,6 @@ def make_model(
     vocabulary: int, context: int, width: int, depth: int, heads: int, checkpoint_activations: bool = False
 ) -> nn.Module:
     if width % (2 * heads):
-        raise ValueError(f"`width` {width} cannot be cut into {heads} heads of an even size")
+        raise ConfigError(f"`width` {width} cannot be cut into {heads} heads of an even size")
     return Transformer(vocabulary, context, width, depth, heads, checkpoint_activations)
 # % endif

@@ -22,7 +22,9 @@ import zlib
 
 # % if cookiecutter.data == "huggingface"
 from datasets import DatasetDict, load_dataset
+from datasets.exceptions import DatasetsError
 # % endif
+from paccel.runtime import DataError
 # % if cookiecutter.data == "csv"
 import torch
 
@@ -70,7 +72,7 @@ def make_splits() -> Splits:
         for text in docstrings(module):
             labels.setdefault(text, label)
     if missing := [module for label, module in enumerate(CLASSES) if label not in labels.values()]:
-        raise ValueError(f"This Python comes without the source of its library: {', '.join(missing)} is missing")
+        raise DataError(f"This Python comes without the source of its library: {', '.join(missing)} is missing")
     found: dict[str, list[Sample]] = {"train": [], "eval": [], "test": []}
     for text, label in labels.items():
         place = zlib.crc32(text.encode()) % 10
@@ -80,17 +82,20 @@ def make_splits() -> Splits:
 def read(path: Path, text_column: str, label_column: str) -> list[tuple[str, str]]:
     """The texts and their labels, as they are in a file."""
     if not path.is_file():
-        raise ValueError(f"There is no `{path}`: put it there, with a row of column names, or pass `--data-dir`")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        columns = rows.fieldnames or []
-        for column in (text_column, label_column):
-            if column not in columns:
-                raise ValueError(f"`{path}` has no column `{column}`: it has {', '.join(columns) or 'none'}")
-        found = [(row[text_column] or "", row[label_column] or "") for row in rows]
+        raise DataError(f"There is no `{path}`: put it there, with a row of column names, or pass `--data-dir`")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # Excel puts a mark before the first name
+            reader = csv.DictReader(file)
+            columns, rows = reader.fieldnames or [], list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"`{path}` cannot be read as a CSV file in UTF-8 ({error}): save it as one") from None
+    for column in (text_column, label_column):
+        if column not in columns:
+            raise DataError(f"`{path}` has no column `{column}`: it has {', '.join(columns) or 'none'}")
+    found = [(row[text_column] or "", row[label_column] or "") for row in rows]
     for number, (text, label) in enumerate(found, 1):
         if not text.strip() or not label.strip():
-            raise ValueError(f"`{path}` has no {'label' if text.strip() else 'text'} in row {number} below its header")
+            raise DataError(f"`{path}` has no {'label' if text.strip() else 'text'} in row {number} below its header")
     return found
 
 
@@ -99,11 +104,11 @@ def make_splits(data_dir: Path, text_column: str, label_column: str) -> Splits:
     rows = {name: read(data_dir / f"{name}.csv", text_column, label_column) for name in ("train", "test")}
     classes = sorted({label for _, label in rows["train"]})
     if not classes:
-        raise ValueError(f"`{data_dir / 'train.csv'}` has no rows below its header")
+        raise DataError(f"`{data_dir / 'train.csv'}` has no rows below its header")
     if len(classes) == 1:
-        raise ValueError(f"`{data_dir / 'train.csv'}` has one class, `{classes[0]}`: there is nothing to tell apart")
+        raise DataError(f"`{data_dir / 'train.csv'}` has one class, `{classes[0]}`: there is nothing to tell apart")
     if unknown := sorted({label for _, label in rows["test"]} - set(classes)):
-        raise ValueError(f"`{data_dir / 'test.csv'}` has labels that train.csv does not have: {', '.join(unknown)}")
+        raise DataError(f"`{data_dir / 'test.csv'}` has labels that train.csv does not have: {', '.join(unknown)}")
     samples: dict[str, list[Sample]] = {name: [((text,), classes.index(label)) for text, label in found] for name, found in rows.items()}
     order = torch.randperm(len(samples["train"]), generator=torch.Generator().manual_seed(0)).tolist()
     held_out = max(1, len(order) // 10)
@@ -119,14 +124,17 @@ def make_splits(dataset: str, subset: str | None, text_columns: tuple[str, ...],
         text_columns: One, or two whose texts belong together.
         label_column: Holds numbers from 0.
     """
-    tables = load_dataset(dataset, subset)
+    try:
+        tables = load_dataset(dataset, subset)
+    except (DatasetsError, OSError, ValueError) as error:  # what there is not, or is something else
+        raise DataError(f"`{dataset}` cannot be loaded: {error}") from None
     if not isinstance(tables, DatasetDict) or not {"train", "validation", "test"} <= tables.keys():
-        raise ValueError(
+        raise DataError(
             f"`{dataset}` has the splits {', '.join(tables)}, not train, validation and test: name its own in data.py"
         )
     columns = tables["train"].column_names
     if missing := [column for column in (*text_columns, label_column) if column not in columns]:
-        raise ValueError(f"`{dataset}` has no column `{'`, `'.join(missing)}`: it has {', '.join(columns)}")
+        raise DataError(f"`{dataset}` has no column `{'`, `'.join(missing)}`: it has {', '.join(columns)}")
 
     def load(split: str) -> list[Sample]:
         table = tables[split]
@@ -136,9 +144,9 @@ def make_splits(dataset: str, subset: str | None, text_columns: tuple[str, ...],
     train, eval, test = load("train"), load("validation"), load("test")
     classes = {label for _, label in train}
     if len(classes) < 2:
-        raise ValueError(f"The split `train` of `{dataset}` has one class: {classes}")
+        raise DataError(f"The split `train` of `{dataset}` has one class: {classes}")
     if wrong := {label for _, label in (*train, *eval, *test) if label not in range(len(classes))}:
         last = len(classes) - 1
-        raise ValueError(f"`{dataset}` has labels that are not from 0 to {last}: {wrong}; hidden ones are -1")
+        raise DataError(f"`{dataset}` has labels that are not from 0 to {last}: {wrong}; hidden ones are -1")
     return Splits(train, eval, test, num_classes=len(classes))
 # % endif

@@ -1,6 +1,7 @@
 # % if cookiecutter.model == "pretrained"
 """The network, from transformers."""
 
+from paccel.runtime import ConfigError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -17,7 +18,7 @@ def make_model(name: str, num_classes: int, max_length: int, pretrained: bool = 
     settings = AutoConfig.from_pretrained(name, num_labels=num_classes)
     limit = getattr(settings, "max_position_embeddings", None)
     if limit is not None and max_length > limit:
-        raise ValueError(f"`max_length` {max_length} is longer than the limit of `{name}`: {limit} tokens")
+        raise ConfigError(f"`max_length` {max_length} is longer than the limit of `{name}`: {limit} tokens")
     if pretrained:
         # In float32, which some are not kept in; a last layer for other classes is left behind.
         return AutoModelForSequenceClassification.from_pretrained(
@@ -27,6 +28,7 @@ def make_model(name: str, num_classes: int, max_length: int, pretrained: bool = 
 # % else
 """The network: a transformer that reads the whole text. Shapes: B texts, L tokens, D width, H heads."""
 
+from paccel.runtime import ConfigError
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -89,6 +91,6 @@ def make_model(
     vocabulary: int, max_length: int, num_classes: int, width: int, depth: int, heads: int
 ) -> nn.Module:
     if width % heads:
-        raise ValueError(f"`width` {width} cannot be cut into {heads} heads")
+        raise ConfigError(f"`width` {width} cannot be cut into {heads} heads")
     return Transformer(vocabulary, max_length, num_classes, width, depth, heads)
 # % endif

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from paccel.runtime import DataError
 from PIL import Image
 import torch
 from torch.utils.data import Dataset, Subset
@@ -34,13 +35,13 @@ def read_classes(path: Path) -> list[str]:
     """The names of the classes, a line for each.
 
     Raises:
-        ValueError: The file is not there, or has fewer than two different names, or more than there are numbers for.
+        DataError: The file is not there, or has fewer than two different names, or more than there are numbers for.
     """
     if not path.is_file():
-        raise ValueError(f"`{path}` is not there: write the names of the classes into it, a line for each")
+        raise DataError(f"`{path}` is not there: write the names of the classes into it, a line for each")
     classes = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not 2 <= len(set(classes)) == len(classes) <= IGNORE:
-        raise ValueError(f"`{path}` needs 2 to {IGNORE} different names, a line for each, and has {classes}")
+        raise DataError(f"`{path}` needs 2 to {IGNORE} different names, a line for each, and has {classes}")
     return classes
 
 
@@ -48,23 +49,23 @@ def pair_files(folder: Path) -> list[tuple[Path, Path]]:
     """Each image of a folder with its mask, by their names.
 
     Raises:
-        ValueError: There are no images, or some have no mask, or masks no image; names the first of them.
+        DataError: There are no images, or some have no mask, or masks no image; names the first of them.
     """
 
     def files(name: str, endings: tuple[str, ...]) -> dict[str, Path]:
         if not (folder / name).is_dir():
-            raise ValueError(f"`{folder / name}` is no folder: put {name} there, or name a place by `--data-dir`")
+            raise DataError(f"`{folder / name}` is no folder: put {name} there, or name a place by `--data-dir`")
         return {path.stem: path for path in sorted((folder / name).iterdir()) if path.suffix.lower() in endings}
 
     images, masks = files("images", IMG_EXTENSIONS), files("masks", (".png",))  # JPEG would change a mask's numbers
     if not images:
-        raise ValueError(f"`{folder / 'images'}` has no images")
+        raise DataError(f"`{folder / 'images'}` has no images")
     problems = [
         f"`{images[name]}` has no mask `{folder / 'masks' / name}.png`" for name in sorted(images.keys() - masks)
     ]
     problems += [f"`{masks[name]}` has no image of that name" for name in sorted(masks.keys() - images)]
     if problems:
-        raise ValueError("\n".join([f"{len(problems)} files in `{folder}` have no partner:", *problems[:10]]))
+        raise DataError("\n".join([f"{len(problems)} files in `{folder}` have no partner:", *problems[:10]]))
     return [(image, masks[name]) for name, image in images.items()]
 
 
@@ -72,11 +73,11 @@ def read_mask(path: Path) -> np.ndarray:
     """The numbers of the classes, (H, W) int64.
 
     Raises:
-        ValueError: The file has colours, not one number for each pixel.
+        DataError: The file has colours, not one number for each pixel.
     """
     with Image.open(path) as image:
         if len(image.getbands()) > 1:
-            raise ValueError(f"it has {image.mode} colours where a mask has one number for each pixel")
+            raise DataError(f"it has {image.mode} colours where a mask has one number for each pixel")
         return np.array(image, dtype=np.int64)  # of an image with a palette, the numbers and not the colours
 
 
@@ -87,7 +88,7 @@ def check_files(data_dir: Path, num_classes: int, part: int, parts: int) -> list
         The numbers of the classes that occur in these masks.
 
     Raises:
-        ValueError: Some cannot be read or do not fit together; names the first of them.
+        DataError: Some cannot be read or do not fit together; names the first of them.
     """
 
     def look(pair: tuple[Path, Path]) -> tuple[set[int], str | None]:
@@ -113,15 +114,15 @@ def check_files(data_dir: Path, num_classes: int, part: int, parts: int) -> list
         seen = list(pool.map(look, pairs[part::parts]))
     problems = [problem for _, problem in seen if problem]
     if problems:
-        raise ValueError("\n".join([f"{len(problems)} files cannot be trained on:", *problems[:10]]))
+        raise DataError("\n".join([f"{len(problems)} files cannot be trained on:", *problems[:10]]))
     return sorted(set().union(*(found for found, _ in seen)))
 
 
 def check_classes(found: set[int]) -> None:
-    """Raise ValueError where all masks together hold one class, or none."""
+    """Raise DataError where all masks together hold one class, or none."""
     if len(found) < 2:
         held = f"nothing but class {found.pop()}" if found else "no class"
-        raise ValueError(f"The masks hold {held} (and {IGNORE} for pixels without one): there is nothing to tell apart")
+        raise DataError(f"The masks hold {held} (and {IGNORE} for pixels without one): there is nothing to tell apart")
 
 
 class MaskedImages(Dataset[tuple[torch.Tensor, torch.Tensor]]):

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from paccel.runtime import DataError
 import torch
 from torch.nn import functional as F
 from torch.utils.data import Dataset, TensorDataset
@@ -38,7 +39,7 @@ def read(folder: Path) -> torch.Tensor:
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
     text = b"".join(data + SEPARATOR for file in files if (data := file.read_bytes()))
     if not text:
-        raise ValueError(f"There is no text in `{folder}`: put files into it, which may lie in folders of their own")
+        raise DataError(f"There is no text in `{folder}`: put files into it, which may lie in folders of their own")
     return torch.frombuffer(bytearray(text), dtype=torch.uint8)
 
 

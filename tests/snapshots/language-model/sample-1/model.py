@@ -1,5 +1,6 @@
 """The network: a decoder-only transformer. Shapes: B sequences, L tokens, D width, H heads."""
 
+from paccel.runtime import ConfigError
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -110,5 +111,5 @@ def make_model(
     vocabulary: int, context: int, width: int, depth: int, heads: int, checkpoint_activations: bool = False
 ) -> nn.Module:
     if width % (2 * heads):
-        raise ValueError(f"`width` {width} cannot be cut into {heads} heads of an even size")
+        raise ConfigError(f"`width` {width} cannot be cut into {heads} heads of an even size")
     return Transformer(vocabulary, context, width, depth, heads, checkpoint_activations)

@@ -1,5 +1,6 @@
 """The network, from transformers."""
 
+from paccel.runtime import ConfigError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -19,9 +20,9 @@ def make_model(
     settings = AutoConfig.from_pretrained(name)
     limit = getattr(settings, "max_position_embeddings", None)
     if limit is not None and context > limit:
-        raise ValueError(f"`context` {context} is longer than the limit of `{name}`: {limit} tokens")
+        raise ConfigError(f"`context` {context} is longer than the limit of `{name}`: {limit} tokens")
     if vocabulary > settings.vocab_size:
-        raise ValueError(
+        raise ConfigError(
             f"The tokenizer makes {vocabulary} tokens, and `{name}` knows {settings.vocab_size}: take its own tokenizer"
         )
     settings.use_cache = False  # of use in generation only
