@@ -5,7 +5,8 @@
 A run trains a network of so many megabytes of weights with AdamW, whose state makes the checkpoint three times as large,
 and saves at times. The two ways take turns, save by save. The stall is the wall-clock time that the loop spends in
 `save`. After each, steps go on until the checkpoint stands under its name; theirs are the steps "while writing", and
-as many follow that nothing else disturbs. A save in the background still takes a core for hashing, and the disk.
+as many follow that nothing else disturbs. A save in the background still takes a core for hashing, and the disk. Files go to
+a folder in the working directory, which is taken away again: start it on the disk that is to be measured.
 """
 
 import argparse

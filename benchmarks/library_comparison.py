@@ -5,7 +5,8 @@
 All train the same network on the same digits with AdamW, the same batch size, warm-up and cosine schedule and clipping
 (pytorch-accelerated clips by value, so it does not clip here), from the same initial weights for each seed. `textbook`
 is what a PyTorch tutorial writes: a `DataLoader` over a `TensorDataset` with the default collation. The generated
-project evaluates and saves after each epoch, as it does for its user; the others only train. Each takes its turn within
+project evaluates and saves after each epoch, as it does for its user; the others only train, but for a second textbook
+loop that logs, evaluates and saves in plain PyTorch as often (without syncing or hashing, and without curves). Each takes its turn within
 a seed, in an order that turns, on one thread. Accuracy is that of the weights at the end on the 300 held-out digits; the
 order of the samples is each tool's own. Two times are taken: the CPU seconds of the whole training, and the CPU time of a
 step, from one forward pass in training to the next within an epoch, which leaves out what is not the loop.
@@ -13,6 +14,7 @@ step, from one forward pass in training to the next within an epoch, which leave
 
 import argparse
 import contextlib
+import csv
 import io
 import itertools
 import math
@@ -36,6 +38,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY, MAX_NORM, WARMUP_RATIO = 64, 1e-3, 0.05, 1.0, 0.07
+EVAL_BATCH_SIZE, LOG_EVERY = 512, 20
 
 
 @dataclass
@@ -80,10 +83,55 @@ def textbook(task: Task) -> None:
             task.optimizer.zero_grad()
 
 
+def textbook_complete(task: Task) -> None:
+    """Plain PyTorch with what its users add: a log, an evaluation and a checkpoint for each epoch, the best weights."""
+    schedule, model, optimizer = task.schedule(), task.model, task.optimizer
+    best, step, losses = 0.0, 0, []
+    with (task.folder / "log.csv").open("w", newline="") as file:
+        log = csv.writer(file)
+        for epoch in range(1, task.epochs + 1):
+            model.train()
+            for images, labels in task.loader():
+                step += 1
+                loss = F.cross_entropy(model(images), labels)
+                loss.backward()
+                norm = nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
+                learning_rate = schedule.get_last_lr()[0]
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+                losses.append(loss.item())
+                if step % LOG_EVERY == 0:
+                    log.writerow([step, epoch, "train", statistics.fmean(losses), learning_rate, norm.item()])
+                    losses.clear()
+            model.eval()
+            total, correct, count = 0.0, 0, 0
+            with torch.no_grad():
+                for images, labels in DataLoader(task.splits.eval, batch_size=EVAL_BATCH_SIZE):
+                    logits = model(images)
+                    total += F.cross_entropy(logits, labels, reduction="sum").item()
+                    correct += (logits.argmax(1) == labels).sum().item()
+                    count += len(labels)
+            log.writerow([step, epoch, "eval", total / count, correct / count])
+            file.flush()
+            if correct / count >= best:
+                best = correct / count
+                torch.save(model.state_dict(), task.folder / "best.pt")
+            state = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+            }
+            torch.save({"epoch": epoch, **state}, task.folder / f"epoch-{epoch}.pt")
+            (task.folder / f"epoch-{epoch - 2}.pt").unlink(missing_ok=True)
+
+
 def generated_project(task: Task) -> None:
     """`train.py` as rendered, with its evaluations and checkpoints."""
     task.train.make_model = lambda *_: task.model
-    task.train.main(task.train.Config(epochs=task.epochs, seed=task.seed, run_dir=task.folder / "run", log_every=20))
+    task.train.main(
+        task.train.Config(epochs=task.epochs, seed=task.seed, run_dir=task.folder / "run", log_every=LOG_EVERY)
+    )
 
 
 def pytorch_accelerated(task: Task) -> None:
@@ -124,8 +172,10 @@ def lightning(task: Task) -> None:
     Trainer(**options, **quiet, gradient_clip_val=MAX_NORM).fit(Module(), task.loader())
 
 
-LOOPS: dict[str, tuple[str | None, Callable[[Task], None]]] = {
+BASELINES = ("textbook PyTorch", "textbook, evaluated and saved")
+LOOPS: dict[str, tuple[str, Callable[[Task], None]]] = {
     "textbook PyTorch": ("torch", textbook),
+    "textbook, evaluated and saved": ("torch", textbook_complete),
     "generated project": ("paccel", generated_project),
     "pytorch-accelerated": ("pytorch-accelerated", pytorch_accelerated),
     "Lightning": ("lightning", lightning),
@@ -158,43 +208,57 @@ def train_once(train: Any, loop: Callable[[Task], None], seed: int, epochs: int)
     return seconds, 1e3 * statistics.mean(taken), accuracy
 
 
+def compare(
+    names: list[str], seeds: int, epochs: int, warm: bool = True
+) -> dict[str, list[tuple[float, float, float]]]:
+    """What `train_once` returns for each seed, by loop; they take turns."""
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
+    with tempfile.TemporaryDirectory() as folder, generated(Path(folder) / "project") as train:
+        make_model = train.make_model
+        turns = [(0, 1, name) for name in names] if warm else []  # for imports and caches
+        for seed in range(seeds):
+            start = seed % len(names)
+            turns += [(seed, epochs, name) for name in names[start:] + names[:start]]
+        for number, (seed, length, name) in enumerate(turns):
+            took, step, reached = train_once(train, LOOPS[name][1], seed, length)
+            train.make_model = make_model
+            if warm and number < len(names):
+                continue
+            found[name].append((took, step, reached))
+            print(f"seed {seed}, {name}: {took:.1f} s, {100 * reached:.1f} %", file=sys.stderr)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--only", nargs="*", default=list(LOOPS), choices=list(LOOPS))
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    seconds: dict[str, list[float]] = {name: [] for name in LOOPS}
-    per_step: dict[str, list[float]] = {name: [] for name in LOOPS}
-    accuracy: dict[str, list[float]] = {name: [] for name in LOOPS}
-    with tempfile.TemporaryDirectory() as folder, generated(Path(folder) / "project") as train:
-        make_model = train.make_model
-        for _, loop in LOOPS.values():  # for imports and caches
-            train_once(train, loop, 0, 1)
-            train.make_model = make_model
-        for seed in range(arguments.seeds):
-            names = list(LOOPS)
-            for name in names[seed % len(names) :] + names[: seed % len(names)]:
-                took, step, reached = train_once(train, LOOPS[name][1], seed, arguments.epochs)
-                train.make_model = make_model
-                seconds[name].append(took)
-                per_step[name].append(step)
-                accuracy[name].append(reached)
-                print(f"seed {seed}, {name}: {took:.1f} s, {100 * reached:.1f} %", file=sys.stderr)
+    names = [name for name in LOOPS if name in {*arguments.only, *BASELINES}]
+    found = compare(names, arguments.seeds, arguments.epochs)
     print(f"{os.cpu_count()} cores, one thread, {platform.system()}, Python {platform.python_version()}")
     print(f"torch {torch.__version__}, {arguments.seeds} seeds, {arguments.epochs} epochs\n")
     print(
-        "| loop | version | accuracy %, each seed | mean | CPU ms per step | to textbook | CPU s, all | to textbook |"
+        "| loop | version | accuracy %, each seed | mean | CPU ms per step | to textbook "
+        "| CPU s, all | to textbook | to textbook, evaluated and saved |"
     )
-    print("|---|---|---|---:|---:|---:|---:|---:|")
-    for name, (distribution, _) in LOOPS.items():
-        each = ", ".join(f"{100 * a:.1f}" for a in accuracy[name])
-        row = f"| {name} | {version(distribution or 'torch')} | {each} | {100 * statistics.mean(accuracy[name]):.2f} |"
-        for times in (per_step, seconds):
-            ratios = [a / b for a, b in zip(times[name], times["textbook PyTorch"], strict=True)]
-            row += f" {statistics.median(times[name]):.2f} | {statistics.median(ratios):.3f} |"
-        print(row)
+    print("|---|---|---|---:|---:|---:|---:|---:|---:|")
+    for name in names:
+        seconds, steps, reached = zip(*found[name], strict=True)
+        each = ", ".join(f"{100 * accuracy:.1f}" for accuracy in reached)
+        plain, complete = (found[base] for base in BASELINES)
+        ratios = [
+            statistics.median(a[index] / b[index] for a, b in zip(found[name], base, strict=True))
+            for index, base in ((1, plain), (0, plain), (0, complete))
+        ]
+        print(
+            f"| {name} | {version(LOOPS[name][0])} | {each} | {100 * statistics.mean(reached):.2f} "
+            f"| {statistics.median(steps):.2f} | {ratios[0]:.3f} "
+            f"| {statistics.median(seconds):.2f} | {ratios[1]:.3f} | {ratios[2]:.3f} |"
+        )
     print("\nTimes are medians over the seeds; ratios are medians of the ratios within each seed.")
 
 

@@ -274,7 +274,7 @@ class Checkpoints:
     def _load(self, path: Path, name: str, thing: Any, state: Any) -> None:
         try:
             if isinstance(thing, nn.Module):
-                load_model(self._run.accelerator.unwrap_model(thing), state)
+                load_model(self._unwrapped(thing), state)
             elif isinstance(thing, Optimizer):
                 load_optimizer(thing, state)
             else:
@@ -282,9 +282,13 @@ class Checkpoints:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"`{name}` in `{path}` does not fit: {error}") from error
 
+    def _unwrapped(self, model: nn.Module) -> Any:
+        """The model as it was written, so that a run goes on with or without `torch.compile` around it."""
+        return self._run.accelerator.unwrap_model(model, keep_torch_compile=False)
+
     def _state_of(self, thing: Any) -> Any:
         if isinstance(thing, nn.Module):
-            thing = self._run.accelerator.unwrap_model(thing)
+            thing = self._unwrapped(thing)
         return gather_state(thing.state_dict(), keep=self._run._agreement.rank == 0)
 
 

@@ -67,6 +67,14 @@ class FiniteGuard:
                 if not math.isfinite(value):
                     self._count(place, value)
 
+    def bad_loss(self, loss: float, first_step: int) -> NonFiniteError:
+        """The error for a mean loss since `first_step`; of one step, with its samples."""
+        position = self._run._position
+        if first_step < position.step:
+            return NonFiniteError(f"The training loss became {loss} in steps {first_step} to {position.step}")
+        samples = self._samples(position.epoch, position.step_in_epoch)
+        return NonFiniteError(f"The training loss became {loss} in step {position.step}{samples}")
+
     def read_skipped(self) -> int:
         """Updates skipped since the last call, after a `check`."""
         self.check()

@@ -121,7 +121,7 @@ class Record:
         self.is_new = is_new
         self.metrics = run_dir / "metrics.jsonl"
         self.started = time.time()
-        self._curves_drawn, self._curves_took = 0.0, 0.0
+        self._curves_drawn, self._curves_took = time.monotonic(), 0.0
 
     def settings(self) -> dict[str, Any] | None:
         """The settings of the run as it was last started, None for a new run."""
@@ -183,13 +183,15 @@ class Record:
     def write_failure(self, error: BaseException | None, step: int, epoch: int, process: int | None) -> None:
         """Say what the run failed of, and on which process if there are several.
 
-        A run that has not begun, and fails of what its reader can mend, leaves nothing behind.
+        A run that has not begun, and fails of what its reader can mend, leaves nothing behind. Where the disk is what
+        fails, that is in the error itself.
         """
         if self.is_new and step == 0 and isinstance(error, MENDABLE):
             self._discard()
         elif self.run_dir.exists():  # else another process has discarded it
             where = f"step {step}" + ("" if process is None else f", process {process}")
-            self.write_status("failed", step, epoch, f"{where}: {type(error).__name__}: {error}")
+            with suppress(OSError):
+                self.write_status("failed", step, epoch, f"{where}: {type(error).__name__}: {error}")
 
     def _discard(self) -> None:
         aside = self.run_dir.with_name(f"{self.run_dir.name}.{os.getpid()}.tmp")
@@ -231,7 +233,7 @@ class Record:
             atomic_write(self.metrics, metrics.read_bytes())
 
     def draw(self, *, at_once: bool) -> None:
-        """Draw the curves; on the way only as often as costs less than a hundredth of the time."""
+        """Draw the curves; on the way only after half a minute, and as often as costs less than a hundredth of the time."""
         now = time.monotonic()
         if not self.metrics.exists() or (not at_once and now - self._curves_drawn < max(30.0, 100 * self._curves_took)):
             return

@@ -21,7 +21,7 @@ from .agreement import Agreement, StopRequest
 from .background import Background
 from .clipping import clip_grad_norm
 from .config import config_to_dict
-from .errors import ConfigError, NonFiniteError, Stopped
+from .errors import ConfigError, Stopped
 from .finite import FiniteGuard
 from .loader import Loader
 from .loop import Position, Step, walk_epochs, walk_steps
@@ -311,7 +311,7 @@ class Run:
         first = min(self._logged_step + 1, position.step)
         loss = numbers.get("loss")
         if section == "train" and isinstance(loss, float) and not (math.isfinite(loss) or "skipped_updates" in numbers):
-            raise NonFiniteError(f"The training loss became {loss} in steps {first} to {position.step}")
+            raise self._guard.bad_loss(loss, first)
         if section == "train":
             self._logged_step = position.step
 

@@ -12,9 +12,12 @@ pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import catalogue
+import checkpoint_stall
 import generated_loop
+import library_comparison
 import loop_contestants
 import new_command
+import resume_cost
 
 from paccel.catalog import DEFAULT_TEMPLATE, bundled_names, load_template
 from paccel.questions import resolve_answers
@@ -49,6 +52,34 @@ def test_only_the_lines_of_the_features_are_deleted_where_they_are_off(tmp_path:
     assert len(gone) == len(generated_loop.FEATURES) + 1
     for line in LOOP:
         assert line in bare
+
+
+def test_the_loops_on_digits_make_the_same_steps_and_learn() -> None:
+    names = [*library_comparison.BASELINES, "generated project"]
+    found = library_comparison.compare(names, seeds=1, epochs=1, warm=False)
+    for name in names:
+        ((seconds, milliseconds, accuracy),) = found[name]
+        assert 0 < milliseconds < 1e3 * seconds
+        assert accuracy > 0.5, name
+
+
+def test_resuming_is_timed_from_the_step_that_comes_next() -> None:
+    found = resume_cost.measure(rounds=1, early=10, late=20_000, reread=30)
+    assert {kind: sorted(steps) for kind, steps in found.items()} == {
+        "index": [10, 20_000],
+        "stateful stream": [10, 20_000],
+        "stream without state": [10, 30],
+    }
+    assert all(wall > 0 for steps in found.values() for ((wall, _),) in steps.values())
+
+
+def test_the_stall_of_both_ways_to_save_is_timed(tmp_path: Path) -> None:
+    found, size = checkpoint_stall.measure(3.0, saves=1, folder=tmp_path)
+    assert size > 9e6  # weights and two moments
+    for way in found.values():
+        assert len(way.stalls) == 1
+        assert way.undisturbed
+    assert found["background"].written[0] > found["background"].stalls[0]
 
 
 def test_the_template_that_is_timed_gives_the_default_project(tmp_path: Path) -> None:

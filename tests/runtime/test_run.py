@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -171,6 +172,14 @@ def test_a_run_ends_as_finished_stopped_or_failed_and_says_where(tmp_path: Path)
     with pytest.raises(KeyError), Run(Config(run_dir=tmp_path / "c")):
         raise KeyError("the label 7")
     assert status(tmp_path / "c")["reason"] == "step 0: KeyError: 'the label 7'"
+
+
+def test_an_error_is_not_hidden_by_a_disk_that_cannot_say_so(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="the label 7"), Run(Config(run_dir=tmp_path / "run")):
+        shutil.rmtree(tmp_path / "run")
+        (tmp_path / "run").mkdir(mode=0o500)
+        (tmp_path / "run" / "status.json").mkdir()  # nothing can be written in its place
+        raise KeyError("the label 7")
 
 
 def test_auto_continues_the_newest_unfinished_run_and_starts_one_where_there_is_none() -> None:

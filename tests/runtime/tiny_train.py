@@ -83,17 +83,23 @@ def fault(step: int, rank: int, place: str = "step") -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1.2 if kind == "twice" else 0.05)
         os.kill(os.getpid(), signal.SIGTERM)
-    elif kind not in ("nan", "inf"):
+    elif kind not in ("nan", "gradient", "inf"):
         os.kill(os.getpid(), signal.SIGKILL if kind == "kill" else signal.Signals[kind])
 
 
 def spoiled(loss: torch.Tensor, step: int, rank: int) -> torch.Tensor:
-    """The loss, made NaN on one process at the steps that the environment says, such as `nan:3,4:1`."""
+    """The loss, made NaN on one process at the steps that the environment says, such as `nan:3,4:1`.
+
+    With `gradient:3,4:1`, it is as it was, and its gradient is NaN.
+    """
     kind, _, where = os.environ["FAULT"].partition(":")
-    if kind != "nan":
-        return loss
     steps, _, process = where.partition(":")
-    return loss * float("nan") if str(step) in steps.split(",") and process == str(rank) else loss
+    if kind not in ("nan", "gradient") or str(step) not in steps.split(",") or process != str(rank):
+        return loss
+    if kind == "gradient":
+        loss.register_hook(lambda gradient: gradient * float("nan"))
+        return loss * 1
+    return loss * float("nan")
 
 
 def break_storage() -> None:

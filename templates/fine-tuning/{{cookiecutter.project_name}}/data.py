@@ -1,0 +1,117 @@
+# % if cookiecutter.data == "digits"
+"""The images: scikit-learn's handwritten digits, written to a folder once; 5 of each class are for training."""
+# % else
+"""The images: a folder of your own, with one folder of images for each class in `train/` and in `test/`."""
+# % endif
+
+# % if cookiecutter.data == "digits"
+from collections import Counter
+# % endif
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+# % if cookiecutter.data == "digits"
+import shutil
+# % endif
+from typing import Any, NamedTuple
+
+from paccel.runtime import DataError
+from PIL import Image
+# % if cookiecutter.data == "digits"
+from sklearn.datasets import load_digits
+# % endif
+import torch
+from torch.utils.data import Subset
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from model import Preprocessing
+
+
+class Splits(NamedTuple):
+    """What to train on, what to choose the best weights by, and what to test them on at the end."""
+
+    train: ImageFolder | Subset[Any]
+    eval: ImageFolder | Subset[Any]
+    test: ImageFolder
+    classes: list[str]
+
+
+# % if cookiecutter.data == "digits"
+def write_digits(folder: Path) -> None:
+    """Write the digits as images, 8 by 8 pixels: 5 of each class for train, 300 for eval, the others for test."""
+    digits = load_digits()
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    written: Counter[str] = Counter()
+    # The split does not follow the run's seed: scores stay comparable.
+    for index in torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0)).tolist():
+        label = str(digits.target[index])
+        split = "train" if written[label] < 5 else "eval" if written["eval"] < 300 else "test"
+        written.update([label, split])
+        path = partial / split / label / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((digits.images[index] * 255 / 16).astype("uint8")).save(path)  # pixels are 0 to 16
+    partial.rename(folder)  # a folder that is there is whole
+
+
+# % endif
+# % set eval_folder = true
+# % include "images/folder.py"
+
+
+def make_splits(data_dir: Path, seen: Preprocessing) -> Splits:
+    """Images (3, size, size) float32, normalised as the weights expect, labels int64.
+
+    Reads `data_dir/train/<class>/*`, `data_dir/test/<class>/*` and, where it is there, `data_dir/eval/<class>/*`; else
+    1 in 10 training images of each class, but one at least, is for eval.
+    """
+    to_tensor = [transforms.ToTensor(), transforms.Normalize(seen.mean, seen.std)]
+    # % if cookiecutter.data == "digits"
+    augmented = transforms.Compose(
+        [
+            transforms.Resize((seen.size, seen.size), seen.interpolation),
+            transforms.RandomAffine(12, (0.1, 0.1), (0.85, 1.15), 10, transforms.InterpolationMode.BILINEAR),
+            *to_tensor,
+        ]
+    )
+    plain = transforms.Compose([transforms.Resize((seen.size, seen.size), seen.interpolation), *to_tensor])
+    # % else
+    augmented = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(seen.size, (0.5, 1.0), interpolation=seen.interpolation),
+            transforms.RandomHorizontalFlip(),
+            *to_tensor,
+        ]
+    )
+    plain = transforms.Compose(
+        [
+            transforms.Resize(round(seen.size / seen.share), seen.interpolation),
+            transforms.CenterCrop(seen.size),
+            *to_tensor,
+        ]
+    )
+    # % endif
+
+    train, test = read_folder(data_dir / "train", augmented), read_folder(data_dir / "test", plain)
+    if train.classes != test.classes:
+        raise DataError(f"`{data_dir}` has other classes in train, {train.classes}, than in test, {test.classes}")
+    if (data_dir / "eval").is_dir():
+        eval = read_folder(data_dir / "eval", plain)
+        if train.classes != eval.classes:
+            raise DataError(f"`{data_dir}` has other classes in train, {train.classes}, than in eval, {eval.classes}")
+        return Splits(train, eval, test, train.classes)
+
+    of_class: dict[int, list[int]] = {label: [] for label in range(len(train.classes))}
+    for index in torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).tolist():
+        of_class[train.targets[index]].append(index)
+    if few := [train.classes[label] for label, indices in of_class.items() if len(indices) < 2]:
+        raise DataError(
+            f"`{data_dir / 'train'}` has one image of {', '.join(few)}: two of each class are needed, one for eval, or "
+            f"a folder `{data_dir / 'eval'}`"
+        )
+    held_out = [index for indices in of_class.values() for index in indices[: max(1, len(indices) // 10)]]
+    others = [index for indices in of_class.values() for index in indices[max(1, len(indices) // 10) :]]
+    return Splits(
+        Subset(train, others), Subset(read_folder(data_dir / "train", plain), held_out), test, train.classes
+    )

@@ -1,0 +1,49 @@
+"""The split, and that bad data is a clear error before training starts."""
+
+from PIL import Image
+import pytest
+from torch.utils.data import Subset
+
+import data
+from model import preprocessing
+import train
+
+
+# % include "images/test_folder.py"
+
+
+def test_a_class_with_one_image_is_named_where_there_is_no_folder_for_eval(settings):
+    for split in ("train", "test"):
+        (settings["data_dir"] / split / "mice").mkdir()
+        Image.new("RGB", (48, 40)).save(settings["data_dir"] / split / "mice" / "1.png")
+    fails(settings, "train` has one image of mice: two of each class are needed, one for eval, or a folder")
+
+
+def test_each_class_is_in_train_and_in_eval_and_no_image_is_in_both(settings):
+    splits = data.make_splits(settings["data_dir"], preprocessing(settings["model"], 32))
+    assert isinstance(splits.train, Subset)
+    assert isinstance(splits.eval, Subset)
+    assert len(splits.train) + len(splits.eval) == 80
+    assert not set(splits.train.indices) & set(splits.eval.indices)
+    for split in (splits.train, splits.eval):
+        assert {split[place][1] for place in range(len(split))} == {0, 1}
+
+
+def test_a_folder_for_eval_is_taken_and_checked(settings):
+    (settings["data_dir"] / "test").rename(settings["data_dir"] / "eval")
+    for name in ("cats", "dogs"):
+        (settings["data_dir"] / "test" / name).mkdir(parents=True)
+        Image.new("RGB", (48, 40)).save(settings["data_dir"] / "test" / name / "1.png")
+    splits = data.make_splits(settings["data_dir"], preprocessing(settings["model"], 32))
+    assert [len(split) for split in splits[:3]] == [80, 8, 2]
+    (settings["data_dir"] / "eval" / "dogs").rename(settings["data_dir"] / "eval" / "mice")
+    fails(settings, "than in eval")
+# % if cookiecutter.data == "digits"
+
+
+def test_the_digits_are_written_once_five_of_each_for_training(tmp_path):
+    data.write_digits(tmp_path / "digits")
+    found = {split: len(list((tmp_path / "digits" / split).rglob("*.png"))) for split in ("train", "eval", "test")}
+    assert found == {"train": 50, "eval": 300, "test": 1447}
+    assert {len(list(folder.iterdir())) for folder in (tmp_path / "digits" / "train").iterdir()} == {5}
+# % endif
