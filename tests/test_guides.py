@@ -1,0 +1,30 @@
+"""The commands of the guides work as they stand: each page's `bash` blocks are run in an empty folder, in order."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GUIDES = Path(__file__).parents[1] / "docs"
+BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("name", ["your-own-templates.md", "tutorial.md"])
+def test_the_commands_of_a_guide_work(name: str, tmp_path: Path) -> None:
+    blocks = BLOCK.findall((GUIDES / name).read_text(encoding="utf-8"))
+    assert blocks
+    scripts = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(blocks)],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": scripts, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
