@@ -49,7 +49,6 @@ class Score(NamedTuple):
 
 
 SCORES = {
-    "fine-tuning": Score("accuracy", 100, 1.5),
     "fine-tuning": Score("accuracy", 100, 2.0),
     "gan": Score("frechet_distance", 1, 0.3),
     "image-classification": Score("accuracy", 100, 1.0),
