@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from paccel import runtime
-from paccel.catalog import load_template
+from paccel.catalog import bundled_names, load_template
 from paccel.questions import resolve_answers
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 PARITY = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
 REFERENCE = re.sub(r"^```.*?^```$", "", (ROOT / "docs" / "runtime.md").read_text(encoding="utf-8"), flags=re.M | re.S)
+TEMPLATES = ROOT / "docs" / "templates"
 LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
 CODE = re.compile(r"`([^`]+)`")
 
@@ -150,3 +151,30 @@ def test_templates_and_their_answers_exist() -> None:
         chosen = words[words.index("--template") + 1] if "--template" in words else "image-classification"
         given = dict(word.split("=") for word in words if "=" in word)
         resolve_answers(load_template(chosen), given, project_name="my-project")
+
+
+@pytest.mark.parametrize("name", bundled_names())
+def test_each_template_has_its_place_in_the_readme_the_index_and_the_parity_page(name: str) -> None:
+    listed = f"[{name}]({name}.md)" if (TEMPLATES / f"{name}.md").exists() else name
+    row = f"| {listed} | {load_template(name).metadata.description} |"
+    assert row in (TEMPLATES / "README.md").read_text(encoding="utf-8")
+    assert f"| `{name}` |" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.search(rf"[Tt]emplate `{name}`|--template {name}\b", PARITY)
+
+
+@pytest.mark.parametrize("name", [name for name in bundled_names() if (TEMPLATES / f"{name}.md").exists()])
+def test_the_page_of_a_template_has_the_curves_of_a_run_and_the_figure_that_it_reaches(name: str) -> None:
+    page = (TEMPLATES / f"{name}.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[[^]]+\]\(([\w-]+\.png)\)", page)
+    assert f"{name}.png" in pictures
+    for picture in pictures:
+        assert (TEMPLATES / picture).read_bytes().startswith(b"\x89PNG")
+    reached = re.findall(r"\d+\.\d+", load_template(name).metadata.reaches)
+    assert reached, "it says what it reaches"
+    assert reached[0] in page
+
+
+def test_each_example_is_a_command_that_makes_a_project() -> None:
+    rows = re.findall(r"^\| `(?:core|nlp|vision)/[\w/]+` \| (.+) \|$", PARITY, re.MULTILINE)
+    named = [row for row in rows if "`paccel new NAME" in row or "the same" in row]
+    assert named == rows

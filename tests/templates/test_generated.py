@@ -33,7 +33,10 @@ def test_every_sample_passes_a_type_check(name: str, tmp_path: Path) -> None:
     for label, answers in sample(load_template(name)).items():
         write_tree(tmp_path / label, rendered(name, answers))
         cache = f"--cache-dir={tmp_path / 'cache'}"
-        check(["mypy", cache, "--ignore-missing-imports", "--check-untyped-defs", "."], tmp_path / label)
+        check(
+            ["mypy", cache, "--ignore-missing-imports", "--check-untyped-defs", "--warn-unreachable", "."],
+            tmp_path / label,
+        )
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

@@ -1,0 +1,2 @@
+# % set score, direction = "eval/map", "maximize"
+# % include "search/search.py"

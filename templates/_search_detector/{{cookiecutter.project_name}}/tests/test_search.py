@@ -1,0 +1,2 @@
+# % set direction = "maximize"
+# % include "search/test.py"

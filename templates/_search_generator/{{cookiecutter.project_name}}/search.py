@@ -1,0 +1,2 @@
+# % set score, direction = "eval/frechet_distance", "minimize"
+# % include "search/search.py"

@@ -1,0 +1,2 @@
+# % set direction = "minimize"
+# % include "search/test.py"
