@@ -62,17 +62,7 @@ def data_dir(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest
     monkeypatch.setattr(CIFAR10, "meta", meta)
     return tmp_path
 # % elif cookiecutter.data == "folder"
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    """Small images of noise in two classes."""
-    generator = torch.Generator().manual_seed(0)
-    for split, size in (("train", 80), ("test", 8)):
-        for index in range(size):
-            path = tmp_path / "images" / split / ("cats", "dogs")[index % 2] / f"{index}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = torch.randint(256, (48, 40, 3), dtype=torch.uint8, generator=generator)
-            Image.fromarray(pixels.numpy()).save(path)
-    return tmp_path / "images"
+# % include "images/noise.py"
 # % endif
 
 

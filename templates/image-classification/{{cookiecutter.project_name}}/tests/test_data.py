@@ -15,42 +15,7 @@ import train
 
 
 # % if cookiecutter.data == "folder"
-def fails(settings, match):
-    """The run fails for the reason given, before its first step."""
-    run_dir = settings["data_dir"].with_name(f"run-{settings['data_dir'].name}")
-    with pytest.raises(ValueError, match=match):
-        train.main(train.Config(run_dir=run_dir, resume="auto", max_steps=1, trackers=(), **settings))
-    assert not (run_dir / "metrics.jsonl").exists()
-
-
-def test_a_folder_that_is_not_there_or_empty_is_named(settings, tmp_path):
-    fails({**settings, "data_dir": tmp_path / "nowhere"}, "nowhere/train` is no folder: put images into")
-    (tmp_path / "empty" / "train").mkdir(parents=True)
-    fails({**settings, "data_dir": tmp_path / "empty"}, "empty/train` needs a folder of images for each of two classes")
-
-
-def test_one_class_and_a_class_without_images_are_named(settings):
-    (settings["data_dir"] / "train" / "mice").mkdir()
-    fails(settings, "mice")
-    (settings["data_dir"] / "train" / "mice").rmdir()
-    for image in (settings["data_dir"] / "train" / "dogs").iterdir():
-        image.unlink()
-    (settings["data_dir"] / "train" / "dogs").rmdir()
-    fails(settings, r"two classes or more, and has \['cats'\]")
-
-
-def test_a_class_that_is_only_in_the_test_images_is_named(settings):
-    (settings["data_dir"] / "test" / "mice").mkdir()
-    Image.new("RGB", (48, 40)).save(settings["data_dir"] / "test" / "mice" / "1.png")
-    fails(settings, "has other classes in train")
-
-
-def test_damaged_images_are_named(settings):
-    image = settings["data_dir"] / "train" / "cats" / "0.png"
-    image.write_bytes(image.read_bytes()[:100])
-    (settings["data_dir"] / "test" / "dogs" / "1.png").write_text("no image")
-    fails(settings, "(?s)2 images are damaged.*cats/0.png.*dogs/1.png")
-    data.check_images(settings["data_dir"], 1, 100_000)  # not its part
+# % include "images/test_folder.py"
 # % else
 def test_a_label_out_of_range_is_named():
     images, labels = torch.zeros(4, 1, 8, 8), torch.tensor([0, 9, 10, -1])
