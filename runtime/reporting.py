@@ -64,7 +64,8 @@ class Reporter:
                 self.record.draw(at_once=False)
         finite = {k: v for k, v in named.items() if isinstance(v, int | float) and math.isfinite(v)}
         self._each_tracker(lambda tracker: tracker.log(finite, step=step))
-        speed = {name: value for name, value in times.items() if name == "samples_per_second"}
+        shown = ("tokens_per_second" if "tokens_per_second" in times else "samples_per_second", "mfu")
+        speed = {name: times[name] for name in shown if name in times}
         progress.say(progress.line(step, self.total_steps, epoch, section, {**values, **speed}))
 
     def _times(self, section: str) -> dict[str, float]:

@@ -1,6 +1,9 @@
     # Hardware
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 or fp16 on a GPU, fp32 elsewhere
     compile: bool = False  # the model, with torch.compile
+    # % if counts_flops is defined
+    peak_flops: float | None = None  # of one device each second, for `time/mfu`; None is what is known of it
+    # % endif
     deterministic: bool = False  # only algorithms that give the same bits each time, slower on a GPU
 
     # Record

@@ -1,6 +1,8 @@
 # % if cookiecutter.data == "huggingface"
 """The network, from transformers."""
 
+from typing import Any
+
 from paccel.runtime import ConfigError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -32,6 +34,16 @@ def make_model(name: str, vocabulary: int, context: int, *, pretrained: bool, ch
     if checkpoint_activations:
         model.gradient_checkpointing_enable()
     return model
+
+
+def count_flops(model: Any, context: int) -> float:
+    """Operations of a forward and backward pass over a row: 6 a token for each weight of a matrix, and attention.
+
+    All of attention's square counts, though half of it is masked. Source: Chowdhery et al. 2022, "PaLM", appendix B.
+    """
+    matrices = [m.weight for m in model.modules() if getattr(m, "weight", None) is not None and m.weight.dim() == 2]
+    weights = sum(w.numel() for w in matrices) - model.get_input_embeddings().weight.numel()  # which is looked up
+    return context * (6 * weights + 12 * model.config.num_hidden_layers * model.config.hidden_size * context)
 # % else
 """The network: a decoder-only transformer. Shapes: B sequences, L tokens, D width, H heads."""
 
@@ -144,8 +156,17 @@ class Transformer(nn.Module):
 
 def make_model(
     vocabulary: int, context: int, width: int, depth: int, heads: int, checkpoint_activations: bool = False
-) -> nn.Module:
+) -> Transformer:
     if width % (2 * heads):
         raise ConfigError(f"`width` {width} cannot be cut into {heads} heads of an even size")
     return Transformer(vocabulary, context, width, depth, heads, checkpoint_activations)
+
+
+def count_flops(model: Transformer, context: int) -> float:
+    """Operations of a forward and backward pass over a row: 6 a token for each weight of a matrix, and attention.
+
+    All of attention's square counts, though half of it is masked. Source: Chowdhery et al. 2022, "PaLM", appendix B.
+    """
+    weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
+    return context * (6 * weights + 12 * len(model.blocks) * model.embedding.embedding_dim * context)
 # % endif

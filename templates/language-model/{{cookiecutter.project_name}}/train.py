@@ -32,7 +32,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from data import PADDING, make_splits
-from model import make_model
+from model import count_flops, make_model
 
 # % if cookiecutter.data != "huggingface"
 # % set eval_every = 500
@@ -50,8 +50,8 @@ class Config:
     subset: str | None = "wikitext-2-raw-v1"  # the dataset's configuration; None where it has but one
     column: str = "text"  # of the dataset, holds the text
     # % endif
-    context: int = 256  # tokens that the model sees at once
-    global_batch_size: int = 8  # rows of `context` tokens per step, over all processes and micro-batches
+    context: int = {{ 256 if cookiecutter.data == "huggingface" else 128 }}  # tokens that the model sees at once
+    global_batch_size: int = {{ 8 if cookiecutter.data == "huggingface" else 16 }}  # rows of `context` tokens per step, over all processes and micro-batches
     eval_batch_size: int = 32  # rows per evaluation batch, over all processes
     num_workers: int = 0  # processes that load data, for each process that trains; the rows lie in memory
     limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
@@ -61,9 +61,9 @@ class Config:
     model: str = "HuggingFaceTB/SmolLM2-135M"  # a name on the hub, or a folder; its tokenizer is used as well
     pretrained: bool = True  # start from its weights, which are downloaded; else from random ones
     # % else
-    width: int = 96  # numbers that stand for a token between the blocks
-    depth: int = 4  # blocks
-    heads: int = 3  # of attention in each block
+    width: int = 128  # numbers that stand for a token between the blocks
+    depth: int = 2  # blocks
+    heads: int = 4  # of attention in each block
     # % endif
     checkpoint_activations: bool = False  # compute blocks again in the backward pass, to save memory
 
@@ -73,16 +73,17 @@ class Config:
     max_steps: int | None = None  # steps after which the run ends; None is off
     # % else
     epochs: int | None = None  # passes over the training data; None is until max_steps
-    max_steps: int | None = 2000  # steps after which the run ends; None is off
+    max_steps: int | None = 2500  # steps after which the run ends; None is off
     # % endif
     accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
-    learning_rate: float = {{ "5e-5" if cookiecutter.data == "huggingface" else "6e-3" }}  # at its peak
+    learning_rate: float = {{ "5e-5" if cookiecutter.data == "huggingface" else "7e-3" }}  # at its peak
     # % include "train/config_schedule.py"
     weight_decay: float = 0.1  # AdamW's, of matrices, for each step and learning rate
     max_grad_norm: float | None = 1.0  # gradients are scaled down to this norm; None is off
     # % include "train/config_extras.py"
     seed: int = 0  # of the weights, the order of the data and everything random
 
+    # % set counts_flops = true
     # % include "train/config_hardware_and_record.py"
 
 
@@ -174,6 +175,7 @@ def main(config: Config) -> None:
             checkpoint_activations=config.checkpoint_activations,
         )
         # % endif
+        flops_per_row = count_flops(model, config.context)
         model, optimizer = run.prepare(model, make_optimizer(model, config))
         # % include "train/schedule.py"
         # % include "train/extras.py"
@@ -196,7 +198,12 @@ def main(config: Config) -> None:
         # A step is one update of the weights, from `global_batch_size` rows on however many processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
-            for step in run.steps(train_loader, accumulate=config.accumulate):
+            for step in run.steps(
+                train_loader,
+                accumulate=config.accumulate,
+                flops_per_sample=flops_per_row,  # for the share of the peak that is used: `time/mfu`
+                peak_flops=config.peak_flops,
+            ):
                 num_tokens = step.total(count_tokens)  # of all micro-batches on all processes
                 for batch in step:  # micro-batches; gradients are exchanged on the last one
                     loss = compute_loss(model, batch)  # a sum, not a mean

@@ -6,6 +6,7 @@ from pathlib import Path
 # % endif
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from data import PADDING, pack
 # % if cookiecutter.export
@@ -20,6 +21,19 @@ def test_every_token_but_the_first_is_predicted_once():
     predicted = rows[:, 1:].flatten()
     assert predicted[predicted != PADDING].tolist() == list(range(1, 50))
     assert (rows[1:, 0] == rows[:-1, -1]).all()
+
+
+def test_the_count_of_operations_is_what_pytorch_counts(settings):
+    # % if cookiecutter.data == "huggingface"
+    model = train.make_model(settings["model"], 257, 32, pretrained=True, checkpoint_activations=False)
+    # % else
+    model = train.make_model(256, 32, width=32, depth=2, heads=2)
+    # % endif
+    batch = [torch.ones(1, 33, dtype=torch.int32)]
+    with FlopCounterMode(display=False) as counter:
+        train.compute_loss(model, batch).backward()
+    # Half of attention's backward pass more: how scores are computed again depends on the device.
+    assert train.count_flops(model, 32) == pytest.approx(counter.get_total_flops(), rel=0.05)
 
 
 def test_no_token_sees_what_comes_after_it(settings):
