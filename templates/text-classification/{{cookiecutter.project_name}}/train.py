@@ -80,7 +80,7 @@ class Config:
     epochs: int | None = {{ 3 if cookiecutter.model == "pretrained" else 20 }}  # passes over the training data; None is until max_steps
     max_steps: int | None = None  # steps after which the run ends; None is off
     accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
-    learning_rate: float = {{ "2e-5" if cookiecutter.model == "pretrained" else "3e-3" }}  # at its peak
+    learning_rate: float = {{ "2e-5" if cookiecutter.model == "pretrained" else "6e-3" }}  # at its peak
     # % include "train/config_schedule.py"
     weight_decay: float = {{ "0.01" if cookiecutter.model == "pretrained" else "0.1" }}  # AdamW's, for each step and learning rate
     max_grad_norm: float | None = 1.0  # gradients are scaled down to this norm; None is off

@@ -109,7 +109,16 @@ class Transformer(nn.Module):
 
 def make_model(
     vocabulary: int, context: int, width: int, depth: int, heads: int, checkpoint_activations: bool = False
-) -> nn.Module:
+) -> Transformer:
     if width % (2 * heads):
         raise ConfigError(f"`width` {width} cannot be cut into {heads} heads of an even size")
     return Transformer(vocabulary, context, width, depth, heads, checkpoint_activations)
+
+
+def count_flops(model: Transformer, context: int) -> float:
+    """Operations of a forward and backward pass over a row: 6 a token for each weight of a matrix, and attention.
+
+    All of attention's square counts, though half of it is masked. Source: Chowdhery et al. 2022, "PaLM", appendix B.
+    """
+    weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
+    return context * (6 * weights + 12 * len(model.blocks) * model.embedding.embedding_dim * context)
