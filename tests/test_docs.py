@@ -129,6 +129,15 @@ def test_the_api_is_as_small_as_the_reference_says() -> None:
     assert len(members("Run")) == 15
 
 
+def test_each_test_that_the_page_on_exactness_names_exists() -> None:
+    named = re.findall(r"`(test_\w+\.py)::([\w:]+)`", (ROOT / "docs" / "exactness.md").read_text(encoding="utf-8"))
+    assert len(named) > 25
+    for file, test in named:
+        source = (ROOT / "tests" / "runtime" / file).read_text(encoding="utf-8")
+        for part in test.split("::"):
+            assert re.search(rf"(def|class) {part}\b", source), f"{file}::{test}"
+
+
 def test_settings_that_are_named_exist(settings: set[str]) -> None:
     named = {span.removeprefix("Config.") for span in code(r"Config\.\w+")}
     assert named
