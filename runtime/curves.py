@@ -21,7 +21,7 @@ _OTHER_COLORS = ("#7a5ba8", "#b08d1e", "#5c6b77")
 _TITLES = {"learning_rate": "learning rate", "grad_norm": "gradient norm"}
 _LAST = ("learning_rate", "grad_norm")  # panels that come behind all scores
 _SMALLER_IS_BETTER = re.compile(
-    r"loss|error|err$|distance|perplexity|ppl|^(r?mse|mae|wer|cer|nll|fid)$|_(r?mse|mae|wer|cer|nll)$"
+    r"loss|error|err$|distance|perplexity|ppl|bits_per|^(r?mse|mae|wer|cer|nll|fid)$|_(r?mse|mae|wer|cer|nll)$"
 )
 _MAX_POINTS = 1000  # more than the picture has room for
 _MAX_PANELS = 13

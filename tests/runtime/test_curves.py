@@ -119,7 +119,7 @@ def test_a_smoothed_line_keeps_constants_and_gaps() -> None:
 
 
 @pytest.mark.parametrize(("name", "smaller"), [("loss", True), ("mae", True), ("val_rmse", True), ("top5_error", True),
-                                               ("perplexity", True), ("accuracy", False), ("f1", False), ("terror", True)])  # fmt: skip
+                                               ("perplexity", True), ("bits_per_byte", True), ("accuracy", False), ("f1", False), ("terror", True)])  # fmt: skip
 def test_which_way_is_better_is_told_by_the_name(name: str, smaller: bool) -> None:
     assert curves._smaller_is_better(name) is smaller
 
