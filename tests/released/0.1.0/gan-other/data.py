@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from paccel.runtime import ConfigError, DataError
 import torch
 from torch.utils.data import Dataset, TensorDataset
 from torchvision import transforms
@@ -49,22 +50,22 @@ def load_folder(folder: Path, image_size: int) -> tuple[torch.Tensor, torch.Tens
     """All images of a folder, (N, 3, image_size, image_size), their labels (N,), and the names of the classes.
 
     Raises:
-        ValueError: There are no images of at least two classes, or a file is no image; names it.
+        DataError: There are no images of at least two classes, or a file is no image; names it.
     """
     size = [transforms.Resize(image_size), transforms.CenterCrop(image_size), transforms.ToTensor()]
     transform = transforms.Compose([*size, transforms.Normalize([0.5] * 3, [0.5] * 3)])
     try:
         files = ImageFolder(folder, transform)
     except FileNotFoundError as error:
-        raise ValueError(f"No folder of images for each class in `{folder}`: {error}") from None
+        raise DataError(f"No folder of images for each class in `{folder}`: {error}") from None
     if len(files.classes) < 2:
-        raise ValueError(f"`{folder}` has one class, {files.classes}: the judge needs two, a folder for each")
+        raise DataError(f"`{folder}` has one class, {files.classes}: the judge needs two, a folder for each")
     images = []
     for path, _ in files.samples:
         try:
             images.append(transform(files.loader(path)))
         except OSError as error:
-            raise ValueError(f"`{path}` cannot be read as an image ({error}): mend it or take it away") from None
+            raise DataError(f"`{path}` cannot be read as an image ({error}): mend it or take it away") from None
     return torch.stack(images), torch.tensor(files.targets), files.classes
 
 
@@ -74,11 +75,11 @@ def make_splits(data_dir: Path, image_size: int) -> Splits:
     Reads `data_dir/train/<class>/*` and `data_dir/test/<class>/*`, all into memory; 1 in 10 of train is for eval.
     """
     if image_size < 8 or image_size % 4:
-        raise ValueError(f"`image_size` must be a multiple of 4, and at least 8: {image_size}")
+        raise ConfigError(f"`image_size` must be a multiple of 4, and at least 8: {image_size}")
     images, labels, classes = load_folder(data_dir / "train", image_size)
     test_images, test_labels, test_classes = load_folder(data_dir / "test", image_size)
     if classes != test_classes:
-        raise ValueError(f"`{data_dir}` has other classes in train, {classes}, than in test, {test_classes}")
+        raise DataError(f"`{data_dir}` has other classes in train, {classes}, than in test, {test_classes}")
     fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
     eval, train = torch.randperm(len(labels), generator=fixed).tensor_split([max(2, len(labels) // 10)])
     return Splits(

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from paccel.runtime import DataError
 from sklearn.datasets import load_digits
 import torch
 from torch.nn import functional as F
@@ -22,16 +23,16 @@ def labelled(images: torch.Tensor, labels: torch.Tensor, num_classes: int = 10) 
     """Images with their labels.
 
     Raises:
-        ValueError: A label is none of 0 to num_classes - 1, or all are the same.
+        DataError: A label is none of 0 to num_classes - 1, or all are the same.
     """
     wrong = ((labels < 0) | (labels >= num_classes)).nonzero().flatten()
     if len(wrong):
         first = int(wrong[0])
-        raise ValueError(
+        raise DataError(
             f"{len(wrong)} labels are not from 0 to {num_classes - 1}: sample {first} has {int(labels[first])}"
         )
     if len(labels.unique()) < 2:
-        raise ValueError(f"All {len(labels)} samples have the same label: there is nothing to tell apart")
+        raise DataError(f"All {len(labels)} samples have the same label: there is nothing to tell apart")
     return TensorDataset(images, labels)
 
 

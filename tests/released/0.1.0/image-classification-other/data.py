@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from paccel.runtime import DataError
 from PIL import Image
 import torch
 from torch.utils.data import Dataset, Subset
@@ -26,26 +27,26 @@ def read_folder(folder: Path, transform: Callable[[Any], torch.Tensor]) -> Image
     """The images of a folder that has a folder for each class.
 
     Raises:
-        ValueError: It is not there, holds fewer than two classes, or a class without images.
+        DataError: It is not there, holds fewer than two classes, or a class without images.
     """
     if not folder.is_dir():
-        raise ValueError(
+        raise DataError(
             f"`{folder}` is no folder: put images into `{folder}/<class>/`, or name a place by `--data-dir`"
         )
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
     if len(classes) < 2:
-        raise ValueError(f"`{folder}` needs a folder of images for each of two classes or more, and has {classes}")
+        raise DataError(f"`{folder}` needs a folder of images for each of two classes or more, and has {classes}")
     try:
         return ImageFolder(folder, transform)
     except FileNotFoundError as error:  # a class without images
-        raise ValueError(f"`{folder}`: {error}") from None
+        raise DataError(f"`{folder}`: {error}") from None
 
 
 def check_images(data_dir: Path, part: int, parts: int) -> None:
     """Decode every image once, or one in `parts` of them: better now than in the third epoch.
 
     Raises:
-        ValueError: Some cannot be read; names the first of them.
+        DataError: Some cannot be read; names the first of them.
     """
 
     def problem(path: str) -> str | None:
@@ -60,7 +61,7 @@ def check_images(data_dir: Path, part: int, parts: int) -> None:
     with ThreadPoolExecutor() as pool:  # decoding does not hold Python's lock
         problems = [found for found in pool.map(problem, paths[part::parts]) if found]
     if problems:
-        raise ValueError("\n".join([f"{len(problems)} images are damaged; remove or replace them:", *problems[:10]]))
+        raise DataError("\n".join([f"{len(problems)} images are damaged; remove or replace them:", *problems[:10]]))
 
 
 def make_splits(data_dir: Path, image_size: int) -> Splits:
@@ -80,7 +81,7 @@ def make_splits(data_dir: Path, image_size: int) -> Splits:
         read_folder(data_dir / "test", plain),
     )
     if train.classes != test.classes:
-        raise ValueError(f"`{data_dir}` has other classes in train, {train.classes}, than in test, {test.classes}")
+        raise DataError(f"`{data_dir}` has other classes in train, {train.classes}, than in test, {test.classes}")
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).tolist()
     held_out = max(1, len(train) // 10)
     return Splits(

@@ -33,12 +33,15 @@ class ExportConfig:
     tolerance: float = 1e-4  # largest difference to the model's outputs, absolute, and relative to them
 
 
-def example_inputs(run: Run, config: Config, model: nn.Module, samples: int) -> tuple[Any, ...]:
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]  # of the model, by position and by name
+
+
+def example_inputs(run: Run, config: Config, model: nn.Module, samples: int) -> Inputs:
     """What `compute_loss` calls the model with, for a batch of the evaluation data."""
     small = replace(config, eval_batch_size=samples, num_workers=0)
     batch = next(run.batches(load_batches(run, small, load_splits(small), "eval")))
-    seen: list[tuple[Any, ...]] = []
-    hook = model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+    seen: list[Inputs] = []
+    hook = model.register_forward_pre_hook(lambda _, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
     with torch.no_grad():
         compute_loss(model, batch)
     hook.remove()
@@ -58,9 +61,12 @@ def check(name: str, outputs: Any, expected: Any, tolerance: float) -> None:
     """Compare outputs with the model's.
 
     Raises:
-        ValueError: They differ by more than the tolerance.
+        ValueError: They differ by more than the tolerance, or in shape.
     """
     for ours, theirs in zip(tensors(outputs), tensors(expected), strict=True):
+        if ours.shape != theirs.shape:
+            shapes = f"{tuple(ours.shape)}, not {tuple(theirs.shape)}"
+            raise ValueError(f"`{name}` gives other outputs than the model: their shape is {shapes}")
         if not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance):
             worst = (ours - theirs).abs().max().item()
             raise ValueError(f"`{name}` gives other outputs than the model: they differ by up to {worst:.2g}")
@@ -73,22 +79,24 @@ def main(chosen: ExportConfig) -> Path:
     weights = run_dir / "weights" / f"{chosen.weights}.safetensors"
     with Run(replace(config, compile=False), record=False) as run:
         model = load_model(config, load_splits(config), weights).eval().to(run.device)
-        inputs, others = (example_inputs(run, config, model, samples) for samples in (4, 3))
+        (args, kwargs), (other_args, other_kwargs) = (example_inputs(run, config, model, n) for n in (4, 3))
     with torch.no_grad():
-        expected = model(*others)
+        expected = model(*other_args, **other_kwargs)
         if "safetensors" in chosen.formats:
             shutil.copyfile(weights, out_dir / "weights.safetensors")
         if "torch" in chosen.formats or "onnx" in chosen.formats:
             # Every size that the network leaves open stays open: batches of any size, for one.
-            shapes = tuple(dict.fromkeys(range(value.dim()), torch.export.Dim.AUTO) for value in inputs)
-            program = torch.export.export(model, inputs, dynamic_shapes=shapes)
+            shapes = [dict.fromkeys(range(value.dim()), torch.export.Dim.AUTO) for value in (*args, *kwargs.values())]
+            program = torch.export.export(model, args, kwargs, dynamic_shapes=tuple(shapes))
         if "torch" in chosen.formats:
             torch.export.save(program, out_dir / "model.pt2")
-            check("model.pt2", torch.export.load(out_dir / "model.pt2").module()(*others), expected, chosen.tolerance)
+            outputs = torch.export.load(out_dir / "model.pt2").module()(*other_args, **other_kwargs)
+            check("model.pt2", outputs, expected, chosen.tolerance)
         if "onnx" in chosen.formats:
             torch.onnx.export(program, f=out_dir / "model.onnx", external_data=False, verbose=False)
             evaluator = ReferenceEvaluator(onnx.load(out_dir / "model.onnx"))  # of onnx itself: slow, and exact
-            feed = {name: value.numpy(force=True) for name, value in zip(evaluator.input_names, others, strict=True)}
+            others = [value.numpy(force=True) for value in (*other_args, *other_kwargs.values())]
+            feed = dict(zip(evaluator.input_names, others, strict=True))
             outputs = [torch.from_numpy(output).to(run.device) for output in evaluator.run(None, feed)]
             check("model.onnx", outputs, expected, chosen.tolerance)
     for path in sorted(out_dir.iterdir()):

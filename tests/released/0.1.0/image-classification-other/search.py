@@ -31,7 +31,7 @@ class SearchConfig:
     trials: int = 30  # runs of the study in all, those of earlier calls included
     study: Path = Path("runs/search")  # the folder of the study and of its runs
     score: str = "eval/loss"  # what to compare, by its name in metrics.jsonl
-    direction: Literal["minimize", "maximize"] = "minimize"  # whether less of it is better
+    direction: Literal["minimize", "maximize"] = "minimize"  # whether less of it is better, or more
     startup_trials: int = 5  # trials that are drawn at random and run to their end
     fixed: Path | None = None  # a TOML file with settings of all trials; None is train.py's defaults
 

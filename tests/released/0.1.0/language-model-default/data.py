@@ -4,6 +4,7 @@ from pathlib import Path
 import sysconfig
 from typing import Any, NamedTuple
 
+from paccel.runtime import DataError
 import torch
 from torch.nn import functional as F
 from torch.utils.data import Dataset, TensorDataset
@@ -58,9 +59,7 @@ def make_splits(context: int) -> Splits:
     excluded = {path for paths in held_out.values() for path in paths}
     train = [p for p in modules if p not in excluded and not {"test", "tests"} & set(p.relative_to(library).parts)]
     if missing := [str(path) for path in excluded if not path.exists()]:
-        raise ValueError(
-            f"This Python comes without the source of its library: {', '.join(sorted(missing))} is missing"
-        )
+        raise DataError(f"This Python comes without the source of its library: {', '.join(sorted(missing))} is missing")
     return Splits(
         pack(read(train), context),
         pack(read(held_out["eval"]), context),

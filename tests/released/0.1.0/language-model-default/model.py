@@ -1,5 +1,6 @@
 """The network: a decoder-only transformer. Shapes: B sequences, L tokens, D width, H heads."""
 
+from paccel.runtime import ConfigError
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -18,7 +19,7 @@ def rotations(length: int, size: int) -> torch.Tensor:
 
 def rotate(x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
     """Turn queries or keys (B, H, L, D/H) by their positions, in float32."""
-    cos, sin = rotation[:, : x.shape[-2]]
+    cos, sin = rotation
     first, second = x.float().chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
 
@@ -96,17 +97,28 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         x = self.embedding(tokens)
+        # Looked up, not cut off: so an export leaves the length open even if its example is as long as can be.
+        rotation = self.rotation[:, torch.arange(tokens.shape[1], device=tokens.device)]
         for block in self.blocks:
             if self.checkpoint_activations and self.training:
-                x = checkpoint(block, x, self.rotation, use_reentrant=False)
+                x = checkpoint(block, x, rotation, use_reentrant=False)
             else:
-                x = block(x, self.rotation)
+                x = block(x, rotation)
         return self.head(self.norm(x))
 
 
 def make_model(
     vocabulary: int, context: int, width: int, depth: int, heads: int, checkpoint_activations: bool = False
-) -> nn.Module:
+) -> Transformer:
     if width % (2 * heads):
-        raise ValueError(f"`width` {width} cannot be cut into {heads} heads of an even size")
+        raise ConfigError(f"`width` {width} cannot be cut into {heads} heads of an even size")
     return Transformer(vocabulary, context, width, depth, heads, checkpoint_activations)
+
+
+def count_flops(model: Transformer, context: int) -> float:
+    """Operations of a forward and backward pass over a row: 6 a token for each weight of a matrix, and attention.
+
+    All of attention's square counts, though half of it is masked. Source: Chowdhery et al. 2022, "PaLM", appendix B.
+    """
+    weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
+    return context * (6 * weights + 12 * len(model.blocks) * model.embedding.embedding_dim * context)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from paccel.runtime import load_config, load_run
+from paccel.runtime import ConfigError, load_config, load_run
 import torch
 from torch import nn
 
@@ -49,7 +49,7 @@ def generate(model: nn.Module, tokens: torch.Tensor, context: int, chosen: Sampl
 
 def main(chosen: SampleConfig) -> str:
     if not chosen.prompt:
-        raise ValueError("`prompt` is empty: give the model something to begin with")
+        raise ConfigError("`prompt` is empty: give the model something to begin with")
     run_dir, config = load_run(Config, chosen.run_dir)
     model = load_model(config, load_splits(config), run_dir / "weights" / f"{chosen.weights}.safetensors")
     tokens = torch.tensor(list(chosen.prompt.encode()))

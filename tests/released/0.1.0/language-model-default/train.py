@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from data import PADDING, make_splits
-from model import make_model
+from model import count_flops, make_model
 
 
 @dataclass
@@ -34,23 +34,23 @@ class Config:
     """Every setting of a run: `python train.py --help` lists them, `--config FILE.toml` reads them."""
 
     # Data
-    context: int = 256  # tokens that the model sees at once
-    global_batch_size: int = 8  # rows of `context` tokens per step, over all processes and micro-batches
+    context: int = 128  # tokens that the model sees at once
+    global_batch_size: int = 16  # rows of `context` tokens per step, over all processes and micro-batches
     eval_batch_size: int = 32  # rows per evaluation batch, over all processes
     num_workers: int = 0  # processes that load data, for each process that trains; the rows lie in memory
     limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
 
     # Model
-    width: int = 96  # numbers that stand for a token between the blocks
-    depth: int = 4  # blocks
-    heads: int = 3  # of attention in each block
+    width: int = 128  # numbers that stand for a token between the blocks
+    depth: int = 2  # blocks
+    heads: int = 4  # of attention in each block
     checkpoint_activations: bool = False  # compute blocks again in the backward pass, to save memory
 
     # Optimization
     epochs: int | None = None  # passes over the training data; None is until max_steps
-    max_steps: int | None = 2000  # steps after which the run ends; None is off
+    max_steps: int | None = 2500  # steps after which the run ends; None is off
     accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
-    learning_rate: float = 6e-3  # at its peak
+    learning_rate: float = 7e-3  # at its peak
     warmup_ratio: float = 0.07  # first share of all steps, over which the learning rate rises
     weight_decay: float = 0.1  # AdamW's, of matrices, for each step and learning rate
     max_grad_norm: float | None = 1.0  # gradients are scaled down to this norm; None is off
@@ -59,6 +59,7 @@ class Config:
     # Hardware
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 or fp16 on a GPU, fp32 elsewhere
     compile: bool = False  # the model, with torch.compile
+    peak_flops: float | None = None  # of one device each second, for `time/mfu`; None is what is known of it
     deterministic: bool = False  # only algorithms that give the same bits each time, slower on a GPU
 
     # Record
@@ -131,6 +132,7 @@ def main(config: Config) -> None:
             config.heads,
             checkpoint_activations=config.checkpoint_activations,
         )
+        flops_per_row = count_flops(model, config.context)
         model, optimizer = run.prepare(model, make_optimizer(model, config))
         schedule = schedules.cosine(optimizer, total_steps, warmup_steps)
         train_meter = Meter(run)
@@ -151,7 +153,12 @@ def main(config: Config) -> None:
         # A step is one update of the weights, from `global_batch_size` rows on however many processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
-            for step in run.steps(train_loader, accumulate=config.accumulate):
+            for step in run.steps(
+                train_loader,
+                accumulate=config.accumulate,
+                flops_per_sample=flops_per_row,  # for the share of the peak that is used: `time/mfu`
+                peak_flops=config.peak_flops,
+            ):
                 num_tokens = step.total(count_tokens)  # of all micro-batches on all processes
                 for batch in step:  # micro-batches; gradients are exchanged on the last one
                     loss = compute_loss(model, batch)  # a sum, not a mean

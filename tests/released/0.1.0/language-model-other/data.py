@@ -4,6 +4,8 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from datasets import DatasetDict, load_dataset
+from datasets.exceptions import DatasetsError
+from paccel.runtime import DataError
 import torch
 from torch.nn import functional as F
 from torch.utils.data import Dataset, TensorDataset
@@ -45,17 +47,20 @@ def make_splits(dataset: str, subset: str | None, column: str, tokenizer: str, c
         tokenizer: A name on the hub, or a folder; what ends a text for it goes between the documents.
         context: Tokens that the model sees at once.
     """
-    documents = load_dataset(dataset, subset)
+    try:
+        documents = load_dataset(dataset, subset)
+        words = AutoTokenizer.from_pretrained(tokenizer)
+    except (DatasetsError, OSError, ValueError) as error:  # what there is not, or is something else
+        raise DataError(f"`{dataset}` or the tokenizer of `{tokenizer}` cannot be loaded: {error}") from None
     if not isinstance(documents, DatasetDict) or not set(SPLITS.values()) <= documents.keys():
-        raise ValueError(
+        raise DataError(
             f"`{dataset}` has the splits {', '.join(documents)}, not train, validation and test: name its own in "
             "`SPLITS` of data.py, or cut some off with `train_test_split`"
         )
     if column not in documents["train"].column_names:
-        raise ValueError(f"`{dataset}` has no column `{column}`: it has {', '.join(documents['train'].column_names)}")
-    words = AutoTokenizer.from_pretrained(tokenizer)
+        raise DataError(f"`{dataset}` has no column `{column}`: it has {', '.join(documents['train'].column_names)}")
     if words.eos_token_id is None:
-        raise ValueError(f"The tokenizer `{tokenizer}` has no token that ends a text, which goes between documents")
+        raise DataError(f"The tokenizer `{tokenizer}` has no token that ends a text, which goes between documents")
 
     def tokenize(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
         ids = words(batch[column], add_special_tokens=False)["input_ids"]
@@ -66,7 +71,7 @@ def make_splits(dataset: str, subset: str | None, column: str, tokenizer: str, c
         mapped = documents[split].map(tokenize, batched=True, remove_columns=documents[split].column_names)
         tokens = torch.tensor(list(chain.from_iterable(mapped["tokens"])), dtype=torch.int32)
         if len(tokens) < 2:
-            raise ValueError(f"The split `{split}` of `{dataset}` has no text in its column `{column}`")
+            raise DataError(f"The split `{split}` of `{dataset}` has no text in its column `{column}`")
         return pack(tokens, context)
 
     train, eval, test = (load(split) for split in SPLITS.values())

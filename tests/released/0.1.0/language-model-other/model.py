@@ -1,5 +1,8 @@
 """The network, from transformers."""
 
+from typing import Any
+
+from paccel.runtime import ConfigError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -19,9 +22,9 @@ def make_model(
     settings = AutoConfig.from_pretrained(name)
     limit = getattr(settings, "max_position_embeddings", None)
     if limit is not None and context > limit:
-        raise ValueError(f"`context` {context} is longer than the limit of `{name}`: {limit} tokens")
+        raise ConfigError(f"`context` {context} is longer than the limit of `{name}`: {limit} tokens")
     if vocabulary > settings.vocab_size:
-        raise ValueError(
+        raise ConfigError(
             f"The tokenizer makes {vocabulary} tokens, and `{name}` knows {settings.vocab_size}: take its own tokenizer"
         )
     settings.use_cache = False  # of use in generation only
@@ -32,3 +35,13 @@ def make_model(
     if checkpoint_activations:
         model.gradient_checkpointing_enable()
     return model
+
+
+def count_flops(model: Any, context: int) -> float:
+    """Operations of a forward and backward pass over a row: 6 a token for each weight of a matrix, and attention.
+
+    All of attention's square counts, though half of it is masked. Source: Chowdhery et al. 2022, "PaLM", appendix B.
+    """
+    matrices = [m.weight for m in model.modules() if getattr(m, "weight", None) is not None and m.weight.dim() == 2]
+    weights = sum(w.numel() for w in matrices) - model.get_input_embeddings().weight.numel()  # which is looked up
+    return context * (6 * weights + 12 * model.config.num_hidden_layers * model.config.hidden_size * context)

@@ -28,7 +28,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from data import PADDING, make_splits
-from model import make_model
+from model import count_flops, make_model
 
 
 @dataclass
@@ -65,6 +65,7 @@ class Config:
     # Hardware
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 or fp16 on a GPU, fp32 elsewhere
     compile: bool = False  # the model, with torch.compile
+    peak_flops: float | None = None  # of one device each second, for `time/mfu`; None is what is known of it
     deterministic: bool = False  # only algorithms that give the same bits each time, slower on a GPU
 
     # Record
@@ -139,6 +140,7 @@ def main(config: Config) -> None:
             pretrained=config.pretrained,
             checkpoint_activations=config.checkpoint_activations,
         )
+        flops_per_row = count_flops(model, config.context)
         model, optimizer = run.prepare(model, make_optimizer(model, config))
         schedule = schedules.constant(optimizer, warmup_steps)
         ema = EMA(model, decay=config.ema_decay)
@@ -171,7 +173,12 @@ def main(config: Config) -> None:
         # A step is one update of the weights, from `global_batch_size` rows on however many processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
-            for step in run.steps(train_loader, accumulate=config.accumulate):
+            for step in run.steps(
+                train_loader,
+                accumulate=config.accumulate,
+                flops_per_sample=flops_per_row,  # for the share of the peak that is used: `time/mfu`
+                peak_flops=config.peak_flops,
+            ):
                 num_tokens = step.total(count_tokens)  # of all micro-batches on all processes
                 for batch in step:  # micro-batches; gradients are exchanged on the last one
                     loss = compute_loss(model, batch)  # a sum, not a mean

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from paccel.runtime import DataError
 from PIL import Image
 import torch
 from torch.utils.data import Dataset, Subset
@@ -35,7 +36,7 @@ class CocoFolder(Dataset[tuple[torch.Tensor, Target]]):
         flip: Mirror one image in two from left to right, at random.
 
     Raises:
-        ValueError: The annotations cannot be trained on; lists what is wrong with them.
+        DataError: The annotations cannot be trained on; lists what is wrong with them.
     """
 
     def __init__(self, folder: Path, flip: bool) -> None:
@@ -47,7 +48,7 @@ class CocoFolder(Dataset[tuple[torch.Tensor, Target]]):
             names = {category["id"]: category["name"] for category in content["categories"]}
             boxes = [(each["image_id"], each["category_id"], each["bbox"]) for each in content["annotations"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"`{path}` cannot be read as COCO annotations: {type(error).__name__}: {error}") from None
+            raise DataError(f"`{path}` cannot be read as COCO annotations: {type(error).__name__}: {error}") from None
         self.classes = [names[number] for number in sorted(names)]
         labels = {number: label for label, number in enumerate(sorted(names), start=1)}
         problems = [f"no image `{name}`" for name in images.values() if not (folder / name).is_file()]
@@ -65,7 +66,7 @@ class CocoFolder(Dataset[tuple[torch.Tensor, Target]]):
                 problems.append(f"`{name}` is no sound image ({error})")
         if problems:
             more = f", and {len(problems) - 10} more" if len(problems) > 10 else ""
-            raise ValueError(f"`{path}` cannot be trained on: {'; '.join(problems[:10])}{more}")
+            raise DataError(f"`{path}` cannot be trained on: {'; '.join(problems[:10])}{more}")
         self.files = list(images.values())
         self.boxes = {number: [(labels[c], box) for i, c, box in boxes if i == number] for number in images}
         self.numbers = list(images)
@@ -92,7 +93,7 @@ def make_splits(data_dir: Path) -> Splits:
     train, unflipped = CocoFolder(data_dir / "train", flip=True), CocoFolder(data_dir / "train", flip=False)
     test = CocoFolder(data_dir / "test", flip=False)
     if train.classes != test.classes:
-        raise ValueError(f"`{data_dir}` has other classes in train, {train.classes}, than in test, {test.classes}")
+        raise DataError(f"`{data_dir}` has other classes in train, {train.classes}, than in test, {test.classes}")
     fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
     order = torch.randperm(len(train), generator=fixed).tolist()
     held_out = max(1, len(train) // 10)

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+from paccel.runtime import DataError
 from sklearn.datasets import load_diabetes
 import torch
 from torch.utils.data import TensorDataset
@@ -40,13 +41,16 @@ def write_sample(path: Path) -> None:
 def read_table(path: Path) -> dict[str, list[str]]:
     """The columns of a CSV file by name, each cell as it is."""
     if not path.is_file():
-        raise ValueError(f"There is no `{path}`: put a CSV file there, or pass another with `--table`")
-    with path.open(encoding="utf-8", newline="") as file:
-        names, *rows = list(csv.reader(file)) or [[]]
+        raise DataError(f"There is no `{path}`: put a CSV file there, or pass another with `--table`")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # Excel puts a mark before the first name
+            names, *rows = list(csv.reader(file)) or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"`{path}` cannot be read as a CSV file in UTF-8 ({error}): save it as one") from None
     if len(set(names)) < len(names) or len(rows) < 10:
-        raise ValueError(f"`{path}` needs different names on top, has {', '.join(names)}, and 10 rows, has {len(rows)}")
+        raise DataError(f"`{path}` needs different names on top, has {', '.join(names)}, and 10 rows, has {len(rows)}")
     if wrong := [number for number, row in enumerate(rows, 2) if len(row) != len(names)]:
-        raise ValueError(f"`{path}` has another number of cells than names in line {wrong[0]}")
+        raise DataError(f"`{path}` has another number of cells than names in line {wrong[0]}")
     return {name: [row[place].strip() for row in rows] for place, name in enumerate(names)}
 
 
@@ -59,7 +63,7 @@ def to_numbers(name: str, cells: list[str]) -> torch.Tensor:
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise ValueError(
+            raise DataError(
                 f"The column `{name}` has `{cell}` in line {line}, which is no number: correct it, or name the column "
                 "in `--categorical`"
             )
@@ -76,7 +80,7 @@ def make_splits(path: Path, target: str, categorical: tuple[str, ...]) -> Splits
         write_sample(path)
     table = read_table(path)
     if missing := [name for name in (target, *categorical) if name not in table]:
-        raise ValueError(f"`{path}` has no column `{'`, `'.join(missing)}`: it has {', '.join(table)}")
+        raise DataError(f"`{path}` has no column `{'`, `'.join(missing)}`: it has {', '.join(table)}")
     targets = table.pop(target)
     numeric = [name for name in table if name not in categorical]
     rows = len(targets)
@@ -96,7 +100,7 @@ def make_splits(path: Path, target: str, categorical: tuple[str, ...]) -> Splits
     wanted = to_numbers(target, targets)
     mean, scale = wanted[train].mean().item(), wanted[train].std().item()
     if scale == 0:
-        raise ValueError(f"The column `{target}` is {mean} in all rows: there is nothing to predict")
+        raise DataError(f"The column `{target}` is {mean} in all rows: there is nothing to predict")
     wanted = ((wanted - mean) / scale).float()
     columns = numbers, categories, wanted
     return Splits(

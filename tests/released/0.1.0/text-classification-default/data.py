@@ -7,6 +7,8 @@ import sysconfig
 from typing import NamedTuple
 import zlib
 
+from paccel.runtime import DataError
+
 CLASSES = ("asyncio decimal email http importlib logging mailbox multiprocessing tarfile unittest urllib xml").split()
 
 Sample = tuple[tuple[str, ...], int]  # one text, or two that belong together, and the label
@@ -45,7 +47,7 @@ def make_splits() -> Splits:
         for text in docstrings(module):
             labels.setdefault(text, label)
     if missing := [module for label, module in enumerate(CLASSES) if label not in labels.values()]:
-        raise ValueError(f"This Python comes without the source of its library: {', '.join(missing)} is missing")
+        raise DataError(f"This Python comes without the source of its library: {', '.join(missing)} is missing")
     found: dict[str, list[Sample]] = {"train": [], "eval": [], "test": []}
     for text, label in labels.items():
         place = zlib.crc32(text.encode()) % 10

@@ -1,5 +1,6 @@
 """The network: a transformer that reads the whole text. Shapes: B texts, L tokens, D width, H heads."""
 
+from paccel.runtime import ConfigError
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -49,7 +50,7 @@ class Transformer(nn.Module):
         if longest > limit:
             raise ValueError(f"A text has {longest} tokens, the model reads at most {limit}: cut it to `max_length`")
         mask = tokens != PADDING
-        x = self.words(tokens) + self.positions.weight[:longest]
+        x = self.words(tokens) + self.positions(torch.arange(longest, device=tokens.device))
         for block in self.blocks:
             x = block(x, mask)
         x = self.norm(x) * mask[:, :, None]
@@ -58,5 +59,5 @@ class Transformer(nn.Module):
 
 def make_model(vocabulary: int, max_length: int, num_classes: int, width: int, depth: int, heads: int) -> nn.Module:
     if width % heads:
-        raise ValueError(f"`width` {width} cannot be cut into {heads} heads")
+        raise ConfigError(f"`width` {width} cannot be cut into {heads} heads")
     return Transformer(vocabulary, max_length, num_classes, width, depth, heads)

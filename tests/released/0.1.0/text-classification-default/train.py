@@ -53,7 +53,7 @@ class Config:
     epochs: int | None = 20  # passes over the training data; None is until max_steps
     max_steps: int | None = None  # steps after which the run ends; None is off
     accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
-    learning_rate: float = 3e-3  # at its peak
+    learning_rate: float = 6e-3  # at its peak
     warmup_ratio: float = 0.07  # first share of all steps, over which the learning rate rises
     weight_decay: float = 0.1  # AdamW's, for each step and learning rate
     max_grad_norm: float | None = 1.0  # gradients are scaled down to this norm; None is off

@@ -3,6 +3,8 @@
 from typing import NamedTuple
 
 from datasets import DatasetDict, load_dataset
+from datasets.exceptions import DatasetsError
+from paccel.runtime import DataError
 
 Sample = tuple[tuple[str, ...], int]  # one text, or two that belong together, and the label
 
@@ -25,14 +27,17 @@ def make_splits(dataset: str, subset: str | None, text_columns: tuple[str, ...],
         text_columns: One, or two whose texts belong together.
         label_column: Holds numbers from 0.
     """
-    tables = load_dataset(dataset, subset)
+    try:
+        tables = load_dataset(dataset, subset)
+    except (DatasetsError, OSError, ValueError) as error:  # what there is not, or is something else
+        raise DataError(f"`{dataset}` cannot be loaded: {error}") from None
     if not isinstance(tables, DatasetDict) or not {"train", "validation", "test"} <= tables.keys():
-        raise ValueError(
+        raise DataError(
             f"`{dataset}` has the splits {', '.join(tables)}, not train, validation and test: name its own in data.py"
         )
     columns = tables["train"].column_names
     if missing := [column for column in (*text_columns, label_column) if column not in columns]:
-        raise ValueError(f"`{dataset}` has no column `{'`, `'.join(missing)}`: it has {', '.join(columns)}")
+        raise DataError(f"`{dataset}` has no column `{'`, `'.join(missing)}`: it has {', '.join(columns)}")
 
     def load(split: str) -> list[Sample]:
         table = tables[split]
@@ -42,8 +47,8 @@ def make_splits(dataset: str, subset: str | None, text_columns: tuple[str, ...],
     train, eval, test = load("train"), load("validation"), load("test")
     classes = {label for _, label in train}
     if len(classes) < 2:
-        raise ValueError(f"The split `train` of `{dataset}` has one class: {classes}")
+        raise DataError(f"The split `train` of `{dataset}` has one class: {classes}")
     if wrong := {label for _, label in (*train, *eval, *test) if label not in range(len(classes))}:
         last = len(classes) - 1
-        raise ValueError(f"`{dataset}` has labels that are not from 0 to {last}: {wrong}; hidden ones are -1")
+        raise DataError(f"`{dataset}` has labels that are not from 0 to {last}: {wrong}; hidden ones are -1")
     return Splits(train, eval, test, num_classes=len(classes))

@@ -1,5 +1,6 @@
 """The network, from transformers."""
 
+from paccel.runtime import ConfigError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -16,7 +17,7 @@ def make_model(name: str, num_classes: int, max_length: int, pretrained: bool = 
     settings = AutoConfig.from_pretrained(name, num_labels=num_classes)
     limit = getattr(settings, "max_position_embeddings", None)
     if limit is not None and max_length > limit:
-        raise ValueError(f"`max_length` {max_length} is longer than the limit of `{name}`: {limit} tokens")
+        raise ConfigError(f"`max_length` {max_length} is longer than the limit of `{name}`: {limit} tokens")
     if pretrained:
         # In float32, which some are not kept in; a last layer for other classes is left behind.
         return AutoModelForSequenceClassification.from_pretrained(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from paccel.runtime import ConfigError
 import torch
 from torch.utils.data import Dataset
 from transformers import AutoTokenizer
@@ -37,9 +38,12 @@ class Tokens(Dataset[Any]):
 
 def make_tokenizer(name: str, max_length: int) -> Any:
     """Load a model's tokenizer by a name on the hub, or from a folder."""
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:  # there is none of that name
+        raise ConfigError(f"The tokenizer of `{name}` cannot be loaded: {error}") from None
     if max_length > tokenizer.model_max_length:
-        raise ValueError(
+        raise ConfigError(
             f"`max_length` {max_length} is longer than the limit of `{name}`: {tokenizer.model_max_length} tokens"
         )
     return tokenizer

@@ -21,6 +21,8 @@ def test_every_format_is_written_and_gives_the_models_outputs(run_dir):
     assert all(torch.equal(value, kept[name]) for name, value in load_file(out_dir / "weights.safetensors").items())
 
 
-def test_other_outputs_than_the_models_are_an_error(run_dir):
+def test_other_outputs_than_the_models_are_an_error():
     with pytest.raises(ValueError, match="gives other outputs than the model"):
         export.check("model.onnx", [torch.zeros(3)], torch.ones(3), tolerance=1e-4)
+    with pytest.raises(ValueError, match=r"their shape is \(2,\), not \(3,\)"):
+        export.check("model.onnx", [torch.ones(2)], torch.ones(3), tolerance=1e-4)

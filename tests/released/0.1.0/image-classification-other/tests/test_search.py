@@ -30,9 +30,10 @@ def test_a_search_goes_on_where_it_was_and_ends_what_is_hopeless(chosen, capsys)
     assert first.state is TrialState.COMPLETE
     assert sorted(first.intermediate_values) == [2, 4]
     assert json.loads((chosen.study / "trial-0" / "status.json").read_text())["state"] == "finished"
-    perfect = {step: -1e9 for step in (2, 4)}
+    perfect = -1e9
+    scores = {2: perfect, 4: perfect}
     study.add_trial(
-        create_trial(params=first.params, distributions=first.distributions, intermediate_values=perfect, value=-1e9)
+        create_trial(params=first.params, distributions=first.distributions, intermediate_values=scores, value=perfect)
     )
     chosen.fixed.write_text(chosen.fixed.read_text().replace("max_steps = 4", "max_steps = 5000"))
     chosen.trials = 3

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from data import PADDING, pack
 import sample
@@ -13,6 +14,15 @@ def test_every_token_but_the_first_is_predicted_once():
     predicted = rows[:, 1:].flatten()
     assert predicted[predicted != PADDING].tolist() == list(range(1, 50))
     assert (rows[1:, 0] == rows[:-1, -1]).all()
+
+
+def test_the_count_of_operations_is_what_pytorch_counts(settings):
+    model = train.make_model(256, 32, width=32, depth=2, heads=2)
+    batch = [torch.ones(1, 33, dtype=torch.int32)]
+    with FlopCounterMode(display=False) as counter:
+        train.compute_loss(model, batch).backward()
+    # PyTorch also counts that attention computes its scores again in the backward pass.
+    assert train.count_flops(model, 32) == pytest.approx(counter.get_total_flops(), rel=0.05)
 
 
 def test_no_token_sees_what_comes_after_it(settings):

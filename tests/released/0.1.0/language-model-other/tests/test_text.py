@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from data import PADDING, pack
+import export
 import sample
 import train
 
@@ -15,6 +17,15 @@ def test_every_token_but_the_first_is_predicted_once():
     predicted = rows[:, 1:].flatten()
     assert predicted[predicted != PADDING].tolist() == list(range(1, 50))
     assert (rows[1:, 0] == rows[:-1, -1]).all()
+
+
+def test_the_count_of_operations_is_what_pytorch_counts(settings):
+    model = train.make_model(settings["model"], 257, 32, pretrained=True, checkpoint_activations=False)
+    batch = [torch.ones(1, 33, dtype=torch.int32)]
+    with FlopCounterMode(display=False) as counter:
+        train.compute_loss(model, batch).backward()
+    # PyTorch also counts that attention computes its scores again in the backward pass.
+    assert train.count_flops(model, 32) == pytest.approx(counter.get_total_flops(), rel=0.05)
 
 
 def test_no_token_sees_what_comes_after_it(settings):
@@ -54,3 +65,12 @@ def test_a_dataset_without_a_validation_split_is_an_error_that_names_what_there_
     Path(settings["dataset"], "validation.jsonl").unlink()
     with pytest.raises(ValueError, match="has the splits train, test, not train, validation and test"):
         train.main(train.Config(run_dir=tmp_path / "run", **settings))
+
+
+def test_what_is_exported_gives_the_logits_of_a_prompt_of_any_length(tmp_path, settings):
+    train.main(train.Config(run_dir=tmp_path / "run", max_steps=2, trackers=(), **settings))
+    chosen = export.ExportConfig(run_dir=tmp_path / "run", formats=("torch",))
+    network = torch.export.load(export.main(chosen) / "model.pt2").module()
+    tokens = torch.arange(32)[None]
+    whole, beginning = network(tokens).logits, network(tokens[:, :7]).logits
+    torch.testing.assert_close(beginning, whole[:, :7])

@@ -1,0 +1,58 @@
+"""Evaluate the best weights of a run on held-out data.
+
+python evaluate.py                                    the newest run, on the test split
+python evaluate.py --run-dir runs/NAME --split eval
+"""
+
+from dataclasses import dataclass
+import json
+from pathlib import Path
+from typing import Literal
+
+from paccel.runtime import Loader, Run, load_config, load_run, load_weights
+from torch import nn
+
+from data import Splits, make_splits
+from model import make_model, preprocessing
+from train import Config, evaluate
+
+
+@dataclass
+class EvaluateConfig:
+    """What to evaluate."""
+
+    run_dir: Path | None = None  # the run; None is the newest one under runs/
+    split: Literal["train", "eval", "test"] = "test"  # the part of the data
+    weights: Literal["best", "final"] = "best"  # the best by eval loss, or those at the end
+
+
+def load_splits(config: Config) -> Splits:
+    """The data of a run."""
+    return make_splits(config.data_dir, preprocessing(config.model, config.image_size))
+
+
+def load_batches(run: Run, config: Config, splits: Splits, split: str) -> Loader:
+    """The batches of one part of the data."""
+    return run.loader(getattr(splits, split), config.eval_batch_size, num_workers=config.num_workers)
+
+
+def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
+    """The network of a run, with the weights of a file."""
+    model = make_model(config.model, len(splits.classes))
+    load_weights(weights, model)
+    return model
+
+
+def main(chosen: EvaluateConfig) -> dict[str, float]:
+    run_dir, config = load_run(Config, chosen.run_dir)
+    with Run(config, record=False) as run:
+        splits = load_splits(config)
+        loader = load_batches(run, config, splits, chosen.split)
+        model = load_model(config, splits, run_dir / "weights" / f"{chosen.weights}.safetensors")
+        scores = evaluate(run, run.prepare(model), loader)
+        run.accelerator.print(json.dumps({"run_dir": str(run_dir), "split": chosen.split, **scores}))
+    return scores
+
+
+if __name__ == "__main__":
+    main(load_config(EvaluateConfig))

@@ -1,0 +1,89 @@
+"""Evaluate the best weights of a run on held-out data, and draw some of its images with what the network sees in them.
+
+python evaluate.py                                    the newest run, on the test split
+python evaluate.py --run-dir runs/NAME --split eval
+"""
+
+from dataclasses import dataclass
+import json
+from pathlib import Path
+from typing import Literal
+
+from matplotlib.figure import Figure
+from paccel.runtime import Loader, Run, load_config, load_run, load_weights
+import torch
+from torch import nn
+
+from data import IGNORE, Splits, make_splits
+from model import make_model
+from train import Config, evaluate
+
+
+@dataclass
+class EvaluateConfig:
+    """What to evaluate."""
+
+    run_dir: Path | None = None  # the run; None is the newest one under runs/
+    split: Literal["train", "eval", "test"] = "test"  # the part of the data
+    weights: Literal["best", "final"] = "best"  # the best by eval mean IoU, or those at the end
+    pictures: int = 6  # images to draw, from the first on, into a PNG in the run directory; 0 is none
+
+
+def load_splits(config: Config) -> Splits:
+    """The data of a run."""
+    return make_splits(config.data_dir, config.image_size)
+
+
+def load_batches(run: Run, config: Config, splits: Splits, split: str) -> Loader:
+    """The batches of one part of the data."""
+    return run.loader(getattr(splits, split), config.eval_batch_size, num_workers=config.num_workers)
+
+
+def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
+    """The network of a run, with the weights of a file."""
+    model = make_model(config.model, len(splits.classes))
+    load_weights(weights, model)
+    return model
+
+
+def draw(images: torch.Tensor, masks: torch.Tensor, predictions: torch.Tensor, classes: list[str], path: Path) -> None:
+    """Write a PNG with a column for each image: the image, the truth and the prediction, all (N, [3,] H, W)."""
+    figure = Figure(figsize=(1.5 * len(images) + 1.5, 4.8), layout="constrained")
+    axes = figure.subplots(3, len(images), squeeze=False)
+    for row, name in zip(axes, ("image", "truth", "prediction"), strict=True):
+        row[0].set_ylabel(name)
+        for ax in row:
+            ax.set(xticks=[], yticks=[])
+    colors = {"cmap": "nipy_spectral", "vmin": 0, "vmax": len(classes) - 1, "interpolation": "nearest"}
+    for column, image, mask, prediction in zip(axes.T, images, masks, predictions, strict=True):
+        column[0].imshow(image.movedim(0, -1).numpy())
+        column[1].imshow(mask.where(mask != IGNORE, torch.nan).numpy(), **colors)  # pixels without a class stay white
+        shown = column[2].imshow(prediction.numpy(), **colors)
+    bar = figure.colorbar(shown, ax=axes, ticks=range(len(classes)))
+    bar.set_ticklabels(classes)
+    figure.savefig(path)
+
+
+def main(chosen: EvaluateConfig) -> dict[str, float]:
+    run_dir, config = load_run(Config, chosen.run_dir)
+    with Run(config, record=False) as run:
+        splits = load_splits(config)
+        loader = load_batches(run, config, splits, chosen.split)
+        model = run.prepare(load_model(config, splits, run_dir / "weights" / f"{chosen.weights}.safetensors"))
+        scores, iou = evaluate(run, model, loader, len(splits.classes))
+        by_class = {
+            name: None if value.isnan() else value.item() for name, value in zip(splits.classes, iou, strict=True)
+        }
+        run.accelerator.print(json.dumps({"run_dir": str(run_dir), "split": chosen.split, **scores, "iou": by_class}))
+        data = getattr(splits, chosen.split)
+        shown = range(min(chosen.pictures, len(data)))
+        if shown and run.accelerator.is_main_process:
+            images, masks = (torch.stack(tensors) for tensors in zip(*(data[index] for index in shown), strict=True))
+            with run.evaluating(model) as network:
+                predictions = network(images.to(run.device)).argmax(1).cpu()
+            draw(images, masks, predictions, splits.classes, run_dir / f"predictions-{chosen.split}.png")
+    return scores
+
+
+if __name__ == "__main__":
+    main(load_config(EvaluateConfig))
