@@ -44,6 +44,7 @@ def no_number(folder: Path) -> None:
 
 CASES: list[tuple[str, dict[str, Any], Callable[[Path], None], list[str], str]] = [
     ("image-classification", {"data": "folder"}, one_class, [], "needs a folder of images for each of two classes"),
+    ("fine-tuning", {"data": "folder"}, one_class, [], "needs a folder of images for each of two classes"),
     ("gan", {"data": "folder"}, one_class, [], "has one class, ['only']"),
     ("object-detection", {"data": "coco"}, damaged_image, [], "`0.png` is no sound image"),
     ("image-segmentation", {"data": "folder"}, nothing, [], "`data/classes.txt` is not there"),
