@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ def main(run_dir: str, seed: int) -> None:
 
 def twice() -> None:
     main("first", 1)
+    if "MASTER_PORT" in os.environ:  # as launchers do: a group that follows another on the same port may hang in PyTorch
+        os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
     main("second", 2)
 
 
