@@ -44,7 +44,7 @@ def main(run_dir: str, seed: int) -> None:
 
 def twice() -> None:
     main("first", 1)
-    if "MASTER_PORT" in os.environ:  # as launchers do: a group that follows another on the same port may hang in PyTorch
+    if "MASTER_PORT" in os.environ:  # a group that follows another on the same port may hang
         os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
     main("second", 2)
 
