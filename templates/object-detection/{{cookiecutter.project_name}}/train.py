@@ -31,7 +31,11 @@ import torch
 from torch import nn
 from torchmetrics.detection import MeanAveragePrecision
 
+# % if cookiecutter.data == "coco"
+from data import Batch, Target, check_images, collate, make_splits
+# % else
 from data import Batch, Target, collate, make_splits
+# % endif
 # % if cookiecutter.model == "torchvision"
 from model import keep_statistics, make_model
 # % else
@@ -108,6 +112,7 @@ def main(config: Config) -> None:
         splits = make_splits()
         # % else
         splits = make_splits(config.data_dir)
+        check_images(config.data_dir, run.accelerator.process_index, run.accelerator.num_processes)
         # % endif
         train_loader = run.loader(
             splits.train,
