@@ -46,7 +46,7 @@ CASES: list[tuple[str, dict[str, Any], Callable[[Path], None], list[str], str]] 
     ("image-classification", {"data": "folder"}, one_class, [], "needs a folder of images for each of two classes"),
     ("fine-tuning", {"data": "folder"}, one_class, [], "needs a folder of images for each of two classes"),
     ("gan", {"data": "folder"}, one_class, [], "has one class, ['only']"),
-    ("object-detection", {"data": "coco"}, damaged_image, [], "`0.png` is no sound image"),
+    ("object-detection", {"data": "coco"}, damaged_image, [], "`data/train/0.png` cannot be read"),
     ("image-segmentation", {"data": "folder"}, nothing, [], "`data/classes.txt` is not there"),
     ("language-model", {"data": "folder"}, nothing, [], "There is no text in `data/train`"),
     ("language-model", {"data": "huggingface"}, nothing, ["--dataset=data"], "`data` or the tokenizer of"),
@@ -108,6 +108,8 @@ def test_a_mistake_in_the_projects_own_code_keeps_its_traceback_and_its_run(tmp_
         pytest.param(name, {"data": data} | others, id=f"{name}-{data}")
         for name, data, others in [
             ("image-classification", "folder", {}),
+            ("gan", "folder", {}),
+            ("object-detection", "coco", {}),
             ("image-segmentation", "folder", {}),
             ("language-model", "folder", {}),
             ("language-model", "huggingface", {}),
