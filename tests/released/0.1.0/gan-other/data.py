@@ -64,7 +64,7 @@ def load_folder(folder: Path, image_size: int) -> tuple[torch.Tensor, torch.Tens
     for path, _ in files.samples:
         try:
             images.append(transform(files.loader(path)))
-        except OSError as error:
+        except (OSError, SyntaxError, ValueError) as error:
             raise DataError(f"`{path}` cannot be read as an image ({error}): mend it or take it away") from None
     return torch.stack(images), torch.tensor(files.targets), files.classes
 

@@ -1,5 +1,6 @@
 """The images and the boxes in them: a folder of your own, in COCO's format."""
 
+from concurrent.futures import ThreadPoolExecutor
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,55 +29,96 @@ def collate(samples: list[tuple[torch.Tensor, Target]]) -> Batch:
     return [image for image, _ in samples], [target for _, target in samples]
 
 
-class CocoFolder(Dataset[tuple[torch.Tensor, Target]]):
-    """A folder of images with `annotations.json` beside them.
+class Annotations(NamedTuple):
+    """What is where in the images of a folder."""
 
-    Args:
-        folder: The folder.
-        flip: Mirror one image in two from left to right, at random.
+    files: list[Path]
+    objects: list[list[tuple[int, list[float]]]]  # of each image: label, and left, top, width and height in pixels
+    classes: list[str]  # of the labels 1, 2, …
+
+
+def complain(what: str, problems: list[str]) -> None:
+    """Raise DataError with the first ten problems, if there are any."""
+    if problems:
+        raise DataError("\n".join([f"{what}, for {len(problems)} reasons:", *problems[:10]]))
+
+
+def read_annotations(folder: Path) -> Annotations:
+    """Read `annotations.json` of a folder of images; regions of a crowd are left out.
 
     Raises:
-        DataError: The annotations cannot be trained on; lists what is wrong with them.
+        DataError: It cannot be read or trained on; says why.
+    """
+    path = folder / "annotations.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        files = {image["id"]: folder / image["file_name"] for image in content["images"]}
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        boxes = [
+            (each["image_id"], each["category_id"], [float(number) for number in each["bbox"]])
+            for each in content["annotations"]
+            if not each.get("iscrowd")
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"`{path}` cannot be read as COCO annotations: {type(error).__name__}: {error}") from None
+    labels = {number: label for label, number in enumerate(sorted(names), start=1)}
+    objects: dict[Any, list[tuple[int, list[float]]]] = {number: [] for number in files}
+    problems = [] if boxes else ["there are no boxes"]
+    for image, category, box in boxes:
+        if image not in files:
+            problems.append(f"a box is of the unknown image {image}")
+        elif category not in labels:
+            problems.append(f"a box of image {image} is of the unknown category {category}")
+        elif len(box) != 4 or not min(box[2:]) > 0:
+            problems.append(f"a box of image {image} is not left, top, width and height, or has no extent: {box}")
+        else:
+            objects[image].append((labels[category], box))
+    complain(f"`{path}` cannot be trained on", problems)
+    return Annotations(list(files.values()), list(objects.values()), [names[number] for number in sorted(names)])
+
+
+def check_images(data_dir: Path, part: int, parts: int) -> None:
+    """Decode every image once, or one in `parts` of them: better now than in the third epoch.
+
+    Raises:
+        DataError: Some are missing or damaged, or have boxes outside; names the first of them.
     """
 
-    def __init__(self, folder: Path, flip: bool) -> None:
-        self.folder, self.flip = folder, flip
-        path = folder / "annotations.json"
+    def problem(annotated: tuple[Path, list[tuple[int, list[float]]]]) -> str | None:
+        path, objects = annotated
         try:
-            content = json.loads(path.read_text())
-            images = {image["id"]: image["file_name"] for image in content["images"]}
-            names = {category["id"]: category["name"] for category in content["categories"]}
-            boxes = [(each["image_id"], each["category_id"], each["bbox"]) for each in content["annotations"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"`{path}` cannot be read as COCO annotations: {type(error).__name__}: {error}") from None
-        self.classes = [names[number] for number in sorted(names)]
-        labels = {number: label for label, number in enumerate(sorted(names), start=1)}
-        problems = [f"no image `{name}`" for name in images.values() if not (folder / name).is_file()]
-        problems += [f"a box of the unknown image {i}" for i, _, _ in boxes if i not in images]
-        problems += [f"a box of the unknown category {c}" for _, c, _ in boxes if c not in names]
-        problems += [f"a box without extent on image {i}: {box}" for i, _, box in boxes if min(box[2:]) <= 0]
-        if not boxes:
-            problems.append("there are no boxes")
-        for name in images.values():
-            try:
-                Image.open(folder / name).verify()
-            except FileNotFoundError:
-                pass  # is among the problems
-            except (OSError, SyntaxError) as error:
-                problems.append(f"`{name}` is no sound image ({error})")
-        if problems:
-            more = f", and {len(problems) - 10} more" if len(problems) > 10 else ""
-            raise DataError(f"`{path}` cannot be trained on: {'; '.join(problems[:10])}{more}")
-        self.files = list(images.values())
-        self.boxes = {number: [(labels[c], box) for i, c, box in boxes if i == number] for number in images}
-        self.numbers = list(images)
+            with Image.open(path) as image:
+                image.load()
+        except FileNotFoundError:
+            return f"`{path}` is not there"
+        except (OSError, SyntaxError, ValueError) as error:
+            return f"`{path}` cannot be read: {error}"
+        for _, (left, top, width, height) in objects:
+            if min(left, top) < -1 or left + width > image.width + 1 or top + height > image.height + 1:  # rounded
+                box = [left, top, width, height]
+                return f"`{path}` has {image.width} by {image.height} pixels, and the box {box} outside"
+        return None
+
+    found = [read_annotations(data_dir / split) for split in ("train", "test")]
+    annotated = [pair for each in found for pair in zip(each.files, each.objects, strict=True)]
+    with ThreadPoolExecutor() as pool:  # decoding does not hold Python's lock
+        problems = [text for text in pool.map(problem, annotated[part::parts]) if text]
+    complain(f"`{data_dir}` cannot be trained on", problems)
+
+
+class CocoImages(Dataset[tuple[torch.Tensor, Target]]):
+    """Images with what is where in them; `flip` mirrors one in two from left to right, at random."""
+
+    def __init__(self, annotations: Annotations, flip: bool) -> None:
+        self.annotations, self.flip = annotations, flip
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.annotations.files)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, Target]:
-        image = to_tensor(Image.open(self.folder / self.files[index]).convert("RGB"))
-        objects = self.boxes[self.numbers[index]]
+        with Image.open(self.annotations.files[index]) as opened:
+            image = to_tensor(opened.convert("RGB"))
+        objects = self.annotations.objects[index]
         boxes = torch.tensor([box for _, box in objects], dtype=torch.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]  # COCO has left, top, width and height
         if self.flip and torch.rand(()) < 0.5:
@@ -90,11 +132,15 @@ def make_splits(data_dir: Path) -> Splits:
 
     Reads `data_dir/train` and `data_dir/test`, images with `annotations.json` beside them; 1 in 10 of train is eval.
     """
-    train, unflipped = CocoFolder(data_dir / "train", flip=True), CocoFolder(data_dir / "train", flip=False)
-    test = CocoFolder(data_dir / "test", flip=False)
+    train, test = read_annotations(data_dir / "train"), read_annotations(data_dir / "test")
     if train.classes != test.classes:
         raise DataError(f"`{data_dir}` has other classes in train, {train.classes}, than in test, {test.classes}")
     fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
-    order = torch.randperm(len(train), generator=fixed).tolist()
-    held_out = max(1, len(train) // 10)
-    return Splits(Subset(train, order[held_out:]), Subset(unflipped, order[:held_out]), test, train.classes)
+    order = torch.randperm(len(train.files), generator=fixed).tolist()
+    held_out = max(1, len(train.files) // 10)
+    return Splits(
+        Subset(CocoImages(train, flip=True), order[held_out:]),
+        Subset(CocoImages(train, flip=False), order[:held_out]),
+        CocoImages(test, flip=False),
+        train.classes,
+    )

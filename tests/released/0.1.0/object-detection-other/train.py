@@ -26,7 +26,7 @@ import torch
 from torch import nn
 from torchmetrics.detection import MeanAveragePrecision
 
-from data import Batch, Target, collate, make_splits
+from data import Batch, Target, check_images, collate, make_splits
 from model import keep_statistics, make_model
 
 
@@ -106,6 +106,7 @@ def main(config: Config) -> None:
     """Train as `config` says, on whatever this process was launched on."""
     with Run(config) as run:
         splits = make_splits(config.data_dir)
+        check_images(config.data_dir, run.accelerator.process_index, run.accelerator.num_processes)
         train_loader = run.loader(
             splits.train,
             config.global_batch_size,
