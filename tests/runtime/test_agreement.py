@@ -38,7 +38,7 @@ def test_what_asks_one_of_two_to_stop_stops_both_at_one_step_and_resumed_they_en
             Case("background-0", signals_in_save=0, settings=BACKGROUND),
             Case("background-1", signals_in_save=1, settings=BACKGROUND),
         ],
-        "time limit": [Case("limit", limits=(None, 0.15)), Case("limit-0", limits=(0.15, None))],
+        "time limit": [Case("limit", limits=(None, 0.01)), Case("limit-0", limits=(0.01, None))],
     }
     cases = [straight, *(case for group in asked.values() for case in group)]
     ends = together_all(cases, tmp_path)
