@@ -1,4 +1,4 @@
-"""Updates whose gradient is not finite: skipped or an error, the same on all processes, without waiting for a device."""
+"""Gradients and losses that are not finite: passed over or an error, the same on all processes, without waiting."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,8 @@ class FiniteGuard:
 
     Args:
         run: The run whose steps these are.
-        may_skip: Steps in a row that may be skipped. 0 makes the first an error.
+        may_skip: Steps in a row that may be skipped, and log points in a row whose loss alone may not be finite. 0 makes
+            the first an error.
     """
 
     def __init__(self, run: "Run", may_skip: int) -> None:
@@ -35,6 +36,7 @@ class FiniteGuard:
         self._pending: list[tuple[tuple[int, int, int], Tensor]] = []  # (step, epoch, step in the epoch), norm
         self._last_bad, self._in_a_row = 0, 0
         self._skipped = 0  # updates, since they were last logged
+        self._bad_losses = 0  # log points in a row, whose gradients were all finite
         self._fused: dict[int, tuple[list[Any], list[nn.Parameter]]] = {}
 
     def take(self, norm: Tensor, parameters: list[nn.Parameter]) -> None:
@@ -67,13 +69,30 @@ class FiniteGuard:
                 if not math.isfinite(value):
                     self._count(place, value)
 
-    def bad_loss(self, loss: float, first_step: int) -> NonFiniteError:
-        """The error for a mean loss since `first_step`; of one step, with its samples."""
+    def take_loss(self, loss: Any, first_step: int, skipped: int) -> None:
+        """Look at the mean training loss since `first_step`, at a log point.
+
+        Skipped updates explain one that is not finite. Where all gradients were, there is no update to be skipped: it
+        is an error, or where updates may be skipped, a warning at as many log points in a row.
+
+        Raises:
+            NonFiniteError: At one log point more. Of one step, with its samples.
+        """
+        if not isinstance(loss, float):
+            return
+        self._bad_losses = 0 if math.isfinite(loss) or skipped else self._bad_losses + 1
+        if not self._bad_losses:
+            return
         position = self._run._position
-        if first_step < position.step:
-            return NonFiniteError(f"The training loss became {loss} in steps {first_step} to {position.step}")
-        samples = self._samples(position.epoch, position.step_in_epoch)
-        return NonFiniteError(f"The training loss became {loss} in step {position.step}{samples}")
+        several = first_step < position.step
+        steps = f"steps {first_step} to {position.step}" if several else f"step {position.step}"
+        what = f"The training loss became {loss} in {steps}"
+        if self._bad_losses <= self._may_skip:
+            self._run._reporter.warn(f"{what}, while its gradients are finite")
+            return
+        row = f", as at the {self._may_skip} log points before it" if self._may_skip else ""
+        samples = "" if several else self._samples(position.epoch, position.step_in_epoch)
+        raise NonFiniteError(f"{what}{row}{samples}")
 
     def read_skipped(self) -> int:
         """Updates skipped since the last call, after a `check`."""
@@ -82,10 +101,16 @@ class FiniteGuard:
         return skipped
 
     def state_dict(self) -> dict[str, int]:
-        return {"last_bad": self._last_bad, "in_a_row": self._in_a_row, "skipped": self._skipped}
+        return {
+            "last_bad": self._last_bad,
+            "in_a_row": self._in_a_row,
+            "skipped": self._skipped,
+            "bad_losses": self._bad_losses,
+        }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self._last_bad, self._in_a_row, self._skipped = state["last_bad"], state["in_a_row"], state["skipped"]
+        self._bad_losses = state.get("bad_losses", 0)  # not in a checkpoint of before
 
     def _scales(self) -> bool:
         """Whether a loss scaler skips such updates by itself: for it, they are how it finds its scale."""

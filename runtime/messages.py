@@ -12,6 +12,11 @@ from .errors import MENDABLE, AgreementError
 _MOST_DELAY = 3  # seconds
 
 
+def lost_another(error: BaseException | None) -> bool:
+    """Whether a process that this one waited for has ended: gloo says so, NCCL waits for the launcher."""
+    return isinstance(error, RuntimeError) and "by peer" in str(error)
+
+
 class _Messages:
     """The hook that Python calls with an error that nobody has caught.
 
@@ -27,7 +32,7 @@ class _Messages:
             # Where all processes of a host say the same, the launcher ends those that wait when the first has ended.
             time.sleep(min(int(os.environ.get("LOCAL_RANK", "0")), _MOST_DELAY))
             sys.stderr.write(f"error: {error}\n")
-        elif isinstance(error, RuntimeError) and "by peer" in str(error):  # gloo's; NCCL waits for the launcher
+        elif lost_another(error):
             sys.stderr.write("error: another process has ended while this one waited for it: see what it has said\n")
         else:
             self._before(kind, error, trace)

@@ -166,7 +166,7 @@ class Record:
 
         The first failure stays: what the other processes then die of is not the reason.
         """
-        if state == "failed" and self._own_status().get("state") == "failed":
+        if state == "failed" and self.failure() is not None:
             return
         status = {
             "state": state,
@@ -201,6 +201,11 @@ class Record:
         if self.run_dir.parent == RUNS:
             with suppress(OSError):  # it holds other runs
                 RUNS.rmdir()
+
+    def failure(self) -> str | None:
+        """What this start of the run has failed of on the process that failed first."""
+        status = self._own_status()
+        return str(status["reason"]) if status.get("state") == "failed" else None
 
     def _own_status(self) -> dict[str, Any]:
         """The status, unless an earlier start of this run has written it."""

@@ -16,7 +16,7 @@ from .throughput import Throughput
 
 
 class Reporter:
-    """Takes log points on every process, and reports them from the main one."""
+    """Measures on every process, and reports from the main one."""
 
     def __init__(self, accelerator: Accelerator, record: Record | None) -> None:
         self.accelerator = accelerator
@@ -51,11 +51,8 @@ class Reporter:
         if per_sample is not None:
             self.throughput.measure_flops(per_sample, peak, self.accelerator.mixed_precision, self.say)
 
-    def log(self, step: int, epoch: int, section: str, values: Mapping[str, Any]) -> None:
-        """Write, track and show one log point."""
-        times = self._times(section)
-        if not self.accelerator.is_main_process:
-            return
+    def log(self, step: int, epoch: int, section: str, values: Mapping[str, Any], times: Mapping[str, float]) -> None:
+        """Write, track and show one log point, on the main process."""
         named = {f"{section}/{name}": value for name, value in values.items()}
         named |= {f"time/{name}": value for name, value in times.items()}
         if self.record is not None:
@@ -68,7 +65,7 @@ class Reporter:
         speed = {name: times[name] for name in shown if name in times}
         progress.say(progress.line(step, self.total_steps, epoch, section, {**values, **speed}))
 
-    def _times(self, section: str) -> dict[str, float]:
+    def times(self, section: str) -> dict[str, float]:
         """Seconds of this start of the run; for training, the speed and the share of waiting since the last log."""
         times = {"seconds": perf_counter() - self._started}
         if section == "train":

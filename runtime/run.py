@@ -21,10 +21,11 @@ from .agreement import Agreement, StopRequest
 from .background import Background
 from .clipping import clip_grad_norm
 from .config import config_to_dict
-from .errors import ConfigError, Stopped
+from .errors import AgreementError, ConfigError, Stopped
 from .finite import FiniteGuard
 from .loader import Loader
 from .loop import Position, Step, walk_epochs, walk_steps
+from .messages import lost_another
 from .randomness import at, seeder, stream
 from .record import Record
 from .reporting import Reporter
@@ -42,7 +43,7 @@ class Run:
         config: A dataclass with any of these fields, each off or at its default where missing: `seed` (0), `precision`
             ("auto"), `deterministic` (False), `compile` (False), `run_dir`, `resume` ("never"), `trackers` (),
             `time_limit` (seconds), `skip_non_finite` (0: steps in a row that may be skipped because their gradient is
-            not finite; one more is an error). All of its fields are saved in `config.json`.
+            not finite, see `FiniteGuard`). All of its fields are saved in `config.json`.
         record: Whether to keep a run directory. Without it, nothing is written, which is what an evaluation wants.
 
     Attributes:
@@ -291,7 +292,7 @@ class Run:
         return norm
 
     def log(self, section: str, *groups: Mapping[str, Any], **values: Any) -> None:
-        """Add a line to `metrics.jsonl`, show it, and hand it to the trackers. Waits for the device once.
+        """Add a line to `metrics.jsonl`, show it, and hand it to the trackers. Collective; waits for the device once.
 
         Args:
             section: What the keys begin with: `train`, `eval`, …
@@ -299,20 +300,20 @@ class Run:
             values: More of them; numbers or tensors of shape (). None is left out.
 
         Raises:
-            NonFiniteError: A training loss or a gradient is not finite. Raised on all processes, as `Meter.read` and
-                the norm of the gradient have one result.
+            NonFiniteError: A training loss or a gradient is not finite, and may not be. Raised on all processes, as
+                `Meter.read` and the norm of the gradient have one result.
+            OSError: The disk is full or cannot be written; an AgreementError with its words on other processes.
         """
         position = self._position
         found = {name: value for group in (*groups, values) for name, value in group.items() if value is not None}
         numbers = {name: value.item() if isinstance(value, torch.Tensor) else value for name, value in found.items()}
-        if section == "train" and (skipped := self._guard.read_skipped()):
+        skipped = self._guard.read_skipped() if section == "train" else 0
+        if skipped:
             numbers["skipped_updates"] = skipped
-        self._reporter.log(position.step, position.epoch, section, numbers)
-        first = min(self._logged_step + 1, position.step)
-        loss = numbers.get("loss")
-        if section == "train" and isinstance(loss, float) and not (math.isfinite(loss) or "skipped_updates" in numbers):
-            raise self._guard.bad_loss(loss, first)
+        times = self._reporter.times(section)
+        self._agreement.on_main(lambda: self._reporter.log(position.step, position.epoch, section, numbers, times))
         if section == "train":
+            self._guard.take_loss(numbers.get("loss"), min(self._logged_step + 1, position.step), skipped)
             self._logged_step = position.step
 
     def stopping(self) -> bool:
@@ -358,14 +359,18 @@ class Run:
         out_of_steps = self._max_steps is not None and position.step >= self._max_steps
         return position.finished is not None or (position.epoch_is_over and (all_epochs or out_of_steps))
 
-    def _wait_for_writes(self, together: bool) -> Exception | None:
-        """Wait for what is written in the background; returns what it failed with. Collective if `together`."""
-        for background in self._backgrounds:
-            try:
-                self._agreement.on_main(background.wait) if together else background.wait()
-            except Exception as failed:
-                return failed
-        return None
+    def _wait_for_the_end(self, error: BaseException | None) -> BaseException | None:
+        """Wait for all that go on and all that is written, collective if in order; returns what the run failed of."""
+        ends_in_order = error is None or isinstance(error, Stopped)
+        failed = None if ends_in_order else error
+        try:
+            if error is None:
+                self._agreement.gather(None)  # all have got here: nobody is left who may still fail
+            for background in self._backgrounds:
+                self._agreement.on_main(background.wait) if ends_in_order else background.wait()
+        except Exception as lost:
+            return failed or lost
+        return failed
 
     def __enter__(self) -> Self:
         self._stop.watch()
@@ -373,21 +378,19 @@ class Run:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._stop.unwatch()
-        position, agreement = self._position, self._agreement
-        ends_in_order = error is None or isinstance(error, Stopped)
-        if error is None:
-            agreement.gather(None)  # all have got here: nobody is left who may still fail
-        lost = self._wait_for_writes(together=ends_in_order)
-        if ends_in_order and lost is None:
+        position, agreement, record = self._position, self._agreement, self._record
+        failed = self._wait_for_the_end(error)
+        if failed is None:
             reason = error.reason if isinstance(error, Stopped) else position.finished
             self._reporter.close("stopped" if error else "finished", position.step, position.epoch, reason)
         else:
-            cause = lost if ends_in_order else error
-            if self._record is not None:
+            if record is not None:
+                if lost_another(failed) and (reason := record.failure()):
+                    raise AgreementError(f"Another process failed: {reason}") from failed
                 process = agreement.rank if agreement.num_processes > 1 else None
-                self._record.write_failure(cause, position.step, position.epoch, process)
-            if ends_in_order and lost is not None:
-                raise lost
+                record.write_failure(failed, position.step, position.epoch, process)
+            if failed is not error:
+                raise failed
             if agreement.num_processes > 1:
                 return  # to leave the process group in order, the others would have to answer
         agreement.close()

@@ -31,6 +31,7 @@ class Case:
     fault: str = ""  # what `tiny_train` does to itself
     signals_in_save: int | None = None  # the process that gets SIGTERM while the checkpoint of step 4 is written
     fails_in_save: str | None = None  # what the disk says from then on, such as ENOSPC
+    fails_in_log: str | None = None  # the same, from the log point of step 5 on
     limits: tuple[float | None, float | None] = (None, None)  # each process's time limit, in seconds
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -68,7 +69,7 @@ def run(case: Case, rank: int) -> End:
     config = Config(Path(case.name), epochs=2, time_limit=case.limits[rank], **case.settings)
     end = End()
     try:
-        watches = rank == 0 and (case.signals_in_save is not None or case.fails_in_save)
+        watches = rank == 0 and (case.signals_in_save is not None or case.fails_in_save or case.fails_in_log)
         with Points(at_point(case)) if watches else nullcontext():
             main(config)
     except Stopped as stopped:
@@ -79,8 +80,14 @@ def run(case: Case, rank: int) -> End:
             dist.destroy_process_group()
         AcceleratorState._reset_state(reset_partial_state=True)
     gc.collect()
-    lines = Path(case.name, f"order-{rank}.jsonl").read_text().splitlines()
-    return replace(end, last_step=json.loads(lines[-1])[0])
+    return replace(end, last_step=last_step(case, rank))
+
+
+def last_step(case: Case, rank: int) -> int:
+    """The last step of which a process has seen samples; 0 before the first."""
+    order = Path(case.name, f"order-{rank}.jsonl")
+    lines = order.read_text().splitlines() if order.exists() else []
+    return json.loads(lines[-1])[0] if lines else 0
 
 
 def at_point(case: Case) -> Point:
@@ -89,22 +96,15 @@ def at_point(case: Case) -> Point:
 
     def act(_number: int) -> None:
         nonlocal has_come
-        if has_come or not written.exists():
-            if has_come and case.fails_in_save:
-                fail(case.fails_in_save)
-            return
-        has_come = True
-        if case.signals_in_save is not None:
+        comes_now = not has_come and (last_step(case, 0) == 5 if case.fails_in_log else written.exists())
+        has_come = has_come or comes_now
+        if comes_now and case.signals_in_save is not None:
             os.kill(int(Path(f"pid-{case.signals_in_save}").read_text()), signal.SIGTERM)
             time.sleep(0.05)  # so that it has come before the save is over
-        if case.fails_in_save:
-            fail(case.fails_in_save)
+        if has_come and (kind := case.fails_in_save or case.fails_in_log):
+            raise OSError(getattr(errno, kind), os.strerror(getattr(errno, kind)))
 
     return act
-
-
-def fail(kind: str) -> None:
-    raise OSError(getattr(errno, kind), os.strerror(getattr(errno, kind)))
 
 
 def together_all(cases: list[Case], folder: Path, then_resume: bool = True) -> dict[str, list[End]]:

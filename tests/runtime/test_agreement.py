@@ -61,14 +61,17 @@ def test_a_disk_that_fails_the_writing_process_ends_both_by_name_and_the_last_go
         for kind in words
         for how, settings in (("at-once", quiet), ("background", quiet | BACKGROUND))
     ]
-    ends = together_all([Case("straight", settings=quiet), *cases], tmp_path)
+    cases += [Case(f"{kind}-log", fails_in_log=kind, settings=quiet | {"log_every": 5}) for kind in words]
+    straight = [Case("straight", settings=quiet), Case("straight-log", settings=cases[-1].settings)]
+    ends = together_all([*straight, *cases], tmp_path)
     for case in cases:
         main, other = ends[case.name]
-        assert words[case.fails_in_save or ""] in main.error, case
+        assert words[case.fails_in_save or case.fails_in_log or ""] in main.error, case
         assert main.error.startswith("OSError"), case
         assert other.error == f"AgreementError: The main process failed: {main.error}", case
         assert main.last_step == other.last_step, case
-        assert outcome(tmp_path / case.name) == outcome(tmp_path / "straight"), case  # resumed from step 2
+        expected = "straight-log" if case.fails_in_log else "straight"
+        assert outcome(tmp_path / case.name) == outcome(tmp_path / expected), case  # resumed from step 2, or 4
 
 
 def test_a_loss_or_gradient_that_is_not_finite_on_one_ends_both_and_names_step_and_samples(
@@ -78,20 +81,16 @@ def test_a_loss_or_gradient_that_is_not_finite_on_one_ends_both_and_names_step_a
         Case("loss", fault="nan:5:1"),
         Case("gradient", fault="gradient:5:0"),
         Case("loss-alone", fault="inf@loss:5:1"),
-        Case("loss-alone-may-skip", fault="inf@loss:5:0", settings={"skip_non_finite": 3}),
         Case("too-often", fault="gradient:3,4,5:1", settings={"skip_non_finite": 2}),
+        Case("loss-alone-too-often", fault="inf@loss:3,4,5:0", settings={"skip_non_finite": 2}),
     ]
     ends = together_all(cases, tmp_path, then_resume=False)
     samples = ", ".join(map(str, order(tmp_path / "loss")[5]))
     for case in cases:
-        what = (
-            "The training loss became inf in step 5"
-            if "alone" in case.name
-            else "The gradient of step 5 has the norm nan"
-        )
-        if case.name == "too-often":
-            what += ", as in the 2 steps before it"
-        expected = f"NonFiniteError: {what}; its samples are {samples}"
+        alone, too_often = "alone" in case.name, case.name.endswith("too-often")
+        what = "The training loss became inf in step 5" if alone else "The gradient of step 5 has the norm nan"
+        row = f", as {'at the 2 log points' if alone else 'in the 2 steps'} before it" if too_often else ""
+        expected = f"NonFiniteError: {what}{row}; its samples are {samples}"
         assert [end.error for end in ends[case.name]] == [expected] * 2, case
         assert [end.last_step for end in ends[case.name]] == [5, 5]
         assert status(tmp_path / case.name)["reason"].endswith(expected), case

@@ -60,6 +60,32 @@ def test_a_loss_that_is_not_finite_ends_the_run_where_no_gradient_is_looked_at(s
     assert "The training loss became inf in steps 1 to 5" in status(tmp_path / "run")["reason"]
 
 
+def test_a_loss_alone_that_may_be_not_finite_is_a_warning_and_the_weights_are_those_without_it(
+    start, metrics, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"skip_non_finite": 2, "max_steps": 6, "save_every": 1, "log_every": 1}
+    assert start(tmp_path / "straight", **settings).returncode == 0
+    done = start(tmp_path / "run", fault="inf@loss:1,2,4,5:0", **settings)
+    assert done.returncode == 0, done.stderr
+    assert "warning: The training loss became inf in step 2, while its gradients are finite" in done.stderr
+    lines = [line for line in metrics(tmp_path / "run") if "train/loss" in line]
+    assert [line["step"] for line in lines if line["train/loss"] is None] == [1, 2, 4, 5]
+    assert not any("train/skipped_updates" in line for line in lines)
+    ours, theirs = (tmp_path / name / "weights" / "final.safetensors" for name in ("run", "straight"))
+    assert ours.read_bytes() == theirs.read_bytes()
+    resumed = start(tmp_path / "run", fault="inf@loss:7,8:0", resume="auto", **settings | {"max_steps": 9})
+    assert resumed.returncode == 0, resumed.stderr
+
+
+def test_the_count_of_such_losses_survives_a_resume(start, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"skip_non_finite": 2, "log_every": 2}
+    assert start(tmp_path / "run", fault="inf@loss:1,3:0", max_steps=4, **settings).returncode == 0
+    done = start(tmp_path / "run", fault="inf@loss:6:0", max_steps=8, resume="auto", **settings)
+    expected = "The training loss became inf in steps 5 to 6, as at the 2 log points before it"
+    assert done.returncode == 1
+    assert expected in done.stderr
+
+
 class TestOnADevice:
     """What a device decides for itself, on the CPU: no norm is read before the log point."""
 

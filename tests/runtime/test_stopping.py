@@ -58,8 +58,11 @@ def test_a_time_limit_saves_and_exits_with_75(start, tmp_path: Path) -> None:
     assert status(tmp_path / "run")["reason"] == "time limit"
 
 
-def test_a_failure_on_one_process_ends_all_with_its_reason(start, tmp_path: Path) -> None:
-    done = start(tmp_path / "run", processes=2, fault="raise:4:1", timeout=90)
-    assert done.returncode != 0
+@pytest.mark.parametrize(("fault", "step"), [("raise:4:1", 4), ("raise:4:0", 4), ("raise@end:0:1", 6)])
+def test_a_failure_on_one_process_ends_all_with_its_reason(start, tmp_path: Path, fault: str, step: int) -> None:
+    done = start(tmp_path / "run", processes=2, fault=fault, epochs=1, timeout=60)
+    assert done.returncode == 1
     assert status(tmp_path / "run")["state"] == "failed"
-    assert status(tmp_path / "run")["reason"] == "step 4, process 1: ArithmeticError: broken on purpose"
+    reason = f"step {step}, process {fault[-1]}: ArithmeticError: broken on purpose"
+    assert status(tmp_path / "run")["reason"] == reason
+    assert f"error: Another process failed: {reason}\n" in done.stderr

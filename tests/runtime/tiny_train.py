@@ -7,7 +7,6 @@ writes the samples that it saw to `order-<rank>.jsonl` in the run directory.
 import atexit
 import errno
 import json
-import math
 import multiprocessing
 import os
 import shutil
@@ -87,19 +86,19 @@ def fault(step: int, rank: int, place: str = "step") -> None:
         os.kill(os.getpid(), signal.SIGKILL if kind == "kill" else signal.Signals[kind])
 
 
-def spoiled(loss: torch.Tensor, step: int, rank: int) -> torch.Tensor:
+def spoiled(loss: torch.Tensor, step: int, rank: int, *kinds: str) -> torch.Tensor:
     """The loss, made NaN on one process at the steps that the environment says, such as `nan:3,4:1`.
 
-    With `gradient:3,4:1`, it is as it was, and its gradient is NaN.
+    With `gradient:3,4:1`, it is as it was, and its gradient is NaN. With `inf@loss:3,4:1`, what is logged is infinite.
     """
     kind, _, where = os.environ["FAULT"].partition(":")
     steps, _, process = where.partition(":")
-    if kind not in ("nan", "gradient") or str(step) not in steps.split(",") or process != str(rank):
+    if kind not in (kinds or ("nan", "gradient")) or str(step) not in steps.split(",") or process != str(rank):
         return loss
     if kind == "gradient":
         loss.register_hook(lambda gradient: gradient * float("nan"))
         return loss * 1
-    return loss * float("nan")
+    return loss * float("inf" if kind == "inf@loss" else "nan")
 
 
 def break_storage() -> None:
@@ -219,8 +218,7 @@ def main(config: Config) -> None:
                 for batch in step:
                     loss = compute_loss(model, batch)
                     run.backward(spoiled(loss, step.number, rank) / count)
-                    lost = math.inf if os.environ["FAULT"] == f"inf@loss:{step.number}:{rank}" else 1.0
-                    meter.add(loss=loss * lost, count=len(batch[2]))
+                    meter.add(loss=spoiled(loss, step.number, rank, "inf@loss"), count=len(batch[2]))
                     print(
                         json.dumps([step.number, batch[0].tolist()[: step.micro_batch_samples]]), file=order, flush=True
                     )
@@ -245,6 +243,7 @@ def main(config: Config) -> None:
                     checkpoints.save()
                     raise run.stopped()
         checkpoints.save_weights("final")
+        fault(0, rank, "end")
 
 
 def run_as_process(arguments: list[str], environment: dict[str, str], output: Path) -> None:
