@@ -147,19 +147,19 @@ def _attempts(sides: Sides, settings: Mapping[str, bytes]) -> Iterator[tuple[lis
         merged = union_json(sides.base, sides.ours, sides.theirs)
         if merged is not None:
             yield [Piece(tuple(merged))], "merged key by key"
-    yield from _gated(sides, "")
+    yield from _gated(sides, sides, "")
     if sides.kind != "python" or parse_python(source_of(sides.ours)) is None:
         return
     tabbed = with_tabs(sides)
     if tabbed is not None:
-        yield from _gated(tabbed, "your tabs kept")
+        yield from _gated(sides, tabbed, "your tabs kept")
     variants = [(sides, "")]
     for alike, how in ((reordered, "definitions matched by name"), (reindented, "indentation followed")):
         for variant, note in list(variants):
             changed = alike(variant)
             if changed is not None:
                 variants.append((changed, _and(note, how)))
-                yield from _gated(*variants[-1])
+                yield from _gated(sides, *variants[-1])
     styles = read_styles(settings)
     plainly = count_conflicts(merge_plainly(sides)) or 1
     for variant, note in variants:
@@ -173,16 +173,17 @@ def _attempts(sides: Sides, settings: Mapping[str, bytes]) -> Iterator[tuple[lis
             followed = reindented(in_style)
             for some, how in ((in_style, ""), (followed, "indentation followed")):
                 if some is not None:
-                    found = _gated(some, _and(_and(note, "your formatting kept"), how))
+                    found = _gated(sides, some, _and(_and(note, "your formatting kept"), how))
                     # In a conflict the template's lines are wanted as they are, unless there are fewer conflicts so.
                     yield from (option for option in found if count_conflicts(option[0]) < plainly)
 
 
-def _gated(sides: Sides, how: str) -> Iterator[tuple[list[Piece], str]]:
+def _gated(sides: Sides, variant: Sides, how: str) -> Iterator[tuple[list[Piece], str]]:
+    """Merge a variant of the sides, if what comes out is sound where the sides themselves are."""
     from .refine import refine
 
-    pieces = refine(sides)
-    if problem(sides, pieces) is None and keeps_every_edit(sides, pieces):
+    pieces = refine(variant)
+    if problem(sides, pieces) is None and keeps_every_edit(variant, pieces):
         yield pieces, how
 
 

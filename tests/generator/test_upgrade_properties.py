@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from paccel import apply
@@ -56,6 +56,12 @@ def lines_of(content: bytes) -> Counter[bytes]:
 
 @QUICK
 @given(PYTHON, PYTHON, PYTHON)
+@example(  # a class that seems to follow the loop out of its `if` would lose its body's indentation
+    "def g(z):\n    for i in range(z):\n        if i:\n            print(i)\n        print(z)\n",
+    "x = 1\ndef g(z):\n    for i in range(z):\n        if i:\n            print(i)\n        print(z)\n"
+    "class Config:\n    a: int = 1\n    b: int = 2\n",
+    "def g(z):\n    for i in range(z):\n        print(i)\nx = 1\n",
+)
 def test_every_added_line_of_python_is_in_the_result_or_in_a_conflict(base: str, ours: str, theirs: str) -> None:
     result = merge_file(base.encode(), ours.encode(), theirs.encode(), "train.py")
     there = lines_of(result.content)
