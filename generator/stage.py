@@ -117,16 +117,30 @@ def _made(root: Path, operations: Sequence[Operation]) -> list[str]:
     made: dict[str, None] = {}
     for op in operations:
         if op.new is not None:
-            parents = [str(parent) for parent in PurePosixPath(op.path).parents][-2::-1]
-            made |= dict.fromkeys(parent for parent in parents if not (root / parent).is_dir())
+            made |= dict.fromkeys(p for p in reversed(_parents(op.path)) if not (root / p).is_dir())
     return list(made)
 
 
 def _emptied(root: Path, operations: Sequence[Operation]) -> dict[str, int]:
-    """The folders that files leave, with their modes."""
+    """The folders that files leave and none comes to, with their modes."""
+    # By what they are, not by name: a disk may know one folder by two spellings.
+    needed = {_identity(root / parent) for op in operations if op.new is not None for parent in _parents(op.path)}
     emptied: dict[str, int] = {}
     for op in operations:
-        if op.new is None:
-            for parent in list(PurePosixPath(op.path).parents)[:-1]:
-                emptied[str(parent)] = stat.S_IMODE((root / parent).stat().st_mode)
+        for parent in _parents(op.path) if op.new is None else ():
+            if _identity(root / parent) not in needed:
+                emptied[parent] = stat.S_IMODE((root / parent).stat().st_mode)
     return emptied
+
+
+def _parents(path: str) -> list[str]:
+    """The folders of the project that `path` is in, the innermost first."""
+    return [str(parent) for parent in PurePosixPath(path).parents][:-1]
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder on the disk from others; None where there is none."""
+    if not folder.is_dir():
+        return None
+    found = folder.stat()
+    return found.st_dev, found.st_ino

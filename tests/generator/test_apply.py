@@ -28,6 +28,7 @@ BASE = {
     "tool.sh": File(b"echo 1\n"),
     "picture.bin": File(b"\0old"),
     "same.py": File(b"same = 1\n"),
+    "alone/in_its/folder.py": File(CODE.replace(b"line", b"alone")),
 }
 OURS = {
     "train.py": File(CODE.replace(b"line_1 = 0", b"line_1 = 1")),
@@ -40,6 +41,7 @@ THEIRS = {
     "picture.bin": File(b"\0theirs"),
     "same.py": BASE["same.py"],
     "added/deep/file.py": File(b"added = 1\n"),
+    "alone/in_its/place.py": BASE["alone/in_its/folder.py"],
 }
 QUIET = {path: file for path, file in THEIRS.items() if path != "picture.bin"} | {"picture.bin": BASE["picture.bin"]}
 
