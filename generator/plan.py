@@ -44,8 +44,8 @@ class FileChange(NamedTuple):
 
     @property
     def writes(self) -> bool:
-        """Whether anything on the disk changes."""
-        return self.before != self.after or self.moved_from is not None or self.incoming is not None
+        """Whether a file of the user's changes."""
+        return self.before != self.after or self.moved_from is not None
 
     def diff(self) -> str:
         """What happens to the user's file, as a unified diff; empty if nothing does."""

@@ -12,9 +12,10 @@ from paccel.errors import PreconditionError, TemplateError
 from paccel.gate import Piece, Sides, keeps_every_edit
 from paccel.journal import UPGRADE_DIR, read_journal
 from paccel.merge import merge_file
-from paccel.plan import Context, plan_files
-from paccel.snapshot import Snapshot, take_snapshot
-from paccel.tree import File, write_tree
+from paccel.moves import template_moves
+from paccel.plan import Context, FileChange, plan_files
+from paccel.snapshot import Obstacle, Snapshot, take_snapshot
+from paccel.tree import File, Tree, write_tree
 
 OLD, NEW = {"a.txt": File(b"old\n")}, {"a.txt": File(b"new\n")}
 REF = TemplateRef("demo", "demo", "0" * 64)
@@ -83,6 +84,74 @@ def test_a_file_that_is_skipped_and_restored_is_upgraded() -> None:
     found = plan_files(OLD, Snapshot(OLD), NEW, Context(skipped=("a.txt",), restore=("a.txt",)))
     assert [(change.path, change.status) for change in found.changes] == [("a.txt", "updated")]
     assert found.baseline == NEW
+
+
+LONG = File(b"".join(b"line_%d = 0\n" % i for i in range(12)))
+MINE = File(LONG.content.replace(b"line_3 = 0", b"line_3 = 3"))
+CHANGED = File(LONG.content.replace(b"line_9 = 0", b"line_9 = 9"))
+LINK = Obstacle("link", "a.py")
+
+
+def only_change(base: Tree, ours: Snapshot, theirs: Tree, **context: object) -> FileChange:
+    (change,) = plan_files(base, ours, theirs, Context(**context)).changes  # type: ignore[arg-type]
+    return change
+
+
+def test_a_link_is_no_missing_file_whose_like_is_looked_for() -> None:
+    change = only_change({"a.py": LONG}, Snapshot({}, {"a.py": LINK}, {"like.py": MINE}), {"a.py": CHANGED})
+    assert (change.path, change.status, change.incoming) == ("a.py", "conflict", CHANGED)
+
+
+def test_a_link_where_the_template_moves_a_file_stays() -> None:
+    change = only_change({"old.py": LONG}, Snapshot({"old.py": MINE}, {"a.py": LINK}), {"a.py": CHANGED})
+    assert (change.path, change.status, change.moved_from, change.incoming) == ("a.py", "conflict", None, CHANGED)
+
+
+def test_a_file_that_both_added_stays_as_executable_as_the_user_has_it() -> None:
+    change = only_change({}, Snapshot({"a.py": MINE}), {"a.py": File(CHANGED.content, True)})
+    assert change.status == "conflict"
+    assert change.after is not None
+    assert not change.after.executable
+    same = only_change({}, Snapshot({"a.py": MINE}), {"a.py": File(MINE.content, True)})
+    assert same.after == File(MINE.content, True)
+
+
+def test_a_file_whose_base_is_lost_and_that_the_user_deleted_stays_deleted() -> None:
+    change = only_change({}, Snapshot({}), {"a.py": CHANGED}, unknown=frozenset({"a.py"}))
+    assert (change.status, change.after) == ("kept", None)
+
+
+def test_a_folder_with_an_edited_file_gives_no_place_to_a_file() -> None:
+    folder = Obstacle("folder", "a.py", ("a.py/x.py",))
+    base = {"a.py/x.py": LONG}
+    for ours, status in ((LONG, "added"), (MINE, "conflict")):
+        found = plan_files(base, Snapshot({"a.py/x.py": ours}, {"a.py": folder}), {"a.py": File(b"new\n")}, Context())
+        assert {change.path: change.status for change in found.changes}["a.py"] == status
+
+
+def alike(share: int, of: int = 20) -> File:
+    """A file that has `share` of its `of` lines from one text, and the others from nowhere."""
+    return File(b"".join(b"line %d\n" % i if i < share else b"other %d %d\n" % (share, i) for i in range(of)))
+
+
+def test_a_file_of_the_same_name_may_differ_more_and_still_be_the_moved_one() -> None:
+    assert template_moves({"a.py": alike(20)}, {"lib/a.py": alike(9)}, []) == {"a.py": "lib/a.py"}
+    assert template_moves({"a.py": alike(20)}, {"lib/b.py": alike(9)}, []) == {}
+    assert template_moves({"a.py": alike(20)}, {"lib/a.py": alike(7)}, []) == {}
+
+
+def test_the_most_alike_are_paired_first_and_no_place_is_taken_twice() -> None:
+    base, theirs = {"a.py": alike(20), "b.py": alike(17)}, {"c.py": alike(16), "d.py": alike(12)}
+    moves = template_moves(base, theirs, [])
+    assert sorted(moves.values()) == ["c.py", "d.py"]
+    assert template_moves({"a.py": alike(20)}, theirs, []) == {"a.py": "c.py"}
+    assert template_moves({"z.py": alike(20), "y.py": alike(12)}, {"c.py": alike(20)}, []) == {"z.py": "c.py"}
+
+
+def test_a_binary_is_no_moved_one_unless_it_is_equal() -> None:
+    one, other = (File(b"\0" + alike(share).content) for share in (20, 19))
+    assert template_moves({"a.bin": one}, {"b.bin": other}, []) == {}
+    assert template_moves({"a.bin": one}, {"b.bin": one}, []) == {"a.bin": "b.bin"}
 
 
 def test_a_text_that_became_binary_is_kept_and_the_templates_lies_beside() -> None:
