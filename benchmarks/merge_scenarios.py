@@ -10,6 +10,7 @@ Contents are edits of `BASE`, a small training project: path -> text, bytes, `Mo
 """
 
 from merge_choices import EITHER
+from merge_corners import CORNERS
 from merge_files import BYTES, FILES, PLAIN
 from merge_hostile import HOSTILE
 from merge_meaning import FORMAT, MEANING
@@ -18,4 +19,4 @@ from merge_words import Scenario
 
 __all__ = ["REAL", "SCENARIOS", "Scenario"]
 
-SCENARIOS: list[Scenario] = [*PLAIN, *FILES, *BYTES, *EITHER, *FORMAT, *MEANING, *HOSTILE, *REAL]
+SCENARIOS: list[Scenario] = [*PLAIN, *FILES, *BYTES, *EITHER, *FORMAT, *MEANING, *HOSTILE, *CORNERS, *REAL]

@@ -42,6 +42,13 @@ def python_problem(base: str, ours: str, theirs: str, result: str) -> str | None
     misfits = _misfits(result) and sorted(name for name, _ in _misfits(result) - _misfits(ours) - _misfits(theirs))
     if misfits:
         return f"one change calls `{misfits[0]}` with arguments that it does not take after the other"
+    if _unawaited(result):
+        mine, new = _unawaited(ours), _unawaited(theirs)
+        idle = sorted(
+            name for name in mine.keys() ^ new.keys() if _unawaited(result)[name] > max(mine[name], new[name])
+        )
+        if idle:
+            return f"one change calls `{idle[0]}` without `await`, and the other made it a coroutine"
     double = sorted(_origins(result).keys() - _origins(ours).keys() - _origins(theirs).keys())
     if double:
         return f"both changes import `{double[0]}`, from different places"
@@ -166,6 +173,18 @@ def _misfits(source: str) -> frozenset[tuple[str, frozenset[str]]]:
             if function is not None and not function.decorator_list and not hidden and not _fits(function.args, node):
                 misfits.add((node.func.id, _given(node)))
     return frozenset(misfits)
+
+
+@lru_cache(maxsize=32)
+def _unawaited(source: str) -> Counter[str]:
+    """Coroutine of the module -> 1 and how often it is called without `await`, which may be right: `run(main())`."""
+    tree = parse_python(source)
+    found = Counter(node.name for node in tree.body if isinstance(node, ast.AsyncFunctionDef)) if tree else Counter()
+    for node in _nodes(source) if found else ():
+        for child in () if isinstance(node, ast.Await) else ast.iter_child_nodes(node):
+            if isinstance(child, ast.Call) and isinstance(child.func, ast.Name) and child.func.id in found:
+                found[child.func.id] += 1
+    return found
 
 
 def _fits(takes: ast.arguments, call: ast.Call) -> bool:

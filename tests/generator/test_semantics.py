@@ -65,3 +65,23 @@ def test_a_call_that_both_add_to_one_function_is_a_problem_unless_it_only_prints
 def test_a_call_that_stood_twice_already_is_no_problem() -> None:
     twice = LOOP.format("        m.step()\n", "        m.step()\n")
     assert python_problem(twice, twice + "x = 1\n", twice + "\n\ny = 1\n", twice + "x = 1\n\n\ny = 1\n") is None
+
+
+PLAIN, COROUTINE = "def f():\n    return 1\n\n\n", "async def f():\n    return 1\n\n\n"
+AWAITED = "async def g():\n    await f()\n"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "result", "found"),
+    [
+        (COROUTINE + AWAITED, PLAIN + "x = f()\n", COROUTINE + AWAITED + "x = f()\n", True),
+        (PLAIN + "x = f()\n", COROUTINE + AWAITED, COROUTINE + AWAITED + "x = f()\n", True),
+        (COROUTINE + "y = f()\n", PLAIN + "z = 1\n", COROUTINE + "y = f()\nz = 1\n", False),
+        (COROUTINE + "x = f()\n", COROUTINE + "y = f()\n", COROUTINE + "x = f()\ny = f()\n", False),
+        (PLAIN + "x = f()\n", PLAIN + "y = f()\n", PLAIN + "x = f()\ny = f()\n", False),
+    ],
+)
+def test_a_call_of_what_the_other_side_made_a_coroutine_is_a_problem(
+    ours: str, theirs: str, result: str, found: bool
+) -> None:
+    assert ("without `await`" in (python_problem(PLAIN, ours, theirs, result) or "")) == found
