@@ -1,7 +1,7 @@
 """Randomness as a function of where the run stands, so that no generator state has to be saved.
 
 Order is a function of (seed, epoch), a sample's augmentation of (seed, epoch, index), a step's randomness of
-(seed, step, micro-batch, rank). Skipping to a step therefore costs the same for step 10 and step 10 million.
+(seed, step, micro-batch, rank), an evaluation's of (seed, step, batch, rank). Skipping to a step therefore costs the same for step 10 and step 10 million.
 """
 
 import random

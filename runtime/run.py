@@ -227,8 +227,9 @@ class Run:
         total = loader.limit if isinstance(loader, StreamLoader) else loader.steps_per_epoch
         shown = self.accelerator.is_main_process
         with progress.bar(total, 0, shown=shown, description="evaluating", delay=2.0) as bar:
-            for batch, count in loader.evaluation_batches(filler=self._has_shards()):
+            for number, (batch, count) in enumerate(loader.evaluation_batches(filler=self._has_shards())):
                 loader.batch_samples, self._in_filler = count, count == 0
+                self._seed_all(at(~self._step_key, self._position.step << 16 | number))
                 if asked := self._stop.announcement():
                     progress.say(f"{asked}: this evaluation is ended first, then the run saves and stops")
                 yield batch

@@ -3,8 +3,11 @@
 import importlib.util
 import itertools
 import multiprocessing
+import os
 import random
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from paccel.runtime import ConfigError
-from paccel.runtime.loader import Loader, share
+from paccel.runtime.loader import Loader, share, to_device
 
 
 class Squares(Dataset):
@@ -150,6 +153,32 @@ def test_batches_are_the_same_with_and_without_workers(dataset: Dataset) -> None
     assert list(batches(make(dataset))) == list(batches(make(dataset, num_workers=2)))
 
 
+def mixed(rows: list[tuple[int, int]]) -> list[torch.Tensor]:
+    """A collation that draws, as a mixture of samples does; behind the indices, what it drew."""
+    return [torch.tensor([index for index, _ in rows]), torch.tensor([random.random()] * len(rows))]
+
+
+def test_what_collation_draws_is_another_number_in_each_batch_and_the_same_with_workers_and_when_resumed() -> None:
+    def drawn(first_step: int = 0, epoch: int = 1, **options: object) -> list[float]:
+        loader = make(Squares(), collate_fn=mixed, **options)
+        return [batch[1][0].item() for batch, _ in loader.training_batches(epoch, first_step, 1)]
+
+    whole = drawn()
+    assert len(set(whole) | set(drawn(epoch=2))) == 12
+    assert drawn(num_workers=2) == whole
+    assert drawn(first_step=3) == whole[3:]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+def test_a_signal_to_all_processes_of_a_group_does_not_take_the_workers_away(name: str) -> None:
+    loader = make(Squares(), num_workers=2)
+    source = batches(loader)
+    begun = [next(source), next(source)]  # one of each worker
+    for worker in loader._workers._iterator._workers:
+        os.kill(worker.pid, signal.Signals[name])
+    assert [*begun, *source] == list(batches(make(Squares())))
+
+
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 def test_a_process_that_ends_with_a_loader_in_use_ends_its_workers() -> None:
     def leave_in_the_middle() -> None:
@@ -167,7 +196,22 @@ def test_a_process_that_ends_with_a_loader_in_use_ends_its_workers() -> None:
     assert process.exitcode == 0
 
 
-@pytest.mark.parametrize("dataset_class", [Augmented, SometimesAugmented])
+class OfOneGenerator(Squares):
+    """Each sample draws from one of the global generators."""
+
+    def __init__(self, generator: Callable[[], float]) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def __getitem__(self, index: int) -> tuple[int, float]:
+        self.fetched += 1
+        return index, self.generator()
+
+
+OF_ONE = [partial(OfOneGenerator, draw) for draw in (random.random, np.random.rand, lambda: torch.rand(()).item())]
+
+
+@pytest.mark.parametrize("dataset_class", [Augmented, SometimesAugmented, *OF_ONE])
 def test_what_a_sample_draws_depends_on_its_epoch_and_index_alone(dataset_class: type[Squares]) -> None:
     def drawn(epoch: int, **options: object) -> dict[int, tuple]:
         torch.manual_seed(99)  # whatever the state of the generators was
@@ -225,6 +269,9 @@ def test_data_that_draws_nothing_is_fetched_once_for_each_sample() -> None:
     dataset = Squares()
     list(batches(make(dataset)))
     assert dataset.fetched == 43
+    drawing = OF_ONE[0]()
+    list(batches(make(drawing)))
+    assert drawing.fetched == 43 + 8  # the first batch twice
 
 
 @pytest.mark.parametrize("subset", [False, True])
@@ -301,3 +348,12 @@ def test_rows_for_a_gpu_are_gathered_into_page_locked_memory(monkeypatch: pytest
     ours, plain = (batches(make(data, device=torch.device(kind))) for kind in ("cuda", "cpu"))
     assert list(ours) == list(plain)
     assert pinned == [True] * 12
+
+
+def test_what_goes_to_a_device_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies: list[Any] = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *args, **options: copies.append((args, options)) or self)
+    device = torch.device("cuda")
+    batch = {"a": torch.zeros(1), "b": [torch.zeros(1), (torch.zeros(1), "text")]}
+    assert to_device(batch, device) == batch
+    assert copies == [((device,), {"non_blocking": True})] * 3

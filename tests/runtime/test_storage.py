@@ -226,6 +226,46 @@ def test_out_of_space_at_any_point_the_last_checkpoint_stands_and_nothing_is_lef
     assert n > 10
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="files by descriptor are Linux's")
+def test_everything_is_brought_to_the_disk_before_it_gets_its_name_and_the_name_before_the_old_one_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def name(path: Any) -> str:
+        return str(Path(path).relative_to(tmp_path))
+
+    def noting(module: Any, function: str, tell: Callable[..., str]) -> None:
+        original = getattr(module, function)
+
+        def call(*args: Any, **options: Any) -> Any:
+            done.append(tell(*args))
+            return original(*args, **options)
+
+        monkeypatch.setattr(module, function, call)
+
+    save(tmp_path, 1)
+    atomic_write(tmp_path / "small", b"old")
+    noting(os, "fsync", lambda descriptor: f"sync {name(os.readlink(f'/proc/self/fd/{descriptor}'))}")
+    noting(os, "rename", lambda old, new: f"{name(old)} -> {name(new)}")
+    noting(os, "replace", lambda old, new: f"{name(old)} -> {name(new)}")
+    noting(shutil, "rmtree", lambda path: f"remove {name(path)}")
+    save(tmp_path, 1)
+    assert done == [
+        *(f"sync step-1.tmp/{file}" for file in ("model.safetensors", "state.json", "manifest.json")),
+        "sync step-1.tmp",
+        "step-1 -> step-1.old",
+        "step-1.tmp -> step-1",
+        "sync .",
+        "step-1.old -> step-1.old.tmp",
+        "sync .",
+        "remove step-1.old.tmp",
+    ]
+    done.clear()
+    atomic_write(tmp_path / "small", b"new")
+    assert done == ["sync small.0.tmp", "small.0.tmp -> small", "sync ."]
+
+
 def test_a_small_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "new" / "status.json"
     atomic_write(path, b"old")
