@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from .diff3 import match, merge3
-from .gate import Piece, Sides, count_conflicts, keeps_every_edit, problem, source_of
+from .gate import Piece, Sides, count_conflicts, keeps_every_edit, problem, resolved, source_of
 from .syntax import language, parse_python
 from .text import Text, decode, dress, encode, has_markers, is_binary, marker_size
 
@@ -99,7 +99,8 @@ def merge_lines(sides: Sides, settings: Mapping[str, bytes] = {}) -> tuple[list[
         return best, (notes,) if notes else ()
     from .units import without_double_imports
 
-    return without_double_imports(sides, best), (notes,) if notes else ()
+    once = without_double_imports(sides, resolved(best, "ours"))
+    return [Piece(tuple(once))], (notes,) if notes else ()
 
 
 def merge_plainly(sides: Sides) -> list[Piece]:
@@ -147,19 +148,19 @@ def _attempts(sides: Sides, settings: Mapping[str, bytes]) -> Iterator[tuple[lis
         merged = union_json(sides.base, sides.ours, sides.theirs)
         if merged is not None:
             yield [Piece(tuple(merged))], "merged key by key"
-    yield from _gated(sides, sides, "")
+    yield from _gated(sides, sides, sides, "")
     if sides.kind != "python" or parse_python(source_of(sides.ours)) is None:
         return
     tabbed = with_tabs(sides)
     if tabbed is not None:
-        yield from _gated(sides, tabbed, "your tabs kept")
+        yield from _gated(sides, sides, tabbed, "your tabs kept")
     variants = [(sides, "")]
     for alike, how in ((reordered, "definitions matched by name"), (reindented, "indentation followed")):
         for variant, note in list(variants):
             changed = alike(variant)
             if changed is not None:
                 variants.append((changed, _and(note, how)))
-                yield from _gated(sides, *variants[-1])
+                yield from _gated(sides, sides, *variants[-1])
     styles = read_styles(settings)
     plainly = count_conflicts(merge_plainly(sides)) or 1
     for variant, note in variants:
@@ -173,17 +174,20 @@ def _attempts(sides: Sides, settings: Mapping[str, bytes]) -> Iterator[tuple[lis
             followed = reindented(in_style)
             for some, how in ((in_style, ""), (followed, "indentation followed")):
                 if some is not None:
-                    found = _gated(sides, some, _and(_and(note, "your formatting kept"), how))
+                    found = _gated(sides, in_style, some, _and(_and(note, "your formatting kept"), how))
                     # In a conflict the template's lines are wanted as they are, unless there are fewer conflicts so.
                     yield from (option for option in found if count_conflicts(option[0]) < plainly)
 
 
-def _gated(sides: Sides, variant: Sides, how: str) -> Iterator[tuple[list[Piece], str]]:
-    """Merge a variant of the sides, if what comes out is sound where the sides themselves are."""
+def _gated(sides: Sides, counted: Sides, variant: Sides, how: str) -> Iterator[tuple[list[Piece], str]]:
+    """Merge a variant of the sides, if what comes out is as sound as the sides and has every edit of `counted`.
+
+    Those are the sides themselves but for another formatting, which breaks lines elsewhere.
+    """
     from .refine import refine
 
     pieces = refine(variant)
-    if problem(sides, pieces) is None and keeps_every_edit(variant, pieces):
+    if problem(sides, pieces) is None and keeps_every_edit(counted, pieces):
         yield pieces, how
 
 

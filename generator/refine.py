@@ -219,9 +219,7 @@ def _split(hunk: Hunk) -> list[Piece | Hunk] | None:
 
 
 def _in_logical_lines(kind: Language, lines: Text) -> list[Text] | None:
-    # A hunk may begin inside a block, where its lines are no text of their own; a dedent brings them to the margin.
-    margin = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
-    spans = logical_lines(kind, [line[margin:] for line in lines])
+    spans = logical_lines(kind, lines)
     if spans is None:  # a block that closes below its first line: count brackets only
         spans = logical_lines(kind, [line.lstrip() for line in lines])
     return None if spans is None else [lines[span.start : span.stop] for span in spans]

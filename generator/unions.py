@@ -79,8 +79,6 @@ def union_imports(base: Lines, ours: Lines, theirs: Lines, width: int) -> list[s
             place = max(place, result.index(host) + 1)
         else:
             lines = item.lines if added == item.names else _write(added, len(item.lines) > 1, width)
-            if item.commented and added != item.names:
-                return None
             new_above = [line for line in item.above if line.strip() and line not in {*base, *ours}]
             result.insert(place, _Import(new_above, list(lines), added))
             place += 1

@@ -8,7 +8,7 @@ import ast
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from .gate import Piece, Sides, count_conflicts, keeps_every_edit, problem, resolved, source_of
+from .gate import Sides, source_of
 from .syntax import parse_python
 
 Unit = tuple[str, tuple[str, ...]]
@@ -99,32 +99,26 @@ def _blank_lines(unit: tuple[str, ...]) -> int:
     return next((i for i, line in enumerate(unit) if line.strip()), len(unit))
 
 
-def without_double_imports(sides: Sides, pieces: list[Piece]) -> list[Piece]:
-    """Drop a top-level import that both sides added at different places: the second of two equal lines."""
-    if sides.kind != "python" or count_conflicts(pieces):
-        return pieces
-    lines = resolved(pieces, "ours")
-    at_most = _import_lines(sides.ours) | _import_lines(sides.theirs) | _import_lines(sides.base)
-    here = _import_lines(lines)
-    again = Counter({line: here[line] - max(1, at_most[line]) for line in here if here[line] > max(1, at_most[line])})
-    if not again:
-        return pieces
-    kept: list[str] = []
-    for line in reversed(lines):
-        if again[line]:
-            again[line] -= 1
-        else:
-            kept.append(line)
-    once = [Piece(tuple(reversed(kept)))]
-    return once if problem(sides, once) is None and keeps_every_edit(sides, once) else pieces
+def without_double_imports(sides: Sides, lines: Sequence[str]) -> list[str]:
+    """Drop a top-level import that both sides added at different places: the later of two equal lines."""
+    at_most = Counter[str]()
+    for side in (sides.ours, sides.theirs, sides.base):
+        at_most |= Counter(_import_lines(side).values())
+    seen = Counter[str]()
+    again: set[int] = set()
+    for number, line in _import_lines(lines).items():
+        seen[line] += 1
+        if seen[line] > max(1, at_most[line]):
+            again.add(number)
+    return [line for number, line in enumerate(lines) if number not in again]
 
 
-def _import_lines(lines: Sequence[str]) -> Counter[str]:
-    """Top-level imports that are one line each."""
+def _import_lines(lines: Sequence[str]) -> dict[int, str]:
+    """Top-level imports that are one line each, by their places."""
     tree = parse_python(source_of(lines))
     nodes = tree.body if tree else []
-    return Counter(
-        lines[node.lineno - 1]
+    return {
+        node.lineno - 1: lines[node.lineno - 1]
         for node in nodes
         if isinstance(node, (ast.Import, ast.ImportFrom)) and node.lineno == node.end_lineno
-    )
+    }
