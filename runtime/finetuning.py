@@ -39,6 +39,7 @@ class Unfreezing:
         model: The model as it was built. Make this before `run.prepare`, which wraps for it.
         stages: First step -> the modules that are trained from it on, steps counted from 1.
         train_norms: Train the norms of the whole model from the first step on.
+        eval_frozen: Keep all that is frozen in evaluation mode, its dropout too, and not its batch norms alone.
 
     Raises:
         ConfigError: The model is wrapped already, a module is not one of its parts, or nothing is trained in step 1.
@@ -51,6 +52,7 @@ class Unfreezing:
         stages: Mapping[int, Iterable[nn.Module]],
         *,
         train_norms: bool = False,
+        eval_frozen: bool = False,
     ) -> None:
         if isinstance(model, DistributedDataParallel):
             raise ConfigError("Make `Unfreezing` before `run.prepare`: it decides how the model is wrapped")
@@ -64,7 +66,7 @@ class Unfreezing:
                 first[id(parameter)] = min(starts[module], first.get(id(parameter), starts[module]))
         # By module and name, as sharding puts other objects in the place of the parameters
         self._parameters = [(module, name, first.get(id(parameter))) for module, name, parameter in own]
-        self._norms = [(m, starts.get(m)) for m in model.modules() if isinstance(m, _BatchNorm)]
+        self._modes = [(m, _first(m, starts)) for m in model.modules() if eval_frozen or isinstance(m, _BatchNorm)]
         self._changes = sorted(set(first.values()))
         if not self._changes or self._changes[0] > 1:
             raise ConfigError(f"Nothing is trained in step 1: the first stage is at step {min(stages, default=None)}")
@@ -106,11 +108,11 @@ class Unfreezing:
                 parameter.requires_grad_(start is not None and start <= step)
                 if not parameter.requires_grad:
                     parameter.grad = None
-        for norm, start in self._norms:  # each time, as `model.train()` at the start of an epoch reaches them too
+        for module, start in self._modes:  # each time, as `model.train()` at the start of an epoch reaches them too
             if start is None or start > step:
-                norm.training = False
+                module.training = False
             elif start == step:
-                norm.train()
+                module.training = True
 
 
 def param_groups(
@@ -177,6 +179,12 @@ def describe(model: nn.Module) -> str:
     ]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
     return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows)
+
+
+def _first(module: nn.Module, starts: Mapping[nn.Module, int]) -> int | None:
+    """The first step in which anything within a module is trained, norms only where it is one; None if there is none."""
+    found = (starts[part] for part in module.modules() if part in starts and (part is module or not _is_norm(part)))
+    return min(found, default=None)
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -6,7 +6,7 @@ that differ by at most one sample, so neither the number of processes nor the ac
 
 import itertools
 import signal
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from multiprocessing.util import Finalize
 from typing import Any, NamedTuple
 
@@ -17,14 +17,19 @@ from .errors import ConfigError
 from .randomness import Canary, at, permutation, seed_host, stream
 
 _CHUNK = 256  # steps whose indices are cut at once
+_INDEX = (1 << 40) - 1  # of an order of one's own; the bits above it count how often the index has come before
 _CHUNK_BYTES = 1 << 19  # of tensors that are gathered at once: they stay in a core's cache until they are used
+
+
+Order = Callable[[int], Sequence[int] | torch.Tensor]
+"""From an epoch, counted from 1, to the indices of its samples, in order."""
 
 
 class Part(NamedTuple):
     """The samples of one micro-batch on one process."""
 
     epoch: int
-    indices: torch.Tensor  # shape (samples,), int64; one sample in a filler
+    indices: torch.Tensor  # shape (samples,), int64; one sample in a filler; with repetitions counted above `_INDEX`
     counted: int  # samples that count: 0 for a filler
 
 
@@ -50,7 +55,7 @@ class Loader:
         dataset: Dataset[Any],
         batch_size: int,
         *,
-        shuffle: bool,
+        shuffle: bool | Order,
         drop_last: bool,
         num_workers: int,
         collate_fn: Callable[[list[Any]], Any] | None,
@@ -64,7 +69,7 @@ class Loader:
             raise ConfigError(f"`{type(dataset).__name__}` has no length or no index, and cannot be iterated")
         if batch_size < 1:
             raise ConfigError(f"A batch size must be at least 1: {batch_size}")
-        size = len(dataset)
+        size = len(shuffle(1)) if callable(shuffle) else len(dataset)
         steps = size // batch_size if drop_last else -(-size // batch_size)
         if limit is not None:
             steps = min(steps, limit)
@@ -76,7 +81,7 @@ class Loader:
         self._size, self._shuffle, self._seed = size, shuffle, seed
         self._rank, self._num_processes, self._device = rank, num_processes, device
         self._tensors = _tensors_of(dataset) if collate_fn is None else None
-        self._fetch = _Fetch(dataset, collate_fn or default_collate, stream(seed, "sample"))
+        self._fetch = _Fetch(dataset, collate_fn or default_collate, stream(seed, "sample"), repeats=callable(shuffle))
         self._sampler: _Parts | None = None
         self._workers: DataLoader[Any] | None = None
         if num_workers and self._tensors is None:
@@ -116,10 +121,13 @@ class Loader:
     def indices_of_step(self, epoch: int, step: int) -> list[int]:
         """The samples of a step of an epoch, steps counted from 0, in the order in which they are dealt."""
         offset = step * self.batch_size
-        indices: list[int] = self._order(epoch)[offset : offset + self.samples_of_step(step)].tolist()
+        dealt = self._order(epoch)[offset : offset + self.samples_of_step(step)]
+        indices: list[int] = (dealt & _INDEX).tolist()
         return indices
 
     def _order(self, epoch: int) -> torch.Tensor:
+        if callable(self._shuffle):
+            return _with_counts(self._shuffle(epoch), epoch, self._size, len(self.dataset))  # type: ignore[arg-type]
         return permutation(self._seed, epoch, self._size) if self._shuffle else torch.arange(self._size)
 
     def training_parts(self, epoch: int, first_step: int, micro_batches: int) -> Iterator[Part]:
@@ -151,7 +159,7 @@ class Loader:
         self, epoch: int, first_step: int, tensors: tuple[torch.Tensor, ...], subset: torch.Tensor | None
     ) -> Iterator[tuple[Any, int]]:
         """Steps of tensors on the host, several gathered at once, which takes less host time than one by one."""
-        order = self._order(epoch)[: self.num_samples]
+        order = self._order(epoch)[: self.num_samples] & _INDEX
         if subset is not None:
             order = subset[order]
         step_bytes = self.batch_size * sum(tensor[:1].nbytes for tensor in tensors)
@@ -171,7 +179,12 @@ class Loader:
 
         A tail smaller than the number of processes is joined to the batch before it, so that parts are empty only
         where the whole dataset is smaller than that. An empty part is left out, or made a filler.
+
+        Raises:
+            ConfigError: The loader has an order of its own, in which samples may be missing or come twice.
         """
+        if callable(self._shuffle):
+            raise ConfigError("An order of one's own is for training: evaluate with a loader without it")
         order = torch.arange(self.num_samples)
         starts = list(range(0, self.num_samples, self.batch_size))
         if len(starts) > 1 and self.num_samples - starts[-1] < self._num_processes:
@@ -202,10 +215,33 @@ class Loader:
         """Gather whole micro-batches: no user code runs per sample, so nothing is seeded and nothing collated."""
         on_host, pins = self._device.type == "cpu", self._device.type == "cuda"
         for _, indices, counted in parts:
+            if callable(self._shuffle):
+                indices = indices & _INDEX
             if subset is not None:
                 indices = subset[indices]
             batch = [_gather_pinned(t, indices) if pins else t.index_select(0, indices) for t in tensors]
             yield batch if on_host else to_device(batch, self._device), counted
+
+
+def _with_counts(indices: Any, epoch: int, size: int, available: int) -> torch.Tensor:
+    """An order of one's own, each repetition of an index told from the ones before it. Shape (size,), int64.
+
+    Raises:
+        ConfigError: It is not a row of as many indices as in epoch 1, or one of them is not in the dataset.
+    """
+    order = torch.as_tensor(indices)
+    if order.shape != (size,) or order.dtype != torch.int64:
+        found = f"{order.dtype}, shape {tuple(order.shape)}"
+        raise ConfigError(f"The order of epoch {epoch} must be {size} whole numbers, as many as in epoch 1: {found}")
+    wrong = order[(order < 0) | (order >= available)]
+    if len(wrong):
+        raise ConfigError(
+            f"The order of epoch {epoch} has the index {int(wrong[0])}, and there are {available} samples"
+        )
+    ascending, places = order.sort(stable=True)
+    counts = torch.empty_like(order)
+    counts[places] = torch.arange(size) - torch.searchsorted(ascending, ascending)
+    return order + counts * (_INDEX + 1)
 
 
 def _gather_pinned(tensor: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
@@ -253,14 +289,15 @@ class _Fetch(Dataset[Any]):
     the generators seeded for each sample; if not, later batches are watched still, and pay for one check each.
     """
 
-    def __init__(self, dataset: Any, collate_fn: Callable[[list[Any]], Any], key: int) -> None:
-        self.dataset, self.collate_fn, self.key = dataset, collate_fn, key
+    def __init__(self, dataset: Any, collate_fn: Callable[[list[Any]], Any], key: int, *, repeats: bool) -> None:
+        self.dataset, self.collate_fn, self.key, self.repeats = dataset, collate_fn, key, repeats
         self.canary: Canary | None = None
         self.hooks = seed_hooks(dataset)
         self.draws = bool(self.hooks)
 
     def __getitems__(self, part: Part) -> tuple[Any, int]:
-        indices: list[int] = part.indices.tolist()
+        places: list[int] = part.indices.tolist()  # in the stream of the epoch's seeds
+        indices = [place & _INDEX for place in places] if self.repeats else places
         if not self.draws:
             self.canary = self.canary or Canary()
             self.canary.set()
@@ -272,13 +309,13 @@ class _Fetch(Dataset[Any]):
             self.draws = True
         epoch_key = at(self.key, part.epoch)
         samples = []
-        for index in indices:
-            seed = at(epoch_key, index)
+        for index, place in zip(indices, places, strict=True):
+            seed = at(epoch_key, place)
             seed_host(seed)
             for hook in self.hooks:
                 hook(seed)
             samples.append(self.dataset[index])
-        seed_host(at(~epoch_key, indices[0]))  # collation may draw as well; its stream is another one
+        seed_host(at(~epoch_key, places[0]))  # collation may draw as well; its stream is another one
         return self.collate_fn(samples), part.counted
 
 

@@ -1,6 +1,7 @@
 """What a person sees of a run: a bar where there is a terminal, and a line per log point everywhere."""
 
 import math
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -9,13 +10,13 @@ from tqdm import tqdm
 
 
 def bar(total: int | None, initial: int, *, shown: bool, description: str, delay: float = 0.0) -> "tqdm[Any]":
-    """A progress bar on standard error, if that is a terminal; log lines pass above it."""
+    """A progress bar on standard error, if that is a terminal; log lines pass above it. `TQDM_DISABLE=1` leaves it out."""
     return tqdm(
         total=total,
         initial=initial,
         desc=description,
         unit="step",
-        disable=not (shown and sys.stderr.isatty()),
+        disable=not shown or not sys.stderr.isatty() or bool(os.environ.get("TQDM_DISABLE")),
         delay=delay,
         leave=False,
         dynamic_ncols=True,

@@ -66,8 +66,19 @@ def is_alive(status: Mapping[str, Any]) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    # A container that starts again gives its processes the numbers that they had: then this one is another
+    return status.get("process_began") in (None, _began(process))
+
+
+def _began(process: int) -> str | None:
+    """When a process began, in the kernel's own ticks; None without Linux's `/proc`. With the number it names one."""
+    try:
+        return (
+            Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        )
+    except (OSError, IndexError):
+        return None
 
 
 def read_status(run_dir: Path) -> dict[str, Any]:
@@ -177,6 +188,7 @@ class Record:
             "updated": time.time(),
             "host": socket.gethostname(),
             "process": os.getpid(),
+            "process_began": _began(os.getpid()),
         }
         atomic_write(self.run_dir / "status.json", _dump(status, indent=2))
 

@@ -23,7 +23,7 @@ from .clipping import clip_grad_norm
 from .config import config_to_dict
 from .errors import AgreementError, ConfigError, Stopped
 from .finite import FiniteGuard
-from .loader import Loader
+from .loader import Loader, Order
 from .loop import Position, Step, walk_epochs, walk_steps
 from .messages import lost_another
 from .randomness import at, seeder, stream
@@ -111,7 +111,7 @@ class Run:
         dataset: Dataset[Any],
         batch_size: int,
         *,
-        shuffle: bool = False,
+        shuffle: bool | Order = False,
         drop_last: bool = False,
         num_workers: int = 0,
         collate_fn: Callable[[list[Any]], Any] | None = None,
@@ -126,7 +126,8 @@ class Run:
         Args:
             dataset: Anything with a length and an index, or a stream: see `StreamLoader`.
             batch_size: Samples per step (or per evaluation batch), over all processes and micro-batches.
-            shuffle: A new order in each epoch, a function of (seed, epoch).
+            shuffle: A new order in each epoch, a function of (seed, epoch). Or one of your own, a function from the epoch
+                to the indices of its samples, some of them more than once if you like; the same on all processes.
             drop_last: Leave out an epoch's last, smaller batch.
             num_workers: Processes that fetch, for each process that trains; 0 fetches in the training process.
             collate_fn: From a list of samples to a batch; PyTorch's default otherwise.

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from . import stream_state
 from .errors import ConfigError
-from .loader import Loader, as_is, ignore_signals, seed_hooks, share, to_device
+from .loader import Loader, Order, as_is, ignore_signals, seed_hooks, share, to_device
 from .loop import Step
 from .progress import bar
 from .randomness import at, seed_host, stream
@@ -48,7 +48,7 @@ class StreamLoader(Loader):
         dataset: Any,
         batch_size: int,
         *,
-        shuffle: bool,
+        shuffle: bool | Order,
         drop_last: bool,
         num_workers: int,
         collate_fn: Callable[[list[Any]], Any] | None,

@@ -127,6 +127,23 @@ class TestFreezing:
                 modes.append((model[0].training, model[1].training, model[2].training))
         assert modes == [(False, True, False)] * 2 + [(False, True, True)] * 2
 
+    @pytest.mark.parametrize("eval_frozen", [False, True])
+    def test_dropout_of_a_frozen_part_can_be_kept_still_until_its_turn(self, eval_frozen: bool) -> None:
+        def block() -> nn.Sequential:
+            return nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.Dropout())
+
+        model = nn.Sequential(block(), block(), block())
+        with Run(Config(), record=False) as run:
+            stages = {1: [model[2]], 3: [model[1]], 4: [model]}
+            unfreezing = finetuning.Unfreezing(run, model, stages, train_norms=True, eval_frozen=eval_frozen)
+            modes = []
+            for step in range(1, 5):
+                model.train()
+                unfreezing.apply(step)
+                modes.append([module.training for part in model for module in (part, part[2])] + [model.training])
+        still = [False, False] if eval_frozen else [True, True]
+        assert modes == [[*still, *still, True, True, True]] * 2 + [[*still] + [True] * 5, [True] * 7]
+
     def test_the_norms_can_be_trained_from_the_start(self) -> None:
         model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.LayerNorm(2), nn.Linear(2, 1))
         with Run(Config(), record=False) as run:

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from paccel.runtime import ConfigError
-from paccel.runtime.loader import Loader, share, to_device
+from paccel.runtime.loader import _INDEX, Loader, share, to_device
 
 
 class Squares(Dataset):
@@ -79,6 +79,12 @@ def indices_of_steps(loaders: list[Loader], epoch: int, accumulate: int, first_s
 def batches(loader: Loader, epoch: int = 1) -> Iterator[list]:
     for batch, count in loader.training_batches(epoch, 0, 1):
         yield [*(field.tolist() for field in batch), count]
+
+
+def twice_the_rare(epoch: int) -> list[int]:
+    """The samples 0 to 30, and every fifth of all 43 once more, in another order in each epoch."""
+    indices = [*range(31), *range(0, 43, 5)]
+    return indices[epoch:] + indices[:epoch]
 
 
 class TestErrors:
@@ -272,6 +278,58 @@ def test_data_that_draws_nothing_is_fetched_once_for_each_sample() -> None:
     drawing = OF_ONE[0]()
     list(batches(make(drawing)))
     assert drawing.fetched == 43 + 8  # the first batch twice
+
+
+class TestAnOrderOfOnesOwn:
+    """Weights, curricula, buckets: a function from the epoch to indices."""
+
+    def test_it_is_dealt_the_same_way_on_any_hardware_and_wherever_an_epoch_is_entered(self) -> None:
+        for dataset in (Squares(), TensorDataset(torch.arange(43))):
+            expected = [twice_the_rare(3)[start : start + 8] for start in range(0, 40, 8)]
+            for num_processes, accumulate in itertools.product((1, 2, 3), (1, 2)):
+                loaders = [
+                    make(dataset, shuffle=twice_the_rare, rank=r, num_processes=num_processes)
+                    for r in range(num_processes)
+                ]
+                seen = [[i & _INDEX for i in step] for step in indices_of_steps(loaders, 3, accumulate, 2)]
+                assert [sorted(step) for step in seen] == [sorted(step) for step in expected[2:]]
+            assert [loaders[0].indices_of_step(3, step) for step in range(5)] == expected
+            one = make(dataset, shuffle=twice_the_rare)
+            assert [batch[0].tolist() for batch, _ in one.training_batches(3, 2, 1)] == expected[2:]
+            in_halves = [index for batch, _ in one.training_batches(3, 2, 2) for index in batch[0].tolist()]
+            assert in_halves == [index for step in expected[2:] for index in step]
+
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    def test_a_sample_that_comes_again_is_augmented_anew_and_the_same_each_time(self, num_workers: int) -> None:
+        drawn = list(batches(make(Augmented(), shuffle=twice_the_rare, num_workers=num_workers), epoch=2))
+        assert drawn == list(batches(make(Augmented(), shuffle=twice_the_rare), epoch=2))
+        of_five = [draw for *fields, _ in drawn for index, *draw in zip(*fields, strict=True) if index == 5]
+        assert len(of_five) == 2
+        assert of_five[0] != of_five[1]
+        plain = [
+            draw
+            for *fields, _ in batches(make(Augmented()), epoch=2)
+            for index, *draw in zip(*fields, strict=True)
+            if index == 5
+        ]
+        assert of_five[0] == plain[0], "the first time it is what it is in any order"
+
+    @pytest.mark.parametrize(
+        ("order", "message"),
+        [
+            (lambda epoch: range(10 * epoch), r"epoch 2 must be 10 whole numbers.*torch.int64, shape \(20,\)"),
+            (lambda epoch: [1.5] * 10, "must be 10 whole numbers.*float"),
+            (lambda epoch: [0, 43 if epoch == 2 else 42], "epoch 2 has the index 43, and there are 43 samples"),
+            (lambda epoch: [0, -1], "the index -1"),
+        ],
+    )
+    def test_one_that_cannot_be_dealt_is_named(self, order: Callable[[int], list[int]], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            list(batches(make(Squares(), shuffle=order), epoch=2))
+
+    def test_an_evaluation_refuses_it(self) -> None:
+        with pytest.raises(ConfigError, match="is for training"):
+            list(make(Squares(), shuffle=twice_the_rare).evaluation_batches(filler=False))
 
 
 @pytest.mark.parametrize("subset", [False, True])

@@ -19,7 +19,7 @@ from together import together
 from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
-from paccel.runtime import Checkpoints, ConfigError, Meter, Run, Stopped
+from paccel.runtime import Checkpoints, ConfigError, Meter, Run, Stopped, progress
 from paccel.runtime.setup import skip_search_for_gpus, tell_deepspeed
 
 
@@ -64,6 +64,21 @@ class TestErrors:
         (tmp_path / "run").mkdir()
         alive = {"state": "running", "host": socket.gethostname(), "process": os.getppid()}
         (tmp_path / "run" / "status.json").write_text(json.dumps(alive))
+        with pytest.raises(ConfigError, match="which still runs"):
+            Run(Config(run_dir=tmp_path / "run", resume="auto"))
+
+    @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells when a process began")
+    def test_a_run_whose_process_is_gone_and_its_number_given_to_another_is_continued(self, tmp_path: Path) -> None:
+        with pytest.raises(Stopped), Run(Config(run_dir=tmp_path / "run")) as run:
+            raise run.stopped()
+        before = status(tmp_path / "run") | {"state": "running"}
+        assert before["process"] == os.getpid()
+        began = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19]
+        reused = before | {"process": os.getppid(), "process_began": str(int(began) - 1)}
+        (tmp_path / "run" / "status.json").write_text(json.dumps(reused))
+        with Run(Config(run_dir=tmp_path / "run", resume="auto")):
+            pass
+        (tmp_path / "run" / "status.json").write_text(json.dumps(reused | {"process_began": began}))
         with pytest.raises(ConfigError, match="which still runs"):
             Run(Config(run_dir=tmp_path / "run", resume="auto"))
 
@@ -310,6 +325,19 @@ def test_max_steps_ends_in_the_middle_of_an_epoch_and_a_due_evaluation_comes_the
                     due.append(step.number)
         assert due == [5, 7]
         assert meter.read() == {"value": (45 + 0 + 1 + 2 + 3) / 14}
+
+
+@pytest.mark.parametrize(("off", "shown"), [("", True), ("1", False)])
+def test_a_bar_is_drawn_at_a_terminal_unless_it_is_turned_off(
+    off: str, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TQDM_DISABLE", off)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with progress.bar(2, 0, shown=True, description="training") as bar:
+        assert bar.disable is not shown
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    with progress.bar(2, 0, shown=True, description="training") as bar:
+        assert bar.disable
 
 
 def test_finishing_early_ends_both_loops_after_the_step() -> None:
