@@ -127,7 +127,7 @@ class Loader:
 
     def _order(self, epoch: int) -> torch.Tensor:
         if callable(self._shuffle):
-            return _with_counts(self._shuffle(epoch), epoch, self._size, len(self.dataset))  # type: ignore[arg-type]
+            return _with_counts(self._shuffle(epoch), epoch, self._size, len(self.dataset))
         return permutation(self._seed, epoch, self._size) if self._shuffle else torch.arange(self._size)
 
     def training_parts(self, epoch: int, first_step: int, micro_batches: int) -> Iterator[Part]:
