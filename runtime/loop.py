@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -189,3 +190,26 @@ def walk_steps(run: "Run", loader: "Loader", accumulate: int, passes: int) -> It
             shown.update()
     position.epoch_is_cut = position.step >= last_step and position.step_in_epoch < last_in_epoch
     position.epoch_is_over = True
+
+
+def add_gradients(loss: torch.Tensor, count: int | torch.Tensor, factor: int) -> None:
+    """Add the gradients of `loss / count * factor`, to the bit, without an operation on each loss for it.
+
+    Args:
+        loss: Shape (); of another shape, what it takes is PyTorch's to say.
+        count: A number, or a tensor of shape ().
+        factor: Of all that the gradients are of.
+    """
+    if loss.shape:
+        (loss / count * factor).backward()  # type: ignore[no-untyped-call]
+    elif isinstance(count, int):
+        loss.backward(_share(factor, count, loss.dtype, loss.device))  # type: ignore[no-untyped-call]
+    else:
+        share = _share(factor, 1, loss.dtype, loss.device) / count  # may be of a wider type, as the division would be
+        loss.backward(share.to(loss.dtype))  # type: ignore[no-untyped-call]
+
+
+@lru_cache(maxsize=64)
+def _share(factor: int, count: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """The gradient that the division would pass on to the loss. Shape (). Kept, as most steps have the same."""
+    return torch.tensor(factor, dtype=dtype, device=device) / count

@@ -24,7 +24,7 @@ from .config import config_to_dict
 from .errors import AgreementError, ConfigError, Stopped
 from .finite import FiniteGuard
 from .loader import Loader, Order
-from .loop import Position, Step, walk_epochs, walk_steps
+from .loop import Position, Step, add_gradients, walk_epochs, walk_steps
 from .messages import lost_another
 from .randomness import at, seeder, stream
 from .record import Record
@@ -258,17 +258,19 @@ class Run:
                 module.training = training
             self._reporter.throughput.other_seconds += perf_counter() - started
 
-    def backward(self, loss: torch.Tensor) -> None:
-        """Add this micro-batch's gradients. `loss` is its share of the step: a sum divided by the whole step's count.
+    def backward(self, loss: torch.Tensor, count: int | torch.Tensor = 1) -> None:
+        """Add the gradients of `loss / count`: of this micro-batch's share of the step.
 
         Distributed wrappers average over processes where a sum is meant; that is undone here. A filler counts nothing.
+
+        Args:
+            loss: A sum over the micro-batch. Shape ().
+            count: Samples (or tokens) of the whole step, over all micro-batches and processes.
         """
-        if self._loss_factor != 1:
-            loss = loss * self._loss_factor
         if self._plain:
-            loss.backward()  # type: ignore[no-untyped-call]
+            add_gradients(loss, count, self._loss_factor)
         else:
-            self.accelerator.backward(loss)
+            self.accelerator.backward(loss / count * self._loss_factor)
 
     def clip_grad_norm(self, model: nn.Module, max_norm: float | None) -> torch.Tensor:
         """Scale the gradients so that their norm is at most `max_norm`; None only measures.

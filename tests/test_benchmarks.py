@@ -26,7 +26,7 @@ from paccel.render import render
 LOOP = (
     "for batch in step:",
     "loss, _ = compute_loss(model, batch)",
-    "run.backward(loss / step.num_samples)",
+    "run.backward(loss, count=step.num_samples)",
     "optimizer.step()",
     "optimizer.zero_grad()",
     "if run.stopping():",

@@ -40,6 +40,13 @@ class Augmented(Squares):
         return index, torch.rand(()).item(), np.random.rand(), random.random()
 
 
+class AugmentedFromPairs(Squares):
+    """Each sample takes one of what the generators make in pairs."""
+
+    def __getitem__(self, index: int) -> tuple[int, float, float, float]:
+        return index, torch.randn(()).item(), np.random.standard_normal(), random.gauss(0, 1)
+
+
 class SometimesAugmented(Squares):
     """Draws for one sample in seven only, and never in the first batch of an unshuffled pass."""
 
@@ -217,7 +224,7 @@ class OfOneGenerator(Squares):
 OF_ONE = [partial(OfOneGenerator, draw) for draw in (random.random, np.random.rand, lambda: torch.rand(()).item())]
 
 
-@pytest.mark.parametrize("dataset_class", [Augmented, SometimesAugmented, *OF_ONE])
+@pytest.mark.parametrize("dataset_class", [Augmented, AugmentedFromPairs, SometimesAugmented, *OF_ONE])
 def test_what_a_sample_draws_depends_on_its_epoch_and_index_alone(dataset_class: type[Squares]) -> None:
     def drawn(epoch: int, **options: object) -> dict[int, tuple]:
         torch.manual_seed(99)  # whatever the state of the generators was

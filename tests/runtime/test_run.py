@@ -164,6 +164,26 @@ def test_an_optimizer_does_not_search_for_gpus_in_each_step_where_there_is_none(
     assert not searches
 
 
+@pytest.mark.parametrize("factor", [0, 1, 3])
+@pytest.mark.parametrize("count", [1, 13, 41, torch.tensor(41.0, dtype=torch.float64), torch.tensor(13)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_loss_and_its_count_give_the_gradients_of_their_quotient_to_the_bit(
+    dtype: torch.dtype, count: int | torch.Tensor, factor: int
+) -> None:
+    with Run(Config(), record=False) as run:
+        run._loss_factor = factor  # processes that a wrapper averages over, or 0 in a filler
+        inputs = torch.linspace(-1, 1, 31).to(dtype)
+        given, divided = (inputs.clone().requires_grad_() for _ in range(2))
+        run.backward((given.sin() * 0.3).sum(), count=count)
+        ((divided.sin() * 0.3).sum() / count * factor).backward()
+    assert torch.equal(given.grad, divided.grad)
+
+
+def test_a_loss_of_several_numbers_is_refused_as_pytorch_refuses_it() -> None:
+    with Run(Config(), record=False) as run, pytest.raises(RuntimeError, match="only for scalar outputs"):
+        run.backward(torch.ones(3, requires_grad=True) * 2, count=3)
+
+
 def test_evaluation_gives_each_module_its_own_mode_back_and_keeps_no_gradients() -> None:
     with Run(Config()) as run:
         model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))

@@ -217,7 +217,7 @@ def main(config: Config) -> None:
                 count = step.total(lambda batch: len(batch[2])) if by_token else step.num_samples
                 for batch in step:
                     loss = compute_loss(model, batch)
-                    run.backward(spoiled(loss, step.number, rank) / count)
+                    run.backward(spoiled(loss, step.number, rank), count)
                     meter.add(loss=spoiled(loss, step.number, rank, "inf@loss"), count=len(batch[2]))
                     print(
                         json.dumps([step.number, batch[0].tolist()[: step.micro_batch_samples]]), file=order, flush=True

@@ -45,7 +45,7 @@ EDITS = [  # file, a line of it, and what its owner puts behind that line
     ("README.md", "## Where to edit\n", "\nMine: ask me.\n"),
 ]
 LATER = [
-    ("train.py", "                    run.backward(loss / step.num_samples)", "  # mine, later"),
+    ("train.py", "                    run.backward(loss, count=step.num_samples)", "  # mine, later"),
     ("README.md", "## Upgrading\n", "\nMine, later: or not.\n"),
 ]
 EVERYWHERE = [  # edits of what each template has

@@ -80,7 +80,7 @@ def main(config: Config) -> None:
             for step in run.steps(train_loader):
                 for batch in step:  # one here; several with `run.steps(train_loader, accumulate=4)`
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean
-                    run.backward(loss / step.num_samples)  # divided once, by the whole global batch
+                    run.backward(loss, count=step.num_samples)  # divided once, by the whole global batch
                     train_meter.add(loss=loss, count=step.micro_batch_samples)
                 grad_norm = run.clip_grad_norm(model, 1.0)
                 optimizer.step()

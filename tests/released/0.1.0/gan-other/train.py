@@ -214,12 +214,12 @@ def main(config: Config) -> None:
 
                     # The discriminator learns to tell them apart; what generated them does not learn from this.
                     d_loss, told_apart = discriminator_loss(discriminator, batch, fakes.detach(), config.penalty)
-                    run.backward(d_loss / step.num_samples)  # a sum, divided once, by the whole global batch
+                    run.backward(d_loss, count=step.num_samples)  # a sum, divided once, by the whole global batch
 
                     # The generator learns to deceive the discriminator, which stays as it is meanwhile.
                     frozen_discriminator.requires_grad_(False)
                     g_loss = generator_loss(frozen_discriminator, fakes, labels)
-                    run.backward(g_loss / step.num_samples)
+                    run.backward(g_loss, count=step.num_samples)
                     frozen_discriminator.requires_grad_(True)
 
                     train_meter.add(

@@ -149,7 +149,7 @@ def main(config: Config) -> None:
                 num_pixels = step.total(count_pixels)  # of all micro-batches on all processes
                 for batch in step:  # micro-batches; gradients are exchanged on the last one
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean
-                    run.backward(loss / num_pixels)  # divided once, by the pixels of the whole step
+                    run.backward(loss, count=num_pixels)  # divided once, by the pixels of the whole step
                     train_meter.add(loss=loss, count=count_pixels(batch))
                 grad_norm = run.clip_grad_norm(model, config.max_grad_norm)
                 learning_rate = schedule.get_last_lr()[0]  # of this step

@@ -162,7 +162,7 @@ def main(config: Config) -> None:
                 num_tokens = step.total(count_tokens)  # of all micro-batches on all processes
                 for batch in step:  # micro-batches; gradients are exchanged on the last one
                     loss = compute_loss(model, batch)  # a sum, not a mean
-                    run.backward(loss / num_tokens)  # divided once, by the tokens of the whole step
+                    run.backward(loss, count=num_tokens)  # divided once, by the tokens of the whole step
                     train_meter.add(loss=loss, count=count_tokens(batch))
                 grad_norm = run.clip_grad_norm(model, config.max_grad_norm)
                 learning_rate = schedule.get_last_lr()[0]  # of this step

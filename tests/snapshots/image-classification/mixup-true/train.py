@@ -145,7 +145,7 @@ def main(config: Config) -> None:
                 for batch in step:  # micro-batches; gradients are exchanged on the last one
                     # Every process mixes the images of its own micro-batch: the result depends on how they are cut.
                     loss, _ = compute_loss(model, mix(*batch), config.label_smoothing)  # a sum, not a mean
-                    run.backward(loss / step.num_samples)  # divided once, by the whole global batch
+                    run.backward(loss, count=step.num_samples)  # divided once, by the whole global batch
                     train_meter.add(loss=loss, count=step.micro_batch_samples)
                 grad_norm = run.clip_grad_norm(model, config.max_grad_norm)
                 learning_rate = schedule.get_last_lr()[0]  # of this step

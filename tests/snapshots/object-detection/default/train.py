@@ -142,7 +142,7 @@ def main(config: Config) -> None:
                 for batch in step:  # micro-batches; gradients are exchanged on the last one
                     losses = compute_losses(model, batch)  # sums, not means
                     loss = torch.stack(list(losses.values())).sum()
-                    run.backward(loss / step.num_samples)  # divided once, by the whole global batch
+                    run.backward(loss, count=step.num_samples)  # divided once, by the whole global batch
                     train_meter.add(loss=loss, **losses, count=step.micro_batch_samples)
                 grad_norm = run.clip_grad_norm(model, config.max_grad_norm)
                 learning_rate = schedule.get_last_lr()[0]  # of this step
