@@ -23,6 +23,7 @@ _LAST = ("learning_rate", "grad_norm")  # panels that come behind all scores
 _SMALLER_IS_BETTER = re.compile(
     r"loss|error|err$|distance|perplexity|ppl|bits_per|^(r?mse|mae|wer|cer|nll|fid)$|_(r?mse|mae|wer|cer|nll)$"
 )
+_WIDTH = 10  # inches
 _MAX_POINTS = 1000  # more than the picture has room for
 _MAX_PANELS = 13
 
@@ -98,15 +99,13 @@ def _rank(name: str, points: Any) -> int:
 
 def _draw(panels: dict[str, dict[str, Series]], ends: list[tuple[int, int]]) -> Any:
     from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     names = list(panels)
     columns = 1 if len(names) == 1 else 3 if len(names) % 3 == 1 and len(names) > 3 else 2
     rows = math.ceil((len(names) - 1) / columns)
-    layout = ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.12, wspace=0.02, hspace=0.03)
-    figure = Figure(figsize=(10, 4.4 + 2.5 * rows), dpi=144, layout=layout)
-    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1.75] + [1] * rows)
+    figure = Figure(figsize=(_WIDTH, 4.4 + 2.5 * rows), dpi=144)
+    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1.75] + [1] * rows, **_margins(figure, rows, columns))
     last = max(series.steps[-1] for sections in panels.values() for series in sections.values())
     first = min(series.steps[0] for sections in panels.values() for series in sections.values())
     if first < 0.2 * last:
@@ -118,7 +117,7 @@ def _draw(panels: dict[str, dict[str, Series]], ends: list[tuple[int, int]]) -> 
         if index == len(names) - 1 and index > 0:
             column = slice(column, None)  # the last one takes what is left of its row
         axes = figure.add_subplot(grid[row, column])
-        _draw_panel(axes, name, panels[name])
+        _draw_panel(axes, name, panels[name], above=12 if index == 0 and ends else 0)
         axes.set_xlim(first - margin, last + margin)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=10 if index == 0 else 5, integer=True, min_n_ticks=1))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
@@ -129,7 +128,24 @@ def _draw(panels: dict[str, dict[str, Series]], ends: list[tuple[int, int]]) -> 
     return figure
 
 
-def _draw_panel(axes: Any, name: str, sections: dict[str, Series]) -> None:
+def _margins(figure: Any, rows: int, columns: int) -> dict[str, float]:
+    """Room around and between the panels for their labels. Laying them out by what is in them would draw all twice."""
+    height = figure.get_figheight()
+    left, right, top, bottom, beside, between = 0.8, 0.3, 0.55, 0.5, 0.8, 0.7  # inches
+    width_of_one = (_WIDTH - left - right - (columns - 1) * beside) / columns
+    height_of_one = (height - top - bottom - rows * between) / (rows + 1)
+    return {
+        "left": left / _WIDTH,
+        "right": 1 - right / _WIDTH,
+        "top": 1 - top / height,
+        "bottom": bottom / height,
+        "wspace": beside / width_of_one,
+        "hspace": between / height_of_one,
+    }
+
+
+def _draw_panel(axes: Any, name: str, sections: dict[str, Series], above: int) -> None:
+    """Draw one metric, with `above` points of room between its frame and its title."""
     others = iter(_OTHER_COLORS * (1 + len(sections)))
     kept: list[Array] = []
     for section, series in sections.items():
@@ -143,10 +159,11 @@ def _draw_panel(axes: Any, name: str, sections: dict[str, Series]) -> None:
             gaps, np.full(len(gaps), 0.03), "x", color="#c22f3d", markersize=4, transform=axes.get_xaxis_transform()
         )
     title = _TITLES.get(name, name.replace("_", " "))
-    axes.set_title(title, loc="left")
+    pad = 12 + above
+    axes.set_title(title, loc="left", pad=pad)
     evaluated = [section for section in ("eval", "test", *sections) if section in sections and section != "train"]
     if evaluated:
-        _mark_best(axes, name, sections[evaluated[0]], _COLORS.get(evaluated[0], _INK))
+        _mark_best(axes, name, sections[evaluated[0]], _COLORS.get(evaluated[0], _INK), pad)
     _set_scale(axes, np.concatenate(kept), from_zero=name in _LAST)
     if len(sections) > 1:
         axes.legend(loc="upper right" if _smaller_is_better(name) else "lower right", ncols=len(sections))
@@ -189,7 +206,7 @@ def _draw_sparse(axes: Any, series: Series, color: str, label: str) -> list[Arra
     return [series.values]
 
 
-def _mark_best(axes: Any, name: str, series: Series, color: str) -> None:
+def _mark_best(axes: Any, name: str, series: Series, color: str, pad: int) -> None:
     """Put a ring around the best evaluation, and its value and step beside the title."""
     best = int(np.nanargmin(series.values) if _smaller_is_better(name) else np.nanargmax(series.values))
     step, value = series.steps[best], series.values[best]
@@ -203,7 +220,8 @@ def _mark_best(axes: Any, name: str, series: Series, color: str) -> None:
         markeredgewidth=1.4,
         clip_on=False,
     )
-    axes.set_title(f"best {value:.4g} at step {step:,.0f}", loc="right", color=color, fontsize=9, fontweight="normal")
+    text = f"best {value:.4g} at step {step:,.0f}"
+    axes.set_title(text, loc="right", pad=pad, color=color, fontsize=9, fontweight="normal")
 
 
 def _draw_epochs(axes: Any, ends: list[tuple[int, int]], *, most: int, label: bool) -> None:
@@ -257,7 +275,7 @@ def _style() -> dict[str, Any]:
         "axes.titlesize": 11,
         "axes.titleweight": "bold",
         "axes.titlecolor": _INK,
-        "axes.titlepad": 12,
+        "axes.titley": 1.0,  # told, as to find it all labels would be measured
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.linewidth": 0.8,

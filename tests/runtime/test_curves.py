@@ -110,6 +110,24 @@ def test_many_metrics_and_odd_values_fit_on_the_sheet(tmp_path: Path) -> None:
     assert names[-2:] == ["learning_rate", "grad_norm"]
 
 
+@pytest.mark.parametrize("scores", [0, 2, 3, 21])
+def test_no_panel_reaches_into_another_or_over_the_edge(tmp_path: Path, scores: int) -> None:
+    from matplotlib import style
+
+    odd = [0.0, -3.0, 1e-12, 1e12, 123456.7, True, -0.000123] * 3
+    entries = lines(40, **{f"eval/score_{i}": value for i, value in enumerate(odd[:scores])})
+    draw(tmp_path, entries)
+    with style.context(["default", curves._style()]):
+        figure = curves._draw(*curves._read(tmp_path / "metrics.jsonl"))
+        boxes = [axes.get_tightbbox() for axes in figure.axes]
+    for number, box in enumerate(boxes):
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1
+        assert not any(box.overlaps(other) for other in boxes[:number])
+
+
 def test_a_smoothed_line_keeps_constants_and_gaps() -> None:
     values = np.full(200, 3.0)
     values[50:60] = math.nan
