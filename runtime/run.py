@@ -246,8 +246,7 @@ class Run:
             different numbers of batches; a sharded model as it is.
         """
         started = perf_counter()
-        sharded = self._has_shards()
-        inner = model if sharded else self.accelerator.unwrap_model(model)
+        inner = model if self._has_shards() else self.accelerator.unwrap_model(model)
         modes = [(module, module.training) for module in model.modules()]
         model.eval()
         try:
