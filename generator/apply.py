@@ -260,12 +260,14 @@ def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
 def _replace_all(root: Path, journal: Journal) -> None:
     folders = {(root / op.path).parent for op in journal.operations}
     removals = [(number, op) for number, op in enumerate(journal.operations) if op.new is None]
+    # What leaves goes first: a folder may be needed where a file was, or its name in other case.
     for number, op in removals:
         _replace_one(root, number, op)
     for folder in sorted(journal.emptied, key=len, reverse=True):
         disk.remove_empty_folder(root / folder)
         folders |= {root / folder, (root / folder).parent}
     for folder in journal.made:
+        folders.add((root / folder).parent)
         if not (root / folder).is_dir():
             disk.make_folder(root / folder)
     for number, op in enumerate(journal.operations):
@@ -312,6 +314,10 @@ def _roll_back(root: Path, journal: Journal) -> Journal:
             disk.remove_file(aside)
             disk.write_file(aside, (root / UPGRADE_DIR / "old" / str(number)).read_bytes(), op.old.mode)
             disk.replace_file(aside, root / op.path)
+    changed = {
+        (root / path).parent for path in (*(op.path for op in journal.everything), *journal.made, *journal.emptied)
+    }
+    disk.settle_all(folder for folder in changed if folder.is_dir())
     disk.remove_folder(root / STAGING_DIR)
     disk.rename_folder(root / UPGRADE_DIR, root / STAGING_DIR)
     disk.settle(root / STATE_DIR)

@@ -44,8 +44,6 @@ def _wanted(changes: Sequence[FileChange], state: Mapping[str, bytes]) -> list[_
             wants.append(_Want(change.path, change.before, change.before))
         if change.incoming is not None:
             wants.append(_Want(f"{INCOMING_DIR}/{change.path}", change.incoming, checked=False))
-    # What leaves goes first: a folder may be needed where a file was, or its name in other case.
-    wants.sort(key=lambda want: want.new is not None)
     return wants + [_Want(path, File(content), checked=False) for path, content in state.items()]
 
 

@@ -85,3 +85,16 @@ def test_a_call_of_what_the_other_side_made_a_coroutine_is_a_problem(
     ours: str, theirs: str, result: str, found: bool
 ) -> None:
     assert ("without `await`" in (python_problem(PLAIN, ours, theirs, result) or "")) == found
+
+
+def test_a_removed_field_whose_name_others_have_too_is_no_problem() -> None:
+    fields = "class A:\n    rate: int = 1\n    size: int = 2\n\n\n"
+    less = fields.replace("    rate: int = 1\n", "") + "print(other.rate)\n"
+    more = fields + "print(other.rate)\nprint(another.rate)\n"
+    assert python_problem(fields + "print(other.rate)\n", less, more, less + "print(another.rate)\n") is None
+
+
+def test_calls_that_both_sides_make_may_differ() -> None:
+    base = "import m\n\nm.f()\nx = 1\nm.f(0)\n"
+    ours, theirs = base.replace("m.f()", "m.f(a=1)"), base.replace("m.f(0)", "m.f(0, b=2)")
+    assert python_problem(base, ours, theirs, ours.replace("m.f(0)", "m.f(0, b=2)")) is None

@@ -1,0 +1,175 @@
+"""What a merge may do beyond lines, and where each of its rules ends: removing any of these limits was seen to go unnoticed."""
+
+import pytest
+
+from paccel import merge, refine, reindent, unions, units
+from paccel.gate import Piece, Sides
+from paccel.merge import merge_file
+
+
+def merged(base: str, ours: str, theirs: str, path: str = "train.py") -> str | None:
+    result = merge_file(base.encode(), ours.encode(), theirs.encode(), path)
+    return None if result.conflicts else result.content.decode()
+
+
+STEP = "import a\n\na.start()\na.step()\na.stop()\n"
+IN_WITH = "import a\n\na.start()\nwith a.timer():\n    a.step()\na.stop()\n"
+IMPORTS = ("import a\n\nx = 1\n", "import a\nimport b\n\nx = 1\n", "import a\nimport c\n\nx = 1\n")
+
+
+def test_a_file_that_is_very_long_is_merged_by_lines_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert merged(*IMPORTS) == "import a\nimport b\nimport c\n\nx = 1\n"
+    monkeypatch.setattr(merge, "MAX_REFINED_LINES", 3)
+    assert merged(*IMPORTS) is None
+
+
+def test_a_merge_of_very_many_conflicts_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refine, "MAX_HUNKS", 0)
+    assert merged(*IMPORTS) is None
+
+
+def test_indentation_is_not_followed_in_a_file_that_does_not_parse() -> None:
+    change = ("a.step()", "a.step(1)")
+    assert merged(STEP, IN_WITH, STEP.replace(*change)) == IN_WITH.replace(*change)
+    assert merged(STEP, IN_WITH + "x = (\n", STEP.replace(*change)) is None
+
+
+def test_a_variant_that_lost_a_line_is_not_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    followed = reindent.reindented
+
+    def lossy(sides: Sides) -> Sides | None:
+        found = followed(sides)
+        return found and found._replace(ours=tuple(line for line in found.ours if "mine" not in line))
+
+    ours, theirs = IN_WITH.replace("a.start()\n", "a.start()\na.mine()\n"), STEP.replace("a.step()", "a.step(1)")
+    assert merged(STEP, ours, theirs) == ours.replace("a.step()", "a.step(1)")
+    monkeypatch.setattr(reindent, "reindented", lossy)
+    result = merge_file(STEP.encode(), ours.encode(), theirs.encode(), "train.py")
+    assert b"a.mine()" in result.content
+    assert result.conflicts
+
+
+def test_a_rule_that_loses_a_line_is_not_followed_and_what_is_sound_beside_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sides = Sides("python", ("a = 1", "b = 1", "c = 1"), ("a = 2", "b = 1", "c = 2"), ("a = 1", "b = 3", "c = 3"))
+    conflict = Piece(("b = 1", "c = 2"), ("b = 1", "c = 1"), ("b = 3", "c = 3"))
+    wanted = [Piece(("a = 2",)), conflict]
+    assert refine.refine(sides) == wanted
+    monkeypatch.setattr(refine, "_by_rules", lambda hunk: iter([[]]))
+    assert refine.refine(sides) == wanted
+
+
+def test_a_conflict_shows_the_templates_lines_as_they_are() -> None:
+    result = merge_file(b"if (a):\n    b()\n", b"if a_2:\n    b()\n", b"if (a_3):\n    b()\n", "train.py")
+    assert result.conflicts == 1
+    assert b"\nif (a_3):\n" in result.content
+
+
+def test_a_line_at_the_edge_of_a_block_that_was_moved_is_a_conflict() -> None:
+    base = "a = 1\nb = 2\nc = 3\n"
+    assert merged(base, "a = 1\nif a:\n    b = 2\nc = 3\n", base.replace("b = 2\n", "b = 2\nb2 = b\n")) is None
+
+
+def test_two_rewritten_functions_are_a_conflict_whatever_they_are_called() -> None:
+    old = "def old():\n    return 0\n"
+    assert merged(old, "def mine():\n    return 1\n", "def new():\n    return 2\n") is None
+
+
+def test_two_functions_of_one_name_with_their_lines_in_another_order_are_a_conflict() -> None:
+    one, other = "def f():\n    a()\n    b()\n", "def f():\n    b()\n    a()\n"
+    assert merged("x = 1\n", "x = 1\n\n\n" + one, "x = 1\n\n\n" + other) is None
+
+
+def test_a_block_that_holds_a_long_string_is_not_reindented() -> None:
+    text = 'a()\nb = """\none\n"""\nc()\nd()\n'
+    ours = 'a()\nif b:\n    b = """\none\n"""\n    c()\nd()\n'
+    assert merged(text, ours, text.replace("c()", "c(1)")) is None
+
+
+def test_a_line_that_would_stand_as_well_in_a_block_as_below_it_is_a_conflict() -> None:
+    base = "a()\nb()\nc()\nd()\n"
+    ours = "a()\nif x:\n    b()\n    c()\nd()\n"
+    assert merged(base, ours, base.replace("c()\n", "c(1)\n")) == ours.replace("c()", "c(1)")
+    assert merged(base, ours, base.replace("c()\n", "c()\nnew()\n")) is None
+
+
+F, G, H = ("def f():\n    return 1\n", "def g():\n    return 2\n", "def h():\n    return 3\n")
+ADDED = "def new():\n    return 4\n"
+
+
+def module(*parts: str) -> str:
+    return "\n\n".join(parts)
+
+
+def test_a_new_function_follows_the_one_that_it_followed_wherever_the_user_put_that() -> None:
+    ours = module(H, F, G.replace("2", "5"))
+    assert merged(module(F, G, H), ours, module(F, ADDED, G, H)) == module(H, F, ADDED, G.replace("2", "5"))
+
+
+def test_statements_that_stand_twice_are_not_put_in_order() -> None:
+    base, theirs = module(F, G, H, "f()\n", "f()\n"), module(F, G, H, "f()\n", "f()\n", "f()\n")
+    sides = [tuple(text.split("\n")) for text in (base, module(H, F, G, "f()\n", "f()\n"), theirs)]
+    assert units.reordered(Sides("python", *sides)) is None
+
+
+def test_two_imports_of_one_name_are_a_conflict_in_a_file_that_does_not_parse_too() -> None:
+    base = "import os\n\nx = (\n"
+    assert (
+        merged(base, base.replace("os\n", "os\nimport a as n\n"), base.replace("os\n", "os\nimport b as n\n")) is None
+    )
+
+
+def test_an_import_that_the_template_wrote_anew_is_taken_beside_names_of_both() -> None:
+    base = "from a import x\nimport b\n\nx(b)\n"
+    ours, theirs = (base.replace("import x\n", f"import x, {name}\n") for name in "yz")
+    result = merged(base, ours, theirs.replace("import b\n", "import b  # pinned\n"))
+    assert result == base.replace("import x\nimport b\n", "import x, y, z\nimport b  # pinned\n")
+
+
+def test_one_requirement_in_two_spellings_is_one() -> None:
+    base = "torch>=2\n"
+    assert merged(base, base + "PyYAML_Tools>=6\n", base + "pyyaml-tools>=7\n", "requirements.txt") is None
+
+
+def test_a_requirement_that_stands_twice_is_no_set() -> None:
+    twice = ["a>=1", "a<2"]
+    assert unions.union_items(twice, [*twice, "b"], [*twice, "c"], quoted=False, ordered=False) is None
+
+
+def test_an_array_whose_order_may_mean_something_is_no_set() -> None:
+    def both(item: str) -> str | None:
+        array = f'x = ["{item}"]\n'
+        ours, theirs = (array.replace("]", f', "{item}{more}"]') for more in "12")
+        return merged(array, ours, theirs, "pyproject.toml")
+
+    assert both("name") == 'x = ["name", "name1", "name2"]\n'
+    assert both("--flag") is None
+
+
+def test_a_key_of_json_that_one_side_removes_goes_beside_one_that_the_other_adds() -> None:
+    base = '{"a": 1, "b": 2}\n'
+    more, less = '{"a": 1, "b": 2, "c": 3}\n', '{"b": 2}\n'
+    assert merged(base, more, less, "x.json") == merged(base, less, more, "x.json") == '{"b": 2, "c": 3}\n'
+
+
+def test_json_that_is_not_written_plainly_is_not_written_anew() -> None:
+    assert merged('{"a":  1}\n', '{"a":  1, "b": 2}\n', '{"a":  1, "c": 3}\n', "x.json") is None
+
+
+def test_an_import_in_a_text_is_no_second_import() -> None:
+    base = 'import a\nimport m\nimport z\n\nTEXT = """\nimport b\n"""\n'
+    ours, theirs = (base.replace(f"import {at}\n", f"import {at}\nimport b\n") for at in "am")
+    assert merged(base, ours, theirs) == ours
+
+
+def test_insertions_are_told_apart_by_their_names_and_by_the_lines_above_both() -> None:
+    a, b = ("def a():", "    pass"), ("def b():", "    pass")
+
+    def both(ours: tuple[str, ...], theirs: tuple[str, ...], before: tuple[str, ...] = ()) -> list[str] | None:
+        return refine._insert_both(refine.Hunk("python", (), ours, theirs, before, True, 88))
+
+    assert both(a, b) == [*a, "", "", *b]
+    assert both(a, (*b, *b)) is None
+    assert both((*a, "@d"), (*b, "@d"), ("@d",)) == [*a, "", "", "@d", *b, "@d"]
+    assert both((*a, "@d"), (*b, "x = ("), ("@d",)) is None
