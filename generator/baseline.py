@@ -5,7 +5,6 @@ upgrade has its merge base without a network, git's history or an older paccel. 
 every machine. The baseline comes with a clone of somebody's repository, so reading it trusts nothing.
 """
 
-import hashlib
 import io
 import json
 import os
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from . import __version__
 from .archive import MAX_BYTES, read_zip
+from .digest import sha256
 from .errors import PreconditionError, TemplateError
 from .questions import Answer
 from .tree import STATE_DIR, File, Tree, check_path
@@ -254,7 +254,7 @@ def _file_entry(path: str, entry: object) -> tuple[str, bool]:
     if not isinstance(entry, dict):
         raise _damaged(f"the entry of `{path}` is not an object")
     sha = _take(entry, "sha256", str)
-    if len(sha) != hashlib.sha256().digest_size * 2:
+    if len(sha) != sha256().digest_size * 2:
         raise _damaged(f"`{path}` has no SHA-256")
     return sha, _take(entry, "executable", bool)
 

@@ -4,7 +4,6 @@ It lies in `.paccel/upgrade/` from the moment everything is staged until the las
 content of each file; then all of it moves to `.paccel/undo/`. Whatever is killed in between can be taken up by it.
 """
 
-import hashlib
 import json
 import os
 import stat
@@ -14,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from . import disk
 from .baseline import BASELINE_PATH, MANIFEST_PATH, check_file_path
+from .digest import sha256
 from .errors import PaccelError, PreconditionError
 from .plan import INCOMING_DIR
 from .tree import STATE_DIR, check_path
@@ -37,7 +37,7 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, content: bytes, mode: int) -> "Stamp":
-        return cls(hashlib.sha256(content).hexdigest(), mode)
+        return cls(sha256(content).hexdigest(), mode)
 
 
 class Operation(NamedTuple):

@@ -5,13 +5,13 @@ laid over each other, and Python files are formatted with the project's settings
 configuration have no part in it.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from .catalog import Template
+from .digest import sha256
 from .errors import TemplateError
 from .questions import Answer
 from .sources import Source, Sources
@@ -79,7 +79,7 @@ def _rendered(template: Template, chosen: Mapping[str, tuple[Sources, Source]], 
         origin = source.origin
         if formatted:
             assert formatter is not None
-            origin = hashlib.sha256(f"{origin}\0{formatter.settings}".encode()).hexdigest()
+            origin = sha256(f"{origin}\0{formatter.settings}".encode()).hexdigest()
         same = known.get(target)
         if target == PROJECT_FILE and settings is not None:
             tree[target] = settings

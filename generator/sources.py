@@ -5,7 +5,6 @@ include, the settings of its layer. Rendering is a function of that, so a file t
 before is taken as it was. A file in which nothing is to be rendered is its own render.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .baseline import check_file_path
+from .digest import sha256
 from .questions import Answer
 from .tree import File, tree_hash
 
@@ -161,7 +161,7 @@ class Sources:
                 parts += [json.dumps(self.values, sort_keys=True), self._everything]
             else:
                 parts += [json.dumps(self._named("\n".join([text, *reached])), sort_keys=True), *reached]
-        return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
+        return sha256("\0".join(map(str, parts)).encode()).hexdigest()
 
     def _reached(self, text: str) -> list[str] | None:
         """The texts of all files that `text` includes, and that those do; None where that cannot be told."""

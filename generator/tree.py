@@ -1,11 +1,11 @@
 """A tree of files in memory: what `render` returns, what `upgrade` merges, what snapshots compare."""
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from .digest import sha256
 from .errors import TemplateError
 
 STATE_DIR = ".paccel"
@@ -27,7 +27,7 @@ class File:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.content).hexdigest()
+        return sha256(self.content).hexdigest()
 
 
 Tree = Mapping[str, File]
@@ -49,7 +49,7 @@ def check_path(path: str) -> str:
 
 def tree_hash(tree: Tree) -> str:
     """SHA-256 over every path, mode and content, in path order."""
-    digest = hashlib.sha256()
+    digest = sha256()
     for path in sorted(tree):
         file = tree[path]
         digest.update(f"{path}\0{int(file.executable)}\0{file.sha256}\n".encode())
