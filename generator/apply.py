@@ -221,9 +221,11 @@ def _half_done(root: Path) -> Iterator[None]:
 
 
 def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
+    folders: set[Path] = set()
     if journal.phase == "apply":
-        _replace_all(root, journal)
+        folders = _replace_all(root, journal)
         if journal.conflicts:
+            disk.settle_all(folders)
             journal = journal.in_phase("resolve")
             write_journal(root, journal)
     if journal.phase == "resolve":
@@ -245,7 +247,7 @@ def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
         write_journal(root, journal)
     for number, op in enumerate(journal.state, len(journal.operations)):
         _replace_one(root, number, op)
-    disk.settle(root / STATE_DIR)
+    disk.settle_all({*folders, root / STATE_DIR})  # all that was renamed, before the journal says that it was
     old_undo = root / _OLD_UNDO_DIR
     disk.remove_folder(old_undo)
     if (root / UNDO_DIR).exists():
@@ -257,7 +259,8 @@ def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
     return journal
 
 
-def _replace_all(root: Path, journal: Journal) -> None:
+def _replace_all(root: Path, journal: Journal) -> set[Path]:
+    """Replace the project's files; return the folders in which that is not settled on the disk yet."""
     folders = {(root / op.path).parent for op in journal.operations}
     removals = [(number, op) for number, op in enumerate(journal.operations) if op.new is None]
     # What leaves goes first: a folder may be needed where a file was, or its name in other case.
@@ -273,7 +276,7 @@ def _replace_all(root: Path, journal: Journal) -> None:
     for number, op in enumerate(journal.operations):
         if op.new is not None:
             _replace_one(root, number, op)
-    disk.settle_all(folder for folder in folders if folder.is_dir())
+    return {folder for folder in folders if folder.is_dir()}
 
 
 def _replace_one(root: Path, number: int, op: Operation) -> None:

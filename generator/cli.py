@@ -1,5 +1,10 @@
 """The command line: parse, call, print. Everything heavier than click is imported inside the command that needs it."""
 
+# ruff: noqa: E402
+import gc
+
+gc.set_threshold(100_000)  # first: looking for garbage while all is imported takes longer than a command's own work
+
 import os
 import sys
 from pathlib import Path

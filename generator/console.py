@@ -1,5 +1,6 @@
 """What all commands share: errors as one message or one JSON object, exit codes, options, tab completion."""
 
+import gc
 import os
 import re
 import signal
@@ -45,6 +46,8 @@ class Cli(click.Group):
             code, message = 3, f"`{error.filename}`: {error.strerror}" if error.filename else str(error)
         if message:
             _print_error(message, code, "--json" in arguments)
+        if args is None:  # the process ends with the command: what is left need not be searched for garbage
+            gc.freeze()
         sys.exit(code)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import shutil
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -62,6 +61,8 @@ def remove_folder(path: Path) -> None:
     if path.is_symlink():
         path.unlink()
     elif path.exists():
+        import shutil  # seldom needed
+
         shutil.rmtree(path)
 
 

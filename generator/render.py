@@ -6,7 +6,6 @@ configuration have no part in it.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -89,7 +88,7 @@ def _rendered(template: Template, chosen: Mapping[str, tuple[Sources, Source]], 
             file = _render_file(sources, source)
             if formatted:
                 assert formatter is not None
-                file = replace(file, content=formatter.format(file.content, target), origin=origin)
+                file = file._replace(content=formatter.format(file.content, target), origin=origin)
             tree[target] = file
     return tree
 

@@ -64,7 +64,20 @@ def python_problem(base: str, ours: str, theirs: str, result: str) -> str | None
 def _nodes(source: str) -> tuple[ast.AST, ...]:
     """Every node of a module, walked once for all questions; empty if it does not parse."""
     tree = parse_python(source)
-    return tuple(ast.walk(tree)) if tree else ()
+    return _walk(tree) if tree else ()
+
+
+def _walk(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """What `ast.walk` gives, in its order, without loads and stores, in a third of its time."""
+    nodes = [tree]
+    for node in nodes:  # which grows on the way
+        for name in node._fields:
+            child = getattr(node, name, None)
+            if isinstance(child, list):
+                nodes += [item for item in child if isinstance(item, ast.AST)]
+            elif isinstance(child, ast.AST) and name != "ctx":
+                nodes.append(child)
+    return tuple(nodes)
 
 
 @lru_cache(maxsize=32)
@@ -228,7 +241,7 @@ def _statements(source: str) -> Counter[tuple[str, str]]:
     found: Counter[tuple[str, str]] = Counter()
     for function in _nodes(source):
         if isinstance(function, _FUNCTIONS):
-            for node in ast.walk(function):
+            for node in _walk(function):
                 if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and node.end_lineno:
                     written = "".join("".join(lines[node.lineno - 1 : node.end_lineno]).split())
                     found[function.name, written] += 1

@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from .digest import sha256
 from .errors import TemplateError
@@ -12,8 +12,7 @@ STATE_DIR = ".paccel"
 """The folder in a project that belongs to paccel: manifest, baseline, an upgrade in progress."""
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """One file: its bytes, and whether it is executable (the only part of a mode that a tree keeps).
 
     Attributes:
@@ -23,7 +22,16 @@ class File:
 
     content: bytes
     executable: bool = False
-    origin: str = field(default="", compare=False)
+    origin: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, File) and self[:2] == other[:2]
+
+    def __ne__(self, other: object) -> bool:  # a tuple has its own
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self[:2])
 
     @property
     def sha256(self) -> str:

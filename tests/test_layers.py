@@ -72,13 +72,45 @@ def test_the_package_itself_imports_nothing() -> None:
 
 
 def test_the_command_line_starts_with_click_alone() -> None:
-    files = ["cli.py", "cli_upgrade.py", "console.py", "errors.py"]
+    files = ["__main__.py", "cli.py", "cli_upgrade.py", "console.py", "errors.py"]
     at_start = {name for file in files for name, top in imports(ROOT / "generator" / file) if top}
     own = {".", ".__version__", *("." + file.removesuffix(".py") for file in files)}
     assert {name for name in at_start if name.startswith(".")} <= own
     assert {name.partition(".")[0] for name in at_start if not name.startswith(".")} <= sys.stdlib_module_names | {
         "click"
     }
+
+
+def test_an_upgrade_loads_nothing_that_it_can_do_without(tmp_path: Path) -> None:
+    """Loading is most of its time: `benchmarks/upgrade_time.py`."""
+    program = """
+import sys
+try:
+    import paccel.__main__
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+    folder = tmp_path / "demo" / "{{cookiecutter.project_name}}"
+    folder.mkdir(parents=True)
+    (tmp_path / "demo" / "cookiecutter.json").write_text('{"project_name": "x"}')
+    (folder / "train.py").write_text("rate = 1\n\n\nsteps = 10\n")
+    assert blocked(HEAVY, program, tmp_path, "new", "net", "--template", "demo").returncode == 0
+    (folder / "train.py").write_text("rate = 1\n\n\nsteps = 20\n")
+    (tmp_path / "net" / "train.py").write_text("rate = 2\n\n\nsteps = 10\n")
+    result = blocked(HEAVY, program, tmp_path / "net", "upgrade")
+    assert (tmp_path / "net" / "train.py").read_text() == "rate = 2\n\n\nsteps = 20\n", result.stderr
+    needless = {
+        "asyncio",
+        "black",
+        "cookiecutter",
+        "dataclasses",
+        "difflib",
+        "hashlib",
+        "jinja2",
+        "logging",
+        "subprocess",
+    }
+    assert not needless & {*result.stderr.split()}
 
 
 @pytest.mark.parametrize("path", named(GENERATOR))

@@ -92,7 +92,7 @@ def test_the_wheel_holds_the_code_and_nothing_else(wheel: Path) -> None:
         assert code <= found.keys()
     assert {name.partition("/")[0] for name in found} == {"paccel", f"paccel-{__version__}.dist-info"}
     assert f"paccel-{__version__}.dist-info/licenses/LICENSE" in found
-    assert b"paccel = paccel.__main__:main" in found[f"paccel-{__version__}.dist-info/entry_points.txt"].content
+    assert b"paccel = paccel.cli:main" in found[f"paccel-{__version__}.dist-info/entry_points.txt"].content
 
 
 def test_the_sdist_holds_every_template_file_and_no_byte_code(dist: Path) -> None:

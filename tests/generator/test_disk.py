@@ -21,6 +21,7 @@ def test_nothing_is_renamed_that_is_not_on_the_disk_yet(tmp_path: Path, monkeypa
     real_sync, real_rename, real_replace = os.fsync, disk.rename_folder, disk.replace_file
     missing: list[Path] = []
     renamed: list[str] = []
+    into: set[Path] = set()
 
     def sync(descriptor: int) -> None:
         real_sync(descriptor)
@@ -35,13 +36,22 @@ def test_nothing_is_renamed_that_is_not_on_the_disk_yet(tmp_path: Path, monkeypa
         missing.extend([source] if source.stat().st_ino not in settled else [])
         renamed.append(target.name)
         real_replace(source, target)
+        into.add(target.parent)
+        settled.discard(target.parent.stat().st_ino)  # to be settled again
+
+    def unsettled(source: Path, target: Path) -> None:
+        """Before the journal goes, every rename that it covers is on the disk."""
+        if target.name == "undo":
+            missing.extend(folder for folder in into if folder.stat().st_ino not in settled)
+        rename(source, target)
 
     monkeypatch.setattr(os, "fsync", sync)
-    monkeypatch.setattr(disk, "rename_folder", rename)
+    monkeypatch.setattr(disk, "rename_folder", unsettled)
     monkeypatch.setattr(disk, "replace_file", replace)
     upgraded(root, QUIET)
     assert missing == []
     assert {"upgrade", "undo", "train.py", "manifest.json", "baseline.zip"} <= {*renamed}
+    assert {root, root / STATE_DIR} <= into
     assert (root / STATE_DIR).stat().st_ino in settled
 
 

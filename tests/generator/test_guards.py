@@ -278,3 +278,11 @@ def test_the_gate_compares_imports_as_names() -> None:
 
 def test_the_manifest_that_is_written_is_json(tmp_path: Path) -> None:
     assert json.loads((project(tmp_path) / MANIFEST_PATH).read_text())["template"]["name"] == "demo"
+
+
+def test_files_are_equal_whatever_they_were_rendered_from() -> None:
+    here, there = File(b"x", True, "one origin"), File(b"x", True, "another")
+    assert here == there
+    assert (here != there) is False
+    assert len({here, there}) == 1
+    assert here != File(b"x", False, "one origin")
