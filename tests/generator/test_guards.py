@@ -12,7 +12,7 @@ from paccel import journal as journal_module
 from paccel.adopt import adopt
 from paccel.baseline import MANIFEST_PATH, Manifest, TemplateRef, read_manifest, state_bytes, write_state
 from paccel.errors import PreconditionError, TemplateError
-from paccel.gate import Piece, Sides, keeps_every_edit
+from paccel.gate import Piece, Sides, keeps_every_edit, problem
 from paccel.journal import UNDO_DIR, UPGRADE_DIR, read_journal
 from paccel.merge import merge_file
 from paccel.moves import template_moves
@@ -267,6 +267,18 @@ def test_the_gate_counts_lines_in_conflicts_for_both_sides() -> None:
     sides = Sides("text", ("a", "b"), ("a", "mine"), ("a", "theirs", "more"))
     assert keeps_every_edit(sides, [Piece(("a",)), Piece(("mine",), ("b",), ("theirs", "more"))])
     assert not keeps_every_edit(sides, [Piece(("a",)), Piece(("mine",), ("b",), ("theirs", "more", "a"))][:1])
+
+
+def test_the_gate_looks_at_a_conflict_as_either_side_would_decide_it() -> None:
+    sides = Sides("python", ("x = 1",), ("x = 2",), ("x = 3",))
+    torn = [Piece(("x = 2",), ("x = 1",), ("x = (",))]
+    assert problem(sides, torn) == "taken together, the changes are not sound Python"
+    assert problem(sides, torn, ours_only=True) is None
+
+
+def test_the_template_may_end_a_last_line_that_had_no_end() -> None:
+    assert merge_file(b"a\nb\nc", b"A\nb\nc", b"a\nb\nc\n", "notes.txt").content == b"A\nb\nc\n"
+    assert merge_file(b"a\nb\nc\n", b"A\nb\nc", b"a\nb\nC\n", "notes.txt").content == b"A\nb\nC"
 
 
 def test_the_gate_compares_imports_as_names() -> None:
