@@ -143,11 +143,12 @@ class StopRequest:
             if reason:
                 return int(reason)
             self._interval = max(1, min(_MOST_STEPS, int(_MOST_SECONDS / max(seconds_per_step, 1e-6))))
-            self._steps_to_go, self._since = self._interval, time.monotonic()
+            self._steps_to_go = self._interval
         self._steps_to_go -= 1
         if self._steps_to_go == 0:
             now = time.monotonic()
             self._shared[0], self._shared[1] = self._own(), (now - self._since) / self._interval
+            self._since = now
             self._work = dist.all_reduce(self._shared, op=dist.ReduceOp.MAX, group=self._agreement.group, async_op=True)
         return 0
 

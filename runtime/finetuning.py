@@ -104,10 +104,7 @@ class Unfreezing:
         if stage != self._stage:
             self._stage = stage
             for module, name, start in self._parameters:
-                parameter = getattr(module, name)
-                parameter.requires_grad_(start is not None and start <= step)
-                if not parameter.requires_grad:
-                    parameter.grad = None
+                getattr(module, name).requires_grad_(start is not None and start <= step)
         for module, start in self._modes:  # each time, as `model.train()` at the start of an epoch reaches them too
             if start is None or start > step:
                 module.training = False

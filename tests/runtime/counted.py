@@ -15,6 +15,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import TensorDataset
@@ -107,13 +109,18 @@ def count(run_dir: Path, *, tokens: bool, accumulate: int, skip: int, break_with
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
         model, optimizer = run.prepare(model, optimizer)
         schedule = schedules.cosine(optimizer, loader.total_steps(2), warmup_steps=3)
+        buckets: list[int] = []
+        if isinstance(model, DistributedDataParallel):
+            model.register_comm_hook(
+                None, lambda _, bucket: buckets.append(1) or allreduce_hook(dist.group.WORLD, bucket)
+            )
         ema, meter = EMA(model, decay=0.9), Meter(run)
         checkpoints = Checkpoints(run, model=model, optimizer=optimizer, ema=ema, meter=meter)
         found: list[dict[str, Any]] = []
         for _ in run.epochs(2):
             for step in run.steps(loader, accumulate=accumulate):
                 if step.number == 1 or step.number % LOG_EVERY == 1:
-                    for names in (reads.names, scalars.names, collectives):
+                    for names in (reads.names, scalars.names, collectives, buckets):
                         names.clear()
                 total = step.total(lambda batch: batch[0].shape[0]) if tokens else step.num_samples
                 for inputs, targets in step:
@@ -132,6 +139,7 @@ def count(run_dir: Path, *, tokens: bool, accumulate: int, skip: int, break_with
                 run.stopping()
                 if step.every(LOG_EVERY):
                     found.append({"reads": [*reads.names, *scalars.names], "collectives": list(collectives)})
+                    found[-1]["buckets"] = len(buckets)
                     run.log("train", meter.read(), grad_norm=norm)
                 if step.due(10**9):
                     checkpoints.save()

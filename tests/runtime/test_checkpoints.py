@@ -16,6 +16,8 @@ from torch.utils.data import TensorDataset
 
 from paccel.runtime import EMA, Checkpoints, ConfigError, Run, schedules
 from paccel.runtime.background import Background, on_host
+from paccel.runtime.record import Record
+from paccel.runtime.storage import write_checkpoint
 
 
 @dataclass
@@ -155,6 +157,43 @@ class TestTheBest:
             assert checkpoints.restore() == 3
             assert self.feed(run, checkpoints, model, {4: 0.4}) == []
             assert self.kept(run) == {"best": 2.0, "best-2": 2.0, "best-4": 4.0}
+
+    def test_what_is_not_among_them_is_not_written(self, tmp_path: Path, make) -> None:
+        with Run(Config(tmp_path / "run")) as run:
+            checkpoints, _ = make(run, keep_best=2)
+            for step, score in enumerate((0.1, 0.2, 0.3), start=1):
+                run._position.step = step
+                checkpoints.keep_best({"score": score})
+            assert {path.stem for path in (run.run_dir / "weights").iterdir()} == {"best", "best-1", "best-2"}
+
+    def test_in_the_background_those_of_a_checkpoint_stay_until_the_next_one_stands(
+        self, tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gate, found = threading.Event(), {}
+
+        def write(path: Path, *args: Any) -> None:
+            assert gate.wait(10)
+            write_checkpoint(path, *args)
+
+        def note(record: Record, _state: str, step: int, *_: Any) -> None:  # what follows the pruning
+            found[step] = {path.stem for path in (record.run_dir / "weights").glob("best-*")}
+
+        with Run(Config(tmp_path / "run")) as run:
+            monkeypatch.setattr("paccel.runtime.checkpoints.write_checkpoint", write)
+            monkeypatch.setattr(Record, "write_status", note)
+            checkpoints, model = make(run, keep_best=1 + 1, background=True, mode="max")
+            self.feed(run, checkpoints, model, {1: 0.1})
+            gate.set()
+            checkpoints._background.wait()
+            gate.clear()
+            run._position.step = 2
+            checkpoints.keep_best({"score": 0.2})
+            checkpoints.save()
+            run._position.step = 3
+            checkpoints._bests = [(0.3, 3), (0.2, 2)]  # as `keep_best` leaves them while step 2 is being written
+            gate.set()
+            checkpoints._background.wait()
+            assert found[2] == {"best-1", "best-2"}
 
     def test_a_score_that_is_not_there_is_named_with_those_that_are(self, tmp_path: Path, make) -> None:
         with (

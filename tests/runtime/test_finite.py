@@ -133,6 +133,20 @@ class TestOnADevice:
         assert not torch.equal(next(model.parameters()), before[0])
         assert guard.read_skipped() == 1
 
+    def test_a_bad_update_of_one_model_leaves_the_optimizers_of_others_alone(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made = self.make(1, fused=True)
+        _, model, optimizer, run = made
+        others = [nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))]
+        apart = torch.optim.AdamW(others[:1], fused=True)
+        mixed = torch.optim.AdamW([*model.parameters(), others[1]], fused=True)
+        run._optimizers += [apart, mixed]
+        self.step(made, float("nan"), monkeypatch)
+        assert optimizer.found_inf == 1.0
+        assert not hasattr(apart, "found_inf")
+        assert not hasattr(mixed, "found_inf")
+
     def test_the_norms_since_the_last_look_name_the_first_bad_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
         made = self.make(0)
         for factor in (1.0, float("inf"), 1.0):

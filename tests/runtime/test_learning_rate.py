@@ -127,6 +127,18 @@ class TestWhatIsPutBack:
             assert optimizer.param_groups[0]["lr"] is rate
             assert rate.item() == 0.5
 
+    def test_the_loss_scale_and_the_speed_of_training(self) -> None:
+        with Run(Config(), record=False) as run:
+            scaler = run.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+            scaler.scale(torch.ones(()))  # makes its scale, as the first backward pass does
+            run._plain = False
+            loader, model, optimizer = setting(run)
+            measured = run._reporter.throughput
+            find_learning_rate(run, model, optimizer, loader, compute_loss, steps=10)
+            assert scaler.get_scale() == 8.0
+            assert measured.other_seconds > 0
+            assert (measured.samples, measured.data_seconds) == (0, 0.0)
+
     def test_meters_in_the_loss_function_count_nothing(self) -> None:
         with Run(Config(), record=False) as run:
             loader, model, optimizer = setting(run)
@@ -142,14 +154,19 @@ class TestWhatIsPutBack:
             assert meter.read() == {"loss": 3.0}
 
 
-def search(steps: int, accumulate: int) -> LearningRates:
+def search(steps: int, accumulate: int, factor: float = 1.0, **options: Any) -> LearningRates:
     with Run(Config(), record=False) as run:
         inputs = torch.randn(43, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         loader = run.loader(TensorDataset(inputs, inputs.sum(-1, keepdim=True)), 8, shuffle=True)
         model = nn.Linear(4, 1).double()
         model, optimizer = run.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
         return find_learning_rate(
-            run, model, optimizer, loader, compute_loss, lowest=1e-5, highest=100, steps=steps, accumulate=accumulate
+            *(run, model, optimizer, loader, compute_loss),
+            lowest=1e-5 * factor,
+            highest=100 * factor,
+            steps=steps,
+            accumulate=accumulate,
+            **options,
         )
 
 
@@ -159,6 +176,15 @@ def test_the_suggestion_lies_between_too_slow_and_too_fast_and_it_stops_where_th
     assert 0.003 < found.suggestion < 1.0  # above 1, SGD on this quadratic grows: its curvature is about 2
     assert len(found.rates) < 100
     assert found.rates == sorted(found.rates)
+
+
+def test_the_loss_is_divided_by_what_is_counted_and_gradients_are_clipped() -> None:
+    plain = search(steps=40, accumulate=2)
+    assert plain.smoothed[0] == pytest.approx(plain.losses[0], rel=1e-12)  # not drawn to 0
+    doubled = search(steps=40, accumulate=2, factor=2.0, count=lambda batch: 2 * len(batch[0]))
+    assert [2 * loss for loss in doubled.losses] == pytest.approx(plain.losses, rel=1e-9)
+    still = search(steps=40, accumulate=2, max_grad_norm=1e-9)
+    assert len(plain.losses) < len(still.losses) == 40  # nothing moves, so nothing explodes
 
 
 def test_two_processes_find_what_one_does(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from together import new_process
 @pytest.mark.parametrize("tokens", [False, True])
 def test_nothing_is_read_between_log_points(tmp_path: Path, accumulate: int, skip: int, tokens: bool) -> None:
     intervals = count(tmp_path / "run", tokens=tokens, accumulate=accumulate, skip=skip)
-    assert intervals == [{"reads": [], "collectives": []}] * 6
+    assert intervals == [{"reads": [], "collectives": [], "buckets": 0}] * 6
 
 
 def test_a_read_in_the_loop_is_counted(tmp_path: Path) -> None:
@@ -50,5 +50,7 @@ def test_processes_exchange_gradients_token_counts_and_now_and_then_a_flag(
             blocking = [name for name in interval["collectives"] if not name.startswith("async ")]
             own = LOG_EVERY * tokens + (2 * LOG_EVERY if break_with else 0)
             assert blocking == ["all_reduce"] * own
-            assert len(interval["collectives"]) - own <= LOG_EVERY  # the stop flag, on the host, not waited for
+            assert interval["buckets"] == LOG_EVERY  # the gradients, once in a step of 2 micro-batches
+            flags = len(interval["collectives"]) - own - interval["buckets"]
+            assert flags <= LOG_EVERY  # the stop flag, on the host, not waited for
             assert set(interval["reads"]) <= {"tolist"}  # of that flag

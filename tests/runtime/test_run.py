@@ -1,6 +1,7 @@
 """A run: its settings, its wrappers, its record."""
 
 import json
+import math
 import os
 import shutil
 import socket
@@ -226,6 +227,13 @@ def test_auto_continues_the_newest_unfinished_run_and_starts_one_where_there_is_
     with Run(Config(resume="auto")) as third:
         pass
     assert third.run_dir == second.run_dir
+    stopped = []
+    for _ in range(2):
+        with pytest.raises(Stopped), Run(Config()) as run:
+            raise run.stopped()
+        stopped.append(run.run_dir)
+    with Run(Config(resume="auto")) as newest:
+        assert newest.run_dir == stopped[1]
 
 
 def test_two_runs_in_one_process_may_have_different_precision() -> None:
@@ -245,6 +253,7 @@ def test_without_a_record_nothing_is_written(tmp_path: Path) -> None:
 def test_metrics_are_json_lines_with_null_for_what_is_no_number(tmp_path: Path) -> None:
     with Run(Config(run_dir=tmp_path / "run")) as run:
         run.log("eval", {"loss": torch.tensor(0.5), "odd": float("inf")}, accuracy=1, nothing=None)
+    assert (tmp_path / "run" / "curves.png").exists()
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
     assert line.pop("time/seconds") >= 0
     assert line == {"step": 0, "epoch": 0, "eval/loss": 0.5, "eval/odd": None, "eval/accuracy": 1}
@@ -289,6 +298,7 @@ class Mine(GeneralTracker):
         self.seen.append(values["seed"])
 
     def log(self, values: dict[str, Any], step: int | None = None, **_options: Any) -> None:
+        assert all(map(math.isfinite, values.values())), "not every tracker can draw a NaN"
         self.seen.append((step, values["eval/loss"]))
 
     def finish(self) -> None:
@@ -307,11 +317,12 @@ def test_of_several_trackers_one_that_fails_leaves_the_others(
     with Run(Config(run_dir=tmp_path / "run", trackers=("mine", "tensorboard"), seed=4)) as run:
         if fails == "later":
             monkeypatch.setattr(Mine, "log", lambda *_args, **_options: 1 / 0)
-        run.log("eval", loss=0.25)
+        run.log("eval", loss=0.25, odd=float("nan"))
+        run._position.step = 7
         run.log("eval", loss=0.5)
     events = next((tmp_path / "run").rglob("events.out.tfevents.*")).parent
     assert [e.value for e in EventAccumulator(str(events)).Reload().Scalars("eval/loss")] == [0.25, 0.5]
-    whole = [4, (0, 0.25), (0, 0.5), "finished"]
+    whole = [4, (0, 0.25), (7, 0.5), "finished"]
     assert {"never": whole, "at the start": [], "later": [4]}[fails] == Mine.seen
     assert ("tracker `mine` failed" in capsys.readouterr().err) == (fails != "never")
 

@@ -2,9 +2,13 @@
 
 import json
 import signal
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from paccel.runtime import agreement
 
 
 def status(run_dir: Path) -> dict:
@@ -50,6 +54,25 @@ def test_a_signal_during_evaluation_or_a_save_loses_nothing(start, metrics, tmp_
         assert [line["step"] for line in metrics(run_dir) if "eval/loss" in line] == [4, 8]
     assert start(run_dir, resume="auto").returncode == 0
     assert metrics(run_dir) == metrics(tmp_path / "straight")
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(0.001, 8), (0.3, 3), (0.9, 1), (20.0, 1)])
+def test_several_processes_look_every_8_steps_and_more_often_where_they_are_slow(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, steps: int
+) -> None:
+    now, step, looked = 0.0, 0, []
+    monkeypatch.setattr(agreement, "time", SimpleNamespace(monotonic=lambda: now))
+
+    def share(_tensor: object, **_options: object) -> SimpleNamespace:
+        looked.append(step)
+        return SimpleNamespace(wait=lambda: None)
+
+    monkeypatch.setattr(agreement.dist, "all_reduce", share)
+    request = agreement.StopRequest(SimpleNamespace(group=object()), None)  # type: ignore[arg-type]
+    while step < 100:
+        now, step = now + seconds, step + 1
+        assert not request.is_due()
+    assert {after - before for before, after in pairwise(looked[2:])} == {steps}
 
 
 def test_a_time_limit_saves_and_exits_with_75(start, tmp_path: Path) -> None:

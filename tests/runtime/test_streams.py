@@ -62,6 +62,18 @@ class Stateful(Stream):
         self.place, self.epoch = state["place"], state["epoch"]
 
 
+class Live(Stateful):
+    """The same, but its state is an object that it goes on changing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        self.state.update(super().state_dict())
+        return self.state
+
+
 def torchdata_stream() -> Any:
     """What torchdata's loader makes of a map-style dataset."""
     from torchdata.stateful_dataloader import StatefulDataLoader
@@ -101,7 +113,7 @@ def hugging_face_shuffled(seed: int | None = 5) -> Any:
 KINDS = {
     f.__name__: f
     for f in (
-        *(Stream, Stateful, torchdata_stream, torchdata_sampled, torchdata_nodes),
+        *(Stream, Stateful, Live, torchdata_stream, torchdata_sampled, torchdata_nodes),
         *(hugging_face_stream, hugging_face_shuffled),
     )
 }
@@ -184,11 +196,37 @@ def test_a_stream_with_state_is_not_read_again_and_one_without_says_that_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for kind, read_again in (("Stateful", 0), ("Stream", 32)):
+    order = dealt([train("Stream", "straight", "never", 0, epochs=1)])
+    capsys.readouterr()
+    for kind, read_again in (("Stateful", 0), ("Live", 0), ("Stream", 32)):
         train(kind, kind, "never", 4, epochs=1)
         said = capsys.readouterr().out
         assert ("`Stream` has no `state_dict`: a resumed run reads it again" in said) is (kind == "Stream")
-        assert train(kind, kind, "auto", 0, epochs=1)["read"] == read_again + 11
+        resumed = train(kind, kind, "auto", 0, epochs=1)
+        assert resumed["read"] == read_again + 11
+        assert dealt([resumed]) == {5: order[5], 6: order[6]}
+
+
+def mixed(rows: list[tuple[int, torch.Tensor]]) -> float:
+    """A collation that draws."""
+    return random.random()
+
+
+def test_what_collation_draws_is_another_number_in_each_micro_batch_and_the_reader_ends_with_its_epoch(
+    tmp_path: Path,
+) -> None:
+    def drawn(folder: str, workers: int, max_steps: int | None = None) -> list[float]:
+        with Run(Config(tmp_path / folder)) as run:
+            loader, found = run.loader(Stream(), 8, collate_fn=mixed, num_workers=workers), []
+            for _ in run.epochs(2, max_steps):
+                for step in run.steps(loader, accumulate=2):
+                    found += list(step)
+            assert not multiprocessing.active_children()
+        return found
+
+    straight = drawn("straight", 0)
+    assert len(set(straight)) == len(straight) == 2 * 6 * 2
+    assert drawn("worker", 1, max_steps=8) == straight[:16]
 
 
 @pytest.mark.parametrize("kind", ["torchdata_sampled", "torchdata_nodes", "hugging_face_shuffled"])

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
-from paccel.runtime import Run, throughput
+from paccel.runtime import Checkpoints, Run, throughput
 from paccel.runtime.throughput import Throughput, known_peak_flops
 
 CPU = torch.device("cpu")
@@ -56,6 +56,34 @@ def test_the_peak_is_that_of_the_device_in_the_precision_of_the_run() -> None:
 @dataclass
 class Config:
     run_dir: Path
+
+
+class Slow(Dataset):
+    """Takes 10 ms for each sample."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        time.sleep(0.01)
+        return index
+
+
+def test_waiting_for_data_is_measured_and_evaluations_and_saves_are_no_time_of_training(tmp_path: Path) -> None:
+    with Run(Config(tmp_path / "run")) as run:
+        measured, model = run._reporter.throughput, torch.nn.Linear(1, 1)
+        for _ in run.epochs(1):
+            for step in run.steps(run.loader(Slow(), 2)):
+                list(step)
+        assert measured.data_seconds > 0.04
+        with run.evaluating(model):
+            time.sleep(0.02)
+        assert measured.other_seconds > 0.02
+        before = measured.other_seconds
+        Checkpoints(run, model=model).save()
+        assert measured.other_seconds > before
+        run.log("train", loss=1.0)
+    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text())["time/data_wait_share"] > 0.1
 
 
 def test_a_run_logs_them_and_says_once_that_no_peak_is_known(
