@@ -303,16 +303,14 @@ class Run:
             values: More of them; numbers or tensors of shape (). None is left out.
 
         Raises:
-            NonFiniteError: A training loss or a gradient is not finite, and may not be. Raised on all processes, as
-                `Meter.read` and the norm of the gradient have one result.
+            NonFiniteError: A training loss or a gradient is not finite, and may not be. Raised on all processes.
             OSError: The disk is full or cannot be written; an AgreementError with its words on other processes.
         """
         position = self._position
         found = {name: value for group in (*groups, values) for name, value in group.items() if value is not None}
         numbers = {name: value.item() if isinstance(value, torch.Tensor) else value for name, value in found.items()}
         skipped = self._guard.read_skipped() if section == "train" else 0
-        if skipped:
-            numbers["skipped_updates"] = skipped
+        numbers |= {"skipped_updates": skipped} if skipped else {}
         times = self._reporter.times(section)
         self._agreement.on_main(lambda: self._reporter.log(position.step, position.epoch, section, numbers, times))
         if section == "train":
