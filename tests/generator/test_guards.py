@@ -276,6 +276,11 @@ def test_the_gate_looks_at_a_conflict_as_either_side_would_decide_it() -> None:
     assert problem(sides, torn, ours_only=True) is None
 
 
+def test_the_gate_sees_a_removed_line_that_is_back_on_the_templates_side_of_a_conflict_only() -> None:
+    sides = Sides("text", ("c", "c"), ("a", "c", "b"), ("a",))
+    assert not keeps_every_edit(sides, [Piece(("a",), (), ("b",))])
+
+
 def test_the_template_may_end_a_last_line_that_had_no_end() -> None:
     assert merge_file(b"a\nb\nc", b"A\nb\nc", b"a\nb\nc\n", "notes.txt").content == b"A\nb\nc\n"
     assert merge_file(b"a\nb\nc\n", b"A\nb\nc", b"a\nb\nC\n", "notes.txt").content == b"A\nb\nC"
