@@ -109,6 +109,20 @@ def bundled_names() -> list[str]:
     return sorted(names, key=lambda name: (name != DEFAULT_TEMPLATE, name))
 
 
+def read_descriptions() -> dict[str, str]:
+    """Return name -> what it is for, of the templates that come with paccel; nothing else of them is read.
+
+    Raises:
+        TemplateError: A `paccel.toml` cannot be used.
+    """
+    descriptions: dict[str, str] = {}
+    for name in bundled_names():
+        path = bundled_root() / name / METADATA_FILE
+        metadata = parse_metadata(path.read_text(encoding="utf-8") if path.is_file() else "", f"{name}/{METADATA_FILE}")
+        descriptions[name] = metadata.description or metadata.title or name
+    return descriptions
+
+
 def load_template(source: str) -> Template:
     """Find and read a template.
 

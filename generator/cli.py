@@ -117,14 +117,13 @@ def new(
 @json_option
 def list_(as_json: bool) -> None:
     """List the templates that come with paccel."""
-    from .catalog import bundled_names, load_template
+    from .catalog import bundled_names, load_template, read_descriptions
     from .report import list_data, list_text
 
-    templates = [load_template(name) for name in bundled_names()]
-    if as_json:
-        print_json(list_data(templates))
+    if as_json:  # with versions, which are hashes of all that a template holds
+        print_json(list_data([load_template(name) for name in bundled_names()]))
     else:
-        click.echo(list_text(templates))
+        click.echo(list_text(read_descriptions()))
 
 
 @main.command(short_help="Describe a template: questions, choices and files.")

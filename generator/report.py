@@ -1,17 +1,18 @@
 """What the commands say, as text and as data for `--json`. Nothing here prints."""
 
 import ast
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from click import style
 
 from .catalog import DEFAULT_TEMPLATE, Template
-from .compare import FileDiff
-from .doctor import Health
 from .questions import Question
 from .tree import File, Tree
+
+if TYPE_CHECKING:
+    from .compare import FileDiff
+    from .doctor import Health
 
 _ROLES = {
     "README.md": "run it, what it reaches, where to edit, how to upgrade",
@@ -48,9 +49,11 @@ def _docstring(file: File) -> str:
 
 def tree_text(name: str, tree: Tree) -> str:
     """Draw the files as a tree, with what each is for; files before folders, dot files last."""
+    from shutil import get_terminal_size
+
     rows = [("", name + "/", ""), *_rows(sorted(tree), "", "", roles(tree))]
     width = max(len(prefix + label) for prefix, label, _ in rows)
-    room = max(shutil.get_terminal_size().columns - width - 3, 20)
+    room = max(get_terminal_size().columns - width - 3, 20)
     return "\n".join(
         (
             (
@@ -93,13 +96,12 @@ def next_commands(path: str, tree: Tree) -> list[str]:
     )
 
 
-def list_text(templates: Sequence[Template]) -> str:
-    """Return one line for each template."""
-    width = max((len(template.name) for template in templates), default=0)
+def list_text(descriptions: Mapping[str, str]) -> str:
+    """Return one line for each template; `descriptions` are by name."""
+    width = max(map(len, descriptions), default=0)
     return "\n".join(
-        f"{style(template.name.ljust(width), bold=True)}  {template.metadata.description or template.metadata.title}"
-        + " (default)" * (template.name == DEFAULT_TEMPLATE)
-        for template in templates
+        f"{style(name.ljust(width), bold=True)}  {description}" + " (default)" * (name == DEFAULT_TEMPLATE)
+        for name, description in descriptions.items()
     )
 
 
@@ -162,7 +164,7 @@ def question_lines(question: Question) -> list[str]:
     ]
 
 
-def diff_text(diffs: Sequence[FileDiff]) -> str:
+def diff_text(diffs: "Sequence[FileDiff]") -> str:
     """Return the unified diffs, coloured."""
     colours = {"+": "green", "-": "red", "@": "cyan"}
     lines = []
@@ -173,11 +175,11 @@ def diff_text(diffs: Sequence[FileDiff]) -> str:
     return "\n".join(lines)
 
 
-def diff_data(diffs: Sequence[FileDiff]) -> dict[str, Any]:
+def diff_data(diffs: "Sequence[FileDiff]") -> dict[str, Any]:
     return {"files": [{"path": diff.path, "status": diff.status, "diff": diff.text} for diff in diffs]}
 
 
-def doctor_text(machine: Mapping[str, Any], health: Health | None) -> str:
+def doctor_text(machine: Mapping[str, Any], health: "Health | None") -> str:
     """Say what the machine offers, then how the project is."""
     versions = {"paccel": machine["paccel"], "python": machine["python"], **machine["versions"]}
     rows = [
@@ -208,7 +210,7 @@ def _device(device: Mapping[str, Any]) -> str:
     return f"{device['device']} ({device['name']}{memory})"
 
 
-def doctor_data(machine: Mapping[str, Any], health: Health | None) -> dict[str, Any]:
+def doctor_data(machine: Mapping[str, Any], health: "Health | None") -> dict[str, Any]:
     project = None
     if health is not None:
         manifest = health.manifest

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from paccel import catalog
-from paccel.catalog import bundled_names, load_template
+from paccel.catalog import bundled_names, load_template, read_descriptions
 from paccel.errors import TemplateError
 from paccel.metadata import Change, Extra, Move, RenamedAnswer, parse_metadata
 
@@ -253,3 +253,13 @@ def test_all_that_is_wrong_in_the_metadata_is_named() -> None:
 
 def test_there_are_bundled_templates_and_the_default_is_the_first() -> None:
     assert bundled_names()[0] == catalog.DEFAULT_TEMPLATE
+
+
+def test_a_list_says_what_each_template_says_of_itself_and_reads_no_project_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    metadata = {name: load_template(name).metadata for name in bundled_names()}
+    monkeypatch.setattr(catalog, "read_tree", None)
+    found = read_descriptions()
+    assert [*found] == bundled_names()
+    assert found == {name: about.description or about.title for name, about in metadata.items()}

@@ -2,15 +2,17 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from test_apply import QUIET, THEIRS, project, undone, upgraded
 
 from paccel import apply, disk
+from paccel.baseline import read_state
 from paccel.errors import PreconditionError
 from paccel.journal import STAGING_DIR
-from paccel.tree import STATE_DIR
+from paccel.tree import STATE_DIR, read_tree
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="folders cannot be waited for there")
 
@@ -157,3 +159,26 @@ def test_leftovers_that_are_a_link_are_removed_and_not_what_they_lead_to(tmp_pat
     upgraded(root, QUIET)
     assert (tmp_path / "outside" / "precious").exists()
     assert not os.path.lexists(root / STAGING_DIR)
+
+
+def test_a_power_cut_that_kept_the_state_and_lost_the_files_is_made_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, cut, done = project(tmp_path / "project"), tmp_path / "cut", tmp_path / "done"
+    rename = disk.rename_folder
+
+    def copied(source: Path, target: Path) -> None:
+        if target.name == "undo":
+            shutil.copytree(root, done)
+        rename(source, target)
+        if target.name == "upgrade":
+            shutil.copytree(root, cut)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "rename_folder", copied)
+        upgraded(root, QUIET)
+    for name in ("baseline.zip", "manifest.json"):  # renamed last, and on the disk first
+        shutil.copy2(done / STATE_DIR / name, cut / STATE_DIR / name)
+    apply.resume(cut)
+    assert read_tree(cut) == read_tree(root)
+    assert read_state(cut) == read_state(root)
