@@ -28,6 +28,16 @@ def test_the_project_trains_and_passes_its_own_tests(name: str, answers: dict[st
     run_in(tmp_path / "my-project", *PYTEST, *chosen)
 
 
+@pytest.mark.parametrize(
+    ("name", "answers"), [("fine-tuning", {"data": "folder"}), ("image-classification", {"model": "torchvision"})]
+)
+def test_data_and_model_train_together_where_no_sample_has_both(
+    name: str, answers: dict[str, Any], tmp_path: Path
+) -> None:
+    write_tree(tmp_path / "my-project", rendered(name, answers))
+    assert "1 passed" in run_in(tmp_path / "my-project", *PYTEST, "-k", "six_steps")
+
+
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_every_sample_passes_a_type_check(name: str, tmp_path: Path) -> None:
     for label, answers in sample(load_template(name)).items():

@@ -13,6 +13,7 @@ import black
 import pytest
 from dead import dead_code
 from generated import SNAPSHOTS, TEMPLATES, cases, check, choices, covering_set, kept, rendered, sample
+from imports import undeclared
 
 from paccel.catalog import load_template
 from paccel.tree import File, read_tree, tree_hash, write_tree
@@ -93,6 +94,7 @@ def test_generated_code_is_whole(name: str, answers: dict[str, Any]) -> None:
             ast.parse(text, path)
             assert formatted(text) == text, path
     assert dead_code(tree) == []
+    assert undeclared(tree) == set()
     limit = LONGEST_DEFAULT if (name, answers) == (TEMPLATES[0], {}) else LONGEST
     assert len(tree["train.py"].content.splitlines()) <= limit
 
@@ -121,3 +123,11 @@ def test_what_nobody_needs_is_found(addition: str, message: str, tmp_path: Path)
             check(LINT, tmp_path)
     else:
         assert [line for line in found if line.startswith("model.py") and message in line]
+
+
+def test_a_package_that_is_not_asked_for_is_found() -> None:
+    tree = rendered(TEMPLATES[0], {})
+    model = File(
+        tree["model.py"].content.replace(b"import torch\n", b"import pytest\nimport torch\nimport yaml.nodes\n")
+    )
+    assert undeclared(tree | {"model.py": model}) == {"model.py: yaml", "model.py: pytest"}

@@ -7,6 +7,9 @@
 The images come from `data.py`, the network from `model.py`; `evaluate.py` tests a run's best weights.
 """
 
+# % if cookiecutter.profile
+from contextlib import ExitStack
+# % endif
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -115,7 +118,7 @@ def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
 
 def main(config: Config) -> None:
     """Train as `config` says, on whatever this process was launched on."""
-    with Run(config) as run:
+    with Run(config) as run{{ ", ExitStack() as stack" if cookiecutter.profile }}:
         # % if cookiecutter.data == "digits"
         with run.accelerator.main_process_first():  # the images are written and the weights are made once
             if not config.data_dir.exists():

@@ -10,6 +10,9 @@ The images come from `data.py`, the two networks from `model.py`; `judge.py` say
 and `evaluate.py` does so for a run's best weights.
 """
 
+# % if cookiecutter.profile
+from contextlib import ExitStack
+# % endif
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -136,7 +139,7 @@ def draw(run: Run, images: torch.Tensor, path: Path, columns: int) -> None:
 
 def main(config: Config) -> None:
     """Train as `config` says, on whatever this process was launched on."""
-    with Run(config) as run:
+    with Run(config) as run{{ ", ExitStack() as stack" if cookiecutter.profile }}:
         # % if cookiecutter.data == "digits"
         splits = make_splits()
         # % elif cookiecutter.data == "mnist"

@@ -7,6 +7,9 @@
 The images come from `data.py`, the network from `model.py`; `evaluate.py` tests a run's best weights.
 """
 
+# % if cookiecutter.profile
+from contextlib import ExitStack
+# % endif
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -154,7 +157,7 @@ def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
 
 def main(config: Config) -> None:
     """Train as `config` says, on whatever this process was launched on."""
-    with Run(config) as run:
+    with Run(config) as run{{ ", ExitStack() as stack" if cookiecutter.profile }}:
         # % if cookiecutter.data == "digits"
         splits = make_splits()
         # % elif cookiecutter.data in ["mnist", "cifar10"]
@@ -181,7 +184,8 @@ def main(config: Config) -> None:
         warmup_steps = round(config.warmup_ratio * total_steps)
 
         # % if cookiecutter.model in ["timm", "torchvision"]
-        model = make_model(config.model, splits.channels, splits.num_classes, pretrained=config.pretrained)
+        with run.accelerator.local_main_process_first():  # one download on each machine
+            model = make_model(config.model, splits.channels, splits.num_classes, pretrained=config.pretrained)
         # % else
         model = make_model(splits.channels, splits.num_classes, config.width)
         # % endif

@@ -18,7 +18,11 @@ from typing import Any, NamedTuple
 
 # % if cookiecutter.data == "folder"
 import numpy as np
+# % if cookiecutter.model == "small"
+from paccel.runtime import ConfigError, DataError
+# % else
 from paccel.runtime import DataError
+# % endif
 from PIL import Image
 # % endif
 import torch
@@ -172,6 +176,10 @@ def make_splits(data_dir: Path, image_size: int) -> Splits:
 
     Of the training images, 1 in 10 is for eval. All are brought to one size, and scored at that size.
     """
+    # % if cookiecutter.model == "small"
+    if image_size % 8:
+        raise ConfigError(f"`image_size` must be a multiple of 8, which the network halves three times: {image_size}")
+    # % endif
     to_tensors = [v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True), v2.ToPureTensor()]
     crop = v2.RandomResizedCrop(image_size, scale=(0.5, 1.0))
     augmented = v2.Compose([crop, v2.RandomHorizontalFlip(), *to_tensors])

@@ -8,6 +8,9 @@
 The images come from `data.py`, the network from `model.py`; `evaluate.py` tests a run's best weights.
 """
 
+# % if cookiecutter.profile
+from contextlib import ExitStack
+# % endif
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -114,7 +117,7 @@ def evaluate(run: Run, model: nn.Module, loader: Loader, num_classes: int) -> tu
 
 def main(config: Config) -> None:
     """Train as `config` says, on whatever this process was launched on."""
-    with Run(config) as run:
+    with Run(config) as run{{ ", ExitStack() as stack" if cookiecutter.profile }}:
         # % if cookiecutter.data == "scenes"
         splits = make_splits()
         # % else

@@ -8,6 +8,9 @@ The text comes from `data.py`, the network from `model.py`; `evaluate.py` tests 
 them write.
 """
 
+# % if cookiecutter.profile
+from contextlib import ExitStack
+# % endif
 from dataclasses import dataclass
 import math
 from pathlib import Path
@@ -132,7 +135,7 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
 
 def main(config: Config) -> None:
     """Train as `config` says, on whatever this process was launched on."""
-    with Run(config) as run:
+    with Run(config) as run{{ ", ExitStack() as stack" if cookiecutter.profile }}:
         # % if cookiecutter.data == "huggingface"
         with run.accelerator.local_main_process_first():  # one download and one tokenization on each machine
             splits = make_splits(config.dataset, config.subset, config.column, config.model, config.context)
@@ -158,13 +161,14 @@ def main(config: Config) -> None:
         warmup_steps = round(config.warmup_ratio * total_steps)
 
         # % if cookiecutter.data == "huggingface"
-        model = make_model(
-            config.model,
-            splits.vocabulary,
-            config.context,
-            pretrained=config.pretrained,
-            checkpoint_activations=config.checkpoint_activations,
-        )
+        with run.accelerator.local_main_process_first():
+            model = make_model(
+                config.model,
+                splits.vocabulary,
+                config.context,
+                pretrained=config.pretrained,
+                checkpoint_activations=config.checkpoint_activations,
+            )
         # % else
         model = make_model(
             splits.vocabulary,

@@ -8,6 +8,9 @@
 The images come from `data.py`, the detector from `model.py`; `evaluate.py` tests a run's best weights.
 """
 
+# % if cookiecutter.profile
+from contextlib import ExitStack
+# % endif
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -107,12 +110,12 @@ def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
 
 def main(config: Config) -> None:
     """Train as `config` says, on whatever this process was launched on."""
-    with Run(config) as run:
+    with Run(config) as run{{ ", ExitStack() as stack" if cookiecutter.profile }}:
         # % if cookiecutter.data == "scenes"
         splits = make_splits()
         # % else
         splits = make_splits(config.data_dir)
-        check_images(config.data_dir, run.accelerator.process_index, run.accelerator.num_processes)
+        check_images(splits, run.accelerator.process_index, run.accelerator.num_processes)
         # % endif
         train_loader = run.loader(
             splits.train,

@@ -7,6 +7,9 @@
 The table comes from `data.py`, the network from `model.py`; `evaluate.py` tests a run's best weights.
 """
 
+# % if cookiecutter.profile
+from contextlib import ExitStack
+# % endif
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -111,7 +114,7 @@ def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
 
 def main(config: Config) -> None:
     """Train as `config` says, on whatever this process was launched on."""
-    with Run(config) as run:
+    with Run(config) as run{{ ", ExitStack() as stack" if cookiecutter.profile }}:
         # % if cookiecutter.data == "sample"
         with run.accelerator.main_process_first():  # the table is written once
             splits = make_splits(config.table, config.target, config.categorical)

@@ -47,10 +47,10 @@ def load_batches(run: Run, config: Config, splits: Splits, split: str) -> Loader
     # % if cookiecutter.model == "pretrained"
     tokenizer = make_tokenizer(config.model, config.max_length)
     samples = Tokens(getattr(splits, split), tokenizer, config.max_length)
-    return run.loader(samples, config.eval_batch_size, collate_fn=samples.collate)
+    return run.loader(samples, config.eval_batch_size, num_workers=config.num_workers, collate_fn=samples.collate)
     # % else
     samples = Tokens(getattr(splits, split), config.vocabulary, config.max_length)
-    return run.loader(samples, config.eval_batch_size, collate_fn=collate)
+    return run.loader(samples, config.eval_batch_size, num_workers=config.num_workers, collate_fn=collate)
     # % endif
 
 

@@ -9,6 +9,9 @@ best weights.
 """
 
 from collections import Counter
+# % if cookiecutter.profile
+from contextlib import ExitStack
+# % endif
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -137,7 +140,7 @@ def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
 
 def main(config: Config) -> None:
     """Train as `config` says, on whatever this process was launched on."""
-    with Run(config) as run:
+    with Run(config) as run{{ ", ExitStack() as stack" if cookiecutter.profile }}:
         # % if cookiecutter.data == "huggingface"
         with run.accelerator.local_main_process_first():  # one download on each machine
             splits = make_splits(config.dataset, config.subset, config.text_columns, config.label_column)

@@ -1,14 +1,16 @@
 """The weights come from where they are said to come from, and stay as they are while they are frozen."""
 
 import pytest
-from safetensors.torch import load_file
 # % if cookiecutter.model == "timm"
+from safetensors.torch import load_file, save_file
 import timm
+# % else
+from safetensors.torch import load_file
 # % endif
 import torch
 from torch import nn
 # % if cookiecutter.model == "torchvision"
-from torchvision.models import get_model
+from torchvision.models import get_model, get_model_weights
 # % endif
 
 from model import make_model, parts, preprocessing
@@ -18,10 +20,15 @@ import pretrain
 import train
 
 # % if cookiecutter.model == "timm"
-NAMES = ["test_resnet", "test_vit", "test_convnext", "test_efficientnet"]
+NAME = "test_resnet"
+NAMES = [NAME, "test_vit", "test_convnext", "test_efficientnet"]
 # % else
+NAME = "shufflenet_v2_x0_5"
 NAMES = ["resnet18", "vit_b_16", "convnext_tiny", "mobilenet_v3_small", "swin_t"]
 # % endif
+
+
+# % include "images/published.py"
 
 
 def compare(one, other):
@@ -41,6 +48,32 @@ def test_the_weights_are_those_of_the_file_but_for_a_new_head(weights, settings)
     assert new == {"fc.weight", "fc.bias"}
     assert model(torch.zeros(3, 3, 32, 32)).shape == (3, 2)
     assert preprocessing(settings["model"], settings.get("image_size")).size == 32
+
+
+def test_published_weights_are_taken_but_for_a_new_head(published):
+    # % if cookiecutter.model == "timm"
+    model = make_model(NAME, 2, pretrained=True)
+    # % else
+    model = make_model(NAME, 2, weights="DEFAULT")
+    # % endif
+    assert compare(model.state_dict(), published)[1] == {"fc.weight", "fc.bias"}
+
+
+def test_what_there_is_not_is_named(settings, tmp_path):
+    # % if cookiecutter.model == "timm"
+    for name in ("resnet1888", "local-dir:nowhere"):
+        with pytest.raises(ValueError, match=f"The model `{name}` cannot be loaded"):
+            train.main(train.Config(run_dir=tmp_path / "run", **{**settings, "model": name}))
+    # % else
+    for wrong, problem in (
+        ({"model": "resnet1888"}, "The model `resnet1888` cannot be loaded: Unknown model"),
+        ({"weights": "nowhere.safetensors"}, "the weights `nowhere.safetensors` cannot be loaded"),
+        ({"weights": "NOBODYS"}, "the weights `NOBODYS` cannot be loaded"),
+        ({"model": "mobilenet_v3_small"}, "has no `classifier.3.bias`: its weights are of another model than"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            train.main(train.Config(run_dir=tmp_path / "run", **{**settings, **wrong}))
+    # % endif
 
 
 def test_what_is_frozen_stays_as_it_was_pretrained_with_its_batch_norms(weights, settings, tmp_path):

@@ -57,6 +57,18 @@ def test_no_token_sees_what_comes_after_it(settings):
     assert not torch.equal(before[20], after[20])
 
 
+# % if cookiecutter.data == "huggingface"
+def test_the_weights_are_those_of_the_folder_in_float32(settings, tmp_path):
+    options = {"vocabulary": 257, "context": 32, "checkpoint_activations": False}
+    half = train.make_model(settings["model"], pretrained=True, **options).bfloat16()
+    half.save_pretrained(tmp_path / "half")
+    ours = train.make_model(str(tmp_path / "half"), pretrained=True, **options).state_dict()
+    assert all(torch.equal(ours[name], value.float()) for name, value in half.state_dict().items())
+    random = train.make_model(str(tmp_path / "half"), pretrained=False, **options).state_dict()
+    assert not torch.equal(random["lm_head.weight"], ours["lm_head.weight"])
+
+
+# % endif
 def test_a_run_with_checkpointed_activations_writes_the_same_text(tmp_path, settings):
     written = []
     for checkpoint in (False, True):

@@ -6,9 +6,7 @@ from pathlib import Path
 # % endif
 
 import pytest
-# % if cookiecutter.model == "transformer"
 import torch
-# % endif
 
 # % if cookiecutter.export and cookiecutter.model == "transformer"
 import export
@@ -49,6 +47,19 @@ def test_what_is_exported_reads_texts_of_any_length(tmp_path, settings):
 
 # % endif
 # % endif
+# % if cookiecutter.model == "pretrained"
+def test_the_weights_are_those_of_the_folder_in_float32_but_for_a_new_head(settings, tmp_path):
+    folder = str(tmp_path / "half")
+    half = train.make_model(settings["model"], 2, 32, pretrained=True).bfloat16()
+    half.save_pretrained(folder)
+    ours = train.make_model(folder, 3, 32, pretrained=True).state_dict()
+    others = {name for name, value in half.state_dict().items() if not torch.equal(ours[name], value.float())}
+    assert others == {"classifier.weight", "classifier.bias"}
+    random = train.make_model(folder, 3, 32, pretrained=False).state_dict()
+    assert not torch.equal(random["bert.pooler.dense.weight"], ours["bert.pooler.dense.weight"])
+
+
+# % endif
 def test_texts_longer_than_the_model_can_read_are_an_error_before_training_starts(tmp_path, settings):
     # % if cookiecutter.model == "pretrained"
     with pytest.raises(ValueError, match="`max_length` 65 is longer than the limit of .*: 64 tokens"):
@@ -77,6 +88,12 @@ def test_bad_files_are_an_error_before_training_starts(tmp_path, settings, data_
         train.main(train.Config(run_dir=tmp_path / "run", **settings))
 
 
+def test_a_file_of_nothing_but_names_is_an_error_before_training_starts(tmp_path, settings, data_dir):
+    (data_dir / "test.csv").write_text("text,label\n")
+    with pytest.raises(ValueError, match="test.csv` has no rows below its header"):
+        train.main(train.Config(run_dir=tmp_path / "run", **settings))
+
+
 def test_a_label_that_training_does_not_have_is_an_error_before_it_starts(tmp_path, settings, data_dir):
     path = data_dir / "test.csv"
     path.write_text(path.read_text().replace("plus", "neither"))
@@ -91,6 +108,7 @@ def test_a_label_that_training_does_not_have_is_an_error_before_it_starts(tmp_pa
         ("sentence2", "second", "has no column `sentence2`: it has"),
         ('"label": 1', '"label": 0', "has one class"),
         ('"label": 1', '"label": -1', "has labels that are not from 0 to 1: {-1}"),
+        ('"word 4"', "null", "has rows without a text in `sentence1`, `sentence2`"),
     ],
 )
 def test_bad_datasets_are_an_error_before_training_starts(tmp_path, settings, old, new, message):

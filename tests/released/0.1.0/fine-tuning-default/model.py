@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from paccel.runtime import ConfigError
 import timm
 from timm.data import resolve_model_data_config
 from torch import nn
@@ -17,17 +18,20 @@ class Preprocessing(NamedTuple):
     std: tuple[float, ...]
 
 
-def make_model(name: str, num_classes: int, pretrained: bool = False) -> nn.Module:
+def make_model(name: str, num_classes: int | None = None, pretrained: bool = False) -> nn.Module:
     """Build a timm model that takes images (B, 3, H, W) and returns logits (B, num_classes).
 
-    The last layer is that of the weights only where those have as many classes; else it begins at random.
+    The last layer is that of the weights only where those have as many classes, as None has; else it begins at random.
     """
-    return timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
+    except (OSError, RuntimeError) as error:  # there is none of that name, or no network
+        raise ConfigError(f"The model `{name}` cannot be loaded: {error}") from None
 
 
 def preprocessing(name: str, size: int | None = None) -> Preprocessing:
     """What the model's pretrained configuration says; `size` instead of its own."""
-    config = resolve_model_data_config(timm.create_model(name))
+    config = resolve_model_data_config(make_model(name))
     interpolation = InterpolationMode(config["interpolation"])
     mean, std = tuple(config["mean"]), tuple(config["std"])
     return Preprocessing(size or config["input_size"][1], interpolation, mean, std)

@@ -7,6 +7,7 @@
 The images come from `data.py`, the network from `model.py`; `evaluate.py` tests a run's best weights.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -101,7 +102,7 @@ def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
 
 def main(config: Config) -> None:
     """Train as `config` says, on whatever this process was launched on."""
-    with Run(config) as run:
+    with Run(config) as run, ExitStack() as stack:
         splits = make_splits(config.data_dir, preprocessing(config.model, config.image_size))
         check_images(config.data_dir, run.accelerator.process_index, run.accelerator.num_processes)
         train_loader = run.loader(
@@ -139,14 +140,16 @@ def main(config: Config) -> None:
         schedule = schedules.one_cycle(optimizer, total_steps, warmup_fraction=config.warmup_ratio)
         ema = EMA(model, decay=config.ema_decay)
         early_stopping = EarlyStopping(config.patience)
-        profiler = torch.profiler.profile(  # of each process; look at a trace with https://ui.perfetto.dev
-            schedule=torch.profiler.schedule(
-                wait=max(config.profile_from - 2, 0), warmup=1, active=config.profile_steps, repeat=1
-            ),
-            on_trace_ready=torch.profiler.tensorboard_trace_handler(str(run.run_dir / "profile")),
-            record_shapes=True,
+        # Of each process; look at a trace with https://ui.perfetto.dev. It ends with the run, however that ends.
+        profiler = stack.enter_context(
+            torch.profiler.profile(
+                schedule=torch.profiler.schedule(
+                    wait=max(config.profile_from - 2, 0), warmup=1, active=config.profile_steps, repeat=1
+                ),
+                on_trace_ready=torch.profiler.tensorboard_trace_handler(str(run.run_dir / "profile")),
+                record_shapes=True,
+            )
         )
-        profiler.start()
         train_meter = Meter(run)
 
         # All that has state: what is named here is saved, and comes back when a run is resumed.

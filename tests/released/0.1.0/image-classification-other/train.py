@@ -7,6 +7,7 @@
 The images come from `data.py`, the network from `model.py`; `evaluate.py` tests a run's best weights.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -117,7 +118,7 @@ def evaluate(run: Run, model: nn.Module, loader: Loader, num_classes: int) -> di
 
 def main(config: Config) -> None:
     """Train as `config` says, on whatever this process was launched on."""
-    with Run(config) as run:
+    with Run(config) as run, ExitStack() as stack:
         splits = make_splits(config.data_dir, config.image_size)
         check_images(config.data_dir, run.accelerator.process_index, run.accelerator.num_processes)
         train_loader = run.loader(
@@ -136,20 +137,23 @@ def main(config: Config) -> None:
         total_steps = train_loader.total_steps(config.epochs, config.max_steps)
         warmup_steps = round(config.warmup_ratio * total_steps)
 
-        model = make_model(config.model, splits.channels, splits.num_classes, pretrained=config.pretrained)
+        with run.accelerator.local_main_process_first():  # one download on each machine
+            model = make_model(config.model, splits.channels, splits.num_classes, pretrained=config.pretrained)
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         model, optimizer = run.prepare(model, optimizer)
         schedule = schedules.constant(optimizer, warmup_steps)
         ema = EMA(model, decay=config.ema_decay)
         early_stopping = EarlyStopping(config.patience)
-        profiler = torch.profiler.profile(  # of each process; look at a trace with https://ui.perfetto.dev
-            schedule=torch.profiler.schedule(
-                wait=max(config.profile_from - 2, 0), warmup=1, active=config.profile_steps, repeat=1
-            ),
-            on_trace_ready=torch.profiler.tensorboard_trace_handler(str(run.run_dir / "profile")),
-            record_shapes=True,
+        # Of each process; look at a trace with https://ui.perfetto.dev. It ends with the run, however that ends.
+        profiler = stack.enter_context(
+            torch.profiler.profile(
+                schedule=torch.profiler.schedule(
+                    wait=max(config.profile_from - 2, 0), warmup=1, active=config.profile_steps, repeat=1
+                ),
+                on_trace_ready=torch.profiler.tensorboard_trace_handler(str(run.run_dir / "profile")),
+                record_shapes=True,
+            )
         )
-        profiler.start()
         mix = v2.RandomChoice(
             [
                 v2.MixUp(alpha=config.mixup_alpha, num_classes=splits.num_classes),

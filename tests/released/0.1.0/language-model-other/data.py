@@ -62,8 +62,8 @@ def make_splits(dataset: str, subset: str | None, column: str, tokenizer: str, c
     if words.eos_token_id is None:
         raise DataError(f"The tokenizer `{tokenizer}` has no token that ends a text, which goes between documents")
 
-    def tokenize(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
-        ids = words(batch[column], add_special_tokens=False)["input_ids"]
+    def tokenize(batch: dict[str, list[str | None]]) -> dict[str, list[list[int]]]:
+        ids = words([text or "" for text in batch[column]], add_special_tokens=False)["input_ids"]
         return {"tokens": [[*document, words.eos_token_id] for document in ids if document]}
 
     def load(split: str) -> TensorDataset:

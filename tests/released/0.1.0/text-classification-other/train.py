@@ -9,6 +9,7 @@ best weights.
 """
 
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -121,7 +122,7 @@ def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
 
 def main(config: Config) -> None:
     """Train as `config` says, on whatever this process was launched on."""
-    with Run(config) as run:
+    with Run(config) as run, ExitStack() as stack:
         with run.accelerator.local_main_process_first():  # one download on each machine
             splits = make_splits(config.dataset, config.subset, config.text_columns, config.label_column)
         with run.accelerator.local_main_process_first():
@@ -151,14 +152,16 @@ def main(config: Config) -> None:
         schedule = schedules.constant(optimizer, warmup_steps)
         ema = EMA(model, decay=config.ema_decay)
         early_stopping = EarlyStopping(config.patience)
-        profiler = torch.profiler.profile(  # of each process; look at a trace with https://ui.perfetto.dev
-            schedule=torch.profiler.schedule(
-                wait=max(config.profile_from - 2, 0), warmup=1, active=config.profile_steps, repeat=1
-            ),
-            on_trace_ready=torch.profiler.tensorboard_trace_handler(str(run.run_dir / "profile")),
-            record_shapes=True,
+        # Of each process; look at a trace with https://ui.perfetto.dev. It ends with the run, however that ends.
+        profiler = stack.enter_context(
+            torch.profiler.profile(
+                schedule=torch.profiler.schedule(
+                    wait=max(config.profile_from - 2, 0), warmup=1, active=config.profile_steps, repeat=1
+                ),
+                on_trace_ready=torch.profiler.tensorboard_trace_handler(str(run.run_dir / "profile")),
+                record_shapes=True,
+            )
         )
-        profiler.start()
         train_meter = Meter(run)
 
         # All that has state: what is named here is saved, and comes back when a run is resumed.

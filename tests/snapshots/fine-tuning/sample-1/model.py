@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paccel.runtime import ConfigError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from torchvision.models import get_model, get_model_weights
@@ -27,14 +28,19 @@ def make_model(name: str, num_classes: int, weights: str | None = None) -> nn.Mo
     last layer begins at random.
     """
     path = Path(weights) if weights is not None and weights.endswith(".safetensors") else None
-    model = get_model(name, weights=None if path else weights)
+    try:
+        model = get_model(name, weights=None if path else weights)
+        known = load_file(path) if path else {}
+    except (KeyError, OSError, SafetensorError, ValueError) as error:  # there are none of that name, or no network
+        raise ConfigError(f"`{name}` with the weights `{weights}` cannot be loaded: {error}") from None
     heads = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not heads:
         raise ConfigError(f"`{name}` has no linear layer at its end: take another `--model`")
     features = model.get_submodule(heads[-1]).in_features
     if path:
-        known = load_file(path)
-        model.set_submodule(heads[-1], nn.Linear(features, len(known[f"{heads[-1]}.bias"])))
+        if (bias := f"{heads[-1]}.bias") not in known:
+            raise ConfigError(f"`{path}` has no `{bias}`: its weights are of another model than `{name}`")
+        model.set_submodule(heads[-1], nn.Linear(features, len(known[bias])))
         model.load_state_dict(known)
     model.set_submodule(heads[-1], nn.Linear(features, num_classes))
     return model
@@ -42,7 +48,10 @@ def make_model(name: str, num_classes: int, weights: str | None = None) -> nn.Mo
 
 def preprocessing(name: str, size: int | None = None) -> Preprocessing:
     """What the model's published weights expect; `size` instead of their own."""
-    preset = get_model_weights(name)["DEFAULT"].transforms()
+    try:
+        preset = get_model_weights(name)["DEFAULT"].transforms()
+    except ValueError as error:  # there is none of that name
+        raise ConfigError(f"The model `{name}` cannot be loaded: {error}") from None
     mean, std = tuple(preset.mean), tuple(preset.std)
     share = preset.crop_size[0] / preset.resize_size[0]
     return Preprocessing(size or preset.crop_size[0], share, preset.interpolation, mean, std)

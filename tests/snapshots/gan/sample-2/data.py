@@ -80,6 +80,10 @@ def make_splits(data_dir: Path, image_size: int) -> Splits:
     test_images, test_labels, test_classes = load_folder(data_dir / "test", image_size)
     if classes != test_classes:
         raise DataError(f"`{data_dir}` has other classes in train, {classes}, than in test, {test_classes}")
+    if len(labels) < 4 or len(test_labels) < 2:
+        raise DataError(
+            f"`{data_dir}` has {len(labels)} images in train and {len(test_labels)} in test: four and two are the least"
+        )
     fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
     eval, train = torch.randperm(len(labels), generator=fixed).tensor_split([max(2, len(labels) // 10)])
     return Splits(

@@ -8,6 +8,7 @@ The images come from `data.py`, the two networks from `model.py`; `judge.py` say
 and `evaluate.py` does so for a run's best weights.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -140,7 +141,7 @@ def draw(run: Run, images: torch.Tensor, path: Path, columns: int) -> None:
 
 def main(config: Config) -> None:
     """Train as `config` says, on whatever this process was launched on."""
-    with Run(config) as run:
+    with Run(config) as run, ExitStack() as stack:
         splits = make_splits()
         judge = train_judge(splits.train, splits.num_classes, run.device)
         reals = splits.eval.tensors[0].to(run.device)
@@ -173,14 +174,16 @@ def main(config: Config) -> None:
         discriminator_schedule = schedules.cosine(discriminator_optimizer, total_steps, warmup_steps)
         ema = EMA(generator, decay=config.ema_decay)
         early_stopping = EarlyStopping(config.patience)
-        profiler = torch.profiler.profile(  # of each process; look at a trace with https://ui.perfetto.dev
-            schedule=torch.profiler.schedule(
-                wait=max(config.profile_from - 2, 0), warmup=1, active=config.profile_steps, repeat=1
-            ),
-            on_trace_ready=torch.profiler.tensorboard_trace_handler(str(run.run_dir / "profile")),
-            record_shapes=True,
+        # Of each process; look at a trace with https://ui.perfetto.dev. It ends with the run, however that ends.
+        profiler = stack.enter_context(
+            torch.profiler.profile(
+                schedule=torch.profiler.schedule(
+                    wait=max(config.profile_from - 2, 0), warmup=1, active=config.profile_steps, repeat=1
+                ),
+                on_trace_ready=torch.profiler.tensorboard_trace_handler(str(run.run_dir / "profile")),
+                record_shapes=True,
+            )
         )
-        profiler.start()
         train_meter = Meter(run)
 
         # All that has state: what is named here is saved, and comes back when a run is resumed.

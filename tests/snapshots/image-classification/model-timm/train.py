@@ -107,7 +107,8 @@ def main(config: Config) -> None:
         total_steps = train_loader.total_steps(config.epochs, config.max_steps)
         warmup_steps = round(config.warmup_ratio * total_steps)
 
-        model = make_model(config.model, splits.channels, splits.num_classes, pretrained=config.pretrained)
+        with run.accelerator.local_main_process_first():  # one download on each machine
+            model = make_model(config.model, splits.channels, splits.num_classes, pretrained=config.pretrained)
         optimizer = create_optimizer_v2(
             model, config.optimizer, lr=config.learning_rate, weight_decay=config.weight_decay
         )

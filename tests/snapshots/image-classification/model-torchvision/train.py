@@ -105,7 +105,8 @@ def main(config: Config) -> None:
         total_steps = train_loader.total_steps(config.epochs, config.max_steps)
         warmup_steps = round(config.warmup_ratio * total_steps)
 
-        model = make_model(config.model, splits.channels, splits.num_classes, pretrained=config.pretrained)
+        with run.accelerator.local_main_process_first():  # one download on each machine
+            model = make_model(config.model, splits.channels, splits.num_classes, pretrained=config.pretrained)
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         model, optimizer = run.prepare(model, optimizer)
         schedule = schedules.cosine(optimizer, total_steps, warmup_steps)

@@ -127,13 +127,14 @@ def main(config: Config) -> None:
         total_steps = train_loader.total_steps(config.epochs, config.max_steps)
         warmup_steps = round(config.warmup_ratio * total_steps)
 
-        model = make_model(
-            config.model,
-            splits.vocabulary,
-            config.context,
-            pretrained=config.pretrained,
-            checkpoint_activations=config.checkpoint_activations,
-        )
+        with run.accelerator.local_main_process_first():
+            model = make_model(
+                config.model,
+                splits.vocabulary,
+                config.context,
+                pretrained=config.pretrained,
+                checkpoint_activations=config.checkpoint_activations,
+            )
         flops_per_row = count_flops(model, config.context)
         model, optimizer = run.prepare(model, make_optimizer(model, config))
         schedule = schedules.constant(optimizer, warmup_steps)

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from torchvision.transforms.functional import to_tensor
 
 Target = dict[str, torch.Tensor]  # boxes (objects, 4) float32: left, top, right, bottom in pixels; labels (objects,)
 Batch = tuple[list[torch.Tensor], list[Target]]
+Objects = list[tuple[int, list[float]]]  # label, and left, top, width and height in pixels
 
 
 class Splits(NamedTuple):
@@ -22,6 +24,7 @@ class Splits(NamedTuple):
     eval: Dataset[Any]
     test: Dataset[Any]
     classes: list[str]  # of the labels 1, 2, …; 0 is the background
+    annotated: list[tuple[Path, Objects]]  # each file, and what is in it
 
 
 def collate(samples: list[tuple[torch.Tensor, Target]]) -> Batch:
@@ -33,7 +36,7 @@ class Annotations(NamedTuple):
     """What is where in the images of a folder."""
 
     files: list[Path]
-    objects: list[list[tuple[int, list[float]]]]  # of each image: label, and left, top, width and height in pixels
+    objects: list[Objects]  # of each image
     classes: list[str]  # of the labels 1, 2, …
 
 
@@ -62,14 +65,14 @@ def read_annotations(folder: Path) -> Annotations:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"`{path}` cannot be read as COCO annotations: {type(error).__name__}: {error}") from None
     labels = {number: label for label, number in enumerate(sorted(names), start=1)}
-    objects: dict[Any, list[tuple[int, list[float]]]] = {number: [] for number in files}
+    objects: dict[Any, Objects] = {number: [] for number in files}
     problems = [] if boxes else ["there are no boxes"]
     for image, category, box in boxes:
         if image not in files:
             problems.append(f"a box is of the unknown image {image}")
         elif category not in labels:
             problems.append(f"a box of image {image} is of the unknown category {category}")
-        elif len(box) != 4 or not min(box[2:]) > 0:
+        elif len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
             problems.append(f"a box of image {image} is not left, top, width and height, or has no extent: {box}")
         else:
             objects[image].append((labels[category], box))
@@ -77,14 +80,14 @@ def read_annotations(folder: Path) -> Annotations:
     return Annotations(list(files.values()), list(objects.values()), [names[number] for number in sorted(names)])
 
 
-def check_images(data_dir: Path, part: int, parts: int) -> None:
+def check_images(splits: Splits, part: int, parts: int) -> None:
     """Decode every image once, or one in `parts` of them: better now than in the third epoch.
 
     Raises:
         DataError: Some are missing or damaged, or have boxes outside; names the first of them.
     """
 
-    def problem(annotated: tuple[Path, list[tuple[int, list[float]]]]) -> str | None:
+    def problem(annotated: tuple[Path, Objects]) -> str | None:
         path, objects = annotated
         try:
             with Image.open(path) as image:
@@ -99,11 +102,9 @@ def check_images(data_dir: Path, part: int, parts: int) -> None:
                 return f"`{path}` has {image.width} by {image.height} pixels, and the box {box} outside"
         return None
 
-    found = [read_annotations(data_dir / split) for split in ("train", "test")]
-    annotated = [pair for each in found for pair in zip(each.files, each.objects, strict=True)]
     with ThreadPoolExecutor() as pool:  # decoding does not hold Python's lock
-        problems = [text for text in pool.map(problem, annotated[part::parts]) if text]
-    complain(f"`{data_dir}` cannot be trained on", problems)
+        problems = [text for text in pool.map(problem, splits.annotated[part::parts]) if text]
+    complain("These images cannot be trained on", problems)
 
 
 class CocoImages(Dataset[tuple[torch.Tensor, Target]]):
@@ -143,4 +144,5 @@ def make_splits(data_dir: Path) -> Splits:
         Subset(CocoImages(train, flip=False), order[:held_out]),
         CocoImages(test, flip=False),
         train.classes,
+        annotated=[pair for each in (train, test) for pair in zip(each.files, each.objects, strict=True)],
     )

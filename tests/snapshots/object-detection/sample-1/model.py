@@ -1,5 +1,6 @@
 """The detector, from torchvision, with a head for other classes."""
 
+from paccel.runtime import ConfigError
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models import get_model, get_model_weights
@@ -13,7 +14,10 @@ def make_model(name: str, num_classes: int, image_size: int, pretrained: bool = 
     Published weights are taken wherever they fit, so everywhere but in the layers that know the classes.
     """
     sizes = {"min_size": image_size, "max_size": 2 * image_size}
-    model = get_model(name, weights=None, weights_backbone=None, num_classes=num_classes + 1, **sizes)
+    try:
+        model = get_model(name, weights=None, weights_backbone=None, num_classes=num_classes + 1, **sizes)
+    except (TypeError, ValueError) as error:  # there is none of that name, or it is for another task
+        raise ConfigError(f"The model `{name}` cannot be built: {error}") from None
     if pretrained:
         shapes = {key: value.shape for key, value in model.state_dict().items()}
         published = get_model_weights(name).DEFAULT.get_state_dict(progress=True)

@@ -48,7 +48,9 @@ def read_table(path: Path) -> dict[str, list[str]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"`{path}` cannot be read as a CSV file in UTF-8 ({error}): save it as one") from None
     if len(set(names)) < len(names) or len(rows) < 10:
-        raise DataError(f"`{path}` needs different names on top, has {', '.join(names)}, and 10 rows, has {len(rows)}")
+        raise DataError(
+            f"`{path}` needs different names on top, has {', '.join(names) or 'none'}, and 10 rows, has {len(rows)}"
+        )
     if wrong := [number for number, row in enumerate(rows, 2) if len(row) != len(names)]:
         raise DataError(f"`{path}` has another number of cells than names in line {wrong[0]}")
     return {name: [row[place].strip() for row in rows] for place, name in enumerate(names)}
@@ -82,6 +84,8 @@ def make_splits(path: Path, target: str, categorical: tuple[str, ...]) -> Splits
     if missing := [name for name in (target, *categorical) if name not in table]:
         raise DataError(f"`{path}` has no column `{'`, `'.join(missing)}`: it has {', '.join(table)}")
     targets = table.pop(target)
+    if not table:
+        raise DataError(f"`{path}` has no column but `{target}`: there is nothing to predict it from")
     numeric = [name for name in table if name not in categorical]
     rows = len(targets)
     # The split does not follow the run's seed: scores stay comparable.

@@ -42,9 +42,9 @@ def read(path: Path, text_column: str, label_column: str) -> list[tuple[str, str
 def make_splits(data_dir: Path, text_column: str, label_column: str) -> Splits:
     """Read `train.csv` and `test.csv` of the folder; 1 in 10 rows of the first is for eval."""
     rows = {name: read(data_dir / f"{name}.csv", text_column, label_column) for name in ("train", "test")}
+    if empty := [name for name, found in rows.items() if not found]:
+        raise DataError(f"`{data_dir / empty[0]}.csv` has no rows below its header")
     classes = sorted({label for _, label in rows["train"]})
-    if not classes:
-        raise DataError(f"`{data_dir / 'train.csv'}` has no rows below its header")
     if len(classes) == 1:
         raise DataError(f"`{data_dir / 'train.csv'}` has one class, `{classes[0]}`: there is nothing to tell apart")
     if unknown := sorted({label for _, label in rows["test"]} - set(classes)):

@@ -36,7 +36,7 @@ def load_batches(run: Run, config: Config, splits: Splits, split: str) -> Loader
     """The batches of one part of the data."""
     tokenizer = make_tokenizer(config.model, config.max_length)
     samples = Tokens(getattr(splits, split), tokenizer, config.max_length)
-    return run.loader(samples, config.eval_batch_size, collate_fn=samples.collate)
+    return run.loader(samples, config.eval_batch_size, num_workers=config.num_workers, collate_fn=samples.collate)
 
 
 def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:

@@ -45,6 +45,8 @@ def make_splits(dataset: str, subset: str | None, text_columns: tuple[str, ...],
         return list(zip(texts, table[label_column], strict=True))
 
     train, eval, test = load("train"), load("validation"), load("test")
+    if any(text is None for texts, _ in (*train, *eval, *test) for text in texts):
+        raise DataError(f"`{dataset}` has rows without a text in `{'`, `'.join(text_columns)}`: leave them out")
     classes = {label for _, label in train}
     if len(classes) < 2:
         raise DataError(f"The split `train` of `{dataset}` has one class: {classes}")

@@ -35,7 +35,7 @@ def load_splits(config: Config) -> Splits:
 def load_batches(run: Run, config: Config, splits: Splits, split: str) -> Loader:
     """The batches of one part of the data."""
     samples = Tokens(getattr(splits, split), config.vocabulary, config.max_length)
-    return run.loader(samples, config.eval_batch_size, collate_fn=collate)
+    return run.loader(samples, config.eval_batch_size, num_workers=config.num_workers, collate_fn=collate)
 
 
 def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:

@@ -4,12 +4,24 @@ import pytest
 from safetensors.torch import load_file
 import torch
 from torch import nn
-from torchvision.models import get_model
+from torchvision.models import get_model, get_model_weights
 
 from model import make_model, parts, preprocessing
 import train
 
+NAME = "shufflenet_v2_x0_5"
 NAMES = ["resnet18", "vit_b_16", "convnext_tiny", "mobilenet_v3_small", "swin_t"]
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Weights for as many classes as the published ones have, where torchvision looks before it downloads."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    weights = get_model(NAME, weights=None).state_dict()
+    path = tmp_path / "hub" / "checkpoints" / get_model_weights(NAME).DEFAULT.url.rsplit("/", 1)[-1]
+    path.parent.mkdir(parents=True)
+    torch.save(weights, path)
+    return weights
 
 
 def compare(one, other):
@@ -25,6 +37,22 @@ def test_the_weights_are_those_of_the_file_but_for_a_new_head(weights, settings)
     assert new == {"fc.weight", "fc.bias"}
     assert model(torch.zeros(3, 3, 32, 32)).shape == (3, 2)
     assert preprocessing(settings["model"], settings.get("image_size")).size == 32
+
+
+def test_published_weights_are_taken_but_for_a_new_head(published):
+    model = make_model(NAME, 2, weights="DEFAULT")
+    assert compare(model.state_dict(), published)[1] == {"fc.weight", "fc.bias"}
+
+
+def test_what_there_is_not_is_named(settings, tmp_path):
+    for wrong, problem in (
+        ({"model": "resnet1888"}, "The model `resnet1888` cannot be loaded: Unknown model"),
+        ({"weights": "nowhere.safetensors"}, "the weights `nowhere.safetensors` cannot be loaded"),
+        ({"weights": "NOBODYS"}, "the weights `NOBODYS` cannot be loaded"),
+        ({"model": "mobilenet_v3_small"}, "has no `classifier.3.bias`: its weights are of another model than"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            train.main(train.Config(run_dir=tmp_path / "run", **{**settings, **wrong}))
 
 
 def test_what_is_frozen_stays_as_it_was_pretrained_with_its_batch_norms(weights, settings, tmp_path):

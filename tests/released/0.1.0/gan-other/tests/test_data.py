@@ -32,6 +32,13 @@ def test_a_class_that_is_only_in_the_training_images_is_named(settings, data_dir
     fails(settings, "has other classes in train")
 
 
+def test_too_few_images_for_a_distance_are_named(settings, data_dir):
+    for path in (data_dir / "train").rglob("*.png"):
+        if path.stem not in ("0", "1", "2"):
+            path.unlink()
+    fails(settings, "has 3 images in train and 8 in test: four and two are the least")
+
+
 @pytest.mark.parametrize("content", [lambda image: image[:100], lambda image: b"no image"])
 def test_a_damaged_image_is_named(settings, data_dir, content):
     image = data_dir / "test" / "dogs" / "1.png"

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 import train
 
@@ -13,6 +14,17 @@ def test_f1_is_that_of_class_1_for_two_classes_and_a_mean_for_more():
     assert train.f1_score(two) == pytest.approx(2 * 6 / (8 + 7))
     three = Counter({(0, 0): 1, (1, 2): 1, (2, 2): 2})
     assert train.f1_score(three) == pytest.approx((1 + 0 + 2 * 2 / (2 + 3)) / 3)
+
+
+def test_the_weights_are_those_of_the_folder_in_float32_but_for_a_new_head(settings, tmp_path):
+    folder = str(tmp_path / "half")
+    half = train.make_model(settings["model"], 2, 32, pretrained=True).bfloat16()
+    half.save_pretrained(folder)
+    ours = train.make_model(folder, 3, 32, pretrained=True).state_dict()
+    others = {name for name, value in half.state_dict().items() if not torch.equal(ours[name], value.float())}
+    assert others == {"classifier.weight", "classifier.bias"}
+    random = train.make_model(folder, 3, 32, pretrained=False).state_dict()
+    assert not torch.equal(random["bert.pooler.dense.weight"], ours["bert.pooler.dense.weight"])
 
 
 def test_texts_longer_than_the_model_can_read_are_an_error_before_training_starts(tmp_path, settings):
@@ -26,6 +38,7 @@ def test_texts_longer_than_the_model_can_read_are_an_error_before_training_start
         ("sentence2", "second", "has no column `sentence2`: it has"),
         ('"label": 1', '"label": 0', "has one class"),
         ('"label": 1', '"label": -1', "has labels that are not from 0 to 1: {-1}"),
+        ('"word 4"', "null", "has rows without a text in `sentence1`, `sentence2`"),
     ],
 )
 def test_bad_datasets_are_an_error_before_training_starts(tmp_path, settings, old, new, message):

@@ -1,7 +1,7 @@
 """The weights come from where they are said to come from, and stay as they are while they are frozen."""
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 import timm
 import torch
 from torch import nn
@@ -10,7 +10,22 @@ from model import make_model, parts, preprocessing
 import pretrain
 import train
 
-NAMES = ["test_resnet", "test_vit", "test_convnext", "test_efficientnet"]
+NAME = "test_resnet"
+NAMES = [NAME, "test_vit", "test_convnext", "test_efficientnet"]
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Weights for ImageNet's classes, where timm looks before it downloads."""
+    weights = timm.create_model(NAME).state_dict()
+    folder = tmp_path / f"models--{timm.get_pretrained_cfg(NAME).hf_hub_id.replace('/', '--')}"
+    for path in (folder / "refs", folder / "snapshots" / "main"):
+        path.mkdir(parents=True)
+    (folder / "refs" / "main").write_text("main")
+    save_file(weights, folder / "snapshots" / "main" / "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return weights
 
 
 def compare(one, other):
@@ -26,6 +41,17 @@ def test_the_weights_are_those_of_the_file_but_for_a_new_head(weights, settings)
     assert new == {"fc.weight", "fc.bias"}
     assert model(torch.zeros(3, 3, 32, 32)).shape == (3, 2)
     assert preprocessing(settings["model"], settings.get("image_size")).size == 32
+
+
+def test_published_weights_are_taken_but_for_a_new_head(published):
+    model = make_model(NAME, 2, pretrained=True)
+    assert compare(model.state_dict(), published)[1] == {"fc.weight", "fc.bias"}
+
+
+def test_what_there_is_not_is_named(settings, tmp_path):
+    for name in ("resnet1888", "local-dir:nowhere"):
+        with pytest.raises(ValueError, match=f"The model `{name}` cannot be loaded"):
+            train.main(train.Config(run_dir=tmp_path / "run", **{**settings, "model": name}))
 
 
 def test_what_is_frozen_stays_as_it_was_pretrained_with_its_batch_norms(weights, settings, tmp_path):

@@ -11,7 +11,7 @@ NAME = "lraspp_mobilenet_v3_large"
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """Weights of 21 classes, where torchvision looks before it downloads."""
+    """Weights for as many classes as the published ones have, where torchvision looks before it downloads."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     weights = get_model(NAME, weights=None, weights_backbone=None).state_dict()
     path = tmp_path / "hub" / "checkpoints" / get_model_weights(NAME).DEFAULT.url.rsplit("/", 1)[-1]
@@ -31,3 +31,9 @@ def test_logits_are_as_large_as_the_images():
     model = make_model(NAME, 3).eval()
     with torch.no_grad():
         assert model(torch.rand(1, 3, 40, 56)).shape == (1, 3, 40, 56)
+
+
+def test_a_model_that_there_is_not_or_for_another_task_is_named():
+    for name in ("fcn_nowhere", "resnet18"):
+        with pytest.raises(ValueError, match=f"The model `{name}` cannot be built"):
+            make_model(name, 3)

@@ -44,9 +44,10 @@ def test_annotations_that_are_missing_or_broken_are_named(settings, data_dir):
 
 def test_boxes_of_what_is_unknown_or_without_extent_are_named(settings, data_dir):
     edit(data_dir, "annotations", [box(1, 1, 5, 5, image=999), box(1, 1, 5, 5, category=4)])
-    edit(data_dir, "annotations", [box(1, 1, 0, 5), box(1, 1, 5)])
-    fails(settings, "train/annotations.json` cannot be trained on, for 4 reasons")
-    for problem in ("unknown image 999", "unknown category 4", r"no extent: \[1.0, 1.0, 0.0, 5.0\]", r"1.0, 5.0\]"):
+    edit(data_dir, "annotations", [box(1, 1, 0, 5), box(1, 1, 5), box(float("nan"), 1, 5, 5)])
+    fails(settings, "train/annotations.json` cannot be trained on, for 5 reasons")
+    extents = r"no extent: \[1.0, 1.0, 0.0, 5.0\]", r"1.0, 5.0\]", r"\[nan"
+    for problem in ("unknown image 999", "unknown category 4", *extents):
         fails(settings, f"a box .*{problem}")
     edit(data_dir, "annotations", [])
     fails(settings, "there are no boxes")
@@ -60,7 +61,14 @@ def test_images_that_are_missing_or_damaged_and_boxes_outside_are_named(settings
     fails(settings, "for 3 reasons")
     for problem in ("77.png` is not there", r"2.png` has 64 by 48 pixels, and the box \[50.0", "3.png` cannot be read"):
         fails(settings, problem)
-    data.check_images(data_dir, 20, 100_000)  # not its part
+    data.check_images(data.make_splits(data_dir), 20, 100_000)  # not its part
+
+
+def test_the_annotations_are_read_once(settings, data_dir, tmp_path, monkeypatch):
+    read, folders = data.read_annotations, []
+    monkeypatch.setattr(data, "read_annotations", lambda folder: folders.append(folder.name) or read(folder))
+    train.main(train.Config(run_dir=tmp_path / "run", max_steps=1, limit_batches=1, trackers=(), **settings))
+    assert folders == ["train", "test"]
 
 
 def test_other_classes_in_the_test_images_are_named(settings, data_dir):

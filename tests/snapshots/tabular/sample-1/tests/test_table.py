@@ -35,6 +35,12 @@ def test_a_table_with_a_mistake_is_an_error_before_training_starts(tmp_path, set
         train.main(train.Config(run_dir=tmp_path / "run", **settings))
 
 
+def test_a_table_with_nothing_but_the_target_is_an_error_before_training_starts(tmp_path, settings, table):
+    table.write_text("\n".join(line.rpartition(",")[2] for line in table.read_text().splitlines()))
+    with pytest.raises(ValueError, match="has no column but `target`"):
+        train.main(train.Config(run_dir=tmp_path / "run", **(settings | {"categorical": ()})))
+
+
 def test_a_target_that_is_always_the_same_is_an_error_before_training_starts(tmp_path, settings, table):
     names, *rows = table.read_text().splitlines()
     table.write_text("\n".join([names, *(row.rpartition(",")[0] + ",5" for row in rows)]))

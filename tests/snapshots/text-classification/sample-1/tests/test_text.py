@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+import torch
 
 import train
 
@@ -12,6 +13,17 @@ def test_f1_is_that_of_class_1_for_two_classes_and_a_mean_for_more():
     assert train.f1_score(two) == pytest.approx(2 * 6 / (8 + 7))
     three = Counter({(0, 0): 1, (1, 2): 1, (2, 2): 2})
     assert train.f1_score(three) == pytest.approx((1 + 0 + 2 * 2 / (2 + 3)) / 3)
+
+
+def test_the_weights_are_those_of_the_folder_in_float32_but_for_a_new_head(settings, tmp_path):
+    folder = str(tmp_path / "half")
+    half = train.make_model(settings["model"], 2, 32, pretrained=True).bfloat16()
+    half.save_pretrained(folder)
+    ours = train.make_model(folder, 3, 32, pretrained=True).state_dict()
+    others = {name for name, value in half.state_dict().items() if not torch.equal(ours[name], value.float())}
+    assert others == {"classifier.weight", "classifier.bias"}
+    random = train.make_model(folder, 3, 32, pretrained=False).state_dict()
+    assert not torch.equal(random["bert.pooler.dense.weight"], ours["bert.pooler.dense.weight"])
 
 
 def test_texts_longer_than_the_model_can_read_are_an_error_before_training_starts(tmp_path, settings):
@@ -32,6 +44,12 @@ def test_bad_files_are_an_error_before_training_starts(tmp_path, settings, data_
     path = data_dir / "train.csv"
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(ValueError, match=message):
+        train.main(train.Config(run_dir=tmp_path / "run", **settings))
+
+
+def test_a_file_of_nothing_but_names_is_an_error_before_training_starts(tmp_path, settings, data_dir):
+    (data_dir / "test.csv").write_text("text,label\n")
+    with pytest.raises(ValueError, match="test.csv` has no rows below its header"):
         train.main(train.Config(run_dir=tmp_path / "run", **settings))
 
 

@@ -39,6 +39,7 @@ def test_texts_longer_than_the_model_can_read_are_an_error_before_training_start
         ("sentence2", "second", "has no column `sentence2`: it has"),
         ('"label": 1', '"label": 0', "has one class"),
         ('"label": 1', '"label": -1', "has labels that are not from 0 to 1: {-1}"),
+        ('"word 4"', "null", "has rows without a text in `sentence1`, `sentence2`"),
     ],
 )
 def test_bad_datasets_are_an_error_before_training_starts(tmp_path, settings, old, new, message):

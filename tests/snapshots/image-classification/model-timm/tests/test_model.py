@@ -1,0 +1,39 @@
+"""Published weights are taken by timm's own calls, and what there is not is named."""
+
+import pytest
+from safetensors.torch import save_file
+import timm
+import torch
+
+from model import make_model
+
+NAME = "test_resnet"
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Weights for ImageNet's classes, where timm looks before it downloads."""
+    weights = timm.create_model(NAME).state_dict()
+    folder = tmp_path / f"models--{timm.get_pretrained_cfg(NAME).hf_hub_id.replace('/', '--')}"
+    for path in (folder / "refs", folder / "snapshots" / "main"):
+        path.mkdir(parents=True)
+    (folder / "refs" / "main").write_text("main")
+    save_file(weights, folder / "snapshots" / "main" / "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return weights
+
+
+def test_published_weights_are_taken_but_for_a_new_head(published):
+    ours = make_model(NAME, 3, 10, pretrained=True).state_dict()
+    assert {key for key, value in ours.items() if not torch.equal(value, published[key])} == {"fc.weight", "fc.bias"}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_any_number_of_channels_are_classified(channels):
+    assert make_model(NAME, channels, 10).eval()(torch.zeros(2, channels, 32, 32)).shape == (2, 10)
+
+
+def test_a_model_that_there_is_not_is_named():
+    with pytest.raises(ValueError, match="The model `resnet1888` cannot be loaded: Unknown model"):
+        make_model("resnet1888", 3, 10)
