@@ -133,6 +133,7 @@ class Record:
         self.metrics = run_dir / "metrics.jsonl"
         self.started = time.time()
         self._curves_drawn, self._curves_took = time.monotonic(), 0.0
+        self._at_the_cut: list[tuple[set[str], bytes]] = []  # lines of the step to which the metrics were cut back
 
     def settings(self) -> dict[str, Any] | None:
         """The settings of the run as it was last started, None for a new run."""
@@ -225,8 +226,14 @@ class Record:
         return status if status.get("updated", 0.0) >= self.started else {}
 
     def append(self, values: Mapping[str, Any]) -> None:
-        """Add one line to the metrics; non-finite numbers become null, as JSON has no word for them."""
+        """Add one line to the metrics; non-finite numbers become null, as JSON has no word for them.
+
+        What comes behind the loop is done again by a run that was killed there: its line takes the old one's place.
+        """
         line = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
+        for old in [old for old in self._at_the_cut if old[0] == _names(line)][:1]:
+            self._at_the_cut.remove(old)
+            atomic_write(self.metrics, self.metrics.read_bytes().replace(old[1], b"", 1))
         with self.metrics.open("ab") as file:
             file.write(_dump(line))
 
@@ -237,8 +244,11 @@ class Record:
         kept = []
         for line in self.metrics.read_bytes().splitlines(keepends=True):
             try:
-                if line.endswith(b"\n") and json.loads(line)["step"] <= step:
+                values = json.loads(line)
+                if line.endswith(b"\n") and values["step"] <= step:
                     kept.append(line)
+                    if values["step"] == step:
+                        self._at_the_cut.append((_names(values), line))
             except (ValueError, KeyError, TypeError):
                 continue
         atomic_write(self.metrics, b"".join(kept))
@@ -257,6 +267,11 @@ class Record:
         draw_curves(self.metrics, self.run_dir / "curves.png")
         self._curves_drawn = time.monotonic()
         self._curves_took = self._curves_drawn - now
+
+
+def _names(line: Mapping[str, Any]) -> set[str]:
+    """What tells the lines of one step from each other: their step and metrics, without those that a clock decides on."""
+    return {f"step {line['step']}", *(name for name in line if not name.startswith("time/"))}
 
 
 def _dump(value: Any, indent: int | None = None) -> bytes:

@@ -252,6 +252,9 @@ def read_weights(path: Path, module: nn.Module) -> dict[str, str]:
     Raises:
         CheckpointError: The file cannot be read, or names or shapes differ; lists them all, and nothing is loaded.
     """
+    if not path.exists():
+        others = ", ".join(f"`{other.name}`" for other in sorted(path.parent.glob("*.safetensors")))
+        raise CheckpointError(f"There is no `{path}`" + (f"; beside it there are {others}" if others else ""))
     tensors, metadata = load_tensors(path)
     tensors |= {n: tensors[kept] for n, kept in metadata.items() if n not in tensors and kept in tensors}
     given = dict(zip(plain_names(tensors), tensors.values(), strict=True))

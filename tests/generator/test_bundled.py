@@ -58,6 +58,30 @@ def test_nothing_in_the_template_depends_on_day_chance_or_machine(name: str) -> 
                 assert not UNSTABLE.search(file.content.decode()), f"{layer.name}/{path}"
 
 
+SHARED_SETTINGS = {
+    *("epochs", "max_steps", "global_batch_size", "eval_batch_size", "accumulate", "learning_rate", "max_grad_norm"),
+    *("precision", "compile", "deterministic", "seed", "num_workers", "log_every", "eval_every", "save_every"),
+    *("keep_last", "resume", "run_dir", "limit_batches", "trackers"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_train_py_is_read_in_one_order_and_has_the_settings_that_all_share(name: str) -> None:
+    tree = ast.parse(defaults(name)[1]["train.py"].content)
+    names = [node.name for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))]
+    assert ast.get_docstring(tree)
+    assert names[0] == "Config"
+    assert names[-1] == "main"
+    assert "evaluate" in names
+    config = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Config")
+    fields = {
+        node.target.id for node in config.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
+    assert fields >= SHARED_SETTINGS or (
+        name == "minimal" and {"epochs", "global_batch_size", "resume", "run_dir"} <= fields
+    )
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_template_syntax_is_left_over(name: str) -> None:
     template, _ = defaults(name)

@@ -358,6 +358,31 @@ def test_max_steps_ends_in_the_middle_of_an_epoch_and_a_due_evaluation_comes_the
         assert meter.read() == {"value": (45 + 0 + 1 + 2 + 3) / 14}
 
 
+def test_what_is_logged_behind_the_loop_is_there_once_after_a_run_that_was_killed_there(tmp_path: Path) -> None:
+    def start(score: float, fails: bool) -> None:
+        with Run(Config(run_dir=tmp_path / "run", resume="auto")) as run:
+            loader = run.loader(TensorDataset(torch.ones(4, 1)), 2)
+            checkpoints = Checkpoints(run, meter=Meter(run))
+            checkpoints.restore()
+            for _ in run.epochs(1):
+                for step in run.steps(loader):
+                    list(step)
+                    run.log("eval", loss=1.0)
+                    if step.due(None):
+                        checkpoints.save()
+            run.log("test", accuracy=score)
+            run.log("test", accuracy=score)  # twice in one run is twice
+            if fails:
+                raise KeyError("the lights are out")
+
+    with pytest.raises(KeyError):
+        start(0.25, fails=True)
+    start(0.5, fails=False)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    logged = [{name: value for name, value in line.items() if "/" in name and "time" not in name} for line in lines]
+    assert logged == [{"eval/loss": 1.0}] * 2 + [{"test/accuracy": 0.5}] * 2
+
+
 @pytest.mark.parametrize(("off", "shown"), [("", True), ("1", False)])
 def test_a_bar_is_drawn_at_a_terminal_unless_it_is_turned_off(
     off: str, shown: bool, monkeypatch: pytest.MonkeyPatch

@@ -367,8 +367,10 @@ def test_weights_that_do_not_fit_are_all_listed_and_nothing_is_loaded(tmp_path: 
 
 def test_a_file_that_is_not_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"not a header at all")
-    for path in (tmp_path / "w", tmp_path / "none"):
-        with pytest.raises(CheckpointError, match=f"`{path}` cannot be read"):
+    (tmp_path / "final.safetensors").touch()
+    found = {"w": "`{}` cannot be read", "best": "There is no `{}`; beside it there are `final.safetensors`"}
+    for path, message in ((tmp_path / name, text) for name, text in found.items()):
+        with pytest.raises(CheckpointError, match=message.format(path)):
             read_weights(path, nn.Linear(1, 1))
 
 
