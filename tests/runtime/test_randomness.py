@@ -1,5 +1,6 @@
 """What is drawn at random in a step or an evaluation is a function of the place in the run, and of nothing else."""
 
+import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from together import together
+from together import free_ports, together
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -89,9 +90,18 @@ def test_workers_and_a_resume_change_nothing_of_what_is_drawn(
     assert tuple(before + after for before, after in zip(first, second, strict=True)) == straight
 
 
-def on_two() -> dict[str, object]:
+def test_workers_take_nothing_from_the_generator_of_the_loop(tmp_path: Path) -> None:
+    with Run(Config(tmp_path / "run")) as run:
+        before = torch.get_rng_state()
+        for data in (Rows(False), iter(range(9))):
+            assert len(list(run.loader(data, 4, num_workers=1).evaluation_batches(filler=False))) == 3
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def on_two(port: int) -> dict[str, object]:
     """What concerns more than one process: draws, the model that is evaluated, the samples of the speed."""
     in_steps, in_evaluations = drawn("run")
+    os.environ["MASTER_PORT"] = str(port)  # a group that follows another on the same port may hang
     with Run(Config(Path("other"))) as run:
         model = run.prepare(nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1)))
         with run.evaluating(model) as inner:
@@ -112,6 +122,6 @@ def on_two() -> dict[str, object]:
 
 
 def test_two_processes_draw_differently_evaluate_the_inner_model_and_count_all_samples(tmp_path: Path) -> None:
-    results = together(on_two, tmp_path)
+    results = together(on_two, tmp_path, free_ports(1)[0])
     assert not set(results[0].pop("draws")) & set(results[1].pop("draws"))
     assert results == [{"evaluated": "Sequential", "samples": 9, "mean": {"one": 1.0}}] * 2
