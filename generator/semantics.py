@@ -192,7 +192,8 @@ def _misfits(source: str) -> frozenset[tuple[str, frozenset[str]]]:
 def _unawaited(source: str) -> Counter[str]:
     """Coroutine of the module -> 1 and how often it is called without `await`, which may be right: `run(main())`."""
     tree = parse_python(source)
-    found = Counter(node.name for node in tree.body if isinstance(node, ast.AsyncFunctionDef)) if tree else Counter()
+    coroutines = (node.name for node in (tree.body if tree else ()) if isinstance(node, ast.AsyncFunctionDef))
+    found = Counter(coroutines)
     for node in _nodes(source) if found else ():
         for child in () if isinstance(node, ast.Await) else ast.iter_child_nodes(node):
             if isinstance(child, ast.Call) and isinstance(child.func, ast.Name) and child.func.id in found:
