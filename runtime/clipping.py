@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 
@@ -34,7 +33,7 @@ def clip_grad_norm(parameters: Sequence[nn.Parameter], max_norm: float | None, *
 
 def _total_norm(grads: list[Tensor]) -> Tensor:
     kinds = {(grad.device, grad.dtype) for grad in grads}
-    if len(kinds) != 1 or any(isinstance(grad, DTensor) or grad.layout != torch.strided for grad in grads):
+    if len(kinds) != 1 or any(type(grad) is not Tensor or grad.layout != torch.strided for grad in grads):
         return get_total_norm(grads)
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
     return norm

@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
@@ -30,7 +29,7 @@ from .randomness import at, seeder, stream
 from .record import Record
 from .reporting import Reporter
 from .setup import check_trackers, choose_precision, open_run_dir, precision_name, set_up_numerics, start_processes
-from .sharding import ENGINES, SHARDED, whole
+from .sharding import ENGINES, SHARDED, is_sharded_model, whole
 from .streams import StreamLoader, is_stream, walk_stream
 
 
@@ -161,7 +160,7 @@ class Run:
                 if isinstance(model, nn.Module):
                     model.compile()  # in place, so that the names of the weights stay as they are
         setup.tell_deepspeed(self.accelerator)
-        sharded = {id(thing) for thing in objects if isinstance(thing, FSDPModule)}  # before accelerate does, in place
+        sharded = {id(thing) for thing in objects if is_sharded_model(thing)}  # before accelerate does, in place
         whole = [thing for thing in objects if id(thing) not in sharded]
         prepared = self.accelerator.prepare(*whole) if whole else ()
         wrapped = iter(prepared if len(whole) > 1 else [prepared])
@@ -346,12 +345,12 @@ class Run:
             for model in self._models:
                 if isinstance(model, DistributedDataParallel):
                     model.require_backward_grad_sync = is_last
-                elif isinstance(model, FSDPModule):
+                elif is_sharded_model(model):
                     model.set_requires_gradient_sync(is_last)
 
     def _has_shards(self) -> bool:
         """Whether a forward pass is a collective, so that all processes must make as many."""
-        return self.accelerator.distributed_type in SHARDED or any(isinstance(m, FSDPModule) for m in self._models)
+        return self.accelerator.distributed_type in SHARDED or any(map(is_sharded_model, self._models))
 
     def _is_over(self) -> bool:
         """Whether no epoch is left to walk: the last is over, the steps are used up, or the loop has said so."""

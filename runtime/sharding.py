@@ -1,6 +1,7 @@
 """Whole tensors from shards, and shards from whole tensors: what is saved depends on no number of processes.
 
-A sharded tensor is a DTensor, as FSDP2 makes it; its module takes half a second to import, so it is told by a method.
+A sharded tensor is a DTensor, as FSDP2 makes it; its module takes half a second to import, so it is told by a
+method, as is a model that FSDP2 has sharded.
 """
 
 from typing import Any
@@ -18,6 +19,11 @@ SHARDED = {DistributedType.DEEPSPEED, DistributedType.FSDP}
 
 def is_sharded(tensor: Any) -> bool:
     return hasattr(tensor, "to_local")
+
+
+def is_sharded_model(thing: Any) -> bool:
+    """Whether FSDP2 has sharded it."""
+    return hasattr(thing, "set_requires_gradient_sync")
 
 
 def local(tensor: Any) -> Tensor:
