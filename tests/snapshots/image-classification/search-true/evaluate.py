@@ -1,7 +1,9 @@
 """Evaluate the best weights of a run on held-out data.
 
-python evaluate.py                                    the newest run, on the test split
-python evaluate.py --run-dir runs/NAME --split eval
+    python evaluate.py                                    the newest run, on the test split
+    python evaluate.py --run-dir runs/NAME --split eval
+
+`accelerate launch evaluate.py` does so on several GPUs or machines: the same scores, but for rounding.
 """
 
 from dataclasses import dataclass
