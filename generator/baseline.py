@@ -204,7 +204,7 @@ def read_state(root: Path) -> tuple[Manifest, dict[str, File]]:
             raise _baseline_damaged(f"it is larger than {MAX_BYTES // 2**20} MiB")
         tree = read_zip(path.read_bytes(), BASELINE_PATH)
     except TemplateError as error:
-        raise _baseline_damaged(str(error)) from error
+        raise _baseline_damaged(str(error).replace(f"`{BASELINE_PATH}`", "it")) from error
     except OSError as error:
         raise PreconditionError(f"`{path}` cannot be read: {error.strerror}") from error
     # The manifest's paths were checked when it was read, so what has the same paths is as safe.

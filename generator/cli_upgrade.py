@@ -77,6 +77,7 @@ def upgrade(
         raise UsageError(f"`{given[0]}` and `{given[1]}` do not go together: give one of them")
     if given and given[0] in {"--continue", "--abort", "--undo"} and (paths or skip or restore or template):
         raise UsageError(f"`{given[0]}` takes no paths and no `--skip`, `--restore` or `--template`")
+    _check_options(given, dry_run, with_diff, verified)
     root = find_project(Path.cwd())
     inside = [_inside(root, path) for path in paths]
     wishes: dict[str, Any] = {
@@ -121,6 +122,7 @@ def set_(
     from . import upgrade as engine
     from .project import find_project
 
+    _check_options(["--dry-run"] * dry_run, dry_run, with_diff, verified)
     root = find_project(Path.cwd())
     answers = parse_settings(settings)
     if dry_run:
@@ -156,6 +158,16 @@ def adopt(template: str | None, settings: tuple[str, ...], dry_run: bool, as_jso
         click.echo(f"  {what}: {', '.join(names) or 'none'}")
 
 
+def _check_options(given: list[str], dry_run: bool, with_diff: bool, verified: bool) -> None:
+    """Refuse an option that would have no effect, lest its user waits for one."""
+    if with_diff and not dry_run:
+        raise UsageError("`--diff` shows what would happen: give it with `--dry-run`")
+    if verified and given not in ([], ["--continue"]):
+        raise UsageError(
+            f"`--verify` looks at a finished upgrade, and `{given[0]}` finishes none: leave one of them out"
+        )
+
+
 def _inside(root: Path, path: str) -> str:
     """A path as typed, relative to the working directory, as one relative to the project."""
     absolute = Path(path) if Path(path).is_absolute() else Path.cwd() / path
@@ -183,8 +195,9 @@ def _show_plan(plan: "Plan", as_json: bool, with_diff: bool, check: bool) -> Non
         click.echo(f"There is an upgrade: {files}; `paccel upgrade --dry-run` shows what becomes of them")
     else:
         _table([change.to_json() for change in plan.changes])
-        for change in plan.changes if with_diff else ():
-            click.echo(f"\n{change.diff()}", nl=False)
+        for text in [change.diff() for change in plan.changes] if with_diff else ():
+            if text:
+                click.echo(f"\n{text}", nl=False)
     _notes(plan.notes)
 
 
@@ -215,6 +228,10 @@ def _report(ctx: click.Context, root: Path, outcome: "Outcome", as_json: bool, v
             )
         elif outcome.state == "done":
             click.echo("\nDone; `paccel upgrade --undo` takes it back")
+    if checked is not None and not checked.problems and not as_json:
+        click.echo(
+            f"Verified: it compiles{', and its tests pass' if checked.ran_tests else '; it has no tests to run'}"
+        )
     if checked is not None and checked.problems:
         if not as_json:
             click.echo("\n" + "\n".join([*checked.problems, checked.output]))
@@ -240,7 +257,7 @@ def _table(changes: Any) -> None:
         if "incoming" in change:
             click.echo(f"            the template's version: {change['incoming']}")
     if not changes:
-        click.echo("  no file changes; the new version is recorded")
+        click.echo("  no file changes; only `.paccel` does")
 
 
 def _notes(notes: tuple[str, ...]) -> None:

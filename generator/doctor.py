@@ -135,7 +135,8 @@ def rebuild_baseline(root: Path) -> Manifest:
 
     manifest = read_manifest(root)
     template = load_template(manifest.template.source)
-    how = f"`pip install paccel=={manifest.paccel}` and try again, or run `paccel adopt`"
+    back = f"`pip install paccel=={manifest.paccel}`" if manifest.paccel != __version__ else "put the template back"
+    how = f"{back} and try again; or run `paccel upgrade`, which merges what it can, or `paccel adopt`"
     if template.version != manifest.template.version:
         raise PreconditionError(
             f"The baseline was rendered by paccel `{manifest.paccel}` from another version of `{template.name}` than"

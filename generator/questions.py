@@ -82,7 +82,10 @@ def check_project_name(name: str) -> str:
     """
     if re.fullmatch(_PROJECT_NAME, name):
         return name
-    better = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")
+    from unicodedata import normalize
+
+    plain = normalize("NFKD", name).encode("ascii", "ignore").decode()  # letters without their accents
+    better = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")
     hint = f"; did you mean `{better}`?" if better else ""
     raise UsageError(
         f"`{name}` is not a project name: letters, digits, `-`, `_` and `.`, a letter or digit first and last{hint}"

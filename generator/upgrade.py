@@ -135,13 +135,18 @@ def make_plan(
     skipped = tuple(sorted({*before.skipped, *(_project_path(path) for path in skip)} - {*restore}))
     settled = before._replace(skipped=skipped, template=found.ref._replace(version=before.template.version))
     same = (found.version, carried, __version__) == (before.template.version, before.answers, before.paccel)
+    began = [path for path in skipped if path not in before.skipped]
+    notes += [f"`{path}` is left alone from now on; `paccel upgrade --restore {path}` ends that" for path in began]
     if same and not restore:  # the same render: nothing to merge
+        _check_known(began, before.files, "--skip")
+        _check_known(chosen, before.files, "upgrade")
         if settled == before:
             return Plan(root, before, before, None, (), tuple(notes))
         return Plan(root, before, settled, read_state(root)[1], (), tuple(notes))
     base, unknown, lost = _read_base(root, before)
     theirs = _render(found, carried, base)
     _check_known(restore, theirs, "--restore")
+    _check_known(began, {**before.files, **theirs}, "--skip")
     _check_known(chosen, {**base, **theirs}, "upgrade")
     labels = _labels(before, found)
     context = Context(
@@ -229,7 +234,11 @@ def continue_upgrade(root: Path) -> Outcome:
     """
     with apply.locked(root):
         journal = apply.resume(root)
-    return Outcome("undone" if journal.phase == "undo" else "done", journal.summary)
+    if journal.phase == "undo":
+        return Outcome("undone", journal.summary)
+    decided = {"status": "decided", "reason": "as you left it"}
+    changes = (change | decided if change["path"] in journal.conflicts else change for change in journal.summary)
+    return Outcome("done", tuple(changes))
 
 
 def abort_upgrade(root: Path) -> Outcome:
@@ -336,7 +345,7 @@ def _project_path(path: str) -> str:
         raise UsageError(f"`{path}` is not a path inside the project") from error
 
 
-def _check_known(paths: Sequence[str], tree: Tree, option: str) -> None:
+def _check_known(paths: Sequence[str], tree: Mapping[str, object], option: str) -> None:
     for path in paths:
         if not any(name == path or name.startswith(path + "/") for name in tree):
             raise UsageError(f"`{option} {path}`: the template has no such file")

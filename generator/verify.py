@@ -11,6 +11,7 @@ from .syntax import parse_python
 
 TIMEOUT_SECONDS = 600
 MAX_OUTPUT_LINES = 30
+PYTEST = "pytest"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def verify(root: Path, paths: Iterable[str], timeout_seconds: float = TIMEOUT_SE
                 problems.append(f"`{path}` is not sound Python")
     if problems or not (root / "tests").is_dir():
         return Verification(tuple(problems))
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "tests"]
+    command = [sys.executable, "-m", PYTEST, "-x", "-q", "tests"]
     try:
         done = subprocess.run(
             command,
@@ -64,6 +65,9 @@ def verify(root: Path, paths: Iterable[str], timeout_seconds: float = TIMEOUT_SE
     output = "\n".join(done.stdout.splitlines()[-MAX_OUTPUT_LINES:])
     if done.returncode == 5:  # pytest's code for: no tests were found
         return Verification(())
+    if done.returncode and output.endswith(f"No module named {PYTEST}"):
+        reason = f"the project's tests were not run: `{sys.executable}` has no `{PYTEST}`; install it there"
+        return Verification((reason,))
     if done.returncode:
         return Verification(("the project's tests fail: `python -m pytest -x -q tests`",), output, ran_tests=True)
     return Verification((), ran_tests=True)

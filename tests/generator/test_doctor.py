@@ -70,7 +70,7 @@ def test_damage_exits_with_3_and_says_where(paccel: Run, made: Path) -> None:
     assert outcome.code == 3
     assert "damaged" in outcome.out
     assert "`train.py` holds conflict markers" in outcome.out
-    assert "`.paccel/baseline.zip` is damaged" in outcome.out
+    assert "`.paccel/baseline.zip` is damaged: it is not a ZIP file" in outcome.out
     assert len(paccel("doctor", "--json").data["project"]["problems"]) == 2
 
 
@@ -155,7 +155,10 @@ def test_a_template_of_another_version_rebuilds_nothing(paccel: Run, made: Path,
     outcome = paccel("doctor", "--rebuild-baseline")
     assert outcome.code == 3
     assert "from another version of `demo`" in outcome.err
-    assert "`pip install paccel==0.1.0`" in outcome.err
+    assert "put the template back and try again" in outcome.err
+    manifest = (made / MANIFEST_PATH).read_text()
+    (made / MANIFEST_PATH).write_text(manifest.replace('"paccel": "0.1.0"', '"paccel": "0.0.9"'))
+    assert "`pip install paccel==0.0.9` and try again" in paccel("doctor", "--rebuild-baseline").err
     assert (made / BASELINE_PATH).read_bytes() == b""
 
 

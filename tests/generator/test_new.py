@@ -154,6 +154,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "no value": (["x", "--template", "DEMO", "--set", "ema"], 2, "`ema` is not an answer: write `question=value`"),
     "no key": (["x", "--template", "DEMO", "--set", "=x"], 2, "write `question=value`"),
     "bad project name": (["my net!", "--template", "DEMO"], 2, "did you mean `my-net`?"),
+    "project name with accents": (["Prüfung é", "--template", "DEMO"], 2, "did you mean `Prufung-e`?"),
     "bad project name as an answer": (
         ["x", "--template", "DEMO", "--set", "project_name=-"],
         2,

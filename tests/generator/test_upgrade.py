@@ -3,12 +3,14 @@
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from upgraded import DATA, PROJECT, QUESTIONS, TRAIN, Case, Run
 
+from paccel import verify
 from paccel.baseline import BASELINE_PATH, MANIFEST_PATH, read_manifest, read_state
 from paccel.tree import read_tree
 from paccel.upgrade import make_plan
@@ -292,7 +294,9 @@ def test_verify_compiles_and_runs_the_projects_tests(case: Case) -> None:
         "import pathlib\n\ndef test_it():\n    assert '4' not in pathlib.Path('train.py').read_text()\n"
     )
     case.change("train.py", "second = 2", "second = 3")
-    assert case.run("upgrade", "--verify").code == 0
+    result = case.run("upgrade", "--verify")
+    assert result.code == 0
+    assert result.out.endswith("Verified: it compiles, and its tests pass\n")
     case.change("train.py", "third = 3", "third = 4")
     result = case.run("upgrade", "--verify")
     assert result.code == 1
@@ -301,13 +305,64 @@ def test_verify_compiles_and_runs_the_projects_tests(case: Case) -> None:
     assert "third = 3" in case.read("train.py")
 
 
+def test_verify_without_pytest_says_so_and_blames_no_test(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    (case.root / "tests").mkdir()
+    monkeypatch.setattr(verify, "PYTEST", "no_pytest")
+    case.change("train.py", "second = 2", "second = 3")
+    result = case.run("upgrade", "--verify")
+    assert result.code == 1
+    assert f"the project's tests were not run: `{sys.executable}` has no `no_pytest`" in result.out
+    assert "fail" not in result.out
+
+
 @pytest.mark.parametrize(
     "options",
-    [["--check", "--undo"], ["--continue", "train.py"], ["--skip", "../x"], ["--abort", "--skip", "a"], ["nothing.py"]],
+    [
+        ["--check", "--undo"],
+        ["--continue", "train.py"],
+        ["--skip", "../x"],
+        ["--skip", "nothing.py"],
+        ["--abort", "--skip", "a"],
+        ["nothing.py"],
+        ["--diff"],
+        ["--verify", "--dry-run"],
+        ["--verify", "--undo"],
+    ],
 )
-def test_options_that_make_no_sense_are_refused(case: Case, options: list[str]) -> None:
-    case.change("train.py", "third = 3", "third = 4")
+@pytest.mark.parametrize("changed", [True, False], ids=["an upgrade", "no upgrade"])
+def test_options_that_make_no_sense_are_refused(case: Case, options: list[str], changed: bool) -> None:
+    if changed:
+        case.change("train.py", "third = 3", "third = 4")
+    before = case.tree()
     assert case.run("upgrade", *options).code == 2
+    assert case.tree() == before
+
+
+def test_a_decided_conflict_is_told_as_decided(case: Case) -> None:
+    case.edit("train.py", "rate = 0.1", "rate = 0.5")
+    case.change("train.py", "rate = 0.1", "rate = 0.9")
+    case.change("data.py", "value_0 = 0", "value_0 = 7")
+    assert case.run("upgrade").code == 1
+    (case.root / "train.py").write_text("rate = 0.7\n")
+    shown = case.run("upgrade", "--continue").out
+    assert "  updated   data.py   you had not changed it\n  decided   train.py  as you left it\n" in shown
+
+
+def test_a_path_that_is_skipped_is_named_with_the_way_back(case: Case) -> None:
+    shown = case.run("upgrade", "--skip", "data.py")
+    assert "no file changes; only `.paccel` does" in shown.out
+    assert "`data.py` is left alone from now on; `paccel upgrade --restore data.py` ends that" in shown.err
+    assert "left alone" not in case.run("upgrade").err
+
+
+def test_diffs_stand_one_line_apart(case: Case) -> None:
+    case.edit("data.py", "value_9 = 9", "value_9 = 10")
+    (case.source / PROJECT / "data.py").unlink()  # a conflict without a diff: edited here, deleted there
+    case.change("train.py", "third = 3", "third = 4")
+    shown = case.run("upgrade", "--dry-run", "--diff").out
+    assert "conflict  data.py" in shown
+    assert "\n\ndiff --git a/train.py" in shown
+    assert "\n\n\n" not in shown
 
 
 @pytest.mark.parametrize(
