@@ -57,6 +57,8 @@ def project(root: Path, ours: Tree = OURS, base: Tree = BASE) -> Path:
     write_tree(root, {**base, **ours})
     write_state(root, Manifest.of(REF, {}, base), base)
     (root / "tool.sh").chmod(0o640)
+    if "gone/only.py" in base:
+        (root / "gone").chmod(0o700)
     return root
 
 
