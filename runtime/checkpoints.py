@@ -16,9 +16,10 @@ from torch.optim import Optimizer
 from .background import Background, on_host
 from .config import config_from_dict
 from .ema import EMA
+from .engine import EngineOptimizer
 from .errors import CheckpointError, ConfigError
 from .record import RUNS, Record
-from .sharding import gather_state, load_model, load_optimizer
+from .sharding import gather_state, load_model, load_optimizer, model_state
 from .storage import (
     list_checkpoints,
     read_checkpoint,
@@ -42,8 +43,8 @@ class Checkpoints:
     """Saves and restores everything that is named here, and the run's own place in its data.
 
     A checkpoint is written aside, hashed, renamed, and only then are older ones removed; what is torn or corrupted is
-    passed over for the one before it. Safetensors and JSON only: loading cannot run code. Sharded tensors (FSDP2) are
-    saved whole, so a run goes on with any number of processes.
+    passed over for the one before it. Safetensors and JSON only: loading cannot run code. Sharded tensors (FSDP2,
+    DeepSpeed's ZeRO) are saved whole, so a run goes on with any number of processes.
 
     Args:
         run: The run; its directory gets `checkpoints/step-<n>/` and `weights/`.
@@ -58,7 +59,7 @@ class Checkpoints:
 
     Raises:
         ConfigError: Something cannot be tracked, a number is too small, or the processes hold shards that cannot be
-            put together here (FSDP 1, DeepSpeed's ZeRO).
+            put together here (FSDP 1).
     """
 
     def __init__(
@@ -115,8 +116,8 @@ class Checkpoints:
         for name, value in state["position"].items():
             setattr(run._position, name, value)
         run._logged_step = state["logged_step"]
-        if run.accelerator.scaler is not None and state["scaler"]:
-            run.accelerator.scaler.load_state_dict(state["scaler"])
+        if (scaler := run._loss_scaler()) is not None and state["scaler"]:
+            scaler.load_state_dict(state["scaler"])
         run._guard.load_state_dict(state["guard"])
         self._bests = [(score, step) for score, step in state["bests"]]
         if run._fork is None:
@@ -169,13 +170,13 @@ class Checkpoints:
         started = perf_counter()
         run._guard.check()  # what is not finite does not get into a checkpoint
         objects = {name: self._state_of(thing) for name, thing in self._tracked.items()}
-        position = replace(run._position)
+        position, scaler = replace(run._position), run._loss_scaler()
         objects["run"] = {
             "position": asdict(position),
             "logged_step": run._logged_step,
             "guard": run._guard.state_dict(),
             "bests": [list(best) for best in self._bests],
-            "scaler": run.accelerator.scaler.state_dict() if run.accelerator.scaler is not None else None,
+            "scaler": None if scaler is None else scaler.state_dict(),
         }
         best_steps = {step for _, step in self._bests}
 
@@ -275,6 +276,8 @@ class Checkpoints:
         try:
             if isinstance(thing, nn.Module):
                 load_model(self._unwrapped(thing), state)
+                if self._run._engine is not None:
+                    self._run._engine.take_weights()
             elif isinstance(thing, Optimizer):
                 load_optimizer(thing, state)
             else:
@@ -287,20 +290,16 @@ class Checkpoints:
         return self._run.accelerator.unwrap_model(model, keep_torch_compile=False)
 
     def _state_of(self, thing: Any) -> Any:
-        if isinstance(thing, nn.Module):
-            thing = self._unwrapped(thing)
-        return gather_state(thing.state_dict(), keep=self._run._agreement.rank == 0)
+        keep = self._run._agreement.rank == 0
+        if isinstance(thing, EngineOptimizer):
+            return thing.state_dict(keep)
+        state = model_state(self._unwrapped(thing)) if isinstance(thing, nn.Module) else thing.state_dict()
+        return gather_state(state, keep)
 
 
 def _check_shards(run: "Run") -> None:
     """Refuse what would save one process's part as if it were the whole."""
     state = run.accelerator.state
-    if run.accelerator.distributed_type is DistributedType.DEEPSPEED and state.deepspeed_plugin.zero_stage > 0:
-        stage = state.deepspeed_plugin.zero_stage
-        raise ConfigError(
-            f"ZeRO stage {stage} of DeepSpeed splits the state among processes in a form of its own, which a checkpoint "
-            "here cannot hold: use FSDP2, stage 0, or `run.accelerator.save_state` in the place of `Checkpoints`"
-        )
     if run.accelerator.distributed_type is DistributedType.FSDP and state.fsdp_plugin.fsdp_version != 2:
         raise ConfigError("FSDP version 1 is not supported: set `fsdp_version: 2` in accelerate's configuration")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ConfigError
-from .sharding import gather, is_sharded, local, shard
+from .sharding import gather, is_sharded, local, shape, shard, writing
 from .storage import plain_names
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -94,15 +94,16 @@ class EMA:
         the parameter is put aside: returned at first, given as `kept` to put it back.
         """
         aside: dict[str, Tensor] = {}
-        for name, parameter in self._parameters.items():
-            part, average = local(parameter), self._averages[name]
-            before = part.clone()
-            if part.dtype in _HALF:
-                part.copy_(average if kept is None else kept[name])
-                aside[name] = before
-            else:
-                part.copy_(average)
-                average.copy_(before)
+        with writing(self._parameters.values()):
+            for name, parameter in self._parameters.items():
+                part, average = local(parameter), self._averages[name]
+                before = part.clone()
+                if part.dtype in _HALF:
+                    part.copy_(average if kept is None else kept[name])
+                    aside[name] = before
+                else:
+                    part.copy_(average)
+                    average.copy_(before)
         return aside
 
     def state_dict(self) -> dict[str, Any]:
@@ -126,8 +127,8 @@ class EMA:
         problems = [f"missing: `{name}`" for name in self._parameters if name not in averages]
         problems += [f"unexpected: `{name}`" for name in averages if name not in self._parameters]
         for name, parameter in self._parameters.items():
-            if name in averages and averages[name].shape != parameter.shape:
-                problems.append(f"shape: `{name}` is {tuple(averages[name].shape)}, not {tuple(parameter.shape)}")
+            if name in averages and averages[name].shape != shape(parameter):
+                problems.append(f"shape: `{name}` is {tuple(averages[name].shape)}, not {tuple(shape(parameter))}")
         if problems:
             raise ValueError("the averages do not fit the model: " + "; ".join(problems))
         self.updates = state["updates"]

@@ -114,7 +114,7 @@ class FiniteGuard:
 
     def _scales(self) -> bool:
         """Whether a loss scaler skips such updates by itself: for it, they are how it finds its scale."""
-        return self._run.accelerator.scaler is not None
+        return self._run._loss_scaler() is not None
 
     def _count(self, place: tuple[int, int, int], value: float) -> None:
         step, epoch, step_in_epoch = place

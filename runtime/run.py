@@ -9,27 +9,29 @@ from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
-from . import progress, setup
+from . import progress
 from .agreement import Agreement, StopRequest
 from .background import Background
 from .clipping import clip_grad_norm
 from .config import config_to_dict
+from .engine import EngineOptimizer
 from .errors import AgreementError, ConfigError, Stopped
 from .finite import FiniteGuard
 from .loader import Loader, Order
 from .loop import Position, Step, add_gradients, walk_epochs, walk_steps
 from .messages import lost_another
+from .preparation import prepare
 from .randomness import at, seeder, stream
 from .record import Record
 from .reporting import Reporter
 from .setup import check_trackers, choose_precision, open_run_dir, precision_name, set_up_numerics, start_processes
-from .sharding import ENGINES, SHARDED, is_sharded_model, whole
+from .sharding import ENGINES, is_sharded_model, whole
 from .streams import StreamLoader, is_stream, walk_stream
 
 
@@ -96,6 +98,7 @@ class Run:
         self._models: list[nn.Module] = []
         self._backgrounds: list[Background] = []
         self._optimizers: list[Any] = []
+        self._engine: EngineOptimizer | None = None
         self._parameters: dict[int, list[nn.Parameter]] = {}
         self._training_loader: Loader | None = None
         self._guard = FiniteGuard(self, int(getattr(config, "skip_non_finite", 0)))
@@ -154,24 +157,11 @@ class Run:
 
         Returns:
             The objects in the order given; the object itself if there is one.
+
+        Raises:
+            ConfigError: DeepSpeed is given other than one model and one optimizer, or cannot be used as configured.
         """
-        if self._compile:
-            for model in objects:
-                if isinstance(model, nn.Module):
-                    model.compile()  # in place, so that the names of the weights stay as they are
-        setup.tell_deepspeed(self.accelerator)
-        sharded = {id(thing) for thing in objects if is_sharded_model(thing)}  # before accelerate does, in place
-        whole = [thing for thing in objects if id(thing) not in sharded]
-        prepared = self.accelerator.prepare(*whole) if whole else ()
-        wrapped = iter(prepared if len(whole) > 1 else [prepared])
-        ready = [thing if id(thing) in sharded else next(wrapped) for thing in objects]
-        for index, thing in enumerate(ready):
-            if isinstance(thing, AcceleratedOptimizer):
-                self._optimizers.append(thing.optimizer)
-                ready[index] = thing.optimizer if self._plain else thing
-            elif isinstance(thing, nn.Module):
-                self._models.append(thing)
-        return tuple(ready) if len(ready) > 1 else ready[0]
+        return ready if len(ready := prepare(self, objects)) > 1 else ready[0]
 
     # The loop
 
@@ -245,7 +235,7 @@ class Run:
             different numbers of batches; a sharded model as it is.
         """
         started = perf_counter()
-        inner = model if self._has_shards() else self.accelerator.unwrap_model(model)
+        inner = model if self._has_shards() or self._engine is not None else self.accelerator.unwrap_model(model)
         modes = [(module, module.training) for module in model.modules()]
         model.eval()
         try:
@@ -267,14 +257,17 @@ class Run:
         """
         if self._plain:
             add_gradients(loss, count, self._loss_factor)
+        elif self._engine is not None:
+            self._engine.backward(loss / count * self._loss_factor, self.accelerator.sync_gradients)
         else:
             self.accelerator.backward(loss / count * self._loss_factor)
 
     def clip_grad_norm(self, model: nn.Module, max_norm: float | None) -> torch.Tensor:
         """Scale the gradients so that their norm is at most `max_norm`; None only measures.
 
-        Call it once in a step, after its last micro-batch. DeepSpeed clips by its own configuration. A norm that is not
-        finite is an error, or as the config says, the update is skipped: the same on all processes.
+        Call it once in a step, after its last micro-batch. DeepSpeed's stages 1 to 3 clip and update at once: there, it
+        makes the update of `optimizer.step()` too. A norm that is not finite is an error, or as the config says, the
+        update is skipped: the same on all processes.
 
         Returns:
             The norm before clipping, over all parameters. Shape (), on the device: reading it is a sync.
@@ -282,13 +275,14 @@ class Run:
         parameters = self._parameters.get(id(model))
         if parameters is None:
             parameters = self._parameters[id(model)] = list(model.parameters())
-        if self.accelerator.scaler is not None or self.accelerator.distributed_type in SHARDED | ENGINES:
-            norm = self.accelerator.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm)
-            if norm is None:
-                return torch.tensor(math.nan)  # DeepSpeed has not told, and watches its gradients itself
-            norm = torch.as_tensor(norm)
+        reads = self._guard.looks_at_once
+        if self._engine is not None:
+            norm = self._engine.clip_grad_norm(parameters, max_norm, reads=reads)
+        elif self._plain and self.accelerator.distributed_type is not DistributedType.FSDP:
+            norm = clip_grad_norm(parameters, max_norm, reads=reads)
         else:
-            norm = clip_grad_norm(parameters, max_norm, reads=self._guard.looks_at_once)
+            limit = math.inf if max_norm is None else max_norm
+            norm = torch.as_tensor(self.accelerator.clip_grad_norm_(parameters, limit))
         norm = whole(norm)
         self._guard.take(norm, parameters)
         return norm
@@ -350,7 +344,14 @@ class Run:
 
     def _has_shards(self) -> bool:
         """Whether a forward pass is a collective, so that all processes must make as many."""
-        return self.accelerator.distributed_type in SHARDED or any(map(is_sharded_model, self._models))
+        if self._engine is not None:
+            return self._engine.stage == 3
+        by_accelerate = self.accelerator.distributed_type is DistributedType.FSDP
+        return by_accelerate or any(map(is_sharded_model, self._models))
+
+    def _loss_scaler(self) -> Any:
+        """What scales losses in fp16, with `state_dict` and `load_state_dict`; None where nothing does."""
+        return self.accelerator.scaler if self._engine is None else self._engine.scaler
 
     def _is_over(self) -> bool:
         """Whether no epoch is left to walk: the last is over, the steps are used up, or the loop has said so."""

@@ -1,14 +1,17 @@
 """Decisions made once, before a run starts: device, precision, run directory."""
 
+import itertools
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, PartialState
+import torch.distributed as dist
+from accelerate import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import DistributedType, LoggerType
+from accelerate.utils import LoggerType
+from torch.distributed.rendezvous import rendezvous
 
 from .agreement import Agreement
 from .errors import ConfigError
@@ -17,15 +20,37 @@ from .record import RUNS, Record, is_alive, new_run_dir, newest_unfinished, read
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # ours -> accelerate's
 
 
+_stores: dict[tuple[str, ...], dist.Store] = {}
+_runs = itertools.count(1)  # with several processes: each makes the same number of them
+
+
 def start_processes() -> PartialState:
     """Join the process group that a launcher has prepared, on the accelerator if there is one, else on the CPU."""
     asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_PORT" in os.environ
     if asked and not {"WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"} & os.environ.keys():  # seen in accelerate 1.15
         text = "`accelerate launch --cpu` starts one process, whatever `--num_processes` says: use `torchrun --nproc-per-node`"
         print(f"warning: {text}", file=sys.stderr, flush=True)
-    processes = PartialState(cpu=not torch.accelerator.is_available())
+    processes = PartialState(cpu=not torch.accelerator.is_available(), **_meeting_place())
     skip_search_for_gpus()
     return processes
+
+
+def _meeting_place() -> dict[str, Any]:
+    """Where a launcher's processes find each other: in one store, a place of its own for each run of a process.
+
+    A store, with the addresses of a run's processes in it, lives on while a model that was wrapped in the run does. A
+    later group at the same port would find them and wait for threads that are gone.
+    """
+    names = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"
+    rank, size, *where = (os.environ.get(name, "") for name in names)
+    if not (rank and size.isdecimal() and int(size) > 1 and all(where)) or dist.is_initialized():
+        return {}
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
+        return {}  # it takes no store
+    if tuple(where) not in _stores:
+        _stores[tuple(where)] = next(rendezvous("env://"))[0]
+    store = dist.PrefixStore(f"run-{next(_runs)}", _stores[tuple(where)])
+    return {"store": store, "rank": int(rank), "world_size": int(size)}
 
 
 def skip_search_for_gpus() -> None:
@@ -149,25 +174,3 @@ def open_run_dir(agreement: Agreement, config: Any, settings: dict[str, Any]) ->
     if not all(agreement.gather((record.run_dir / "config.json").exists())):
         raise ConfigError(f"`{record.run_dir}` is not on a disk that all nodes share: choose one with `--run-dir`")
     return record, fork
-
-
-def tell_deepspeed(accelerator: Accelerator) -> None:
-    """Settle what DeepSpeed wants to know before it starts.
-
-    It reads the size of a micro-batch, for its own reports only, from a `DataLoader` that is prepared with the model;
-    here, none is: steps are cut by `Run.loader`. Its own bf16 would turn weights and inputs into bf16; PyTorch's
-    autocast leaves the weights in float32, as everywhere else.
-
-    Raises:
-        ConfigError: fp16, whose loss scale it keeps where no checkpoint finds it.
-    """
-    if accelerator.distributed_type is not DistributedType.DEEPSPEED:
-        return
-    settings = accelerator.state.deepspeed_plugin.deepspeed_config
-    if settings.get("train_micro_batch_size_per_gpu", "auto") == "auto":
-        settings["train_micro_batch_size_per_gpu"] = 1
-    if accelerator.mixed_precision == "fp16":
-        raise ConfigError("Precision `fp16` with DeepSpeed keeps its loss scale to itself: use `bf16`, `fp32` or FSDP2")
-    if accelerator.mixed_precision == "bf16":
-        settings["bf16"] = {"enabled": False}
-        settings["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}

@@ -1,24 +1,25 @@
 """Whole tensors from shards, and shards from whole tensors: what is saved depends on no number of processes.
 
-A sharded tensor is a DTensor, as FSDP2 makes it; its module takes half a second to import, so it is told by a
-method, as is a model that FSDP2 has sharded.
+A sharded tensor is a DTensor, as FSDP2 makes it, or a parameter that DeepSpeed has cut. The module of the first takes
+half a second to import, so it is told by a method, as is a model that FSDP2 has sharded.
 """
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
+from . import engine
+
 ENGINES = {DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA}
 """They step, and keep state, in ways of their own."""
 
-SHARDED = {DistributedType.DEEPSPEED, DistributedType.FSDP}
-"""A forward pass is a collective."""
-
 
 def is_sharded(tensor: Any) -> bool:
-    return hasattr(tensor, "to_local")
+    return hasattr(tensor, "to_local") or engine.is_cut(tensor)
 
 
 def is_sharded_model(thing: Any) -> bool:
@@ -28,6 +29,8 @@ def is_sharded_model(thing: Any) -> bool:
 
 def local(tensor: Any) -> Tensor:
     """The values that this process holds, as a plain tensor that shares their memory."""
+    if engine.is_cut(tensor):
+        return engine.part(tensor)
     detached = tensor.detach()
     part: Tensor = detached.to_local() if is_sharded(detached) else detached
     return part
@@ -35,12 +38,16 @@ def local(tensor: Any) -> Tensor:
 
 def whole(tensor: Any) -> Tensor:
     """The whole of a tensor that may be sharded. Collective where it is."""
+    if engine.is_cut(tensor):
+        return engine.join(engine.part(tensor), tensor)
     full: Tensor = tensor.full_tensor() if is_sharded(tensor) else tensor
     return full
 
 
 def gather(shard: Tensor, like: Any) -> Tensor:
     """The whole of a tensor that is sharded like `like`, on every process. Collective."""
+    if engine.is_cut(like):
+        return engine.join(shard, like)
     from torch.distributed.tensor import DTensor
 
     mesh, placements = like.device_mesh, like.placements
@@ -49,7 +56,23 @@ def gather(shard: Tensor, like: Any) -> Tensor:
 
 def shard(full: Tensor, like: Any) -> Tensor:
     """This process's part of `full`, as a plain tensor; the inverse of `gather`. Collective."""
-    return local(_distribute(full, like))
+    return engine.cut(full, like) if engine.is_cut(like) else local(_distribute(full, like))
+
+
+def shape(tensor: Any) -> torch.Size:
+    """Of the whole tensor."""
+    return engine.shape_of(tensor)
+
+
+def writing(tensors: Iterable[Any]) -> AbstractContextManager[None]:
+    """Wherever `local` values of parameters are written, it is done within. Collective where they are sharded."""
+    cut = [tensor for tensor in tensors if engine.is_cut(tensor)]
+    return engine.writing(cut) if cut else nullcontext()
+
+
+def model_state(model: nn.Module) -> dict[str, Any]:
+    """`model.state_dict()`, from which `gather_state` can make whole tensors."""
+    return model.state_dict(keep_vars=any(map(engine.is_cut, model.parameters())))
 
 
 def gather_state(state: Any, keep: bool) -> Any:
@@ -64,14 +87,34 @@ def gather_state(state: Any, keep: bool) -> Any:
         return type(state)(gather_state(value, keep) for value in state)
     if not is_sharded(state):
         return state
-    full = whole(state.detach())
-    return full.cpu() if keep else None
+    with torch.no_grad():
+        full = whole(state)
+    return full.detach().cpu() if keep else None
 
 
 def load_model(model: nn.Module, state: dict[str, Any]) -> None:
     """`model.load_state_dict` with whole tensors for parameters that may be sharded. Collective where they are."""
+    if any(map(engine.is_cut, model.parameters())):
+        _load_cut_model(model, state)
+        return
     own = model.state_dict()
     model.load_state_dict({name: _fit(value, own.get(name)) for name, value in state.items()})
+
+
+@torch.no_grad()
+def _load_cut_model(model: nn.Module, state: dict[str, Any]) -> None:
+    """PyTorch would compare shapes with what is left of a parameter that is not in use."""
+    own = {name: value for name, value in model.state_dict(keep_vars=True).items() if engine.is_cut(value)}
+    misfits = {name for name in own if name in state and state[name].shape != shape(own[name])}
+    wrong = model.load_state_dict({n: value for n, value in state.items() if n not in own}, strict=False)
+    problems = sorted(
+        {*wrong.unexpected_keys, *(set(wrong.missing_keys) - own.keys()), *(own.keys() - state.keys()), *misfits}
+    )
+    if problems:
+        raise ValueError(f"missing, unexpected or of another shape: {', '.join(problems)}")
+    with writing(own.values()):
+        for name, parameter in own.items():
+            engine.part(parameter).copy_(engine.cut(state[name], parameter))
 
 
 def load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:

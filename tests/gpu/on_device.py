@@ -12,12 +12,14 @@ import socket
 import time
 import traceback
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.other import extract_model_from_parallel
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from paccel.runtime import EMA, Checkpoints, Meter, Run, schedules
 
@@ -33,14 +35,27 @@ FSDP2 = {
     "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
     "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
 }
-DEEPSPEED = {
-    "ACCELERATE_USE_DEEPSPEED": "true",
-    "ACCELERATE_DEEPSPEED_ZERO_STAGE": "0",
-    "ACCELERATE_GRADIENT_CLIPPING": "0.5",
-    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1",
-}
+
+extract_model_from_parallel(nn.Identity())  # imports DeepSpeed, 0.4 s
+
+
+def deepspeed(folder: Path, stage: int) -> dict[str, str]:
+    """An environment as `accelerate launch` makes it. Clipping and accumulation are the loop's, and left aside."""
+    shards = {"stage": stage, "reduce_bucket_size": 10_000, "stage3_prefetch_bucket_size": 100}
+    shards |= {"stage3_param_persistence_threshold": 40}  # so that some parameters are kept whole, and some are not
+    settings = {"zero_optimization": shards, "gradient_accumulation_steps": 3, "gradient_clipping": 0.01}
+    settings |= {"train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto"}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "deepspeed.json").write_text(json.dumps(settings))
+    return {
+        "ACCELERATE_USE_DEEPSPEED": "true",
+        "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(folder / "deepspeed.json"),
+        "IN_PLACE_OF_A_GPU": "deepspeed",
+    }
+
 
 _server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload(["on_device"])  # imported once, DeepSpeed too, not in each process
 
 
 @dataclass
@@ -91,7 +106,8 @@ def main(config: Config) -> dict[str, Any]:
         model, optimizer = run.prepare(model, optimizer)
         loader = run.loader(Noisy(), 8, shuffle=True, num_workers=config.num_workers)
         schedule = schedules.cosine(optimizer, 16, warmup_steps=2)
-        ema, meter = EMA(model, decay=0.9), Meter(run)
+        one_sample = run.loader(Subset(Noisy(), [3]), 1)  # the other process has a filler, where it needs one
+        ema, meter, losses = EMA(model, decay=0.9), Meter(run), Meter(run)
         checkpoints = Checkpoints(run, model=model, optimizer=optimizer, schedule=schedule, ema=ema, meter=meter)
         start = checkpoints.restore()
         scales, unchanged = {}, []
@@ -115,13 +131,17 @@ def main(config: Config) -> dict[str, Any]:
                 ema.update()
                 if all(torch.equal(_local(p), was) for p, was in zip(model.parameters(), before, strict=True)):
                     unchanged.append(step.number)
-                if run.accelerator.scaler is not None:
-                    scales[step.number] = run.accelerator.scaler.get_scale()
+                if (scaler := run._loss_scaler()) is not None:
+                    scales[step.number] = scaler.get_scale()
                 if step.number == int(os.environ["KILL_AT"]):
                     os.kill(os.getpid(), signal.SIGKILL)
                 if step.every(2):
                     run.log("train", meter.read(), grad_norm=norm)
                 if step.due(3):
+                    with ema.swapped_in(), run.evaluating(model) as evaluated:
+                        for inputs, targets in run.batches(one_sample):
+                            losses.add(loss=(evaluated(inputs).float() - targets).square().sum(), count=len(inputs))
+                    run.log("eval", losses.read())
                     checkpoints.save()
                 if run.stopping():
                     checkpoints.save()
@@ -132,14 +152,14 @@ def main(config: Config) -> dict[str, Any]:
             "device": str(run.device),
             "scales": scales,
             "unchanged": unchanged,
-            "sharded": [hasattr(p, "to_local") for p in model.parameters()],
+            "sharded": [hasattr(p, "to_local") or hasattr(p, "ds_tensor") for p in model.parameters()],
             "names": list(run.accelerator.unwrap_model(model).state_dict()),
             "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if run.device.type == "cuda" else None,
         }
 
 
 def _local(parameter: Any) -> torch.Tensor:
-    value = parameter.detach()
+    value = getattr(parameter, "ds_tensor", parameter).detach()
     return value.to_local() if hasattr(value, "to_local") else value
 
 
@@ -165,7 +185,7 @@ def start(
         variables = (environment or {}) | {"KILL_AT": str(kill_at), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
         if launched:
             variables |= world | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        started.append(_server.Process(target=_process, args=(config, variables, output)))
+        started.append(_new_process(config, variables, output))
         started[-1].start()
     deadline = time.monotonic() + 120
     try:
@@ -180,6 +200,19 @@ def start(
     texts = "".join(output.read_text() for output in outputs if output.exists())
     assert [p.exitcode for p in started] == [-signal.SIGKILL if kill_at else 0] * processes, texts
     return [json.loads(output.read_text()) for output in outputs if output.exists()]
+
+
+def _new_process(*args: Any) -> Any:
+    """A process that is forked from one which has imported this file, and DeepSpeed where it is installed."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # Python 3.11 looks for it nowhere else
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+    return _server.Process(target=_process, args=args)
 
 
 def _process(config: Config, variables: dict[str, str], output: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from on_device import CUDA, DEEPSPEED, FSDP2, GPUS, WORLD, Config, Noisy, start
+from on_device import CUDA, FSDP2, GPUS, WORLD, Config, Noisy, deepspeed, start
 from safetensors.torch import load_file
 
 from paccel.runtime import Run
@@ -110,14 +110,17 @@ def test_accelerate_s_fsdp2_saves_whole_weights_and_is_resumed(tmp_path: Path, p
     torch.testing.assert_close(shards, whole, rtol=0, atol=NEARLY[precision])
 
 
-@pytest.mark.parametrize("precision", NEARLY)
-def test_deepspeed_trains_as_plain_pytorch_does_and_is_resumed(tmp_path: Path, precision: str) -> None:
+@pytest.mark.parametrize(("stage", "precision"), [(0, "bf16"), (1, "fp32"), (2, "bf16"), (3, "fp32"), (3, "bf16")])
+def test_deepspeed_trains_as_plain_pytorch_does_and_is_resumed(tmp_path: Path, stage: int, precision: str) -> None:
     pytest.importorskip("deepspeed")
     start(Config(tmp_path / "plain", precision, dropout=0.0, accumulate=2))
     config = Config(tmp_path / "engine", precision, dropout=0.0, accumulate=2)
-    killed_and_resumed(config, processes=WORLD, environment=DEEPSPEED | {"IN_PLACE_OF_A_GPU": "deepspeed"})
+    found = killed_and_resumed(config, processes=WORLD, environment=deepspeed(tmp_path, stage))
+    assert all(all(each["sharded"]) == (stage == 3) for each in found)
     engine, plain = final(tmp_path / "engine" / "straight"), final(tmp_path / "plain")
     torch.testing.assert_close(engine, plain, rtol=0, atol=NEARLY[precision])
+    for ours, theirs in zip(logged(tmp_path / "engine" / "straight"), logged(tmp_path / "plain"), strict=True):
+        assert ours == pytest.approx(theirs, rel=10 * NEARLY[precision], abs=10 * NEARLY[precision])
 
 
 @pytest.mark.skipif(not CUDA, reason="needs a GPU: only its memory is copied from pinned pages")

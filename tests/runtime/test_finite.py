@@ -95,7 +95,7 @@ class TestOnADevice:
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, **options)
         run = SimpleNamespace(
             device=torch.device("cuda"),
-            accelerator=SimpleNamespace(scaler=None),
+            _loss_scaler=lambda: None,
             _optimizers=[optimizer],
             _position=SimpleNamespace(step=0, epoch=1, step_in_epoch=0),
             _training_loader=None,

@@ -9,19 +9,17 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
-from accelerate.utils import DistributedType
 from together import together
 from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
 from paccel.runtime import Checkpoints, ConfigError, Meter, Run, Stopped, progress
-from paccel.runtime.setup import skip_search_for_gpus, tell_deepspeed
+from paccel.runtime.setup import skip_search_for_gpus
 
 
 @dataclass
@@ -89,16 +87,6 @@ class TestErrors:
             for _ in run.epochs(1):
                 for _ in run.steps(loader, accumulate=2):
                     pass
-
-    def test_a_loss_scale_that_deepspeed_keeps_to_itself_is_refused(self) -> None:
-        plugin = SimpleNamespace(deepspeed_config={})
-        accelerator = SimpleNamespace(
-            distributed_type=DistributedType.DEEPSPEED,
-            mixed_precision="fp16",
-            state=SimpleNamespace(deepspeed_plugin=plugin),
-        )
-        with pytest.raises(ConfigError, match="`fp16` with DeepSpeed keeps its loss scale to itself: use `bf16`"):
-            tell_deepspeed(accelerator)  # type: ignore[arg-type]
 
     def test_a_loop_without_an_end_is_refused(self) -> None:
         with Run(Config()) as run, pytest.raises(ConfigError, match="would never end"):
