@@ -5,7 +5,6 @@ content of each file; then all of it moves to `.paccel/undo/`. Whatever is kille
 """
 
 import json
-import os
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -188,7 +187,7 @@ def stamp_of(root: Path, path: str) -> Stamp | None:
     """What is at `path` now.
 
     Raises:
-        PreconditionError: Something is there, or above it, that is not a regular file in a folder of the project.
+        PreconditionError: Something is there, or above it, that is no file and no folder of the project.
     """
     place = root
     for part in path.split("/")[:-1]:
@@ -203,8 +202,8 @@ def stamp_of(root: Path, path: str) -> Stamp | None:
         found = (root / path).lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if stat.S_ISDIR(found.st_mode) and not any(names for _, _, names in os.walk(root / path)):
-        return None
+    if stat.S_ISDIR(found.st_mode):
+        return None  # a folder where a file will be, once it has gone
     if not stat.S_ISREG(found.st_mode):
         raise PreconditionError(f"`{path}` is not a regular file any more: nothing is written there")
     return Stamp.of((root / path).read_bytes(), stat.S_IMODE(found.st_mode))

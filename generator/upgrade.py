@@ -237,7 +237,7 @@ def continue_upgrade(root: Path) -> Outcome:
     if journal.phase == "undo":
         return Outcome("undone", journal.summary)
     decided = {"status": "decided", "reason": "as you left it"}
-    changes = (change | decided if change["path"] in journal.conflicts else change for change in journal.summary)
+    changes = ({**change, **decided} if change["path"] in journal.conflicts else change for change in journal.summary)
     return Outcome("done", tuple(changes))
 
 

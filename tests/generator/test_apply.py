@@ -25,6 +25,9 @@ BASE = {
     "train.py": File(CODE),
     "moved.py": File(CODE.replace(b"line", b"moved")),
     "gone/only.py": File(b"x = 1\ny = 2\n"),
+    "gone/deep/also.py": File(b"x = 3\ny = 4\n"),
+    "file_then_folder": File(b"a file\n"),
+    "folder_then_file/inside.txt": File(b"in a folder\n"),
     "tool.sh": File(b"echo 1\n"),
     "picture.bin": File(b"\0old"),
     "same.py": File(b"same = 1\n"),
@@ -41,6 +44,8 @@ THEIRS = {
     "picture.bin": File(b"\0theirs"),
     "same.py": BASE["same.py"],
     "added/deep/file.py": File(b"added = 1\n"),
+    "file_then_folder/inside.cfg": File(b"now in a folder\n"),
+    "folder_then_file": File(b"now a file\n"),
     "alone/in_its/place.py": BASE["alone/in_its/folder.py"],
 }
 QUIET = {path: file for path, file in THEIRS.items() if path != "picture.bin"} | {"picture.bin": BASE["picture.bin"]}
@@ -52,6 +57,8 @@ def project(root: Path, ours: Tree = OURS, base: Tree = BASE) -> Path:
     write_tree(root, {**base, **ours})
     write_state(root, Manifest.of(REF, {}, base), base)
     (root / "tool.sh").chmod(0o640)
+    if "gone/only.py" in base:
+        (root / "gone").chmod(0o700)
     return root
 
 

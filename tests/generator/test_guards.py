@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -158,6 +159,53 @@ def test_a_huge_manifest_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(baseline, "MAX_MANIFEST_BYTES", 10)
     with pytest.raises(PreconditionError, match="larger than"):
         read_manifest(root)
+
+
+@pytest.mark.parametrize("path", [MANIFEST_PATH, baseline.BASELINE_PATH])
+def test_a_state_of_which_one_file_is_a_link_is_refused(tmp_path: Path, path: str) -> None:
+    root = project(tmp_path / "root")
+    (root / path).rename(tmp_path / "elsewhere")
+    (root / path).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PreconditionError, match="is missing"):
+        baseline.read_state(root)
+
+
+def test_a_huge_baseline_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = project(tmp_path)
+    monkeypatch.setattr(baseline, "MAX_BYTES", 10)
+    with pytest.raises(PreconditionError, match="larger than"):
+        baseline.read_state(root)
+
+
+def test_a_hash_that_is_none_is_damage(tmp_path: Path) -> None:
+    manifest = project(tmp_path) / MANIFEST_PATH
+    manifest.write_text(manifest.read_text().replace(OLD["a.txt"].sha256, "0"))
+    with pytest.raises(PreconditionError, match="has no SHA-256"):
+        read_manifest(tmp_path)
+
+
+def test_a_state_is_on_the_disk_before_it_takes_the_place_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled: set[int] = set()
+    real_sync, real_replace = os.fsync, os.replace
+
+    def sync(descriptor: int) -> None:
+        settled.add(os.fstat(descriptor).st_ino)
+        real_sync(descriptor)
+
+    def replace(source: Path, target: Path) -> None:
+        assert source.stat().st_ino in settled
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", replace)
+    project(tmp_path)
+
+
+def test_a_baseline_is_said_to_be_made_on_unix_wherever_it_is_made(tmp_path: Path) -> None:
+    with zipfile.ZipFile(project(tmp_path) / baseline.BASELINE_PATH) as made:
+        assert {entry.create_system for entry in made.infolist()} == {3}
 
 
 def test_an_archive_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
