@@ -25,7 +25,7 @@ class Position:
     step: int = 0
     epoch: int = 0
     step_in_epoch: int = 0
-    epoch_is_over: bool = True  # all that the loop does in the epoch is done, evaluation behind the steps included
+    epoch_is_over: bool = True  # its steps are done; who saves behind them has done there what the loop does there
     epoch_is_cut: bool = False  # `max_steps` ended it: a run with more steps goes on in it
     finished: str | None = None  # why the run ended before its last epoch
     stream: Any = None  # what a stream of training data says of itself behind this step

@@ -260,6 +260,7 @@ def walk_stream(run: "Run", loader: StreamLoader, accumulate: int, passes: int) 
             step.check_taken()
             shown.update()
     position.epoch_is_cut = position.step >= last_step and not position.stream_is_over
+    position.epoch_is_over = True
     portions.close()  # type: ignore[attr-defined]  # a generator: ends its worker
     if position.step_in_epoch == 0:
         raise ConfigError(

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
-from paccel.runtime import EMA, CheckpointError, Checkpoints, Meter, NonFiniteError, Run, schedules, storage
+from paccel.runtime import EMA, CheckpointError, Checkpoints, Meter, NonFiniteError, Run, Stopped, schedules, storage
 
 
 @dataclass
@@ -163,3 +165,34 @@ def test_what_a_loss_scaler_skips_is_counted_and_no_error_and_its_scale_is_resum
         run_dir = tmp_path / f"run-{stop_at}"
         assert scaled(run_dir, stop_at) + scaled(run_dir, resume="auto") == scales
         assert tree(run_dir / "weights") == tree(tmp_path / "straight" / "weights")
+
+
+class Numbers(IterableDataset):
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(10))
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_of_an_epoch_that_ended_with_a_save_nothing_is_done_twice(tmp_path: Path, is_stream: bool) -> None:
+    def done(folder: str, fails_at: int = 0, resume: str = "never") -> list[str]:
+        with Run(Config(tmp_path / folder, resume)) as run:
+            checkpoints = Checkpoints(run, model=nn.Linear(1, 1))
+            checkpoints.restore()
+            loader, found = run.loader(Numbers() if is_stream else TensorDataset(torch.arange(10)), 2), []
+            with suppress(KeyError):
+                for epoch in run.epochs(3):
+                    for step in run.steps(loader):
+                        list(step)
+                        found.append(f"step {step.number}")
+                        if step.number == fails_at:
+                            raise KeyError
+                    found.append(f"evaluation {epoch}")
+                    checkpoints.save()
+                return found
+            raise run.stopped()
+
+    straight = done("straight")
+    assert straight[4:7] == ["step 5", "evaluation 1", "step 6"]
+    with pytest.raises(Stopped):
+        done("run", fails_at=7)
+    assert done("run", resume="auto") == straight[6:]

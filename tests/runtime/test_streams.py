@@ -69,8 +69,12 @@ class Live(Stateful):
         super().__init__()
         self.state: dict[str, Any] = {}
 
+    def __iter__(self) -> Iterator[tuple[int, torch.Tensor]]:
+        for sample in super().__iter__():
+            self.state.update(super().state_dict())
+            yield sample
+
     def state_dict(self) -> dict[str, Any]:
-        self.state.update(super().state_dict())
         return self.state
 
 
