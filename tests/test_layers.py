@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,11 +85,15 @@ def test_the_command_line_starts_with_click_alone() -> None:
 def test_an_upgrade_loads_nothing_that_it_can_do_without(tmp_path: Path) -> None:
     """Loading is most of its time: `benchmarks/upgrade_time.py`."""
     program = """
+import gc
 import sys
+
+before = sum(generation["collections"] for generation in gc.get_stats())
 try:
     import paccel.__main__
 finally:
-    print(*sys.modules, file=sys.stderr)
+    collected = sum(generation["collections"] for generation in gc.get_stats()) - before
+    print(*sys.modules, f"collected={collected}", f"frozen={gc.get_freeze_count() > 0}", file=sys.stderr)
 """
     folder = tmp_path / "demo" / "{{cookiecutter.project_name}}"
     folder.mkdir(parents=True)
@@ -111,6 +116,9 @@ finally:
         "subprocess",
     }
     assert not needless & {*result.stderr.split()}
+    collected = re.search(r"collected=(\d+) frozen=True", result.stderr)
+    assert collected is not None
+    assert int(collected[1]) < 5  # those before the command line is read at all
 
 
 @pytest.mark.parametrize("path", named(GENERATOR))
