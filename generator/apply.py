@@ -110,8 +110,11 @@ def resume(root: Path) -> Journal:
         PreconditionError: Nothing is under way, conflicts are left, or a file is neither what it was nor what it should be.
     """
     journal = _under_way(root)
+    if journal.phase == "undo":
+        abort(root)
+        return journal
     with _half_done(root):
-        return _roll_back(root, journal) if journal.phase == "undo" else _forward(root, journal, resolve=True)
+        return _forward(root, journal, resolve=True)
 
 
 def abort(root: Path) -> list[str]:

@@ -232,10 +232,11 @@ def continue_upgrade(root: Path) -> Outcome:
     Raises:
         PreconditionError: None is under way, or conflict markers are left.
     """
+    under_way = read_journal(root)
+    if under_way is not None and under_way.phase == "undo":
+        return abort_upgrade(root)._replace(state="undone", changes=under_way.summary)
     with apply.locked(root):
         journal = apply.resume(root)
-    if journal.phase == "undo":
-        return Outcome("undone", journal.summary)
     decided = {"status": "decided", "reason": "as you left it"}
     changes = ({**change, **decided} if change["path"] in journal.conflicts else change for change in journal.summary)
     return Outcome("done", tuple(changes))

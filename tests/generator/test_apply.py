@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import paccel.upgrade as engine
 from paccel import apply, disk
 from paccel.baseline import Manifest, TemplateRef, read_state, state_bytes, write_state
 from paccel.errors import PreconditionError
@@ -340,6 +341,21 @@ def test_a_file_edited_while_an_upgrade_was_interrupted_is_not_overwritten(tmp_p
     with pytest.raises(PreconditionError, match=r"`train\.py` was edited"):
         apply.resume(root)
     assert (root / "train.py").read_bytes() == b"edited\n"
+
+
+def test_a_file_edited_while_an_undo_was_interrupted_is_kept_aside(tmp_path: Path) -> None:
+    root = project(tmp_path)
+    before = contents(root)
+    upgraded(root, QUIET)
+    shutil.move(root / UNDO_DIR, root / UPGRADE_DIR)
+    journal = read_journal(root)
+    assert journal is not None
+    write_journal(root, journal.in_phase("undo"))
+    (root / "train.py").write_bytes(b"edited\n")
+    assert engine.continue_upgrade(root).notes == ("edited since, kept as `.paccel/aborted/train.py`",)
+    assert (root / apply.ABORTED_DIR / "train.py").read_bytes() == b"edited\n"
+    shutil.rmtree(root / apply.ABORTED_DIR)
+    assert contents(root) == before
 
 
 def test_two_upgrades_at_once_are_refused(tmp_path: Path) -> None:
