@@ -36,10 +36,10 @@ def without_features(train: str) -> str:
 
 
 @contextmanager
-def generated(folder: Path, *, features: bool = True) -> Iterator[ModuleType]:
-    """Write the default image classifier to `folder`, and yield its `train` module."""
-    template = load_template("image-classification")
-    for path, file in render(template, resolve_answers(template, {}, project_name="generated")).items():
+def generated(folder: Path, *, template: str = "image-classification", features: bool = True) -> Iterator[ModuleType]:
+    """Write a template's default project to `folder`, and yield its `train` module."""
+    chosen = load_template(template)
+    for path, file in render(chosen, resolve_answers(chosen, {}, project_name="generated")).items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.content)
