@@ -55,6 +55,7 @@ def test_the_weights_are_those_of_the_folder_in_float32_but_for_a_new_head(setti
     ours = train.make_model(folder, 3, 32, pretrained=True).state_dict()
     others = {name for name, value in half.state_dict().items() if not torch.equal(ours[name], value.float())}
     assert others == {"classifier.weight", "classifier.bias"}
+    assert {value.dtype for value in ours.values() if value.is_floating_point()} == {torch.float32}
     random = train.make_model(folder, 3, 32, pretrained=False).state_dict()
     assert not torch.equal(random["bert.pooler.dense.weight"], ours["bert.pooler.dense.weight"])
 
@@ -100,6 +101,12 @@ def test_a_label_that_training_does_not_have_is_an_error_before_it_starts(tmp_pa
     with pytest.raises(ValueError, match="has labels that train.csv does not have: neither"):
         train.main(train.Config(run_dir=tmp_path / "run", **settings))
 # % elif cookiecutter.data == "huggingface"
+
+
+def test_each_split_and_both_texts_are_read(settings):
+    splits = train.make_splits(settings["dataset"], "default", ("sentence1", "sentence2"), "label")
+    assert [len(split) for split in (splits.train, splits.eval, splits.test)] == [120, 20, 24]
+    assert splits.train[1] == (("word 1", "word 2"), 1)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What is this project's own: text packed into rows, errors before training starts, writing."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ def test_the_weights_are_those_of_the_folder_in_float32(settings, tmp_path):
     half.save_pretrained(tmp_path / "half")
     ours = train.make_model(str(tmp_path / "half"), pretrained=True, **options).state_dict()
     assert all(torch.equal(ours[name], value.float()) for name, value in half.state_dict().items())
+    assert {value.dtype for value in ours.values()} == {torch.float32}
     random = train.make_model(str(tmp_path / "half"), pretrained=False, **options).state_dict()
     assert not torch.equal(random["lm_head.weight"], ours["lm_head.weight"])
 
@@ -69,6 +71,15 @@ def test_a_run_with_checkpointed_activations_writes_the_same_text(tmp_path, sett
 def test_settings_that_do_not_fit_are_an_error_before_training_starts(tmp_path, settings, changed, message):
     with pytest.raises(ValueError, match=message):
         train.main(train.Config(run_dir=tmp_path / "run", **(settings | changed)))
+
+
+def test_each_split_is_read_and_each_document_ends(settings):
+    splits = train.make_splits(settings["dataset"], "default", "text", settings["model"], 32)
+    for name, rows in (("train", splits.train), ("validation", splits.eval), ("test", splits.test)):
+        lines = Path(settings["dataset"], f"{name}.jsonl").read_text().splitlines()
+        texts = [json.loads(line)["text"] for line in lines]
+        tokens = sum(len(text) + 1 for text in texts if text)  # one for each letter, and the end
+        assert (rows.tensors[0][:, 1:] != PADDING).sum() == tokens - 1
 
 
 def test_a_dataset_without_a_validation_split_is_an_error_that_names_what_there_is(tmp_path, settings):

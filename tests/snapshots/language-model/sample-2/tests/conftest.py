@@ -15,6 +15,7 @@ def dataset(tmp_path: Path) -> Path:
     folder.mkdir()
     for split, size in (("train", 60), ("validation", 6), ("test", 5)):
         lines = [json.dumps({"text": f"{split} line {number}: " + "word " * (number % 7)}) for number in range(size)]
+        lines.append(json.dumps({"text": None}))
         (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
     return folder
 

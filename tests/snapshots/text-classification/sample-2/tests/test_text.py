@@ -33,6 +33,12 @@ def test_texts_longer_than_the_model_can_read_are_an_error_before_training_start
         model(torch.ones(1, 9, dtype=torch.int64))
 
 
+def test_each_split_and_both_texts_are_read(settings):
+    splits = train.make_splits(settings["dataset"], "default", ("sentence1", "sentence2"), "label")
+    assert [len(split) for split in (splits.train, splits.eval, splits.test)] == [120, 20, 24]
+    assert splits.train[1] == (("word 1", "word 2"), 1)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

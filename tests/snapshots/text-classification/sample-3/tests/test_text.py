@@ -22,6 +22,7 @@ def test_the_weights_are_those_of_the_folder_in_float32_but_for_a_new_head(setti
     ours = train.make_model(folder, 3, 32, pretrained=True).state_dict()
     others = {name for name, value in half.state_dict().items() if not torch.equal(ours[name], value.float())}
     assert others == {"classifier.weight", "classifier.bias"}
+    assert {value.dtype for value in ours.values() if value.is_floating_point()} == {torch.float32}
     random = train.make_model(folder, 3, 32, pretrained=False).state_dict()
     assert not torch.equal(random["bert.pooler.dense.weight"], ours["bert.pooler.dense.weight"])
 
