@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from paccel import apply, archive, baseline
+from paccel import apply, archive, baseline, disk
 from paccel import journal as journal_module
 from paccel.adopt import adopt
 from paccel.baseline import MANIFEST_PATH, Manifest, TemplateRef, read_manifest, state_bytes, write_state
 from paccel.errors import PreconditionError, TemplateError
 from paccel.gate import Piece, Sides, keeps_every_edit, problem
-from paccel.journal import UNDO_DIR, UPGRADE_DIR, read_journal
+from paccel.journal import STAGING_DIR, UNDO_DIR, UPGRADE_DIR, read_journal
 from paccel.merge import merge_file
 from paccel.moves import template_moves
 from paccel.plan import Context, FileChange, plan_files
@@ -114,6 +114,34 @@ def test_a_line_that_only_looks_like_one_of_our_markers_is_the_users(tmp_path: P
         apply.resume(root)
     (root / "a.txt").write_bytes(b"Git writes\n<<<<<<< HEAD\nabove your side.\n")
     apply.resume(root)
+    assert read_journal(root) is None
+
+
+def test_what_a_staging_left_is_removed_by_itself_and_before_the_next(tmp_path: Path) -> None:
+    root = project(tmp_path)
+    for clear in (True, False):
+        (root / STAGING_DIR / "new").mkdir(parents=True)
+        (root / STAGING_DIR / "new" / "0").write_bytes(b"half")
+        if clear:
+            apply.clear_leftovers(root)
+            assert not (root / STAGING_DIR).exists()
+    start(root)
+    assert (root / "a.txt").read_bytes() == b"new\n"
+
+
+def test_ctrl_c_behind_the_last_rename_leaves_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = project(tmp_path)
+    real = disk.rename_folder
+
+    def rename(source: Path, target: Path) -> None:
+        real(source, target)
+        if target == root / UNDO_DIR:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(disk, "rename_folder", rename)
+    with pytest.raises(KeyboardInterrupt):
+        start(root)
+    assert (root / "a.txt").read_bytes() == b"new\n"
     assert read_journal(root) is None
 
 
