@@ -6,13 +6,16 @@ half a second to import, so it is told by a method, as is a model that FSDP2 has
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from . import engine
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
 
 ENGINES = {DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA}
 """They step, and keep state, in ways of their own."""
@@ -22,7 +25,7 @@ def is_sharded(tensor: Any) -> bool:
     return hasattr(tensor, "to_local") or engine.is_cut(tensor)
 
 
-def is_sharded_model(thing: Any) -> bool:
+def is_sharded_model(thing: Any) -> "TypeGuard[FSDPModule]":
     """Whether FSDP2 has sharded it."""
     return hasattr(thing, "set_requires_gradient_sync")
 
