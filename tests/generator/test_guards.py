@@ -145,6 +145,20 @@ def test_ctrl_c_behind_the_last_rename_leaves_what_is_done(tmp_path: Path, monke
     assert read_journal(root) is None
 
 
+def test_what_could_be_undone_before_is_put_aside_whole_before_it_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = project(tmp_path)
+    start(root)
+    removed: list[Path] = []
+    real = disk.remove_folder
+    monkeypatch.setattr(disk, "remove_folder", lambda path: (removed.append(path), real(path)))
+    apply.start(root, (), state_bytes(Manifest.of(REF, {}, NEW), NEW), (), ())
+    assert removed
+    assert root / UNDO_DIR not in removed
+    assert read_journal(root, UNDO_DIR) is not None
+
+
 def test_a_conflict_that_is_deleted_is_decided(tmp_path: Path) -> None:
     root = project(tmp_path)
     start(root, ours=b"mine\n")
