@@ -84,6 +84,23 @@ def test_where_the_disk_is_full_the_only_checkpoint_that_was_to_stay_stands(
         assert [path.name for path in (run.run_dir / "checkpoints").iterdir()] == ["step-2"]
 
 
+def test_an_error_of_the_last_save_in_the_background_is_the_end_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("full")
+
+    for stopped in (False, True):
+        run_dir = tmp_path / str(stopped)
+        with pytest.raises(OSError, match="full"), monkeypatch.context() as patched, Run(Config(run_dir)) as run:
+            patched.setattr("paccel.runtime.checkpoints.write_checkpoint", full)
+            Checkpoints(run, background=True, model=nn.Linear(1, 1)).save()
+            if stopped:
+                raise run.stopped()
+        status = json.loads((run_dir / "status.json").read_text())
+        assert (status["state"], status["reason"]) == ("failed", "step 0: OSError: full")
+
+
 @pytest.mark.parametrize("background", [False, True])
 def test_weights_are_the_average_and_a_checkpoint_holds_both(tmp_path: Path, background: bool) -> None:
     with Run(Config(tmp_path / "run")) as run:

@@ -274,6 +274,7 @@ def test_a_small_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         with full_at(n), pytest.raises(OSError, match="No space"):
             atomic_write(path, b"a longer new content")
         assert path.read_bytes() == b"old"
+        assert [p.name for p in path.parent.iterdir()] == ["status.json"]
     atomic_write(path, b"new")
     assert [p.name for p in path.parent.iterdir()] == ["status.json"]
     assert path.read_bytes() == b"new"

@@ -4,6 +4,7 @@ import multiprocessing
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,32 @@ def test_a_stream_that_shuffles_itself_goes_on_in_the_same_order(
         second = train(kind, f"run-{stop_at}", "auto", 0, epochs=3)
         assert dealt([first]) | dealt([second]) == order
         assert torch.equal(second["weights"], straight["weights"])
+
+
+class Broken(Stream):
+    """Fails in its middle."""
+
+    def __iter__(self) -> Iterator[tuple[int, torch.Tensor]]:
+        yield from islice(super().__iter__(), 20)
+        raise KeyError("a sample that is not there")
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_an_error_in_the_reader_of_a_stream_ends_the_process_and_does_not_hang_it(tmp_path: Path) -> None:
+    def read_to_the_error() -> None:
+        with Run(Config(tmp_path / "run")) as run:
+            for _ in run.epochs(1):
+                for step in run.steps(run.loader(Broken(), 8, num_workers=1)):
+                    list(step)
+
+    process = multiprocessing.get_context("fork").Process(target=read_to_the_error)
+    process.start()
+    process.join(30)
+    hangs = process.is_alive()
+    process.kill()
+    assert not hangs
+    assert process.exitcode == 1
+    assert "a sample that is not there" in (tmp_path / "run" / "status.json").read_text()
 
 
 def said_at_the_start(stream: Any, run_dir: Path, capsys: pytest.CaptureFixture[str]) -> str:
