@@ -123,6 +123,18 @@ def test_deepspeed_trains_as_plain_pytorch_does_and_is_resumed(tmp_path: Path, s
         assert ours == pytest.approx(theirs, rel=10 * NEARLY[precision], abs=10 * NEARLY[precision])
 
 
+def test_shards_of_deepspeed_go_on_in_another_stage_and_without_deepspeed(tmp_path: Path) -> None:
+    pytest.importorskip("deepspeed")
+    config = Config(tmp_path / "run", dropout=0.0)
+    start(replace(config, run_dir=tmp_path / "plain"))
+    start(config, kill_at=4, processes=WORLD, environment=deepspeed(tmp_path, 3))
+    resumed = replace(config, resume="auto", max_steps=6)
+    assert start(resumed, processes=WORLD, environment=deepspeed(tmp_path, 1))[0]["start"] == 3
+    (found,) = start(replace(resumed, max_steps=8))
+    assert found["start"] == 6
+    torch.testing.assert_close(final(tmp_path / "run"), final(tmp_path / "plain"), rtol=0, atol=NEARLY["fp32"])
+
+
 @pytest.mark.skipif(not CUDA, reason="needs a GPU: only its memory is copied from pinned pages")
 def test_what_workers_fetch_is_pinned(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run")) as run:
