@@ -50,12 +50,13 @@ def test_a_schedule_does_not_go_on_where_the_loss_scaler_skips_the_update(fused:
     assert rates[0] > rates[2] > rates[3]
 
 
-def test_a_second_run_in_a_process_scales_by_a_scaler_of_its_own() -> None:
-    scales, _, weights, first = train(fused=True)
-    assert train(fused=True)[0] == scales
-    assert torch.equal(train(fused=True)[2], weights)
-    model, optimizer = first  # as prepared by a run that is over
-    again = train(fused=True, given=(model, optimizer))
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_second_run_in_a_process_scales_by_a_scaler_of_its_own(fused: bool) -> None:
+    scales, _, weights, first = train(fused)
+    second = train(fused)
+    assert second[0] == scales
+    assert torch.equal(second[2], weights)
+    again = train(fused, given=first)  # as prepared by a run that is over
     assert again[0] == scales
     assert again[1][1] == again[1][0]
 

@@ -55,7 +55,7 @@ def test_accelerate_reads_from_each_configuration_what_it_says(project: Path) ->
     assert environments["fsdp"]["ACCELERATE_USE_FSDP"] == "true"
     assert environments["fsdp"]["FSDP_VERSION"] == "2"
     assert environments["deepspeed"]["ACCELERATE_USE_DEEPSPEED"] == "true"
-    assert environments["deepspeed"]["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == "0"  # others have no checkpoints
+    assert environments["deepspeed"]["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == "2"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a process in /proc")

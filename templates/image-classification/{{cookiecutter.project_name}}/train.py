@@ -147,7 +147,8 @@ def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
             labels = batch[1]
             # % if cookiecutter.torchmetrics
             meter.add(loss=loss, count=len(labels))
-            metrics.update(logits, labels)
+            if loader.batch_samples:  # 0 in a filler, by which a process takes part where a model is sharded
+                metrics.update(logits, labels)
     return meter.read() | {name: value.item() for name, value in metrics.compute().items()}
             # % else
             meter.add(loss=loss, accuracy=(logits.argmax(-1) == labels).sum(), count=len(labels))

@@ -106,7 +106,8 @@ def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
             loss, logits = compute_loss(model, batch)
             labels, predictions = batch[1], logits.argmax(-1)
             meter.add(loss=loss, accuracy=(predictions == labels).sum(), count=len(labels))
-            pairs.append(torch.stack([labels, predictions]))
+            if loader.batch_samples:  # 0 in a filler, by which a process takes part where a model is sharded
+                pairs.append(torch.stack([labels, predictions]))
     mine = Counter((label, prediction) for pair in pairs for label, prediction in pair.T.tolist())
     counts: Counter[tuple[int, int]] = sum(gather_object([mine]), Counter())  # of all processes
     return {**meter.read(), "f1": f1_score(counts)}

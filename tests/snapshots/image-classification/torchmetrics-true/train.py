@@ -93,7 +93,8 @@ def evaluate(run: Run, model: nn.Module, loader: Loader, num_classes: int) -> di
             loss, logits = compute_loss(model, batch)
             labels = batch[1]
             meter.add(loss=loss, count=len(labels))
-            metrics.update(logits, labels)
+            if loader.batch_samples:  # 0 in a filler, by which a process takes part where a model is sharded
+                metrics.update(logits, labels)
     return meter.read() | {name: value.item() for name, value in metrics.compute().items()}
 
 

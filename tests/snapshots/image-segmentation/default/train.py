@@ -95,7 +95,8 @@ def evaluate(run: Run, model: nn.Module, loader: Loader, num_classes: int) -> tu
             loss, logits = compute_loss(model, batch)
             labelled = batch[1] != IGNORE
             truth, predicted = batch[1][labelled], logits.argmax(1)[labelled]
-            counts += torch.bincount(truth * num_classes + predicted, minlength=num_classes**2).view_as(counts)
+            if loader.batch_samples:  # 0 in a filler, by which a process takes part where a model is sharded
+                counts += torch.bincount(truth * num_classes + predicted, minlength=num_classes**2).view_as(counts)
             meter.add(loss=loss, accuracy=(predicted == truth).sum(), count=len(truth))
     counts = run.accelerator.reduce(counts, "sum").cpu()
     hits = counts.diagonal()

@@ -85,8 +85,10 @@ def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
     truth: list[Target] = []
     with run.evaluating(model) as model:  # no gradients; the training mode comes back afterwards
         for images, targets in run.batches(loader):
-            found += [{name: tensor.cpu() for name, tensor in image.items()} for image in model(images)]
-            truth += [{name: tensor.cpu() for name, tensor in image.items()} for image in targets]
+            predictions = model(images)
+            if loader.batch_samples:  # 0 in a filler, by which a process takes part where a model is sharded
+                found += [{name: tensor.cpu() for name, tensor in image.items()} for image in predictions]
+                truth += [{name: tensor.cpu() for name, tensor in image.items()} for image in targets]
     # Precision is no mean over images: the detections of all processes are ranked together.
     metric = MeanAveragePrecision(sync_on_compute=False)
     metric.update(gather_object(found), gather_object(truth))
