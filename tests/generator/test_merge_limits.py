@@ -173,3 +173,17 @@ def test_insertions_are_told_apart_by_their_names_and_by_the_lines_above_both() 
     assert both(a, (*b, *b)) is None
     assert both((*a, "@d"), (*b, "@d"), ("@d",)) == [*a, "", "", "@d", *b, "@d"]
     assert both((*a, "@d"), (*b, "x = ("), ("@d",)) is None
+
+
+def test_a_text_that_both_made_of_a_binary_is_kept_and_the_templates_lies_beside() -> None:
+    result = merge_file(b"\0", b"mine\n", b"new\n", "notes.txt")
+    assert (result.content, result.conflicts, result.incoming) == (b"mine\n", 1, b"new\n")
+
+
+def test_only_the_change_that_makes_a_merge_unsound_becomes_a_conflict() -> None:
+    base = "def f():\n    return 1\n\n\nx = f()\ny = 1\nz = 1\nw = 1\n"
+    ours = base.replace("y = 1\n", "y = f()\n")
+    theirs = base.replace("def f():\n    return 1\n\n\nx = f()\n", "x = 1\n").replace("w = 1", "w = 2")
+    result = merge_file(base.encode(), ours.encode(), theirs.encode(), "train.py")
+    assert result.conflicts == 1
+    assert result.content.endswith(b"z = 1\nw = 2\n")

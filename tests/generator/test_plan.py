@@ -139,3 +139,47 @@ def test_changelog_lines_are_those_of_later_versions() -> None:
     assert changes_between(changes[:3], "0.9.0") == {"a.py": ("0.10.0: one",), "": ("1.0rc1: two",)}
     assert changes_between(changes, "1.0") == {}
     assert (newest(changes), newest([])) == ("1.0", "")
+
+
+def test_an_edited_file_that_the_template_deleted_stays_though_its_base_is_lost() -> None:
+    found = plan_files({}, Snapshot({"a.py": EDITED}), {}, Context(unknown=frozenset({"a.py"}))).changes
+    assert [(some.path, some.status, some.after) for some in found] == [("a.py", "conflict", EDITED)]
+
+
+def test_a_file_whose_base_is_lost_and_that_equals_the_templates_is_no_conflict() -> None:
+    assert not plan({}, {"a.py": EDITED}, {"a.py": EDITED}, unknown=frozenset({"a.py"}))
+
+
+def test_a_skipped_file_is_named_only_where_the_template_changed_it() -> None:
+    assert not plan({"a.py": LONG}, {"a.py": EDITED}, {"a.py": LONG}, skipped=("a.py",))
+
+
+def test_a_file_that_the_user_renamed_and_the_template_deleted_is_the_users() -> None:
+    change = plan({"a.py": LONG}, {"mine.py": LONG}, {})["mine.py"]
+    assert (change.status, change.after) == ("kept", LONG)
+
+
+def test_a_move_without_a_change_moves() -> None:
+    change = plan({"old.py": LONG}, {"old.py": EDITED}, {"new.py": LONG})["new.py"]
+    assert (change.status, change.moved_from, change.after) == ("moved", "old.py", EDITED)
+
+
+def test_a_binary_that_both_changed_lies_beside() -> None:
+    files = [{"a.bin": File(b"\0" + word)} for word in (b"old", b"mine", b"new")]
+    change = plan(*files)["a.bin"]
+    assert (change.after, change.incoming) == (files[1]["a.bin"], files[2]["a.bin"])
+
+
+def test_a_file_where_the_template_has_a_folder_stays() -> None:
+    ours = Snapshot({}, {"lib/a.py": Obstacle("file", "lib")})
+    (change,) = plan_files({}, ours, {"lib/a.py": LONG}, Context()).changes
+    assert (change.status, change.after, change.incoming) == ("conflict", None, LONG)
+
+
+def test_a_chosen_folder_is_no_beginning_of_a_name() -> None:
+    base, theirs = ({"lib/a.py": file, "library.py": file} for file in (LONG, CHANGED))
+    assert set(plan(base, base, theirs, only=("lib",))) == {"lib/a.py"}
+
+
+def test_a_file_of_another_kind_is_no_moved_one() -> None:
+    assert template_moves({"a.py": LONG}, {"a.md": LONG}, []) == {}
