@@ -176,6 +176,7 @@ def test_the_suggestion_lies_between_too_slow_and_too_fast_and_it_stops_where_th
     assert 0.003 < found.suggestion < 1.0  # above 1, SGD on this quadratic grows: its curvature is about 2
     assert len(found.rates) < 100
     assert found.rates == sorted(found.rates)
+    assert found.smoothed[-1] <= 4 * min(found.smoothed)  # four times its lowest is where it stops
 
 
 def test_the_loss_is_divided_by_what_is_counted_and_gradients_are_clipped() -> None:

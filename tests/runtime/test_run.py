@@ -335,14 +335,17 @@ def test_a_tracker_without_a_network_writes_to_a_folder(
 def test_max_steps_ends_in_the_middle_of_an_epoch_and_a_due_evaluation_comes_then_too() -> None:
     with Run(Config()) as run:
         loader = run.loader(TensorDataset(torch.arange(10)), 2)
-        meter, due = Meter(run), []
+        meter, due, due_every_4 = Meter(run), [], []
         for _ in run.epochs(None, max_steps=7):
             for step in run.steps(loader):
                 for (batch,) in step:
                     meter.add(value=batch.sum(), count=len(batch))
                 if step.due(None):
                     due.append(step.number)
+                if step.due(4):
+                    due_every_4.append(step.number)
         assert due == [5, 7]
+        assert due_every_4 == [4, 7]
         assert meter.read() == {"value": (45 + 0 + 1 + 2 + 3) / 14}
 
 
@@ -387,14 +390,16 @@ def test_a_bar_is_drawn_at_a_terminal_unless_it_is_turned_off(
 def test_finishing_early_ends_both_loops_after_the_step() -> None:
     with Run(Config()) as run:
         loader = run.loader(TensorDataset(torch.arange(10)), 2)
-        steps = []
-        for _ in run.epochs(100):
+        epochs, steps = [], []
+        for epoch in run.epochs(100):
+            epochs.append(epoch)
             for step in run.steps(loader):
                 list(step)
                 steps.append(step.number)
                 if step.number == 8:
                     run.finish("enough")
         assert steps == [1, 2, 3, 4, 5, 6, 7, 8]
+        assert epochs == [1, 2]
     assert status(run.run_dir)["reason"] == "enough"
 
 
