@@ -20,7 +20,7 @@ from .record import RUNS, Record, is_alive, new_run_dir, newest_unfinished, read
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # ours -> accelerate's
 
 
-_stores: dict[tuple[str, ...], dist.Store] = {}
+_stores: dict[tuple[str, ...], Any] = {}
 _runs = itertools.count(1)  # with several processes: each makes the same number of them
 
 
@@ -49,7 +49,7 @@ def _meeting_place() -> dict[str, Any]:
         return {}  # it takes no store
     if tuple(where) not in _stores:
         _stores[tuple(where)] = next(rendezvous("env://"))[0]
-    store = dist.PrefixStore(f"run-{next(_runs)}", _stores[tuple(where)])
+    store = dist.PrefixStore(f"run-{next(_runs)}", _stores[tuple(where)])  # type: ignore[attr-defined]
     return {"store": store, "rank": int(rank), "world_size": int(size)}
 
 
