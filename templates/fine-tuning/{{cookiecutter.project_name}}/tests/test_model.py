@@ -63,7 +63,7 @@ def test_what_there_is_not_is_named(settings, tmp_path):
     # % if cookiecutter.model == "timm"
     for name in ("resnet1888", "local-dir:nowhere"):
         with pytest.raises(ValueError, match=f"The model `{name}` cannot be loaded"):
-            train.main(train.Config(run_dir=tmp_path / "run", **{**settings, "model": name}))
+            train.main(train.Config(run_dir=tmp_path / "run", trackers=(), **{**settings, "model": name}))
     # % else
     for wrong, problem in (
         ({"model": "resnet1888"}, "The model `resnet1888` cannot be loaded: Unknown model"),
@@ -72,7 +72,7 @@ def test_what_there_is_not_is_named(settings, tmp_path):
         ({"model": "mobilenet_v3_small"}, "has no `classifier.3.bias`: its weights are of another model than"),
     ):
         with pytest.raises(ValueError, match=problem):
-            train.main(train.Config(run_dir=tmp_path / "run", **{**settings, **wrong}))
+            train.main(train.Config(run_dir=tmp_path / "run", trackers=(), **{**settings, **wrong}))
     # % endif
 
 

@@ -52,7 +52,7 @@ def test_what_there_is_not_is_named(settings, tmp_path):
         ({"model": "mobilenet_v3_small"}, "has no `classifier.3.bias`: its weights are of another model than"),
     ):
         with pytest.raises(ValueError, match=problem):
-            train.main(train.Config(run_dir=tmp_path / "run", **{**settings, **wrong}))
+            train.main(train.Config(run_dir=tmp_path / "run", trackers=(), **{**settings, **wrong}))
 
 
 def test_what_is_frozen_stays_as_it_was_pretrained_with_its_batch_norms(weights, settings, tmp_path):

@@ -24,7 +24,9 @@ def test_the_profiled_steps_are_in_a_trace(tmp_path, settings):
 def test_a_run_that_ends_before_its_profile_does_leaves_what_there_is(tmp_path, settings, max_steps):
     for name in ("first", "second"):  # a profiler that went on would be in the way of the next
         run_dir = tmp_path / name
-        profiled = {"profile_from": 3, "profile_steps": 2}
-        train.main(train.Config(run_dir=run_dir, max_steps=max_steps, trackers=(), **profiled, **settings))
+        config = train.Config(
+            run_dir=run_dir, max_steps=max_steps, profile_from=3, profile_steps=2, trackers=(), **settings
+        )
+        train.main(config)
         if max_steps == 3:
             assert "ProfilerStep#2" in profiled_steps(run_dir)

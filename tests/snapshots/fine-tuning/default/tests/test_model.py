@@ -18,7 +18,9 @@ NAMES = [NAME, "test_vit", "test_convnext", "test_efficientnet"]
 def published(tmp_path, monkeypatch):
     """Weights for ImageNet's classes, where timm looks before it downloads."""
     weights = timm.create_model(NAME).state_dict()
-    folder = tmp_path / f"models--{timm.get_pretrained_cfg(NAME).hf_hub_id.replace('/', '--')}"
+    published_as = timm.get_pretrained_cfg(NAME)
+    assert published_as is not None
+    folder = tmp_path / f"models--{str(published_as.hf_hub_id).replace('/', '--')}"
     for path in (folder / "refs", folder / "snapshots" / "main"):
         path.mkdir(parents=True)
     (folder / "refs" / "main").write_text("main")
@@ -51,7 +53,7 @@ def test_published_weights_are_taken_but_for_a_new_head(published):
 def test_what_there_is_not_is_named(settings, tmp_path):
     for name in ("resnet1888", "local-dir:nowhere"):
         with pytest.raises(ValueError, match=f"The model `{name}` cannot be loaded"):
-            train.main(train.Config(run_dir=tmp_path / "run", **{**settings, "model": name}))
+            train.main(train.Config(run_dir=tmp_path / "run", trackers=(), **{**settings, "model": name}))
 
 
 def test_what_is_frozen_stays_as_it_was_pretrained_with_its_batch_norms(weights, settings, tmp_path):

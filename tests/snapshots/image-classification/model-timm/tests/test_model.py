@@ -14,7 +14,9 @@ NAME = "test_resnet"
 def published(tmp_path, monkeypatch):
     """Weights for ImageNet's classes, where timm looks before it downloads."""
     weights = timm.create_model(NAME).state_dict()
-    folder = tmp_path / f"models--{timm.get_pretrained_cfg(NAME).hf_hub_id.replace('/', '--')}"
+    published_as = timm.get_pretrained_cfg(NAME)
+    assert published_as is not None
+    folder = tmp_path / f"models--{str(published_as.hf_hub_id).replace('/', '--')}"
     for path in (folder / "refs", folder / "snapshots" / "main"):
         path.mkdir(parents=True)
     (folder / "refs" / "main").write_text("main")
