@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+# % if cookiecutter.model == "pretrained"
+from transformers import AutoModelForSequenceClassification
+# % endif
 
 # % if cookiecutter.export and cookiecutter.model == "transformer"
 import export
@@ -50,7 +53,7 @@ def test_what_is_exported_reads_texts_of_any_length(tmp_path, settings):
 # % if cookiecutter.model == "pretrained"
 def test_the_weights_are_those_of_the_folder_in_float32_but_for_a_new_head(settings, tmp_path):
     folder = str(tmp_path / "half")
-    half = train.make_model(settings["model"], 2, 32, pretrained=True).bfloat16()
+    half = AutoModelForSequenceClassification.from_pretrained(settings["model"], dtype=torch.bfloat16)
     half.save_pretrained(folder)
     ours = train.make_model(folder, 3, 32, pretrained=True).state_dict()
     others = {name for name, value in half.state_dict().items() if not torch.equal(ours[name], value.float())}

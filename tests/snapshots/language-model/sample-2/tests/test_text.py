@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM
 
 from data import PADDING, pack
 import sample
@@ -39,13 +40,13 @@ def test_no_token_sees_what_comes_after_it(settings):
 
 
 def test_the_weights_are_those_of_the_folder_in_float32(settings, tmp_path):
-    options = {"vocabulary": 257, "context": 32, "checkpoint_activations": False}
-    half = train.make_model(settings["model"], pretrained=True, **options).bfloat16()
-    half.save_pretrained(tmp_path / "half")
-    ours = train.make_model(str(tmp_path / "half"), pretrained=True, **options).state_dict()
+    folder = str(tmp_path / "half")
+    half = AutoModelForCausalLM.from_pretrained(settings["model"], dtype=torch.bfloat16)
+    half.save_pretrained(folder)
+    ours = train.make_model(folder, 257, 32, pretrained=True, checkpoint_activations=False).state_dict()
     assert all(torch.equal(ours[name], value.float()) for name, value in half.state_dict().items())
     assert {value.dtype for value in ours.values()} == {torch.float32}
-    random = train.make_model(str(tmp_path / "half"), pretrained=False, **options).state_dict()
+    random = train.make_model(folder, 257, 32, pretrained=False, checkpoint_activations=False).state_dict()
     assert not torch.equal(random["lm_head.weight"], ours["lm_head.weight"])
 
 

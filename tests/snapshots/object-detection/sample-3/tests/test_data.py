@@ -66,7 +66,12 @@ def test_images_that_are_missing_or_damaged_and_boxes_outside_are_named(settings
 
 def test_the_annotations_are_read_once(settings, data_dir, tmp_path, monkeypatch):
     read, folders = data.read_annotations, []
-    monkeypatch.setattr(data, "read_annotations", lambda folder: folders.append(folder.name) or read(folder))
+
+    def counted(folder):
+        folders.append(folder.name)
+        return read(folder)
+
+    monkeypatch.setattr(data, "read_annotations", counted)
     train.main(train.Config(run_dir=tmp_path / "run", max_steps=1, limit_batches=1, trackers=(), **settings))
     assert folders == ["train", "test"]
 
