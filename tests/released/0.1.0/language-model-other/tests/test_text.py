@@ -80,7 +80,7 @@ def test_each_split_is_read_and_each_document_ends(settings):
         lines = Path(settings["dataset"], f"{name}.jsonl").read_text().splitlines()
         texts = [json.loads(line)["text"] for line in lines]
         tokens = sum(len(text) + 1 for text in texts if text)  # one for each letter, and the end
-        assert (rows.tensors[0][:, 1:] != PADDING).sum() == tokens - 1
+        assert (rows[:][0][:, 1:] != PADDING).sum() == tokens - 1
 
 
 def test_a_dataset_without_a_validation_split_is_an_error_that_names_what_there_is(tmp_path, settings):
