@@ -76,6 +76,11 @@ class Template(NamedTuple):
         return TemplateRef(self.source, self.name, self.version, newest(self.metadata.changes))
 
     @property
+    def bundled(self) -> bool:
+        """Whether it comes with paccel."""
+        return self.source in bundled_names()
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The entries of its own `cookiecutter.json` that are no questions."""
         return self.layers[-1].settings
@@ -109,18 +114,18 @@ def bundled_names() -> list[str]:
     return sorted(names, key=lambda name: (name != DEFAULT_TEMPLATE, name))
 
 
-def read_descriptions() -> dict[str, str]:
-    """Return name -> what it is for, of the templates that come with paccel; nothing else of them is read.
+def read_bundled_metadata() -> dict[str, Metadata]:
+    """Return name -> `paccel.toml` of the templates that come with paccel; nothing else of them is read.
 
     Raises:
         TemplateError: A `paccel.toml` cannot be used.
     """
-    descriptions: dict[str, str] = {}
+    metadata: dict[str, Metadata] = {}
     for name in bundled_names():
         path = bundled_root() / name / METADATA_FILE
-        metadata = parse_metadata(path.read_text(encoding="utf-8") if path.is_file() else "", f"{name}/{METADATA_FILE}")
-        descriptions[name] = metadata.description or metadata.title or name
-    return descriptions
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        metadata[name] = parse_metadata(text, f"{name}/{METADATA_FILE}")
+    return metadata
 
 
 def load_template(source: str) -> Template:

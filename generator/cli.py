@@ -108,7 +108,7 @@ def new(
         return
     print_warnings(found)
     click.echo(f"{'Would create' if dry_run else 'Created'} {path} from the template {found.name}\n")
-    click.echo(tree_text(name, tree))
+    click.echo(tree_text(name, tree, found.bundled))
     if not dry_run:
         click.echo("\nNext:\n" + "\n".join(f"  {command}" for command in commands))
 
@@ -117,13 +117,14 @@ def new(
 @json_option
 def list_(as_json: bool) -> None:
     """List the templates that come with paccel."""
-    from .catalog import bundled_names, load_template, read_descriptions
+    from .catalog import read_bundled_metadata
     from .report import list_data, list_text
 
-    if as_json:  # with versions, which are hashes of all that a template holds
-        print_json(list_data([load_template(name) for name in bundled_names()]))
+    found = read_bundled_metadata()
+    if as_json:
+        print_json(list_data(found))
     else:
-        click.echo(list_text(read_descriptions()))
+        click.echo(list_text(found))
 
 
 @main.command(short_help="Describe a template: questions, choices and files.")

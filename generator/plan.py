@@ -169,7 +169,9 @@ class _Planner(NamedTuple):
             return None
         path = unit.paths[-1] if unit.paths[-1] in self.ours.files else unit.paths[0]
         file = self.ours.files.get(path)
-        return FileChange(path, "kept", "you skip it; the template changed it", file, file, why=self._why(unit))
+        chosen = next(some for some in self.context.skipped if _covers([some], unit.paths))
+        reason = f"you skip it; the template changed it: `paccel upgrade --restore {chosen}` ends that"
+        return FileChange(path, "kept", reason, file, file, why=self._why(unit))
 
     def change(self, unit: _Unit) -> FileChange | None:
         base, theirs = self._base(unit), self._theirs(unit)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from click import style
 
 from .catalog import DEFAULT_TEMPLATE, Template
+from .metadata import Metadata
 from .questions import Question
 from .tree import File, Tree
 
@@ -15,13 +16,17 @@ if TYPE_CHECKING:
     from .doctor import Health
 
 _ROLES = {
-    "README.md": "run it, what it reaches, where to edit, how to upgrade",
     "pyproject.toml": "dependencies and tool settings",
     ".gitignore": "what git leaves out",
+    "tests": "the project's own tests",
+}
+"""What files of these names are for in any project."""
+
+_BUNDLED_ROLES = _ROLES | {
+    "README.md": "run it, what it reaches, where to edit, how to upgrade",
     ".gitattributes": "how git treats the baseline",
     ".github": "continuous integration",
     "launch": "starting it on more than one device",
-    "tests": "the project's own tests",
     "train.ipynb": "the same main in a notebook",
     "Dockerfile": "a container with all that it needs",
     ".devcontainer": "the container for editors",
@@ -30,9 +35,14 @@ _ROLES = {
 }
 
 
-def roles(tree: Tree) -> dict[str, str]:
-    """Return path -> what the file is for, where that is known: a Python file says so in its docstring's first line."""
-    known = {path: role for path, role in _ROLES.items() if path in tree or any(p.startswith(f"{path}/") for p in tree)}
+def roles(tree: Tree, bundled: bool) -> dict[str, str]:
+    """Return path -> what the file is for, where that is known: a Python file says so in its docstring's first line.
+
+    Args:
+        bundled: Whether the files are of a template that comes with paccel, and so are what their names say there.
+    """
+    named = _BUNDLED_ROLES if bundled else _ROLES
+    known = {path: role for path, role in named.items() if path in tree or any(p.startswith(f"{path}/") for p in tree)}
     for path, file in tree.items():
         if path.endswith(".py"):
             known[path] = _docstring(file)
@@ -47,11 +57,11 @@ def _docstring(file: File) -> str:
     return text.partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
-def tree_text(name: str, tree: Tree) -> str:
-    """Draw the files as a tree, with what each is for; files before folders, dot files last."""
+def tree_text(name: str, tree: Tree, bundled: bool) -> str:
+    """Draw the files as a tree, with what each is for, see `roles`; files before folders, dot files last."""
     from shutil import get_terminal_size
 
-    rows = [("", name + "/", ""), *_rows(sorted(tree), "", "", roles(tree))]
+    rows = [("", name + "/", ""), *_rows(sorted(tree), "", "", roles(tree, bundled))]
     width = max(len(prefix + label) for prefix, label, _ in rows)
     room = max(get_terminal_size().columns - width - 3, 20)
     return "\n".join(
@@ -96,29 +106,32 @@ def next_commands(path: str, tree: Tree) -> list[str]:
     )
 
 
-def list_text(descriptions: Mapping[str, str]) -> str:
-    """Return one line for each template; `descriptions` are by name."""
-    width = max(map(len, descriptions), default=0)
+def list_text(bundled: Mapping[str, Metadata]) -> str:
+    """Return one line for each template; `bundled` are by name."""
+    width = max(map(len, bundled), default=0)
     return "\n".join(
-        f"{style(name.ljust(width), bold=True)}  {description}" + " (default)" * (name == DEFAULT_TEMPLATE)
-        for name, description in descriptions.items()
+        f"{style(name.ljust(width), bold=True)}  {metadata.description or metadata.title or name}"
+        + " (default)" * (name == DEFAULT_TEMPLATE)
+        for name, metadata in bundled.items()
     )
 
 
-def list_data(templates: Sequence[Template]) -> dict[str, Any]:
+def list_data(bundled: Mapping[str, Metadata]) -> dict[str, Any]:
     return {
-        "templates": [_summary(template) | {"default": template.name == DEFAULT_TEMPLATE} for template in templates]
+        "templates": [
+            _summary(name, metadata, source=name) | {"default": name == DEFAULT_TEMPLATE}
+            for name, metadata in bundled.items()
+        ]
     }
 
 
-def _summary(template: Template) -> dict[str, Any]:
+def _summary(name: str, metadata: Metadata, source: str) -> dict[str, Any]:
     return {
-        "name": template.name,
-        "title": template.metadata.title,
-        "description": template.metadata.description,
-        "reaches": template.metadata.reaches,
-        "source": template.source,
-        "version": template.version,
+        "name": name,
+        "title": metadata.title,
+        "description": metadata.description,
+        "reaches": metadata.reaches,
+        "source": source,
     }
 
 
@@ -131,12 +144,16 @@ def show_text(template: Template, questions: Sequence[Question], tree: Tree) -> 
     if questions:
         parts += ["", style("Questions", bold=True) + " (answer with `--set name=value`)"]
         parts += [line for question in questions for line in question_lines(question)]
-    parts += ["", style("Files", bold=True) + " (with the default answers)", tree_text("my-project", tree)]
+    parts += [
+        "",
+        style("Files", bold=True) + " (with the default answers)",
+        tree_text("my-project", tree, template.bundled),
+    ]
     return "\n".join(parts)
 
 
 def show_data(template: Template, questions: Sequence[Question], tree: Tree) -> dict[str, Any]:
-    known = roles(tree)
+    known = roles(tree, template.bundled)
     asked = [
         {
             "name": question.name,
@@ -151,7 +168,11 @@ def show_data(template: Template, questions: Sequence[Question], tree: Tree) -> 
         }
         for question in questions
     ]
-    return _summary(template) | {"questions": asked, "files": {path: known.get(path, "") for path in tree}}
+    return _summary(template.name, template.metadata, template.source) | {
+        "version": template.version,
+        "questions": asked,
+        "files": {path: known.get(path, "") for path in tree},
+    }
 
 
 def question_lines(question: Question) -> list[str]:

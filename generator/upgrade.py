@@ -145,7 +145,7 @@ def make_plan(
         return Plan(root, before, settled, read_state(root)[1], (), tuple(notes))
     base, unknown, lost = _read_base(root, before)
     theirs = _render(found, carried, base)
-    _check_known(restore, theirs, "--restore")
+    _check_known(restore, {**theirs, **dict.fromkeys(before.skipped)}, "--restore")
     _check_known(began, {**before.files, **theirs}, "--skip")
     _check_known(chosen, {**base, **theirs}, "upgrade")
     labels = _labels(before, found)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from upgraded import Case
 
 from paccel.cli import main
 
@@ -93,3 +94,13 @@ def paccel(work: Path) -> Callable[..., Outcome]:
         return Outcome(result.exit_code, result.stdout, result.stderr)
 
     return paccel
+
+
+@pytest.fixture
+def case(
+    paccel: Callable[..., Outcome], template: Callable[..., Path], work: Path, monkeypatch: pytest.MonkeyPatch
+) -> Case:
+    """A project in the working directory, with its template."""
+    made = Case(paccel, template, work)
+    monkeypatch.chdir(made.root)
+    return made

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from paccel import catalog
-from paccel.catalog import bundled_names, load_template, read_descriptions
+from paccel.catalog import bundled_names, load_template, read_bundled_metadata
 from paccel.errors import TemplateError
 from paccel.metadata import Change, Extra, Move, RenamedAnswer, parse_metadata
 
@@ -260,6 +260,9 @@ def test_a_list_says_what_each_template_says_of_itself_and_reads_no_project_file
 ) -> None:
     metadata = {name: load_template(name).metadata for name in bundled_names()}
     monkeypatch.setattr(catalog, "read_tree", None)
-    found = read_descriptions()
+    monkeypatch.setattr(catalog, "read_file", None)
+    found = read_bundled_metadata()
     assert [*found] == bundled_names()
-    assert found == {name: about.description or about.title for name, about in metadata.items()}
+    assert {name: (about.title, about.description, about.reaches) for name, about in found.items()} == {
+        name: (about.title, about.description, about.reaches) for name, about in metadata.items()
+    }

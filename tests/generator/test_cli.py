@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from paccel import __version__
+from paccel import __version__, catalog
 from paccel.catalog import bundled_names
 from paccel.console import parse_settings
 from paccel.errors import UsageError
@@ -76,6 +76,15 @@ def test_list_names_every_bundled_template(paccel: Run) -> None:
     templates = paccel("list", "--json").data["templates"]
     assert [template["name"] for template in templates] == names
     assert [template["name"] for template in templates if template["default"]] == ["image-classification"]
+    for template in templates:  # what a list says, the template says too
+        shown = paccel("show", template["name"], "--json").data
+        assert template == {key: shown[key] for key in template.keys() - {"default"}} | {"default": template["default"]}
+
+
+def test_a_list_reads_no_template_whole(paccel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "read_tree", None)
+    assert "image-classification" in paccel("list").out
+    assert paccel("list", "--json").data["templates"]
 
 
 def test_show_describes_a_template(paccel: Run, demo: Path) -> None:
@@ -94,9 +103,21 @@ def test_show_describes_a_template(paccel: Run, demo: Path) -> None:
         "├── logo.png\n"
         "├── model.py\n"
         "├── train.py\n"
-        "└── launch/     starting it on more than one device\n"
+        "└── launch/\n"
         "    └── run.sh\n"
     )
+
+
+def test_only_of_paccels_own_templates_it_is_said_what_a_readme_tells(paccel: Run, template: Make) -> None:
+    other = template({"README.md": "# Other\n", "train.py": '"""Train it. At once."""\n', "pyproject.toml": ""})
+    assert paccel("show", other, "--json").data["files"] == {
+        "README.md": "",
+        "pyproject.toml": "dependencies and tool settings",
+        "train.py": "Train it",
+    }
+    assert "how to upgrade" not in paccel("show", other).out + paccel("new", "other", "--template", other).out
+    assert "how to upgrade" in paccel("show", "minimal").out
+    assert "how to upgrade" in paccel("new", "own", "--template", "minimal", "--dry-run").out
 
 
 def test_show_says_what_a_bundled_template_reaches(paccel: Run) -> None:

@@ -59,7 +59,7 @@ def test_it_says_what_it_made_and_what_comes_next(paccel: Run, demo: Path) -> No
         "my-net/\n"
         "├── pyproject.toml  dependencies and tool settings\n"
         "├── train.py        Train it\n"
-        "└── launch/         starting it on more than one device\n"
+        "└── launch/\n"
         "    └── run.sh\n"
         "\n"
         "Next:\n"

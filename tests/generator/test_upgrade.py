@@ -4,23 +4,15 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from upgraded import DATA, PROJECT, QUESTIONS, TRAIN, Case, Run
+from upgraded import DATA, PROJECT, QUESTIONS, TRAIN, Case
 
 from paccel import verify
 from paccel.baseline import BASELINE_PATH, MANIFEST_PATH, read_manifest, read_state
 from paccel.tree import read_tree
 from paccel.upgrade import make_plan
-
-
-@pytest.fixture
-def case(paccel: Run, template: Callable[..., Path], work: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    made = Case(paccel, template, work)
-    monkeypatch.chdir(made.root)
-    return made
 
 
 def test_an_edit_and_a_change_elsewhere_both_arrive(case: Case) -> None:
@@ -134,46 +126,6 @@ def test_an_answer_that_is_no_longer_offered_asks_for_another(case: Case) -> Non
     assert result.code == 2
     assert "paccel set" in result.err
     assert case.run("set", "tracker=disk").code == 0
-
-
-def test_a_skipped_path_is_left_alone_until_it_is_restored(case: Case) -> None:
-    case.change("data.py", "value_0 = 0", "value_0 = 7")
-    case.change("train.py", "third = 3", "third = 4")
-    assert case.run("upgrade", "--skip", "data.py").code == 0
-    assert case.read("data.py") == DATA
-    assert "third = 4" in case.read("train.py")
-    assert read_manifest(case.root).skipped == ("data.py",)
-    case.change("data.py", "value_9 = 9", "value_9 = 8")
-    assert "kept      data.py" in case.run("upgrade").out
-    assert case.read("data.py") == DATA
-    assert case.run("upgrade", "--restore", "data.py").code == 0
-    assert "value_0 = 7" in case.read("data.py")
-    assert "value_9 = 8" in case.read("data.py")
-    assert read_manifest(case.root).skipped == ()
-
-
-def test_one_file_at_a_time(case: Case) -> None:
-    case.change("data.py", "value_0 = 0", "value_0 = 7")
-    case.change("train.py", "third = 3", "third = 4")
-    assert case.run("upgrade", "train.py").code == 0
-    assert case.read("data.py") == DATA
-    assert case.run("upgrade", "--check").code == 10  # the other is still to come
-    case.edit("data.py", "value_9 = 9", "value_9 = 99")
-    assert case.run("upgrade").code == 0
-    assert "value_0 = 7" in case.read("data.py")
-    assert "value_9 = 99" in case.read("data.py")
-    assert case.run("upgrade", "--check").code == 0
-
-
-def test_a_deleted_file_stays_deleted_until_it_is_restored(case: Case) -> None:
-    (case.root / "data.py").unlink()
-    case.change("data.py", "value_0 = 0", "value_0 = 7")
-    result = case.run("upgrade")
-    assert "paccel upgrade --restore data.py" in result.out
-    assert not (case.root / "data.py").exists()
-    assert "restored  data.py" in case.run("upgrade", "--restore", "data.py").out
-    assert "value_0 = 7" in case.read("data.py")
-    assert case.run("upgrade", "--restore", "nothing.py").code == 2
 
 
 def test_a_declared_move_carries_the_edits(case: Case) -> None:
@@ -346,13 +298,6 @@ def test_a_decided_conflict_is_told_as_decided(case: Case) -> None:
     (case.root / "train.py").write_text("rate = 0.7\n")
     shown = case.run("upgrade", "--continue").out
     assert "  updated   data.py   you had not changed it\n  decided   train.py  as you left it\n" in shown
-
-
-def test_a_path_that_is_skipped_is_named_with_the_way_back(case: Case) -> None:
-    shown = case.run("upgrade", "--skip", "data.py")
-    assert "no file changes; only `.paccel` does" in shown.out
-    assert "`data.py` is left alone from now on; `paccel upgrade --restore data.py` ends that" in shown.err
-    assert "left alone" not in case.run("upgrade").err
 
 
 def test_diffs_stand_one_line_apart(case: Case) -> None:
