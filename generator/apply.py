@@ -10,6 +10,7 @@ Each step looks at what is there before it writes, so taking up again repeats no
 """
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -121,15 +122,14 @@ def abort(root: Path) -> list[str]:
     """Put every file back as it was before the upgrade that is under way.
 
     Returns:
-        Paths that were edited since; what they held is below `.paccel/aborted/`.
+        Where, below `.paccel/aborted/`, the files are that were edited since.
     """
     journal = _under_way(root)
     edited = [op.path for op in journal.everything if stamp_of(root, op.path) not in (op.old, op.new)]
     with _half_done(root):
-        for path in edited:
-            _keep_aside(root, path)
+        kept = [_keep_aside(root, path) for path in edited if stamp_of(root, path) is not None]
         _roll_back(root, journal)
-    return edited
+    return kept
 
 
 def undo(root: Path) -> Journal:
@@ -252,8 +252,8 @@ def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
         _replace_one(root, number, op)
     disk.settle_all({*folders, root / STATE_DIR})  # all that was renamed, before the journal says that it was
     old_undo = root / _OLD_UNDO_DIR
-    disk.remove_folder(old_undo)
-    if (root / UNDO_DIR).exists():
+    if (root / UNDO_DIR).exists():  # else this was interrupted here, and what is aside may be needed to go back
+        disk.remove_folder(old_undo)
         disk.rename_folder(root / UNDO_DIR, old_undo)
     disk.rename_folder(root / UPGRADE_DIR, root / UNDO_DIR)
     with contextlib.suppress(OSError):  # done; what is left here is removed by the next upgrade
@@ -324,6 +324,8 @@ def _roll_back(root: Path, journal: Journal) -> Journal:
         (root / path).parent for path in (*(op.path for op in journal.everything), *journal.made, *journal.emptied)
     }
     disk.settle_all(folder for folder in changed if folder.is_dir())
+    if (root / _OLD_UNDO_DIR).exists() and not (root / UNDO_DIR).exists():
+        disk.rename_folder(root / _OLD_UNDO_DIR, root / UNDO_DIR)  # the upgrade before this one can be undone again
     disk.remove_folder(root / STAGING_DIR)
     disk.rename_folder(root / UPGRADE_DIR, root / STAGING_DIR)
     disk.settle(root / STATE_DIR)
@@ -331,15 +333,21 @@ def _roll_back(root: Path, journal: Journal) -> Journal:
     return journal
 
 
-def _keep_aside(root: Path, path: str) -> None:
+def _keep_aside(root: Path, path: str) -> str:
+    """Copy a file into `.paccel/aborted/`, beside what was put there before; return where it is there."""
     now = stamp_of(root, path)
-    if now is None:
-        return
-    target = root / ABORTED_DIR / path
+    assert now is not None
+    names = itertools.chain([path], (f"{path}.{number}" for number in itertools.count(2)))
+    for name in names:
+        target = root / ABORTED_DIR / name
+        if stamp_of(root, f"{ABORTED_DIR}/{name}") == now:
+            return name
+        if not os.path.lexists(target):
+            break
     parts = target.relative_to(root).parts
     for depth in range(1, len(parts)):
         folder = root.joinpath(*parts[:depth])
         if not folder.is_dir():
             disk.make_folder(folder)
-    disk.remove_file(target)
     disk.write_file(target, (root / path).read_bytes(), now.mode)
+    return name

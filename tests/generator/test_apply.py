@@ -238,6 +238,24 @@ def test_finishing_after_conflicts_can_be_killed_too(tmp_path: Path) -> None:
         assert contents(copy) == before
 
 
+def test_an_abort_after_any_write_leaves_the_upgrade_before_it_to_be_undone(tmp_path: Path) -> None:
+    root = project(tmp_path / "project")
+    before = contents(root)
+    upgraded(root, QUIET)
+    between = contents(root)
+    later = QUIET | {"same.py": File(b"same = 2\n")}
+    for copy in killed_at_each_write(root, lambda copy: upgraded(copy, later), tmp_path):
+        if read_journal(copy) is not None:
+            apply.abort(copy)
+        apply.clear_leftovers(copy)
+        if contents(copy) != between:  # it was complete
+            undone(copy)
+            assert contents(copy) == between
+        else:
+            undone(copy)
+            assert contents(copy) == before
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
 def test_a_write_that_fails_once_leaves_everything_as_it_was(tmp_path: Path, number: int) -> None:
     for place in range(1000):
@@ -328,6 +346,17 @@ def test_abort_keeps_a_copy_of_what_was_edited_since(tmp_path: Path) -> None:
     assert kept.read_bytes() == b"edited while deciding\n"
     shutil.rmtree(root / apply.ABORTED_DIR)
     assert contents(root) == before
+
+
+def test_what_an_abort_keeps_stands_beside_what_an_earlier_one_kept(tmp_path: Path) -> None:
+    root = project(tmp_path)
+    for text, name in ((b"first\n", "train.py"), (b"second\n", "train.py.2"), (b"first\n", "train.py")):
+        upgraded(root, THEIRS)
+        (root / "train.py").write_bytes(text)
+        (root / "tool.sh").unlink()
+        assert apply.abort(root) == [name]
+    kept = {path.name: path.read_bytes() for path in (root / apply.ABORTED_DIR).iterdir()}
+    assert kept == {"train.py": b"first\n", "train.py.2": b"second\n"}
 
 
 def test_a_file_edited_while_an_upgrade_was_interrupted_is_not_overwritten(tmp_path: Path) -> None:
