@@ -58,14 +58,17 @@ class Background:
                     self._thread = None
                     return
                 job = self._jobs[0][1]
+            error: BaseException | None = None
             try:
                 job()
-            except BaseException as error:
-                with self._changed:
+            except BaseException as caught:
+                error = caught
+            with self._changed:  # once, so that no job comes in between and is dropped without an error
+                if error is None:
+                    del self._jobs[0]
+                else:
                     self._error = error
                     self._jobs.clear()
-            with self._changed:
-                del self._jobs[:1]
                 self._changed.notify_all()
 
 

@@ -119,8 +119,8 @@ class Checkpoints:
         if (scaler := run._loss_scaler()) is not None and state["scaler"]:
             scaler.load_state_dict(state["scaler"])
         run._guard.load_state_dict(state["guard"])
-        self._bests = [(score, step) for score, step in state["bests"]]
-        if run._fork is None:
+        if run._fork is None:  # the weights and the checkpoint of another run are not in this one's directory
+            self._bests = [(score, step) for score, step in state["bests"]]
             self._saved_step = run._position.step
         run._agreement.on_main(lambda: self._tidy_up(path))
         run._reporter.say(f"resuming at step {run._position.step}, epoch {run._position.epoch}, from {path}")

@@ -137,11 +137,22 @@ class Record:
 
     def settings(self) -> dict[str, Any] | None:
         """The settings of the run as it was last started, None for a new run."""
+        settings: dict[str, Any] | None = self._start().get("settings")
+        return settings
+
+    def origin(self) -> Path | None:
+        """The checkpoint of another run that this one began from, None if it began at the beginning."""
+        forked_from = self._start().get("forked_from")
+        return None if forked_from is None else Path(forked_from)
+
+    def _start(self) -> dict[str, Any]:
+        """What `write_settings` wrote when the run was last started, empty for a new run."""
         path = self.run_dir / "config.json"
         if not path.exists():
-            return None
+            return {}
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return {**content, "settings": dict(content["settings"])}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"`{path}` cannot be read: {error}") from None
 

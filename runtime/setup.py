@@ -16,6 +16,7 @@ from torch.distributed.rendezvous import rendezvous
 from .agreement import Agreement
 from .errors import ConfigError
 from .record import RUNS, Record, is_alive, new_run_dir, newest_unfinished, read_status
+from .storage import list_checkpoints
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # ours -> accelerate's
 
@@ -161,12 +162,16 @@ def open_run_dir(agreement: Agreement, config: Any, settings: dict[str, Any]) ->
     def choose() -> tuple[Record, Path | None]:
         run_dir, fork = choose_run_dir(getattr(config, "run_dir", None), str(getattr(config, "resume", "never")))
         record = Record(run_dir, is_new=not any(run_dir.iterdir()))
+        origin = fork
         if fork is None:
             record.check_settings(settings)
-        else:
-            record.take_metrics_of(fork)
+            origin = record.origin()
+            if not list_checkpoints(run_dir / "checkpoints"):
+                fork = origin  # killed before its own first checkpoint, a fork begins at the same place again
         environment = {"num_processes": agreement.num_processes}
-        record.write_settings(settings, environment | ({"forked_from": str(fork)} if fork else {}))
+        record.write_settings(settings, environment | ({"forked_from": str(origin)} if origin else {}))
+        if fork is not None:
+            record.take_metrics_of(fork)
         record.write_status("running", 0, 0)
         return record, fork
 

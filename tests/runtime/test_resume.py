@@ -89,6 +89,22 @@ def test_a_fork_from_a_checkpoint_is_a_new_run_with_the_old_one_untouched(start,
     assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
 
 
+def test_a_fork_killed_before_its_first_checkpoint_begins_at_the_same_place_again(
+    start, metrics, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert start(first, **FULL).returncode == 0
+    source = first / "checkpoints" / "step-16"
+    assert start(second, **FULL, resume=source, fault="kill:17:0").returncode == -signal.SIGKILL
+    assert not (second / "checkpoints").exists()
+    resumed = start(second, **FULL, resume="auto")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming at step 16" in resumed.stdout
+    assert metrics(second) == metrics(first)
+    assert final_state(second) == final_state(first)
+    assert json.loads((second / "config.json").read_text())["forked_from"] == str(source)
+
+
 class TestErrors:
     def test_settings_that_must_not_change_are_listed(self, start, tmp_path: Path) -> None:
         run_dir = tmp_path / "run"

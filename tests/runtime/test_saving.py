@@ -65,6 +65,22 @@ def test_a_fork_saves_the_step_it_begins_with_and_refuses_a_damaged_one(tmp_path
         shutil.rmtree(source)
 
 
+def test_a_fork_has_best_weights_of_its_own_even_where_none_are_better_than_those_before_it(tmp_path: Path) -> None:
+    model = nn.Linear(1, 1)
+    with Run(Config(tmp_path / "first")) as run:
+        checkpoints = Checkpoints(run, best="loss", model=model)
+        run._position.step = 3
+        assert checkpoints.keep_best({"loss": 1.0})
+        checkpoints.save()
+    source = tmp_path / "first" / "checkpoints" / "step-3"
+    with Run(Config(tmp_path / "second", str(source))) as run:
+        checkpoints = Checkpoints(run, best="loss", model=model)
+        checkpoints.restore()
+        run._position.step = 4
+        assert checkpoints.keep_best({"loss": 2.0})
+        assert (run.run_dir / "weights" / "best.safetensors").exists()
+
+
 def test_where_the_disk_is_full_the_only_checkpoint_that_was_to_stay_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
