@@ -30,9 +30,7 @@ def read_zip(content: bytes, where: str) -> dict[str, File]:
                 mode = entry.external_attr >> 16
                 if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
                     raise TemplateError(f"`{where}` holds `{path}`, which is not a regular file")
-                # One byte more than declared is read, so that a lying size is found before the memory is gone.
-                with archive.open(entry) as file:
-                    data = file.read(entry.file_size + 1)
+                data = archive.read(entry)  # never more than the archive says
                 if len(data) != entry.file_size:
                     raise TemplateError(f"`{path}` in `{where}` is not as large as the archive says")
                 files[path] = File(data, bool(mode & 0o100), entry.comment.decode("ascii", "replace"))

@@ -105,6 +105,8 @@ def _download(url: str) -> bytes:
             content: bytes = response.read(MAX_BYTES + 1)
     except (URLError, OSError, ValueError) as error:
         raise TemplateError(f"`{url}` could not be downloaded: {getattr(error, 'reason', error)}") from error
+    if len(content) > MAX_BYTES:
+        raise TemplateError(f"`{url}` is larger than {MAX_BYTES // 2**20} MiB")
     return content
 
 

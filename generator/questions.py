@@ -186,7 +186,7 @@ def resolve_answers(
             ready = _render_question(template, question, answers)
             if ready.name in values:
                 answers[ready.name] = ready.parse(values[ready.name])
-            elif ask is None or ready.name == PROJECT_NAME:
+            elif ask is None:
                 answers[ready.name] = ready.parse(ready.default)
             else:
                 answers[ready.name] = ask(ready)

@@ -294,10 +294,9 @@ def _read_base(root: Path, manifest: Manifest) -> tuple[dict[str, File], set[str
         reason = str(error).partition("; ")[0].partition(": restore")[0]
     try:
         template = load_template(manifest.template.source)
-        if template.version == manifest.template.version:
-            tree = _render(template, resolve_answers(template, manifest.answers))
-            if {path: (file.sha256, file.executable) for path, file in tree.items()} == dict(manifest.files):
-                return tree, set(), [f"{reason}: it was rendered again"]
+        tree = _render(template, resolve_answers(template, manifest.answers))
+        if {path: (file.sha256, file.executable) for path, file in tree.items()} == dict(manifest.files):
+            return tree, set(), [f"{reason}: it was rendered again"]
     except PaccelError:
         pass  # the old template is gone, or renders something else today
     # The manifest still knows what each file was: the ones that are as they were are their own baseline.

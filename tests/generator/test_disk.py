@@ -113,16 +113,20 @@ def test_each_step_back_is_on_the_disk_before_the_journal_goes(tmp_path: Path, m
     assert STATE in {name for what, name in watched.events[watched.events.index(last) :] if what == "settle"}
 
 
+@pytest.mark.parametrize("failing", ["journal.json", STATE_DIR])
 def test_a_disk_that_cannot_promise_is_a_disk_that_cannot_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     root = project(tmp_path)
+    settle = disk.settle
 
     def fail(path: Path) -> None:
-        raise OSError(errno.EIO, "Input/output error", str(path))
+        if path.name == failing:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        settle(path)
 
     monkeypatch.setattr(disk, "settle", fail)
-    with pytest.raises(PreconditionError, match="Input/output error; nothing was changed"):
+    with pytest.raises(PreconditionError, match="Input/output error; "):
         upgraded(root, QUIET)
 
 

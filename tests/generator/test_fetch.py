@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from paccel import fetch
 from paccel.archive import read_zip
 from paccel.catalog import load_template
 from paccel.errors import TemplateError
@@ -123,6 +124,40 @@ def test_a_url_is_no_option_and_runs_no_program(tmp_path: Path) -> None:
         with pytest.raises(TemplateError, match="could not be cloned"):
             load_template(source)
     assert not (tmp_path / "ran").exists()
+
+
+@NeedsGit
+def test_the_users_own_git_settings_run_nothing_and_change_no_byte(
+    template: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, hooks, ran = template({"a.txt": "x\ny\n"}), tmp_path / "hooks", tmp_path / "ran"
+    git("init", "-q", folder)
+    git("-C", folder, "add", "-A")
+    git("-C", folder, "commit", "-qm", "one")
+    hooks.mkdir()
+    (hooks / "post-checkout").write_text(f"#!/bin/sh\ntouch {ran}\n")
+    (hooks / "post-checkout").chmod(0o755)
+    settings = tmp_path / "settings"
+    settings.write_text(f'[core]\nhooksPath = {hooks}\nautocrlf = true\n[protocol "ext"]\nallow = always\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    cloned = load_template("git+" + folder.as_uri())
+    assert cloned.layers[0].project["a.txt"].content == b"x\ny\n"
+    with pytest.raises(TemplateError, match="could not be cloned"):
+        load_template(f"git+ext::touch {ran}")
+    assert not ran.exists()
+
+
+def test_a_download_that_does_not_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            assert size is not None
+            assert size >= 0, "all of what does not end"
+            return b"x" * size
+
+    monkeypatch.setattr(fetch, "MAX_BYTES", 2**20)
+    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: Endless())
+    with pytest.raises(TemplateError, match=r"a\.zip` is larger than 1 MiB"):
+        load_template("https://example.invalid/a.zip")
 
 
 def test_git_that_is_missing_or_slow_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:

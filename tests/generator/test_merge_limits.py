@@ -187,3 +187,24 @@ def test_only_the_change_that_makes_a_merge_unsound_becomes_a_conflict() -> None
     result = merge_file(base.encode(), ours.encode(), theirs.encode(), "train.py")
     assert result.conflicts == 1
     assert result.content.endswith(b"z = 1\nw = 2\n")
+
+
+def test_a_call_that_the_template_only_wrapped_is_the_users() -> None:
+    base, ours = "x = 1\nmodel = build(first, second)\n", "x = 1\nmodel = build(first, mine)\n"
+    assert merged(base, ours, "x = 1\nmodel = build(\n    first,\n    second,\n)\n") == ours
+
+
+def test_a_line_next_to_one_that_the_other_side_dropped_is_a_conflict() -> None:
+    assert merged("a()\nb()\nc()\n", "a()\nc()\n", "a()\nb()\nnew()\nc()\n") is None
+
+
+def test_a_comment_without_a_word_is_no_layout() -> None:
+    assert merged("a = f(x)\n", "a = g(x)\n", "#: -----\na = g(x)\n") is None
+
+
+def test_a_conflict_that_must_stay_leaves_others_to_their_rules() -> None:
+    base, ours = "import a\n\nx = 1\nb = 1\n", "import a\nimport m\n\ny = 1\nb = 1\n"
+    theirs = "import a\nimport n\n\nx = 1\nb = x\n"
+    result = merge_file(base.encode(), ours.encode(), theirs.encode(), "train.py")
+    assert result.content.startswith(b"import a\nimport m\nimport n\n\n<<<<<<< ")
+    assert result.conflicts == 1

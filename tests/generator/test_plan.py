@@ -137,6 +137,7 @@ def test_changelog_lines_are_those_of_later_versions() -> None:
     ]
     assert changes_between(changes, "0.10.0") == {"": ("1.0rc1: two", "1.0: three")}
     assert changes_between(changes[:3], "0.9.0") == {"a.py": ("0.10.0: one",), "": ("1.0rc1: two",)}
+    assert changes_between(changes, "0.10") == changes_between(changes, "0.10.0")
     assert changes_between(changes, "1.0") == {}
     assert (newest(changes), newest([])) == ("1.0", "")
 
@@ -183,3 +184,10 @@ def test_a_chosen_folder_is_no_beginning_of_a_name() -> None:
 
 def test_a_file_of_another_kind_is_no_moved_one() -> None:
     assert template_moves({"a.py": LONG}, {"a.md": LONG}, []) == {}
+
+
+def test_a_file_that_the_user_moved_as_the_template_did_is_looked_for_nowhere_else() -> None:
+    ours = {"new.py": EDITED, "mine.py": LONG}
+    changes = plan({"old.py": LONG, "other.py": EDITED}, ours, {"new.py": LONG, "other.py": BOTH})
+    assert changes["mine.py"].status == "merged"
+    assert "you renamed `other.py`" in changes["mine.py"].reason

@@ -115,6 +115,16 @@ def test_other_formatting_is_another_origin(template: Make) -> None:
     assert narrow["a.py"] != before["a.py"]
 
 
+def test_another_setting_of_the_layer_is_another_origin(template: Make) -> None:
+    found = [
+        load_template(str(template({"a.txt": "{% if true %}\nx\n{% endif %}\n"}, {"_jinja2_env_vars": options})))
+        for options in ({}, {"trim_blocks": True})
+    ]
+    before = render(found[0], answers_of(found[0]))
+    assert before["a.txt"].content == b"\nx\n\n"
+    assert render(found[1], answers_of(found[1]), before)["a.txt"].content == b"x\n"
+
+
 def test_another_mode_is_another_origin(template: Make) -> None:
     folder = template({"tool": "x\n"})
     first = load_template(str(folder))

@@ -3,14 +3,13 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from upgraded import DATA, PROJECT, QUESTIONS, TRAIN, Case
 
-from paccel import verify
 from paccel.baseline import BASELINE_PATH, MANIFEST_PATH, read_manifest, read_state
+from paccel.git import dirty_files
 from paccel.tree import read_tree
 from paccel.upgrade import make_plan
 
@@ -187,32 +186,6 @@ def test_without_a_baseline_no_edited_file_is_overwritten(case: Case) -> None:
     read_state(case.root)
 
 
-def test_a_project_without_its_state_can_be_adopted(case: Case) -> None:
-    assert case.run("set", "average=true").code == 0
-    case.edit("train.py", "rate = 0.1", "rate = 0.5")
-    assert case.run("adopt", "--template", case.source).code == 3  # it is sound
-    shutil.rmtree(case.root / ".paccel")
-    mine = case.tree()
-    result = case.run("adopt", "--template", case.source, "--json")
-    assert result.code == 0
-    assert result.data["answers"]["average"] is True
-    assert result.data["edited"] == ["train.py"]
-    assert {path: case.tree()[path] for path in mine} == mine
-    case.change("train.py", "third = 3", "third = 4")
-    assert case.run("upgrade").code == 0
-    assert "rate = 0.5" in case.read("train.py")
-    assert "third = 4" in case.read("train.py")
-
-
-def test_a_stranger_is_not_adopted(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stranger = tmp_path / "stranger"
-    stranger.mkdir()
-    (stranger / "other.py").write_text("print(1)\n")
-    monkeypatch.chdir(stranger)
-    assert case.run("adopt", "--template", case.source).code == 2
-    assert not (stranger / ".paccel").exists()
-
-
 def git(root: Path, *arguments: str) -> None:
     identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True, timeout=60)
@@ -239,32 +212,67 @@ def test_only_files_that_would_be_touched_must_be_clean_in_git(case: Case) -> No
     assert case.run("upgrade", "--allow-dirty").code == 0
 
 
-def test_verify_compiles_and_runs_the_projects_tests(case: Case) -> None:
-    tests = case.root / "tests"
-    tests.mkdir()
-    (tests / "test_it.py").write_text(
-        "import pathlib\n\ndef test_it():\n    assert '4' not in pathlib.Path('train.py').read_text()\n"
-    )
-    case.change("train.py", "second = 2", "second = 3")
-    result = case.run("upgrade", "--verify")
-    assert result.code == 0
-    assert result.out.endswith("Verified: it compiles, and its tests pass\n")
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_file_that_only_moves_must_be_clean_in_git_too(case: Case) -> None:
+    git(case.work, "init", "-q")
+    git(case.work, "add", "-A")
+    git(case.work, "commit", "-qm", "start")
+    case.edit("data.py", "value_9 = 9", "value_9 = 99")
+    (case.source / PROJECT / "data.py").rename(case.source / PROJECT / "loaders.py")
+    refused = case.run("upgrade")
+    assert (refused.code, "`data.py`" in refused.err) == (3, True)
+    assert case.run("upgrade", "--allow-dirty").code == 0
+    assert "value_9 = 99" in case.read("loaders.py")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_name_is_no_pattern_to_git(tmp_path: Path) -> None:
+    for name in ("[ab].txt", "a.txt"):
+        (tmp_path / name).write_text("x\n")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-qm", "start")
+    (tmp_path / "a.txt").write_text("y\n")
+    assert dirty_files(tmp_path, ["[ab].txt"]) == []
+
+
+def test_markers_of_another_merge_are_not_merged_into(case: Case) -> None:
+    case.edit("train.py", "    rate = 0.1\n", "<<<<<<< HEAD\n    rate = 0.5\n=======\n    rate = 0.1\n>>>>>>> other\n")
+    case.change("data.py", "value_0 = 0", "value_0 = 7")
     case.change("train.py", "third = 3", "third = 4")
-    result = case.run("upgrade", "--verify")
-    assert result.code == 1
-    assert "paccel upgrade --undo" in result.out
-    assert case.run("upgrade", "--undo").code == 0
-    assert "third = 3" in case.read("train.py")
+    before = case.tree()
+    refused = case.run("upgrade")
+    assert (refused.code, "Conflict markers are left in `train.py`" in refused.err) == (3, True)
+    assert case.tree() == before
 
 
-def test_verify_without_pytest_says_so_and_blames_no_test(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    (case.root / "tests").mkdir()
-    monkeypatch.setattr(verify, "PYTEST", "no_pytest")
-    case.change("train.py", "second = 2", "second = 3")
-    result = case.run("upgrade", "--verify")
-    assert result.code == 1
-    assert f"the project's tests were not run: `{sys.executable}` has no `no_pytest`" in result.out
-    assert "fail" not in result.out
+def test_markers_that_the_template_writes_are_text_like_any_other(case: Case) -> None:
+    markers = "<<<<<<< ours\n=======\n>>>>>>> theirs\n"
+    (case.source / PROJECT / "howto.md").write_text(markers + "".join(f"line {i}\n" for i in range(9)))
+    assert case.run("upgrade").code == 0
+    case.edit("howto.md", "line 8", "my line 8")
+    case.change("howto.md", "line 1", "new line 1")
+    assert case.run("upgrade").code == 0
+    assert "new line 1\n" in case.read("howto.md")
+    assert "my line 8\n" in case.read("howto.md")
+
+
+def test_decided_conflicts_wait_for_the_word_before_the_next_upgrade(case: Case) -> None:
+    case.edit("train.py", "rate = 0.1", "rate = 0.5")
+    case.change("train.py", "rate = 0.1", "rate = 0.9")
+    assert case.run("upgrade").code == 1
+    (case.root / "train.py").write_text("rate = 0.7\n")
+    refused = case.run("upgrade")
+    assert (refused.code, "waits for your word on `train.py`" in refused.err) == (3, True)
+    assert case.run("upgrade", "--continue").code == 0
+
+
+def test_a_damaged_baseline_is_not_taken_from_a_template_that_changed(case: Case) -> None:
+    case.edit("train.py", "rate = 0.1", "rate = 0.5")
+    case.change("train.py", "third = 3", "third = 4")
+    (case.root / BASELINE_PATH).write_bytes(b"broken")
+    assert case.run("upgrade").code == 1  # from a wrong base, `third = 3` would look like the user's edit
+    assert case.run("upgrade", "--abort").code == 0
 
 
 @pytest.mark.parametrize(
