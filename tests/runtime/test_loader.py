@@ -1,91 +1,18 @@
 """Which samples make which step: the same for any number of processes, accumulation and workers."""
 
-import importlib.util
 import itertools
 import multiprocessing
 import os
-import random
 import signal
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
-from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+from loading import Augmented, Squares, batches, indices_of_steps, make
+from torch.utils.data import TensorDataset
 
 from paccel.runtime import ConfigError
-from paccel.runtime.loader import _INDEX, Loader, share, to_device
-
-
-class Squares(Dataset):
-    """Index and square: nothing is drawn at random."""
-
-    def __init__(self, size: int = 43) -> None:
-        self.size, self.fetched = size, 0
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> tuple[int, int]:
-        self.fetched += 1
-        return index, index * index
-
-
-class Augmented(Squares):
-    """Each sample draws from every global generator."""
-
-    def __getitem__(self, index: int) -> tuple[int, float, float, float]:
-        return index, torch.rand(()).item(), np.random.rand(), random.random()
-
-
-class AugmentedFromPairs(Squares):
-    """Each sample takes one of what the generators make in pairs."""
-
-    def __getitem__(self, index: int) -> tuple[int, float, float, float]:
-        return index, torch.randn(()).item(), np.random.standard_normal(), random.gauss(0, 1)
-
-
-class SometimesAugmented(Squares):
-    """Draws for one sample in seven only, and never in the first batch of an unshuffled pass."""
-
-    def __getitem__(self, index: int) -> tuple[int, float]:
-        return index, random.random() if index % 7 == 6 else 0.0
-
-
-def make(dataset: Dataset, batch_size: int = 8, **options: object) -> Loader:
-    defaults = {
-        "shuffle": True,
-        "drop_last": False,
-        "num_workers": 0,
-        "collate_fn": None,
-        "limit": None,
-        "seed": 7,
-        "rank": 0,
-        "num_processes": 1,
-        "device": torch.device("cpu"),
-    }
-    return Loader(dataset, batch_size, **(defaults | options))
-
-
-def indices_of_steps(loaders: list[Loader], epoch: int, accumulate: int, first_step: int = 0) -> list[list[int]]:
-    """The samples that count, for each step over all processes, in the order in which they were dealt."""
-    sources = [loader.training_parts(epoch, first_step, accumulate) for loader in loaders]
-    steps = []
-    for _ in range(first_step, loaders[0].steps_per_epoch):
-        step = []
-        for _ in range(accumulate):
-            for source in sources:
-                part = next(source)
-                step += part.indices[: part.counted].tolist()
-        steps.append(step)
-    return steps
-
-
-def batches(loader: Loader, epoch: int = 1) -> Iterator[list]:
-    for batch, count in loader.training_batches(epoch, 0, 1):
-        yield [*(field.tolist() for field in batch), count]
+from paccel.runtime.loader import _INDEX, share
 
 
 def twice_the_rare(epoch: int) -> list[int]:
@@ -161,27 +88,6 @@ def test_drop_last_and_limit_shorten_the_epoch() -> None:
     assert limited.total_steps(3, max_steps=4) == 4
 
 
-@pytest.mark.parametrize("dataset", [Squares(), Augmented(), SometimesAugmented()], ids=lambda d: type(d).__name__)
-def test_batches_are_the_same_with_and_without_workers(dataset: Dataset) -> None:
-    assert list(batches(make(dataset))) == list(batches(make(dataset, num_workers=2)))
-
-
-def mixed(rows: list[tuple[int, int]]) -> list[torch.Tensor]:
-    """A collation that draws, as a mixture of samples does; behind the indices, what it drew."""
-    return [torch.tensor([index for index, _ in rows]), torch.tensor([random.random()] * len(rows))]
-
-
-def test_what_collation_draws_is_another_number_in_each_batch_and_the_same_with_workers_and_when_resumed() -> None:
-    def drawn(first_step: int = 0, epoch: int = 1, **options: object) -> list[float]:
-        loader = make(Squares(), collate_fn=mixed, **options)
-        return [batch[1][0].item() for batch, _ in loader.training_batches(epoch, first_step, 1)]
-
-    whole = drawn()
-    assert len(set(whole) | set(drawn(epoch=2))) == 12
-    assert drawn(num_workers=2) == whole
-    assert drawn(first_step=3) == whole[3:]
-
-
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
 def test_a_signal_to_all_processes_of_a_group_does_not_take_the_workers_away(name: str) -> None:
     loader = make(Squares(), num_workers=2)
@@ -207,84 +113,6 @@ def test_a_process_that_ends_with_a_loader_in_use_ends_its_workers() -> None:
     process.kill()
     assert not hangs
     assert process.exitcode == 0
-
-
-class OfOneGenerator(Squares):
-    """Each sample draws from one of the global generators."""
-
-    def __init__(self, generator: Callable[[], float]) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def __getitem__(self, index: int) -> tuple[int, float]:
-        self.fetched += 1
-        return index, self.generator()
-
-
-OF_ONE = [partial(OfOneGenerator, draw) for draw in (random.random, np.random.rand, lambda: torch.rand(()).item())]
-
-
-@pytest.mark.parametrize("dataset_class", [Augmented, AugmentedFromPairs, SometimesAugmented, *OF_ONE])
-def test_what_a_sample_draws_depends_on_its_epoch_and_index_alone(dataset_class: type[Squares]) -> None:
-    def drawn(epoch: int, **options: object) -> dict[int, tuple]:
-        torch.manual_seed(99)  # whatever the state of the generators was
-        rows = batches(make(dataset_class(), **options), epoch)
-        return {index: values for *fields, _ in rows for index, *values in zip(*fields, strict=True)}
-
-    everything = drawn(1)
-    assert drawn(1, batch_size=3, shuffle=False) == everything
-    assert drawn(1, batch_size=16, rank=1, num_processes=2).items() <= everything.items()
-    assert drawn(2) != everything
-
-
-class OwnGenerators(Squares):
-    """Draws from generators that no global seed reaches: NumPy's, and albumentations' where it is installed."""
-
-    def __init__(self, size: int = 43) -> None:
-        super().__init__(size)
-        self.generator = np.random.default_rng()
-        self.transform = None
-        if importlib.util.find_spec("albumentations"):
-            from albumentations import Compose, GaussNoise
-
-            self.transform = Compose([GaussNoise(p=1.0)])
-
-    def set_sample_seed(self, seed: int) -> None:
-        self.generator = np.random.default_rng(seed)
-        if self.transform is not None:
-            self.transform.set_random_seed(seed)
-
-    def __getitem__(self, index: int) -> tuple[int, float, float]:
-        image = np.zeros((4, 4, 3), dtype=np.float32)
-        if self.transform is not None:
-            image = self.transform(image=image)["image"]
-        return index, self.generator.random(), float(image.sum())
-
-
-def wrapped(size: int = 43) -> Dataset:
-    """The same samples through a `Subset` of two parts."""
-    return Subset(ConcatDataset([OwnGenerators(size), OwnGenerators(size)]), range(size))
-
-
-@pytest.mark.parametrize("dataset_class", [OwnGenerators, wrapped])
-def test_a_dataset_with_generators_of_its_own_is_told_the_seed_of_each_sample(dataset_class: Any) -> None:
-    def drawn(epoch: int, **options: object) -> dict[int, tuple]:
-        rows = batches(make(dataset_class(), **options), epoch)
-        return {index: values for *fields, _ in rows for index, *values in zip(*fields, strict=True)}
-
-    everything = drawn(1)
-    assert drawn(1, batch_size=3, num_workers=2) == everything
-    assert drawn(2) != everything
-    assert len({tuple(values) for values in everything.values()}) == 43
-
-
-def test_data_that_draws_nothing_is_fetched_once_for_each_sample() -> None:
-    dataset = Squares()
-    list(batches(make(dataset)))
-    assert dataset.fetched == 43
-    drawing = OF_ONE[0]()
-    list(batches(make(drawing)))
-    assert drawing.fetched == 43 + 8  # the first batch twice
 
 
 class TestAnOrderOfOnesOwn:
@@ -339,48 +167,6 @@ class TestAnOrderOfOnesOwn:
             list(make(Squares(), shuffle=twice_the_rare).evaluation_batches(filler=False))
 
 
-@pytest.mark.parametrize("subset", [False, True])
-def test_tensors_are_gathered_as_sample_by_sample_collation_would(subset: bool) -> None:
-    tensors = TensorDataset(torch.randn(43, 3), torch.arange(43))
-    dataset = Subset(tensors, list(range(42, 10, -1))) if subset else tensors
-    gathered, collated = make(dataset), make(dataset, collate_fn=torch.utils.data.default_collate)
-    for micro_batches in (1, 2):
-        pairs = zip(*(loader.training_batches(1, 0, micro_batches) for loader in (gathered, collated)), strict=True)
-        for ours, theirs in pairs:
-            assert ours[1] == theirs[1]
-            for left, right in zip(ours[0], theirs[0], strict=True):
-                assert torch.equal(left, right)
-
-
-class TestStepsThatAreGatheredAtOnce:
-    """Tensors on the host, one process, no accumulation."""
-
-    @pytest.fixture
-    def loader(self, monkeypatch: pytest.MonkeyPatch) -> Loader:
-        rows = TensorDataset(torch.randn(43, 3), torch.arange(43))
-        monkeypatch.setattr("paccel.runtime.loader._CHUNK_BYTES", 3 * 8 * (12 + 8))  # three steps
-        return make(rows)
-
-    def test_every_step_comes_at_its_place_wherever_the_epoch_is_entered(self, loader: Loader) -> None:
-        whole = [(batch[1].tolist(), batch[0].data_ptr() % 64) for batch, _ in loader.training_batches(2, 0, 1)]
-        assert [indices for indices, _ in whole] == indices_of_steps([loader], 2, 1)
-        for first in range(7):
-            entered = loader.training_batches(2, first, 1)
-            assert [(batch[1].tolist(), batch[0].data_ptr() % 64) for batch, _ in entered] == whole[first:]
-
-    def test_writing_into_a_batch_touches_no_other(self, loader: Loader) -> None:
-        (first, _), (second, _) = itertools.islice(loader.training_batches(1, 0, 1), 2)
-        assert first[0].untyped_storage().data_ptr() == second[0].untyped_storage().data_ptr()
-        kept = second[0].clone()
-        weight = torch.ones(3, requires_grad=True)
-        loss = (first[0] * weight).sum()
-        second[0].zero_()
-        first_kept = first[0].clone()
-        loss.backward()  # raises where the two share a version
-        assert torch.equal(weight.grad, first_kept.sum(0))
-        assert not torch.equal(second[0], kept)
-
-
 @pytest.mark.parametrize("size", [0, 1, 2, 7, 8, 9, 17])
 @pytest.mark.parametrize("num_processes", [1, 2, 3])
 @pytest.mark.parametrize("batch_size", [1, 4, 8])
@@ -398,27 +184,3 @@ def test_evaluation_sees_each_sample_once(size: int, num_processes: int, batch_s
     assert len({len(process) for process in with_fillers}) == 1
     if min(size, batch_size) >= num_processes:  # a small tail is joined to the batch before it
         assert all(part.counted for process in with_fillers for part in process)
-
-
-def test_rows_for_a_gpu_are_gathered_into_page_locked_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    pinned = []
-
-    def empty(*size: Any, pin_memory: bool = False, **options: Any) -> torch.Tensor:
-        pinned.append(pin_memory)
-        return torch.zeros(*size, **options)
-
-    monkeypatch.setattr(torch, "empty", empty)  # there may be no GPU here to lock pages for
-    monkeypatch.setattr("paccel.runtime.loader.to_device", lambda batch, _: batch)
-    data = TensorDataset(torch.arange(43), torch.arange(86.0).reshape(43, 2))
-    ours, plain = (batches(make(data, device=torch.device(kind))) for kind in ("cuda", "cpu"))
-    assert list(ours) == list(plain)
-    assert pinned == [True] * 12
-
-
-def test_what_goes_to_a_device_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    copies: list[Any] = []
-    monkeypatch.setattr(torch.Tensor, "to", lambda self, *args, **options: copies.append((args, options)) or self)
-    device = torch.device("cuda")
-    batch = {"a": torch.zeros(1), "b": [torch.zeros(1), (torch.zeros(1), "text")]}
-    assert to_device(batch, device) == batch
-    assert copies == [((device,), {"non_blocking": True})] * 3
