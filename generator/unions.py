@@ -53,15 +53,12 @@ def union_imports(base: Lines, ours: Lines, theirs: Lines, width: int) -> list[s
         names = [name for name in item.names if name in wanted]
         if names == item.names:
             continue
-        if item.commented:
-            return None
         item.names = names
         if names:
             item.lines = _write(names, len(item.lines) > 1, width)
         else:
             result.remove(item)
-    if not _take_rewritten(before, result, template):
-        return None
+    _take_rewritten(before, result, template)
     present = {name for item in result for name in item.names}
     place = 0
     for item in template:
@@ -87,21 +84,13 @@ def union_imports(base: Lines, ours: Lines, theirs: Lines, width: int) -> list[s
     return [line for item in result for line in (*item.above, *item.lines)] + tail
 
 
-def _take_rewritten(before: list[_Import], result: list[_Import], template: list[_Import]) -> bool:
-    """Take over statements that the template wrote anew without changing their names: a comment, for instance.
-
-    Returns:
-        False if both sides did, differently.
-    """
+def _take_rewritten(before: list[_Import], result: list[_Import], template: list[_Import]) -> None:
+    """Take over statements that only the template wrote anew without changing their names: a comment, for instance."""
     was, new = ({tuple(item.names): item.lines for item in side} for side in (before, template))
     for item in result:
         names = tuple(item.names)
-        if names not in new or new[names] in (item.lines, was.get(names)):
-            continue
-        if item.lines != was.get(names):
-            return False
-        item.lines = list(new[names])
-    return True
+        if names in new and item.lines == was.get(names):
+            item.lines = list(new[names])
 
 
 def _imports(lines: Lines) -> tuple[list[_Import], list[str]] | None:
@@ -272,8 +261,6 @@ def _with_commas(lines: list[str], ours: Lines) -> list[str]:
 
 def union_array(base: Lines, ours: Lines, theirs: Lines, width: int) -> list[str] | None:
     """Merge hunks that are each one TOML assignment of an array of requirement-like strings, as `x = ["a", "b"]`."""
-    if any("#" in line for line in (*base, *ours, *theirs)):
-        return None
     arrays: list[dict[str, str]] = []
     keys: set[str] = set()
     for side in (base, ours, theirs):

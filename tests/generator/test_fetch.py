@@ -121,7 +121,7 @@ def test_a_git_repository_that_is_not_there_is_explained(tmp_path: Path) -> None
 @NeedsGit
 def test_a_url_is_no_option_and_runs_no_program(tmp_path: Path) -> None:
     for source in (f"git+--upload-pack=touch {tmp_path}/ran", f"git+ext::sh -c touch% {tmp_path}/ran"):
-        with pytest.raises(TemplateError, match="could not be cloned"):
+        with pytest.raises(TemplateError, match=r"could not be cloned: .*(upload-pack|ext)"):  # git's own words
             load_template(source)
     assert not (tmp_path / "ran").exists()
 

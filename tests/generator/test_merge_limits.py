@@ -208,3 +208,78 @@ def test_a_conflict_that_must_stay_leaves_others_to_their_rules() -> None:
     result = merge_file(base.encode(), ours.encode(), theirs.encode(), "train.py")
     assert result.content.startswith(b"import a\nimport m\nimport n\n\n<<<<<<< ")
     assert result.conflicts == 1
+
+
+def test_a_function_and_a_method_are_not_put_one_behind_the_other() -> None:
+    base = "class C:\n    def a(self):\n        pass\n"
+    method, function = "\n    def b(self):\n        pass\n", "\ndef f():\n    pass\n"
+    assert merged(base, base + function, base + method) is None
+
+
+def test_an_import_that_stands_twice_on_purpose_stays_so() -> None:
+    base = "import a\n\na.start()\nimport a\n\na.step()\na.stop()\n"
+    ours, theirs = base.replace("start()", "start(1)"), base.replace("stop()", "stop(1)")
+    assert merged(base, ours, theirs) == ours.replace("stop()", "stop(1)")
+
+
+def test_a_comment_on_an_import_is_lost_with_the_import_only() -> None:
+    base = "from a import x, y  # why\n\nx = 1\n"
+    ours = base.replace("x, y  # why", "w, x, y  # why")
+    assert merged(base, ours, base.replace("x, y  # why", "x  # why")) is None
+    assert merged(base, ours, base.replace("x, y  # why", "x, y  # because")) is None
+    assert merged(base, base.replace("why", "mine"), base.replace("why", "because")) is None
+
+
+def test_an_import_that_both_wrapped_is_as_the_user_has_it() -> None:
+    base = "from a import x, y\nimport c\n\nx = 1\n"
+    ours = "from a import (\n    x,\n    y,\n)\nimport b\nimport c\n\nx = 1\n"
+    theirs = "from a import x\\\n    , y\nimport c\nimport d\n\nx = 1\n"
+    assert merged(base, ours, theirs) == ours.replace("import c\n", "import c\nimport d\n")
+
+
+def test_one_requirement_for_two_systems_is_two() -> None:
+    base, mine, new = "torch\n", 'tomli; python_version < "3.11"\n', 'tomli; sys_platform == "win32"\n'
+    assert merged(base, base + mine, base + new, "requirements.txt") == base + mine + new
+
+
+def test_an_array_may_hold_a_fragment_and_no_comment_is_lost() -> None:
+    def both(rest: str) -> str | None:
+        base, ours, theirs = (f'x = ["a @ git+https://host/a#egg=a"{more}]{rest}\n' for more in ("", ', "b"', ', "c"'))
+        return merged(base, ours, theirs, "pyproject.toml")
+
+    assert both("") == 'x = ["a @ git+https://host/a#egg=a", "b", "c"]\n'
+    assert both("  # why") is None
+
+
+def test_an_array_under_another_name_is_another_array() -> None:
+    assert merged('dev = ["a"]\n', 'lint = ["a"]\n', 'dev = ["a", "b"]\n', "pyproject.toml") is None
+
+
+def test_a_member_that_one_side_moved_to_another_class_is_not_gone() -> None:
+    base = "class A:\n    x: int = 1\n    y: int = 1\n    z: int = 1\n\n\nprint(A.x)\na = 1\nb = 1\nc = 1\n"
+    ours = base.replace("    x: int = 1\n", "").replace("print(A.x)", "print(A)")
+    theirs = base.replace("c = 1\n", "class B:\n    x: int = 1\n\n\nprint(B.x)\n")
+    assert merged(base, ours, theirs) == ours.replace("c = 1\n", "class B:\n    x: int = 1\n\n\nprint(B.x)\n")
+
+
+def test_a_call_that_both_added_at_one_place_is_made_once() -> None:
+    base = "def f():\n    a.step()\n    b = 1\n    c = 1\n    d = 1\n"
+    added = base.replace("    c = 1\n", "    a.step()\n    c = 1\n")
+    result = merged(base, added.replace("d = 1", "d = 2"), added.replace("def f", "x = 1\n\n\ndef f"))
+    assert result == "x = 1\n\n\n" + added.replace("d = 1", "d = 2")
+
+
+def test_a_key_that_both_added_to_json_is_a_conflict_where_lines_would_take_both() -> None:
+    base = '{"a":  1,\n\n"b": 2,\n\n"c": 3}\n'
+    ours, theirs = base.replace('"a":  1,\n', '"a":  1,\n"n": 1,\n'), base.replace('"b": 2,\n', '"b": 2,\n"n": 2,\n')
+    assert merged(base, ours, theirs, "x.json") is None
+
+
+def test_the_template_may_begin_to_mark_the_order_of_bytes() -> None:
+    lines = b"a\nb\nc\n"
+    assert merge_file(lines, b"A\nb\nc\n", b"\xef\xbb\xbf" + lines, "x.txt").content == b"\xef\xbb\xbfA\nb\nc\n"
+
+
+def test_what_a_change_would_use_after_the_other_removed_it_is_a_conflict_in_a_block_that_moved_too() -> None:
+    base = "f = e\ng = 1\nh(b)\n"
+    assert merged(base, "g = 1\nh(b)\n", "f = e\ng = 1\nwith w(f):\n    h(b)\n") is None
