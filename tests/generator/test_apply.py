@@ -423,13 +423,3 @@ def test_a_folder_that_became_a_link_is_not_written_through(tmp_path: Path) -> N
     with pytest.raises(PreconditionError, match="symbolic link"):
         apply.start(root, planned, state_bytes(Manifest.of(REF, {}, QUIET), QUIET), (), ())
     assert not any(outside.iterdir())
-
-
-@pytest.mark.skipif(os.name == "nt", reason="there are no such files there")
-def test_what_is_no_file_any_more_is_not_read(tmp_path: Path) -> None:
-    root = project(tmp_path)
-    upgraded(root, THEIRS)
-    (root / "picture.bin").unlink()
-    os.mkfifo(root / "picture.bin")  # reading it would wait for ever
-    with pytest.raises(PreconditionError, match=r"`picture\.bin` is not a regular file any more"):
-        apply.resume(root)

@@ -283,3 +283,27 @@ def test_the_template_may_begin_to_mark_the_order_of_bytes() -> None:
 def test_what_a_change_would_use_after_the_other_removed_it_is_a_conflict_in_a_block_that_moved_too() -> None:
     base = "f = e\ng = 1\nh(b)\n"
     assert merged(base, "g = 1\nh(b)\n", "f = e\ng = 1\nwith w(f):\n    h(b)\n") is None
+
+
+def conflicts(base: str, ours: str, theirs: str) -> tuple[int, str]:
+    result = merge_file(base.encode(), ours.encode(), theirs.encode(), "train.py")
+    return result.conflicts, result.content.decode()
+
+
+def test_one_change_that_cannot_stand_takes_no_other_with_it() -> None:
+    base = "d = 1\nf(d)\n"
+    count, text = conflicts(base, base + "c = 5\n", "c = 1\nd = 1\ng(d)\nf(d)\n")
+    assert count == 1
+    assert text.endswith(">>>>>>> new template\nd = 1\ng(d)\nf(d)\nc = 5\n")
+
+
+def test_of_several_merges_the_one_that_leaves_the_least_is_shown() -> None:
+    base = "import os\nh(d)\ndef f(a):\n    b = d\ndef g(a):\n        c = []\n"
+    theirs = "def f(a):\n    b = d\nh(d)\nwith w(f):\n    b = d\ndef g(a):\n        c = []\n"
+    assert conflicts(base, "h(d)\ndef f(a):\n    b = d\nimport os\n", theirs)[0] == 1
+
+
+def test_no_tab_is_shown_to_whom_has_none() -> None:
+    base, ours = "def g(a):\n        h(c)\n", "def f(a):\n        h(c)\ndef g(a):\n    a = f\n"
+    count, text = conflicts(base, ours, "\n")
+    assert (count, "\t" in text) == (1, False)
