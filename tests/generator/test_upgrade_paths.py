@@ -24,12 +24,12 @@ def test_a_skipped_path_is_left_alone_until_it_is_restored(case: Case) -> None:
 
 def test_a_skipped_folder_is_named_as_what_is_skipped_and_comes_back_as_one(case: Case) -> None:
     case.make({"train.py": TRAIN, "data.py": DATA, "lib/a.py": DATA}, QUESTIONS)
-    assert case.run("upgrade", "--skip", "lib").code == 0
+    assert case.run("upgrade", "--skip", "lib", "--skip", "data.py").code == 0
     case.change("lib/a.py", "value_0 = 0", "value_0 = 7")
     assert "`paccel upgrade --restore lib` ends that" in case.run("upgrade", "--dry-run").out
     assert case.run("upgrade", "--restore", "lib").code == 0
     assert "value_0 = 7" in case.read("lib/a.py")
-    assert read_manifest(case.root).skipped == ()
+    assert read_manifest(case.root).skipped == ("data.py",)
 
 
 def test_a_skip_of_what_the_template_has_no_more_can_be_ended(case: Case) -> None:
