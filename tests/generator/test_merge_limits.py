@@ -307,3 +307,18 @@ def test_no_tab_is_shown_to_whom_has_none() -> None:
     base, ours = "def g(a):\n        h(c)\n", "def f(a):\n        h(c)\ndef g(a):\n    a = f\n"
     count, text = conflicts(base, ours, "\n")
     assert (count, "\t" in text) == (1, False)
+
+
+def test_what_stands_below_a_conflict_stands_as_well_when_it_is_decided_for_the_user() -> None:
+    base, ours = "e = h\ncall(f)\n", "def mine():\n    e = h\ncall(f)\n"
+    theirs = "def new():\n        h(e)\ne = h\nwith w(h):\n    call(f)\n"
+    count, text = conflicts(base, ours, theirs)
+    assert (count, text.endswith(">>>>>>> new template\n")) == (1, True)  # not: `    call(f)`, which would be in `mine`
+
+
+def test_a_block_that_one_side_moved_and_the_other_emptied_is_a_conflict() -> None:
+    assert merged("b(b)\nb = h\n", "\n", "with w(g):\n    b = 4\n    b(b)\nb = h\n") is None
+
+
+def test_a_function_that_one_side_moved_and_the_other_dropped_is_a_conflict() -> None:
+    assert merged("def f():\n    x()\na(a)\n", "c = e\na(a)\ndef f():\n    x()\n", "\n") is None
