@@ -18,7 +18,8 @@ Array = NDArray[np.float64]
 _INK, _FAINT, _GRID = "#2b2b33", "#8a8a96", "#e9e9ee"
 _COLORS = {"train": "#3f6fb5", "eval": "#d8572a", "test": "#3a8f5c"}
 _OTHER_COLORS = ("#7a5ba8", "#b08d1e", "#5c6b77")
-_TITLES = {"learning_rate": "learning rate", "grad_norm": "gradient norm"}
+_WORDS = {"f1": "F1", "frechet": "Fréchet", "grad": "gradient", "iou": "IoU", "map": "mAP"}  # as they are in titles
+_TITLE_SIZE, _BEST_SIZE, _APART = 11, 9, 12  # points: of the letters, and between a title and what is beside it
 _LAST = ("learning_rate", "grad_norm")  # panels that come behind all scores
 _SMALLER_IS_BETTER = re.compile(
     r"loss|error|err$|distance|perplexity|ppl|bits_per|^(r?mse|mae|wer|cer|nll|fid)$|_(r?mse|mae|wer|cer|nll)$"
@@ -158,12 +159,13 @@ def _draw_panel(axes: Any, name: str, sections: dict[str, Series], above: int) -
         axes.plot(
             gaps, np.full(len(gaps), 0.03), "x", color="#c22f3d", markersize=4, transform=axes.get_xaxis_transform()
         )
-    title = _TITLES.get(name, name.replace("_", " "))
+    title = " ".join(_WORDS.get(word, word) for word in name.split("_"))
     pad = 12 + above
     axes.set_title(title, loc="left", pad=pad)
+    room = 72 * axes.figure.get_figwidth() * axes.get_position().width - _width(title, _TITLE_SIZE, "bold") - _APART
     evaluated = [section for section in ("eval", "test", *sections) if section in sections and section != "train"]
     if evaluated:
-        _mark_best(axes, name, sections[evaluated[0]], _COLORS.get(evaluated[0], _INK), pad)
+        _mark_best(axes, name, sections[evaluated[0]], _COLORS.get(evaluated[0], _INK), pad, room)
     _set_scale(axes, np.concatenate(kept), from_zero=name in _LAST)
     if len(sections) > 1:
         axes.legend(loc="upper right" if _smaller_is_better(name) else "lower right", ncols=len(sections))
@@ -206,8 +208,16 @@ def _draw_sparse(axes: Any, series: Series, color: str, label: str) -> list[Arra
     return [series.values]
 
 
-def _mark_best(axes: Any, name: str, series: Series, color: str, pad: int) -> None:
-    """Put a ring around the best evaluation, and its value and step beside the title."""
+def _width(text: str, size: float, weight: str = "normal") -> float:
+    """How wide a line of text is, in points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    return float(TextPath((0, 0), text, size=size, prop=FontProperties(weight=weight)).get_extents().width)
+
+
+def _mark_best(axes: Any, name: str, series: Series, color: str, pad: int, room: float) -> None:
+    """Put a ring around the best evaluation, and its value and step beside the title, as far as there is room."""
     best = int(np.nanargmin(series.values) if _smaller_is_better(name) else np.nanargmax(series.values))
     step, value = series.steps[best], series.values[best]
     axes.plot(
@@ -220,8 +230,10 @@ def _mark_best(axes: Any, name: str, series: Series, color: str, pad: int) -> No
         markeredgewidth=1.4,
         clip_on=False,
     )
-    text = f"best {value:.4g} at step {step:,.0f}"
-    axes.set_title(text, loc="right", pad=pad, color=color, fontsize=9, fontweight="normal")
+    for text in (f"best {value:.4g} at step {step:,.0f}", f"best {value:.4g}"):  # the ring is there in any case
+        if _width(text, _BEST_SIZE) <= room:
+            axes.set_title(text, loc="right", pad=pad, color=color, fontsize=_BEST_SIZE, fontweight="normal")
+            break
 
 
 def _draw_epochs(axes: Any, ends: list[tuple[int, int]], *, most: int, label: bool) -> None:
@@ -272,7 +284,7 @@ def _style() -> dict[str, Any]:
         "text.color": _INK,
         "axes.edgecolor": "#b9b9c4",
         "axes.labelcolor": _FAINT,
-        "axes.titlesize": 11,
+        "axes.titlesize": _TITLE_SIZE,
         "axes.titleweight": "bold",
         "axes.titlecolor": _INK,
         "axes.titley": 1.0,  # told, as to find it all labels would be measured

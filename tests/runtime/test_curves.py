@@ -128,6 +128,28 @@ def test_no_panel_reaches_into_another_or_over_the_edge(tmp_path: Path, scores: 
         assert not any(box.overlaps(other) for other in boxes[:number])
 
 
+@pytest.mark.parametrize(
+    ("name", "title", "beside"),
+    [
+        ("mean_iou", "mean IoU", "best 0.9 at step 12,345"),
+        ("bits_per_byte", "bits per byte", "best 0.9"),
+        ("perplexity_per_word_and_line", "perplexity per word and line", ""),
+    ],
+)
+def test_a_title_does_not_touch_what_is_beside_it(tmp_path: Path, name: str, title: str, beside: str) -> None:
+    from matplotlib import style
+
+    scores = {f"eval/score_{i}": 0.5 for i in range(2)}  # three panels in a row
+    draw(tmp_path, [{"step": 12345, "epoch": 1, "train/loss": 1.0, f"eval/{name}": 0.9, **scores}])
+    with style.context(["default", curves._style()]):
+        figure = curves._draw(*curves._read(tmp_path / "metrics.jsonl"))
+        figure.draw_without_rendering()
+    (axes,) = [axes for axes in figure.axes if axes.get_title(loc="left") == title]
+    assert axes.get_title(loc="right") == beside
+    left, right = axes._left_title.get_window_extent(), axes._right_title.get_window_extent()
+    assert not beside or right.x0 - left.x1 >= 10 / 72 * figure.dpi
+
+
 def test_a_smoothed_line_keeps_constants_and_gaps() -> None:
     values = np.full(200, 3.0)
     values[50:60] = math.nan

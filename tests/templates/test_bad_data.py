@@ -30,7 +30,8 @@ def one_label(folder: Path) -> None:
 
 
 def damaged_image(folder: Path) -> None:
-    content = {"images": [{"id": 1, "file_name": "0.png"}], "categories": [{"id": 1, "name": "it"}]}
+    images = [{"id": number, "file_name": "0.png"} for number in (1, 2)]
+    content: dict[str, Any] = {"images": images, "categories": [{"id": 1, "name": "it"}]}
     content["annotations"] = [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 2, 2]}]
     for split in ("train", "test"):
         (folder / split).mkdir()

@@ -20,7 +20,7 @@ from timm.data import resolve_model_data_config
 # % endif
 from torch import nn
 # % if cookiecutter.model == "torchvision"
-from torchvision.models import get_model, get_model_weights
+from torchvision import models
 # % endif
 from torchvision.transforms import InterpolationMode
 
@@ -45,8 +45,10 @@ def make_model(name: str, num_classes: int | None = None, pretrained: bool = Fal
     """
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
-    except (OSError, RuntimeError) as error:  # there is none of that name, or no network
-        raise ConfigError(f"The model `{name}` cannot be loaded: {error}") from None
+    except (OSError, RuntimeError, ValueError) as error:  # there is none of that name, or no network
+        raise ConfigError(
+            f"The model `{name}` cannot be loaded: {error}; `timm.list_pretrained()` has the names that there are"
+        ) from None
 
 
 def preprocessing(name: str, size: int | None = None) -> Preprocessing:
@@ -68,10 +70,12 @@ def make_model(name: str, num_classes: int, weights: str | None = None) -> nn.Mo
     """
     path = Path(weights) if weights is not None and weights.endswith(".safetensors") else None
     try:
-        model = get_model(name, weights=None if path else weights)
+        model = models.get_model(name, weights=None if path else weights)
         known = load_file(path) if path else {}
     except (KeyError, OSError, SafetensorError, ValueError) as error:  # there are none of that name, or no network
         raise ConfigError(f"`{name}` with the weights `{weights}` cannot be loaded: {error}") from None
+    if getattr(model, "aux_logits", False):  # googlenet and inception_v3: published weights come without
+        raise ConfigError(f"`{name}` returns logits of three heads while it is trained: take its published weights")
     heads = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not heads:
         raise ConfigError(f"`{name}` has no linear layer at its end: take another `--model`")
@@ -87,10 +91,8 @@ def make_model(name: str, num_classes: int, weights: str | None = None) -> nn.Mo
 
 def preprocessing(name: str, size: int | None = None) -> Preprocessing:
     """What the model's published weights expect; `size` instead of their own."""
-    try:
-        preset = get_model_weights(name)["DEFAULT"].transforms()
-    except ValueError as error:  # there is none of that name
-        raise ConfigError(f"The model `{name}` cannot be loaded: {error}") from None
+    # % include "images/classifier.py"
+    preset = models.get_model_weights(name)["DEFAULT"].transforms()
     mean, std = tuple(preset.mean), tuple(preset.std)
     # % if cookiecutter.data == "folder"
     share = preset.crop_size[0] / preset.resize_size[0]

@@ -71,10 +71,10 @@ class Config:
     model: str = "resnet18.a1_in1k"  # any name in `timm.list_pretrained()`, or hf-hub:OWNER/NAME or local-dir:FOLDER
     pretrained: bool = True  # start from its weights, which are downloaded; False is at random, for a comparison
     # % elif cookiecutter.data == "digits"
-    model: str = "shufflenet_v2_x0_5"  # any classifier in `torchvision.models.list_models()`
+    model: str = "shufflenet_v2_x0_5"  # any of `torchvision.models.list_models(torchvision.models)`
     weights: str | None = "data/pretrained.safetensors"  # what pretrain.py makes; DEFAULT are the published ones
     # % else
-    model: str = "resnet18"  # any classifier in `torchvision.models.list_models()`
+    model: str = "resnet18"  # any of `torchvision.models.list_models(torchvision.models)`
     weights: str | None = "DEFAULT"  # the published ones, which are downloaded; or a .safetensors file; None is at random
     # % endif
 

@@ -142,7 +142,8 @@ def make_splits(data_dir: Path) -> Splits:
 def make_splits(data_dir: Path, image_size: int) -> Splits:
     """Images (3, image_size, image_size) float32 with pixels from -1 to 1, labels int64.
 
-    Reads `data_dir/train/<class>/*` and `data_dir/test/<class>/*`; 1 in 10 training images is for eval.
+    Reads `data_dir/train/<class>/*` and `data_dir/test/<class>/*`; 1 in 10 training images of each class, but one at
+    least, is for eval.
     """
     to_tensor = [transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]
     augmented = transforms.Compose(
@@ -157,11 +158,10 @@ def make_splits(data_dir: Path, image_size: int) -> Splits:
     )
     if train.classes != test.classes:
         raise DataError(f"`{data_dir}` has other classes in train, {train.classes}, than in test, {test.classes}")
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).tolist()
-    held_out = max(1, len(train) // 10)
+    kept, held_out = hold_out(train)
     return Splits(
-        Subset(train, order[held_out:]),
-        Subset(unaugmented, order[:held_out]),
+        Subset(train, kept),
+        Subset(unaugmented, held_out),
         test,
         channels=3,
         num_classes=len(train.classes),

@@ -3,6 +3,8 @@
 
 from paccel.runtime import ConfigError
 import timm
+from timm.optim import create_optimizer_v2, list_optimizers
+import torch
 from torch import nn
 
 
@@ -10,14 +12,28 @@ def make_model(name: str, channels: int, num_classes: int, pretrained: bool = Fa
     """Build a timm model that takes images (B, C, H, W) and returns logits (B, num_classes)."""
     try:
         return timm.create_model(name, pretrained=pretrained, in_chans=channels, num_classes=num_classes)
-    except (OSError, RuntimeError) as error:  # there is none of that name, or no network
-        raise ConfigError(f"The model `{name}` cannot be loaded: {error}") from None
+    except (OSError, RuntimeError, ValueError) as error:  # there is none of that name, or no network
+        raise ConfigError(
+            f"The model `{name}` cannot be loaded: {error}; `timm.list_models()` has the names that there are"
+        ) from None
+
+
+def make_optimizer(model: nn.Module, name: str, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Build an optimizer by its name in timm."""
+    try:
+        optimizer = create_optimizer_v2(model, name, lr=learning_rate, weight_decay=weight_decay)
+    except (AssertionError, ImportError, ValueError) as error:  # there is none of that name, or not on this machine
+        known = ", ".join(map(str, list_optimizers()))
+        raise ConfigError(f"The optimizer `{name}` cannot be made: {error}; timm has {known}") from None
+    if getattr(optimizer, "is_second_order", False):
+        raise ConfigError(f"The optimizer `{name}` needs second derivatives, which the loop does not compute")
+    return optimizer
 # % elif cookiecutter.model == "torchvision"
 """The network, from torchvision. Shapes: B images, C channels, H height, W width."""
 
 from paccel.runtime import ConfigError
 from torch import nn
-from torchvision.models import get_model
+from torchvision import models
 
 
 def make_model(name: str, channels: int, num_classes: int, pretrained: bool = False) -> nn.Module:
@@ -26,10 +42,13 @@ def make_model(name: str, channels: int, num_classes: int, pretrained: bool = Fa
     Published weights are those for ImageNet; the last layer, of another number of classes, begins at random. Where the
     images have another number of channels than three, a convolution in front brings them to three.
     """
+    # % include "images/classifier.py"
     try:
-        model = get_model(name, weights="DEFAULT" if pretrained else None)
-    except (OSError, ValueError) as error:  # there is none of that name, or no network
-        raise ConfigError(f"The model `{name}` cannot be loaded: {error}") from None
+        model = models.get_model(name, weights="DEFAULT" if pretrained else None)
+    except OSError as error:  # no network
+        raise ConfigError(f"The weights of `{name}` cannot be loaded: {error}") from None
+    if getattr(model, "aux_logits", False):  # googlenet and inception_v3: published weights come without
+        raise ConfigError(f"`{name}` returns logits of three heads while it is trained: take it `--pretrained`")
     heads = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not heads:
         raise ConfigError(f"`{name}` has no linear layer at its end: take another `--model`")

@@ -28,9 +28,6 @@ from paccel.runtime import (
     load_config,
     schedules,
 )
-# % if cookiecutter.model == "timm"
-from timm.optim import create_optimizer_v2
-# % endif
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -47,7 +44,11 @@ from data import check_images, make_splits
 # % else
 from data import make_splits
 # % endif
+# % if cookiecutter.model == "timm"
+from model import make_model, make_optimizer
+# % else
 from model import make_model
+# % endif
 
 
 @dataclass
@@ -71,7 +72,7 @@ class Config:
     model: str = "resnet18"  # any name in `timm.list_models()`
     pretrained: bool = False  # start from timm's published weights, which are downloaded
     # % elif cookiecutter.model == "torchvision"
-    model: str = "resnet18"  # any classifier in `torchvision.models.list_models()`
+    model: str = "resnet18"  # any of `torchvision.models.list_models(torchvision.models)`
     pretrained: bool = False  # start from the published weights, which are downloaded
     # % else
     width: int = 32  # channels of the first stage; each further stage doubles them
@@ -191,9 +192,7 @@ def main(config: Config) -> None:
         model = make_model(splits.channels, splits.num_classes, config.width)
         # % endif
         # % if cookiecutter.model == "timm"
-        optimizer = create_optimizer_v2(
-            model, config.optimizer, lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        optimizer = make_optimizer(model, config.optimizer, config.learning_rate, config.weight_decay)
         # % else
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         # % endif

@@ -187,6 +187,8 @@ def make_splits(data_dir: Path, image_size: int) -> Splits:
 
     classes = read_classes(data_dir / "classes.txt")
     known, test = pair_files(data_dir / "train"), pair_files(data_dir / "test")
+    if len(known) < 2:
+        raise DataError(f"`{data_dir / 'train' / 'images'}` has 1 image: two are needed, one of them for eval")
     fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
     order = torch.randperm(len(known), generator=fixed).tolist()
     held_out = max(1, len(known) // 10)

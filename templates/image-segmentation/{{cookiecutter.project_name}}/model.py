@@ -4,7 +4,7 @@
 from paccel.runtime import ConfigError
 import torch
 from torch import nn
-from torchvision.models import get_model, get_model_weights
+from torchvision.models import get_model, get_model_weights, list_models, segmentation
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels: published weights expect them
 
@@ -32,10 +32,10 @@ def make_model(name: str, num_classes: int, pretrained: bool = False) -> nn.Modu
     Published weights are taken wherever they fit, so everywhere but in the layers that know the classes. Batch norms
     see the images that one process has at a time: cut otherwise, results differ a little.
     """
-    try:
-        network = get_model(name, weights=None, weights_backbone=None, num_classes=num_classes)
-    except (TypeError, ValueError) as error:  # there is none of that name, or it is for another task
-        raise ConfigError(f"The model `{name}` cannot be built: {error}") from None
+    known = list_models(segmentation)
+    if name not in known:
+        raise ConfigError(f"The model `{name}` cannot be built: torchvision's for segmentation are {', '.join(known)}")
+    network = get_model(name, weights=None, weights_backbone=None, num_classes=num_classes)
     if pretrained:
         shapes = {key: value.shape for key, value in network.state_dict().items()}
         published = get_model_weights(name).DEFAULT.get_state_dict(progress=True)

@@ -18,19 +18,20 @@ def make_model(name: str, vocabulary: int, context: int, *, pretrained: bool, ch
         pretrained: Start from its weights, else from random ones.
         checkpoint_activations: Compute each block again in the backward pass, instead of keeping what it computed.
     """
-    settings = AutoConfig.from_pretrained(name)
-    limit = getattr(settings, "max_position_embeddings", None)
-    if limit is not None and context > limit:
-        raise ConfigError(f"`context` {context} is longer than the limit of `{name}`: {limit} tokens")
-    if vocabulary > settings.vocab_size:
-        raise ConfigError(
-            f"The tokenizer makes {vocabulary} tokens, and `{name}` knows {settings.vocab_size}: take its own tokenizer"
-        )
-    settings.use_cache = False  # of use in generation only
-    if pretrained:
-        model = AutoModelForCausalLM.from_pretrained(name, config=settings).float()  # some are kept in bf16
-    else:
-        model = AutoModelForCausalLM.from_config(settings)
+    try:
+        settings = AutoConfig.from_pretrained(name)
+        limit = getattr(settings, "max_position_embeddings", None)
+        if limit is not None and context > limit:
+            raise ValueError(f"`context` {context} is longer than its limit: {limit} tokens")
+        if vocabulary > settings.vocab_size:
+            raise ValueError(f"it knows {settings.vocab_size} tokens, the tokenizer makes {vocabulary}: take its own")
+        settings.use_cache = False  # of use in generation only
+        if pretrained:
+            model = AutoModelForCausalLM.from_pretrained(name, config=settings).float()  # some are kept in bf16
+        else:
+            model = AutoModelForCausalLM.from_config(settings)
+    except (OSError, ValueError) as error:  # there is none of that name, or it is for another task
+        raise ConfigError(f"The model `{name}` cannot be used: {error}") from None
     if checkpoint_activations:
         model.gradient_checkpointing_enable()
     return model

@@ -179,6 +179,8 @@ def make_splits(data_dir: Path) -> Splits:
     train, test = read_annotations(data_dir / "train"), read_annotations(data_dir / "test")
     if train.classes != test.classes:
         raise DataError(f"`{data_dir}` has other classes in train, {train.classes}, than in test, {test.classes}")
+    if len(train.files) < 2:
+        raise DataError(f"`{data_dir / 'train'}` has 1 image in annotations.json: two are needed, one of them for eval")
     fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
     order = torch.randperm(len(train.files), generator=fixed).tolist()
     held_out = max(1, len(train.files) // 10)

@@ -62,7 +62,7 @@ class Config:
 
     # Model
     # % if cookiecutter.model == "torchvision"
-    model: str = "fasterrcnn_mobilenet_v3_large_320_fpn"  # any Faster R-CNN of torchvision
+    model: str = "fasterrcnn_mobilenet_v3_large_320_fpn"  # any Faster R-CNN, FCOS or RetinaNet of torchvision
     pretrained: bool = False  # start from torchvision's published weights, which are downloaded; its head is new
     # % else
     width: int = 32  # channels of the first stage; each further stage doubles them

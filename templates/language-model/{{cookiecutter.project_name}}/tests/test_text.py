@@ -5,6 +5,9 @@ import json
 from pathlib import Path
 
 # % endif
+# % if cookiecutter.data == "huggingface"
+from paccel.runtime import ConfigError
+# % endif
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -73,6 +76,12 @@ def test_the_weights_are_those_of_the_folder_in_float32(settings, tmp_path):
     assert not torch.equal(random["lm_head.weight"], ours["lm_head.weight"])
 
 
+def test_weights_that_are_not_there_are_an_error_before_training_starts(tmp_path, settings):
+    (tmp_path / "model" / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match="The model `.*model` cannot be used: .*no file named"):
+        train.main(train.Config(run_dir=tmp_path / "run", **settings))
+
+
 # % endif
 def test_a_run_with_checkpointed_activations_writes_the_same_text(tmp_path, settings):
     written = []
@@ -101,7 +110,7 @@ def test_an_empty_folder_is_an_error_before_training_starts(tmp_path, settings):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"context": 100}, "`context` 100 is longer than the limit of .*: 64 tokens"),
+        ({"context": 100}, "`context` 100 is longer than its limit: 64 tokens"),
         ({"column": "body"}, "has no column `body`: it has text"),
     ],
 )

@@ -43,6 +43,26 @@ def read_folder(folder: Path, transform: Callable[[Any], torch.Tensor]) -> Image
         raise DataError(f"`{folder}`: {error}") from None
 
 
+def hold_out(images: ImageFolder) -> tuple[list[int], list[int]]:
+    """The numbers of the images to train on, and of those for eval: 1 in 10 of each class, but one at least.
+
+    Raises:
+        DataError: A class has one image.
+    """
+    of_class: dict[int, list[int]] = {label: [] for label in range(len(images.classes))}
+    # The split does not follow the run's seed: scores stay comparable.
+    for index in torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist():
+        of_class[images.targets[index]].append(index)
+    if few := [images.classes[label] for label, indices in of_class.items() if len(indices) < 2]:
+        raise DataError(
+            f"`{images.root}` has one image of {', '.join(few)}: two of each class are needed, one for eval, or a "
+            f"folder `{Path(images.root).with_name('eval')}`"
+        )
+    held_out = [index for indices in of_class.values() for index in indices[: max(1, len(indices) // 10)]]
+    kept = [index for indices in of_class.values() for index in indices[max(1, len(indices) // 10) :]]
+    return kept, held_out
+
+
 def check_images(data_dir: Path, part: int, parts: int) -> None:
     """Decode every image once, or one in `parts` of them: better now than in the third epoch.
 
@@ -97,14 +117,6 @@ def make_splits(data_dir: Path, seen: Preprocessing) -> Splits:
             raise DataError(f"`{data_dir}` has other classes in train, {train.classes}, than in eval, {eval.classes}")
         return Splits(train, eval, test, train.classes)
 
-    of_class: dict[int, list[int]] = {label: [] for label in range(len(train.classes))}
-    for index in torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).tolist():
-        of_class[train.targets[index]].append(index)
-    if few := [train.classes[label] for label, indices in of_class.items() if len(indices) < 2]:
-        raise DataError(
-            f"`{data_dir / 'train'}` has one image of {', '.join(few)}: two of each class are needed, one for eval, or "
-            f"a folder `{data_dir / 'eval'}`"
-        )
-    held_out = [index for indices in of_class.values() for index in indices[: max(1, len(indices) // 10)]]
-    others = [index for indices in of_class.values() for index in indices[max(1, len(indices) // 10) :]]
-    return Splits(Subset(train, others), Subset(read_folder(data_dir / "train", plain), held_out), test, train.classes)
+    kept, held_out = hold_out(train)
+    unaugmented = read_folder(data_dir / "train", plain)
+    return Splits(Subset(train, kept), Subset(unaugmented, held_out), test, train.classes)

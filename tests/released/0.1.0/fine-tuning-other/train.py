@@ -44,7 +44,7 @@ class Config:
     limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
 
     # Model
-    model: str = "resnet18"  # any classifier in `torchvision.models.list_models()`
+    model: str = "resnet18"  # any of `torchvision.models.list_models(torchvision.models)`
     weights: str | None = (
         "DEFAULT"  # the published ones, which are downloaded; or a .safetensors file; None is at random
     )

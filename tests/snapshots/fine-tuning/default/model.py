@@ -25,8 +25,10 @@ def make_model(name: str, num_classes: int | None = None, pretrained: bool = Fal
     """
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
-    except (OSError, RuntimeError) as error:  # there is none of that name, or no network
-        raise ConfigError(f"The model `{name}` cannot be loaded: {error}") from None
+    except (OSError, RuntimeError, ValueError) as error:  # there is none of that name, or no network
+        raise ConfigError(
+            f"The model `{name}` cannot be loaded: {error}; `timm.list_pretrained()` has the names that there are"
+        ) from None
 
 
 def preprocessing(name: str, size: int | None = None) -> Preprocessing:

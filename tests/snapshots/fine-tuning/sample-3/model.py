@@ -7,7 +7,7 @@ from paccel.runtime import ConfigError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from torchvision.models import get_model, get_model_weights
+from torchvision import models
 from torchvision.transforms import InterpolationMode
 
 
@@ -29,10 +29,12 @@ def make_model(name: str, num_classes: int, weights: str | None = None) -> nn.Mo
     """
     path = Path(weights) if weights is not None and weights.endswith(".safetensors") else None
     try:
-        model = get_model(name, weights=None if path else weights)
+        model = models.get_model(name, weights=None if path else weights)
         known = load_file(path) if path else {}
     except (KeyError, OSError, SafetensorError, ValueError) as error:  # there are none of that name, or no network
         raise ConfigError(f"`{name}` with the weights `{weights}` cannot be loaded: {error}") from None
+    if getattr(model, "aux_logits", False):  # googlenet and inception_v3: published weights come without
+        raise ConfigError(f"`{name}` returns logits of three heads while it is trained: take its published weights")
     heads = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not heads:
         raise ConfigError(f"`{name}` has no linear layer at its end: take another `--model`")
@@ -48,10 +50,12 @@ def make_model(name: str, num_classes: int, weights: str | None = None) -> nn.Mo
 
 def preprocessing(name: str, size: int | None = None) -> Preprocessing:
     """What the model's published weights expect; `size` instead of their own."""
-    try:
-        preset = get_model_weights(name)["DEFAULT"].transforms()
-    except ValueError as error:  # there is none of that name
-        raise ConfigError(f"The model `{name}` cannot be loaded: {error}") from None
+    if name not in models.list_models(models):
+        raise ConfigError(
+            f"The model `{name}` cannot be loaded: torchvision has no classifier of that name, only those in "
+            "`torchvision.models.list_models(torchvision.models)`"
+        )
+    preset = models.get_model_weights(name)["DEFAULT"].transforms()
     mean, std = tuple(preset.mean), tuple(preset.std)
     share = preset.crop_size[0] / preset.resize_size[0]
     return Preprocessing(size or preset.crop_size[0], share, preset.interpolation, mean, std)

@@ -42,6 +42,25 @@ def read_folder(folder: Path, transform: Callable[[Any], torch.Tensor]) -> Image
         raise DataError(f"`{folder}`: {error}") from None
 
 
+def hold_out(images: ImageFolder) -> tuple[list[int], list[int]]:
+    """The numbers of the images to train on, and of those for eval: 1 in 10 of each class, but one at least.
+
+    Raises:
+        DataError: A class has one image.
+    """
+    of_class: dict[int, list[int]] = {label: [] for label in range(len(images.classes))}
+    # The split does not follow the run's seed: scores stay comparable.
+    for index in torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist():
+        of_class[images.targets[index]].append(index)
+    if few := [images.classes[label] for label, indices in of_class.items() if len(indices) < 2]:
+        raise DataError(
+            f"`{images.root}` has one image of {', '.join(few)}: two of each class are needed, one for eval"
+        )
+    held_out = [index for indices in of_class.values() for index in indices[: max(1, len(indices) // 10)]]
+    kept = [index for indices in of_class.values() for index in indices[max(1, len(indices) // 10) :]]
+    return kept, held_out
+
+
 def check_images(data_dir: Path, part: int, parts: int) -> None:
     """Decode every image once, or one in `parts` of them: better now than in the third epoch.
 
@@ -67,7 +86,8 @@ def check_images(data_dir: Path, part: int, parts: int) -> None:
 def make_splits(data_dir: Path, image_size: int) -> Splits:
     """Images (3, image_size, image_size) float32 with pixels from -1 to 1, labels int64.
 
-    Reads `data_dir/train/<class>/*` and `data_dir/test/<class>/*`; 1 in 10 training images is for eval.
+    Reads `data_dir/train/<class>/*` and `data_dir/test/<class>/*`; 1 in 10 training images of each class, but one at
+    least, is for eval.
     """
     to_tensor = [transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]
     augmented = transforms.Compose(
@@ -82,11 +102,10 @@ def make_splits(data_dir: Path, image_size: int) -> Splits:
     )
     if train.classes != test.classes:
         raise DataError(f"`{data_dir}` has other classes in train, {train.classes}, than in test, {test.classes}")
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).tolist()
-    held_out = max(1, len(train) // 10)
+    kept, held_out = hold_out(train)
     return Splits(
-        Subset(train, order[held_out:]),
-        Subset(unaugmented, order[:held_out]),
+        Subset(train, kept),
+        Subset(unaugmented, held_out),
         test,
         channels=3,
         num_classes=len(train.classes),

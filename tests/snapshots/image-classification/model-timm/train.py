@@ -19,13 +19,12 @@ from paccel.runtime import (
     load_config,
     schedules,
 )
-from timm.optim import create_optimizer_v2
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from data import make_splits
-from model import make_model
+from model import make_model, make_optimizer
 
 
 @dataclass
@@ -109,9 +108,7 @@ def main(config: Config) -> None:
 
         with run.accelerator.local_main_process_first():  # one download on each machine
             model = make_model(config.model, splits.channels, splits.num_classes, pretrained=config.pretrained)
-        optimizer = create_optimizer_v2(
-            model, config.optimizer, lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        optimizer = make_optimizer(model, config.optimizer, config.learning_rate, config.weight_decay)
         model, optimizer = run.prepare(model, optimizer)
         schedule = schedules.cosine(optimizer, total_steps, warmup_steps)
         train_meter = Meter(run)

@@ -3,7 +3,7 @@
 from paccel.runtime import ConfigError
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.models import get_model, get_model_weights
+from torchvision.models import detection, get_model, get_model_weights, list_models
 
 
 def make_model(name: str, num_classes: int, image_size: int, pretrained: bool = False) -> nn.Module:
@@ -13,11 +13,11 @@ def make_model(name: str, num_classes: int, image_size: int, pretrained: bool = 
     evaluation mode it takes the images, and returns boxes, labels and scores for each. Label 0 is the background.
     Published weights are taken wherever they fit, so everywhere but in the layers that know the classes.
     """
+    known = [each for each in list_models(detection) if each.startswith(("fasterrcnn", "fcos", "retinanet"))]
+    if name not in known:  # others want masks or key points too, or have a size of their own
+        raise ConfigError(f"The model `{name}` cannot be built: those that find boxes are {', '.join(known)}")
     sizes = {"min_size": image_size, "max_size": 2 * image_size}
-    try:
-        model = get_model(name, weights=None, weights_backbone=None, num_classes=num_classes + 1, **sizes)
-    except (TypeError, ValueError) as error:  # there is none of that name, or it is for another task
-        raise ConfigError(f"The model `{name}` cannot be built: {error}") from None
+    model = get_model(name, weights=None, weights_backbone=None, num_classes=num_classes + 1, **sizes)
     if pretrained:
         shapes = {key: value.shape for key, value in model.state_dict().items()}
         published = get_model_weights(name).DEFAULT.get_state_dict(progress=True)

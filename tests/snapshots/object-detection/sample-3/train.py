@@ -44,7 +44,7 @@ class Config:
     limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
 
     # Model
-    model: str = "fasterrcnn_mobilenet_v3_large_320_fpn"  # any Faster R-CNN of torchvision
+    model: str = "fasterrcnn_mobilenet_v3_large_320_fpn"  # any Faster R-CNN, FCOS or RetinaNet of torchvision
     pretrained: bool = False  # start from torchvision's published weights, which are downloaded; its head is new
 
     # Optimization

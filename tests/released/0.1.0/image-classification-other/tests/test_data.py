@@ -2,6 +2,7 @@
 
 from PIL import Image
 import pytest
+from torch.utils.data import Subset
 
 import data
 import train
@@ -43,3 +44,20 @@ def test_damaged_images_are_named(settings):
     (settings["data_dir"] / "test" / "dogs" / "1.png").write_text("no image")
     fails(settings, "(?s)2 images are damaged.*cats/0.png.*dogs/1.png")
     data.check_images(settings["data_dir"], 1, 100_000)  # not its part
+
+
+def test_a_class_with_one_image_is_named(settings):
+    for split in ("train", "test"):
+        (settings["data_dir"] / split / "mice").mkdir()
+        Image.new("RGB", (48, 40)).save(settings["data_dir"] / split / "mice" / "1.png")
+    fails(settings, "train` has one image of mice: two of each class are needed, one for eval")
+
+
+def test_each_class_is_in_train_and_in_eval_and_no_image_is_in_both(settings):
+    splits = data.make_splits(settings["data_dir"], 32)
+    assert isinstance(splits.train, Subset)
+    assert isinstance(splits.eval, Subset)
+    assert len(splits.train) + len(splits.eval) == 80
+    assert not set(splits.train.indices) & set(splits.eval.indices)
+    for split in (splits.train, splits.eval):
+        assert {split[place][1] for place in range(len(split))} == {0, 1}

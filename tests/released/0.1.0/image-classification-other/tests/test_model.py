@@ -1,5 +1,6 @@
 """Published weights are taken by torchvision's own calls, and what there is not is named."""
 
+from paccel.runtime import ConfigError
 import pytest
 import torch
 from torchvision.models import get_model, get_model_weights
@@ -30,9 +31,15 @@ def test_images_of_any_number_of_channels_are_classified(channels):
     assert make_model(NAME, channels, 10).eval()(torch.zeros(2, channels, 32, 32)).shape == (2, 10)
 
 
-def test_a_model_that_there_is_not_is_named():
-    with pytest.raises(ValueError, match="The model `resnet1888` cannot be loaded: Unknown model"):
-        make_model("resnet1888", 3, 10)
+@pytest.mark.parametrize("name", ["resnet1888", "fasterrcnn_resnet50_fpn"])
+def test_a_model_that_there_is_not_or_for_another_task_is_named(name):
+    with pytest.raises(ConfigError, match=f"The model `{name}` cannot be loaded: .*list_models"):
+        make_model(name, 3, 10)
+
+
+def test_a_model_that_returns_more_than_logits_in_training_is_named():
+    with pytest.raises(ConfigError, match="`googlenet` returns logits of three heads"):
+        make_model("googlenet", 3, 10)
 
 
 def test_a_model_that_ends_otherwise_is_named():

@@ -46,7 +46,9 @@ def test_published_weights_are_taken_but_for_a_new_head(published):
 
 def test_what_there_is_not_is_named(settings, tmp_path):
     for wrong, problem in (
-        ({"model": "resnet1888"}, "The model `resnet1888` cannot be loaded: Unknown model"),
+        ({"model": "resnet1888"}, "The model `resnet1888` cannot be loaded: torchvision has no classifier"),
+        ({"model": "fcn_resnet50"}, "The model `fcn_resnet50` cannot be loaded: torchvision has no classifier"),
+        ({"model": "googlenet", "weights": None}, "`googlenet` returns logits of three heads"),
         ({"weights": "nowhere.safetensors"}, "the weights `nowhere.safetensors` cannot be loaded"),
         ({"weights": "NOBODYS"}, "the weights `NOBODYS` cannot be loaded"),
         ({"model": "mobilenet_v3_small"}, "has no `classifier.3.bias`: its weights are of another model than"),

@@ -51,7 +51,7 @@ def test_published_weights_are_taken_but_for_a_new_head(published):
 
 
 def test_what_there_is_not_is_named(settings, tmp_path):
-    for name in ("resnet1888", "local-dir:nowhere"):
+    for name in ("resnet1888", "local-dir:nowhere", "hf-hub:no name"):
         with pytest.raises(ValueError, match=f"The model `{name}` cannot be loaded"):
             train.main(train.Config(run_dir=tmp_path / "run", trackers=(), **{**settings, "model": name}))
 

@@ -1,11 +1,12 @@
 """Published weights are taken by timm's own calls, and what there is not is named."""
 
+from paccel.runtime import ConfigError
 import pytest
 from safetensors.torch import save_file
 import timm
 import torch
 
-from model import make_model
+from model import make_model, make_optimizer
 
 NAME = "test_resnet"
 
@@ -36,6 +37,16 @@ def test_images_of_any_number_of_channels_are_classified(channels):
     assert make_model(NAME, channels, 10).eval()(torch.zeros(2, channels, 32, 32)).shape == (2, 10)
 
 
-def test_a_model_that_there_is_not_is_named():
-    with pytest.raises(ValueError, match="The model `resnet1888` cannot be loaded: Unknown model"):
-        make_model("resnet1888", 3, 10)
+@pytest.mark.parametrize("name", ["resnet1888", "resnet18.nobodys", "hf-hub:no name"])
+def test_a_model_that_there_is_not_is_named(name):
+    with pytest.raises(ConfigError, match=f"The model `{name}` cannot be loaded: .*list_models"):
+        make_model(name, 3, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("adamm", "cannot be made: .*; timm has adabelief, .*adamw, "), ("adahessian", "needs second derivatives")],
+)
+def test_an_optimizer_that_there_is_not_or_that_needs_another_loop_is_named(name, problem):
+    with pytest.raises(ConfigError, match=f"The optimizer `{name}` {problem}"):
+        make_optimizer(torch.nn.Linear(2, 2), name, 0.1, 0.01)

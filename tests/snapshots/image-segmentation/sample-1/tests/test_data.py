@@ -35,6 +35,13 @@ def test_a_folder_that_is_not_there_or_empty_is_named(settings, data_dir):
     fails(settings, "test/images` is no folder: put images there")
 
 
+def test_one_image_is_named(settings, data_dir):
+    for path in (data_dir / "train").rglob("*.png"):
+        if path.stem != "0":
+            path.unlink()
+    fails(settings, "train/images` has 1 image: two are needed, one of them for eval")
+
+
 def test_images_without_a_mask_and_masks_without_an_image_are_named(settings, data_dir):
     (data_dir / "train" / "masks" / "3.png").unlink()
     (data_dir / "train" / "images" / "5.png").unlink()

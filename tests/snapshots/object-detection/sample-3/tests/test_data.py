@@ -76,6 +76,15 @@ def test_the_annotations_are_read_once(settings, data_dir, tmp_path, monkeypatch
     assert folders == ["train", "test"]
 
 
+def test_one_image_is_named(settings, data_dir):
+    path = data_dir / "train" / "annotations.json"
+    content = json.loads(path.read_text())
+    content["annotations"] = content["annotations"][:1]
+    content["images"] = [each for each in content["images"] if each["id"] == content["annotations"][0]["image_id"]]
+    path.write_text(json.dumps(content))
+    fails(settings, "train` has 1 image in annotations.json: two are needed, one of them for eval")
+
+
 def test_other_classes_in_the_test_images_are_named(settings, data_dir):
     edit(data_dir, "categories", [{"id": 9, "name": "mouse"}])
     fails(settings, "has other classes in train")

@@ -1,5 +1,6 @@
 """Published weights are taken wherever they fit, by torchvision's own calls, and batch norms keep what they have."""
 
+from paccel.runtime import ConfigError
 import pytest
 import torch
 from torchvision.models import get_model, get_model_weights
@@ -38,6 +39,6 @@ def test_batch_norms_keep_their_statistics():
 
 
 def test_a_model_that_there_is_not_or_for_another_task_is_named():
-    for name in ("fasterrcnn_nowhere", "resnet18"):
-        with pytest.raises(ValueError, match=f"The model `{name}` cannot be built"):
+    for name in ("fasterrcnn_nowhere", "resnet18", "maskrcnn_resnet50_fpn"):
+        with pytest.raises(ConfigError, match=f"The model `{name}` cannot be built: .* {NAME}"):
             make_model(name, 3, 64)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from paccel.runtime import ConfigError
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
@@ -26,6 +27,12 @@ def test_the_weights_are_those_of_the_folder_in_float32_but_for_a_new_head(setti
     assert {value.dtype for value in ours.values() if value.is_floating_point()} == {torch.float32}
     random = train.make_model(folder, 3, 32, pretrained=False).state_dict()
     assert not torch.equal(random["bert.pooler.dense.weight"], ours["bert.pooler.dense.weight"])
+
+
+def test_weights_that_are_not_there_are_an_error_before_training_starts(tmp_path, settings):
+    (tmp_path / "model" / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match="The model `.*model` cannot be used: .*no file named"):
+        train.main(train.Config(run_dir=tmp_path / "run", **settings))
 
 
 def test_texts_longer_than_the_model_can_read_are_an_error_before_training_starts(tmp_path, settings):
