@@ -1,11 +1,12 @@
 """Generated projects as their owners meet them: type-checked, installed, trained, tested."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import setuptools
-from generated import TEMPLATES, cases, check, rendered, sample
+from generated import TEMPLATES, cases, check, choices, rendered, sample
 from in_project import run_in
 
 from paccel.catalog import DEFAULT_TEMPLATE, load_template
@@ -47,6 +48,14 @@ def test_every_sample_passes_a_type_check(name: str, tmp_path: Path) -> None:
             ["mypy", cache, "--ignore-missing-imports", "--check-untyped-defs", "--warn-unreachable", "."],
             tmp_path / label,
         )
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_what_a_readme_says_to_set_is_an_answer_of_its_template(name: str) -> None:
+    said = set(re.findall(r"`(?:paccel set )?([a-z_]+)=(\w+)`", rendered(name, {})["README.md"].content.decode()))
+    known = {(question, str(value).lower()) for question, of in choices(load_template(name)).items() for value in of}
+    assert said <= known
+    assert bool(said) is bool(known)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
