@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_apply import QUIET, THEIRS, project, undone, upgraded
+from applied import QUIET, THEIRS, project, undone, upgraded
 
 from paccel import apply, disk
 from paccel.baseline import read_state

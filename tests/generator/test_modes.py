@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_apply import BASE, QUIET, THEIRS, contents, project, undone, upgraded
+from applied import BASE, QUIET, THEIRS, contents, project, undone, upgraded
 
 import paccel.upgrade as engine
 from paccel import apply, disk
