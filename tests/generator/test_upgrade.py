@@ -28,12 +28,14 @@ def test_an_edit_and_a_change_elsewhere_both_arrive(case: Case) -> None:
 def test_the_same_place_is_a_conflict_that_can_be_decided_or_aborted(case: Case) -> None:
     case.edit("train.py", "rate = 0.1", "rate = 0.5")
     case.change("train.py", "rate = 0.1", "rate = 0.9")
-    before = case.tree()
+    before, state = case.tree(), (".paccel/manifest.json", ".paccel/baseline.zip")
+    kept = [(case.root / path).read_bytes() for path in state]
     result = case.run("upgrade", "--json")
     assert (result.code, result.data["state"], result.data["conflicts"]) == (1, "conflicts", ["train.py"])
     text = case.read("train.py")
     assert "<<<<<<< yours\n    rate = 0.5\n||||||| template" in text
     assert "=======\n    rate = 0.9\n>>>>>>> template" in text
+    assert [(case.root / path).read_bytes() for path in state] == kept  # moves on only when it is decided
     assert case.run("upgrade").code == 3  # refused, not nested
     assert case.run("upgrade", "--continue").code == 3
     assert case.run("upgrade", "--abort").code == 0

@@ -112,6 +112,11 @@ def test_the_settings_versions_commit_and_processes_are_kept(tmp_path: Path, mon
     assert kept["versions"]["torch"] == metadata.version("torch")
 
 
+def test_the_path_of_a_run_is_the_run_that_goes_on(tmp_path: Path) -> None:
+    Record(tmp_path).write_status("stopped", 3, 1)
+    assert setup.choose_run_dir(None, str(tmp_path)) == (tmp_path, None)
+
+
 def test_a_continued_run_may_be_longer_log_and_save_otherwise_and_nothing_else(tmp_path: Path) -> None:
     may = {"epochs", "max_steps", "time_limit", "num_workers", "resume", "run_dir", "skip_non_finite"}
     may |= {"log_every", "trackers", "save_every", "keep_last", "keep_best", "save_in_background"}
