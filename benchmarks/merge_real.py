@@ -21,11 +21,11 @@ FEATURES: dict[str, dict[str, Answer]] = {
 
 
 @cache
-def source(feature: str = "") -> str:
-    """The default template's train.py, with one feature or without."""
+def source(feature: str = "", path: str = T) -> str:
+    """A file of the default template, with one feature or without."""
     template = load_template("image-classification")
     answers = resolve_answers(template, FEATURES.get(feature, {}), project_name="my-project")
-    return render(template, answers)[T].content.decode()
+    return render(template, answers)[path].content.decode()
 
 
 def _scenario(edit: str, feature: str) -> Scenario:
