@@ -15,8 +15,9 @@ from merge_files import BYTES, FILES, PLAIN
 from merge_hostile import HOSTILE
 from merge_meaning import FORMAT, MEANING
 from merge_real import REAL
+from merge_trial import TRIAL
 from merge_words import Scenario
 
 __all__ = ["REAL", "SCENARIOS", "Scenario"]
 
-SCENARIOS: list[Scenario] = [*PLAIN, *FILES, *BYTES, *EITHER, *FORMAT, *MEANING, *HOSTILE, *CORNERS, *REAL]
+SCENARIOS: list[Scenario] = [*PLAIN, *FILES, *BYTES, *EITHER, *FORMAT, *MEANING, *HOSTILE, *CORNERS, *REAL, *TRIAL]

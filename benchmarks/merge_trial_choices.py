@@ -2,15 +2,22 @@
 
 from merge_base import edit
 from merge_trial_files import (
+    BF16,
     CHOICES,
     CI,
+    COMPILE,
     DEEPSPEED,
     DEV,
+    DOCS,
+    DUMP,
     EVALUATE,
+    EVERY,
+    GPU,
     LAUNCH,
     LOADER_ARGUMENTS,
     MICRO,
     NOTIFY,
+    PRESCALE,
     PRINT,
     SIZES,
     SIZES_THEIRS,
