@@ -1,4 +1,7 @@
-"""The trial's scenarios in which a conflict is acceptable, and so is the one right merge."""
+"""The trial's scenarios in which a conflict is acceptable, and so is the one right merge.
+
+One expectation was too narrow and is mended: a new key may also stand at the end of its JSON object.
+"""
 
 from merge_base import edit
 from merge_trial_files import (
@@ -185,6 +188,18 @@ EITHER: list[Scenario] = [
     ),
     two("both add a group of optional dependencies", "pyproject.toml", DEV, DOCS, GPU, TOML),
     two("both add a step at the end of a workflow", CI, SUMMARY, UPLOAD, NOTIFY, WORKFLOW),
-    two("both add a key at one place of a JSON file", "ds.json", PRINT, PRESCALE, DUMP, DEEPSPEED),
+    trial(
+        "either",
+        "both add a key at one place of a JSON file",
+        "ds.json",
+        ((PRINT, PRINT + PRESCALE),),
+        ((PRINT, PRINT + DUMP),),
+        ((PRINT, PRINT + PRESCALE + DUMP),),
+        (
+            ((PRINT, PRINT + DUMP + PRESCALE),),
+            ((PRINT, PRINT + PRESCALE), ('breakdown": false\n', 'breakdown": false,\n' + DUMP.rstrip(",\n") + "\n")),
+        ),
+        DEEPSPEED,
+    ),
     two("both add an option at one place of a launch script", "launch.sh", BF16, COMPILE, EVERY, LAUNCH),
 ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from .semantics import python_problem
-from .syntax import IMPORT, Language, imported, parses
+from .syntax import IMPORT, Language, imported, missing_jobs, parses
 
 
 class Sides(NamedTuple):
@@ -72,7 +72,29 @@ def problem(sides: Sides, pieces: Sequence[Piece], ours_only: bool = False) -> s
         found = python_problem(base, ours, theirs, result) if sides.kind == "python" else None
         if found is not None:
             return found
+        if sides.kind == "yaml":
+            unknown = sorted(missing_jobs(result) - missing_jobs(ours) - missing_jobs(theirs))
+            if unknown:
+                return f"one change needs the job `{unknown[0]}`, which the other removed or renamed"
+        if sides.kind == "requirements":
+            twice = [
+                name
+                for name, count in _asked(result).items()
+                if count > max(1, _asked(ours)[name], _asked(theirs)[name])
+            ]
+            if twice:
+                return f"both changes ask for `{sorted(twice)[0]}`, at different places"
     return None
+
+
+def _asked(source: str) -> Counter[str]:
+    """How often each package is asked for, by its normal name and its marker."""
+    found: Counter[str] = Counter()
+    for line in source.splitlines():
+        match = re.match(r"\s*([A-Za-z0-9][\w.-]*)[^;#]*(;[^#]*)?", line)
+        if match:
+            found[re.sub(r"[-_.]+", "-", match[1]).lower() + "".join((match[2] or "").split())] += 1
+    return found
 
 
 _TITLES = {"python": "Python", "toml": "TOML", "json": "JSON", "yaml": "YAML"}

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
+from .agreement import disagreement
 from .syntax import import_names, parse_python
 
 _KNOWN = frozenset(dir(builtins)) | {
@@ -57,7 +58,7 @@ def python_problem(base: str, ours: str, theirs: str, result: str) -> str | None
     again = _done_twice(base, ours, theirs, result)
     if again:
         return f"both changes add `{again[0]}` to one function, at different places"
-    return None
+    return disagreement(base, ours, theirs, result)
 
 
 @lru_cache(maxsize=32)

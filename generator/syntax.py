@@ -108,6 +108,24 @@ def _yaml_parses(source: str) -> bool:
     return True
 
 
+def missing_jobs(source: str) -> set[str]:
+    """Jobs of a workflow that another of its jobs needs, and that are not in it; of other YAML, none."""
+    if "needs:" not in source:
+        return set()
+    import yaml
+
+    try:
+        whole = yaml.safe_load(source)
+    except (yaml.YAMLError, ValueError):
+        return set()
+    jobs = whole.get("jobs") if isinstance(whole, dict) else None
+    if not isinstance(jobs, dict):
+        return set()
+    needs = [job.get("needs") or [] for job in jobs.values() if isinstance(job, dict)]
+    named = {name for need in needs for name in ([need] if isinstance(need, str) else need) if isinstance(name, str)}
+    return named - jobs.keys()
+
+
 def imported(source: str) -> Counter[tuple[str, str, str]]:
     """Every name that a Python text imports, wherever it does: (module, name, as).
 
