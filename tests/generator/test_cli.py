@@ -71,10 +71,12 @@ def test_wrong_usage_exits_with_2(paccel: Run, arguments: list[str], message: st
 
 
 def test_list_names_every_bundled_template(paccel: Run) -> None:
-    names = [line.split()[0] for line in paccel("list").out.splitlines()]
+    lines = paccel("list").out.splitlines()
+    names = [line.split()[0] for line in lines]
     assert names == bundled_names()
     templates = paccel("list", "--json").data["templates"]
     assert [template["name"] for template in templates] == names
+    assert all(template["description"] in line for template, line in zip(templates, lines, strict=True))
     assert [template["name"] for template in templates if template["default"]] == ["image-classification"]
     for template in templates:  # what a list says, the template says too
         shown = paccel("show", template["name"], "--json").data
