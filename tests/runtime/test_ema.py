@@ -1,5 +1,6 @@
 """The average of the weights, against the formula, bit for bit over a save, and in place."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 from together import new_process
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import TensorDataset
 
+from paccel.runtime import Checkpoints, Run
 from paccel.runtime.ema import EMA
 from paccel.runtime.encoding import decode, encode
 from paccel.runtime.errors import ConfigError
@@ -195,3 +198,39 @@ def test_a_sharded_model_is_averaged_and_saved_as_a_whole_one(tmp_path: Path) ->
             process.kill()
     assert [process.exitcode for process in processes] == [0, 0]
     assert sorted(path.name for path in tmp_path.glob("done-*")) == ["done-0", "done-1"]
+
+
+@dataclass
+class Config:
+    """What a run reads."""
+
+    run_dir: Path
+    resume: str = "auto"
+
+
+def averaged_by_timm(run_dir: Path, steps: int) -> dict[str, torch.Tensor]:
+    """The average after so many steps in all, saved there and gone on with by the next call."""
+    with Run(Config(run_dir)) as run:
+        model: Any = make_model()
+        optimizer: Any = torch.optim.SGD(model.parameters(), lr=0.1)
+        model, optimizer = run.prepare(model, optimizer)
+        ema = pytest.importorskip("timm.utils").ModelEmaV2(model, decay=0.9)
+        checkpoints = Checkpoints(run, model=model, optimizer=optimizer, ema=ema)
+        checkpoints.restore()
+        loader = run.loader(TensorDataset(torch.arange(24.0).reshape(8, 3) / 24), 2, shuffle=True)
+        for _ in run.epochs(None, steps):
+            for step in run.steps(loader):
+                for (inputs,) in step:
+                    run.backward(model(inputs).square().sum(), count=step.num_samples)
+                optimizer.step()
+                optimizer.zero_grad()
+                ema.update(model)
+        checkpoints.save()
+        return values(ema.module)
+
+
+def test_an_average_of_timm_is_resumed_to_the_bit(tmp_path: Path) -> None:
+    straight = averaged_by_timm(tmp_path / "straight", 6)
+    first = averaged_by_timm(tmp_path / "run", 3)
+    assert not equal(first, straight)
+    assert equal(averaged_by_timm(tmp_path / "run", 6), straight)
