@@ -47,6 +47,11 @@ def _meeting_place() -> dict[str, Any]:
     if not (rank and size.isdecimal() and int(size) > 1 and all(where)) or dist.is_initialized():
         return {}
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
+        if next(_runs) > 1:
+            raise ConfigError(
+                "DeepSpeed works in one run of a process, as it keeps the group of processes that ends with the run: "
+                "start each further run in a process of its own"
+            )
         return {}  # it takes no store
     if tuple(where) not in _stores:
         _stores[tuple(where)] = next(rendezvous("env://"))[0]

@@ -75,24 +75,27 @@ def writing(tensors: Iterable[Any]) -> AbstractContextManager[None]:
 
 def model_state(model: nn.Module) -> dict[str, Any]:
     """`model.state_dict()`, from which `gather_state` can make whole tensors."""
-    return model.state_dict(keep_vars=any(map(engine.is_cut, model.parameters())))
+    return model.state_dict(keep_vars=any(map(is_sharded, model.parameters())))
 
 
-def gather_state(state: Any, keep: bool) -> Any:
+def gather_state(state: Any, keep: bool, found: dict[int, Any] | None = None) -> Any:
     """A state with whole tensors, on the host, for those that are sharded. Collective where there are any.
 
     One tensor at a time is whole on the device. Where `keep` is False, what was sharded becomes None: only the process
-    that writes keeps it.
+    that writes keeps it. `found` has those that were met, by identity: tied weights stay one tensor, and are saved once.
     """
+    found = {} if found is None else found
     if isinstance(state, dict):
-        return {key: gather_state(value, keep) for key, value in state.items()}
+        return {key: gather_state(value, keep, found) for key, value in state.items()}
     if type(state) in (list, tuple):
-        return type(state)(gather_state(value, keep) for value in state)
+        return type(state)(gather_state(value, keep, found) for value in state)
     if not is_sharded(state):
         return state
-    with torch.no_grad():
-        full = whole(state)
-    return full.detach().cpu() if keep else None
+    if id(state) not in found:
+        with torch.no_grad():
+            full = whole(state)
+        found[id(state)] = full.detach().cpu() if keep else None
+    return found[id(state)]
 
 
 def load_model(model: nn.Module, state: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
@@ -164,7 +165,11 @@ def _local(parameter: Any) -> torch.Tensor:
 
 
 def start(
-    config: Config, processes: int = 1, environment: dict[str, str] | None = None, kill_at: int = 0
+    config: Config,
+    processes: int = 1,
+    environment: dict[str, str] | None = None,
+    kill_at: int = 0,
+    does: Callable[[Config], dict[str, Any]] = main,
 ) -> list[dict[str, Any]]:
     """Run it in each of so many processes, within two minutes, and return what each found.
 
@@ -185,7 +190,7 @@ def start(
         variables = (environment or {}) | {"KILL_AT": str(kill_at), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
         if launched:
             variables |= world | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        started.append(_new_process(config, variables, output))
+        started.append(_new_process(does, config, variables, output))
         started[-1].start()
     deadline = time.monotonic() + 120
     try:
@@ -215,7 +220,7 @@ def _new_process(*args: Any) -> Any:
     return _server.Process(target=_process, args=args)
 
 
-def _process(config: Config, variables: dict[str, str], output: Path) -> None:
+def _process(does: Callable[..., Any], config: Config, variables: dict[str, str], output: Path) -> None:
     os.environ.update(variables)
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # for data workers, as in a script
@@ -224,7 +229,7 @@ def _process(config: Config, variables: dict[str, str], output: Path) -> None:
     if not CUDA and "deepspeed" in variables.get("IN_PLACE_OF_A_GPU", ""):
         _let_accelerate_use_deepspeed_on_the_cpu()
     try:
-        found = main(config)
+        found = does(config)
     except BaseException:
         output.write_text(traceback.format_exc())
         raise

@@ -1,0 +1,43 @@
+"""What is done with DeepSpeed beside training one model once: tied weights, an evaluation, a second run."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from engine_cases import evaluate, train_tied, two_runs
+from on_device import WORLD, Config, deepspeed, start
+from safetensors.torch import load_file
+
+pytest.importorskip("deepspeed")
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_tied_weights_are_saved_once_and_stay_tied_when_resumed(tmp_path: Path, stage: int) -> None:
+    config = Config(tmp_path / "run", max_steps=4)
+    start(config, processes=WORLD, environment=deepspeed(tmp_path, stage), does=train_tied)
+    names = {"embedding.weight", "head.weight", "middle.weight", "middle.bias"}
+    saved = load_file(tmp_path / "run" / "weights" / "final.safetensors")
+    assert set(saved) < names
+    assert len(saved) == 3
+    environment = deepspeed(tmp_path, stage)
+    resumed = start(replace(config, resume="auto", max_steps=8), WORLD, environment, does=train_tied)
+    assert [(each["start"], each["tied"]) for each in resumed] == [(4, True)] * WORLD
+    start(Config(tmp_path / "straight", max_steps=8), WORLD, environment, does=train_tied)
+    straight, ours = (load_file(tmp_path / name / "weights" / "final.safetensors") for name in ("straight", "run"))
+    assert straight.keys() == ours.keys()
+    assert all(torch.equal(straight[name], ours[name]) for name in straight)
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_an_evaluation_without_an_optimizer_gives_what_plain_pytorch_gives(tmp_path: Path, stage: int) -> None:
+    config = Config(tmp_path / "run", max_steps=2)
+    start(config)
+    (plain,) = start(config, does=evaluate)
+    found = start(config, WORLD, deepspeed(tmp_path, stage), does=evaluate)
+    assert all(each["output"] == pytest.approx(plain["output"], rel=1e-6) for each in found)
+
+
+def test_a_second_run_of_a_process_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="DeepSpeed works in one run of a process"):
+        start(Config(tmp_path / "run", max_steps=2), WORLD, deepspeed(tmp_path, 2), does=two_runs)
