@@ -4,9 +4,10 @@ import ast
 import re
 import symtable
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 
-from .syntax import parse_python
+from .syntax import nodes, parse_python, walk
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -140,35 +141,34 @@ def _returns(source: str) -> dict[str, str]:
 
 @lru_cache(maxsize=32)
 def _call_counts(source: str) -> Counter[str]:
-    tree = parse_python(source)
-    calls = (node.func for node in (ast.walk(tree) if tree else ()) if isinstance(node, ast.Call))
+    calls = (node.func for node in nodes(source) if isinstance(node, ast.Call))
     return Counter(function.id for function in calls if isinstance(function, ast.Name))
 
 
 def _shared_names(base: str, ours: str, theirs: str, result: str) -> list[str]:
     """Variables that both sides bring to one function with nothing in common, and that the result sets for both."""
     was, mine, new, now = map(_variables, (base, ours, theirs, result))
-    return sorted(
-        name
-        for function, name in (mine.keys() & new.keys()) - was.keys()
-        if not mine[function, name].keys() & new[function, name].keys()
-        if now.get((function, name)) == mine[function, name] + new[function, name]
-    )
+    found = []
+    for key in (mine.keys() & new.keys()) - was.keys():
+        by_ours, by_theirs, in_all = (_as_written(side.get(key, ())) for side in (mine, new, now))
+        if not by_ours.keys() & by_theirs.keys() and in_all == by_ours + by_theirs:
+            found.append(key[1])
+    return sorted(found)
 
 
 @lru_cache(maxsize=32)
-def _variables(source: str) -> dict[tuple[str, str], Counter[str]]:
-    """(function, name) -> the values that it gives to that name, as written; "" where it isn't by plain assignment."""
-    tree = parse_python(source)
-    values: dict[tuple[str, str], Counter[str]] = {}
-    for function in ast.walk(tree) if tree else ():
+def _variables(source: str) -> dict[tuple[str, str], list[ast.expr]]:
+    """(function, name) -> the values that plain assignments give to that name; none where it gets them otherwise."""
+    values: dict[tuple[str, str], list[ast.expr]] = {}
+    for function in nodes(source):
         if isinstance(function, _FUNCTIONS):
-            for node in ast.walk(function):
+            for node in walk(function):
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                    values.setdefault((function.name, node.id), Counter())
-            for node in ast.walk(function):
-                if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-                    values[function.name, node.targets[0].id][ast.unparse(node.value)] += 1
-    return {key: given for key, given in values.items() if given} | {
-        key: Counter({"": 1}) for key in values if not values[key]
-    }
+                    values.setdefault((function.name, node.id), [])
+                elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+                    values.setdefault((function.name, node.targets[0].id), []).append(node.value)
+    return values
+
+
+def _as_written(values: Iterable[ast.expr]) -> Counter[str]:
+    return Counter(map(ast.unparse, values)) or Counter({"": 1})

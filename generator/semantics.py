@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from .agreement import disagreement
-from .syntax import import_names, parse_python
+from .syntax import import_names, nodes, parse_python, walk
 
 _KNOWN = frozenset(dir(builtins)) | {
     *("__file__", "__name__", "__doc__", "__spec__", "__path__", "__package__", "__loader__", "__builtins__"),
@@ -62,26 +62,6 @@ def python_problem(base: str, ours: str, theirs: str, result: str) -> str | None
 
 
 @lru_cache(maxsize=32)
-def _nodes(source: str) -> tuple[ast.AST, ...]:
-    """Every node of a module, walked once for all questions; empty if it does not parse."""
-    tree = parse_python(source)
-    return _walk(tree) if tree else ()
-
-
-def _walk(tree: ast.AST) -> tuple[ast.AST, ...]:
-    """What `ast.walk` gives, in its order, without loads and stores, in a third of its time."""
-    nodes = [tree]
-    for node in nodes:  # which grows on the way
-        for name in node._fields:
-            child = getattr(node, name, None)
-            if isinstance(child, list):
-                nodes += [item for item in child if isinstance(item, ast.AST)]
-            elif isinstance(child, ast.AST) and name != "ctx":
-                nodes.append(child)
-    return tuple(nodes)
-
-
-@lru_cache(maxsize=32)
 def _definitions(source: str) -> Counter[tuple[str, str]]:
     """How often each name is defined in a module: (scope, name), for the module and its classes."""
     tree = parse_python(source)
@@ -131,7 +111,7 @@ def _missing_members(base: str, remover: str, other: str, result: str) -> set[st
 
 @lru_cache(maxsize=32)
 def _attributes(source: str) -> frozenset[str]:
-    return frozenset(node.attr for node in _nodes(source) if isinstance(node, ast.Attribute))
+    return frozenset(node.attr for node in nodes(source) if isinstance(node, ast.Attribute))
 
 
 def _mixed_calls(changer: str, other: str, result: str) -> set[str]:
@@ -149,7 +129,7 @@ def _mixed_calls(changer: str, other: str, result: str) -> set[str]:
 def _calls(source: str) -> dict[str, frozenset[frozenset[str]]]:
     """Function, as written -> the sets of arguments that it is called with: names, or places."""
     calls: dict[str, set[frozenset[str]]] = {}
-    for node in _nodes(source):
+    for node in nodes(source):
         if isinstance(node, ast.Call):
             calls.setdefault(_written(node.func), set()).add(_given(node))
     return {name: frozenset(given) for name, given in calls.items()}
@@ -177,7 +157,7 @@ def _misfits(source: str) -> frozenset[tuple[str, frozenset[str]]]:
     tree = parse_python(source)
     functions = {node.name: node for node in tree.body if isinstance(node, _FUNCTIONS)} if tree else {}
     misfits: set[tuple[str, frozenset[str]]] = set()
-    for node in _nodes(source):
+    for node in nodes(source):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             function = functions.get(node.func.id)
             # A decorator may change what is taken, and stars hide what is given.
@@ -195,7 +175,7 @@ def _unawaited(source: str) -> Counter[str]:
     tree = parse_python(source)
     coroutines = (node.name for node in (tree.body if tree else ()) if isinstance(node, ast.AsyncFunctionDef))
     found = Counter(coroutines)
-    for node in _nodes(source) if found else ():
+    for node in nodes(source) if found else ():
         for child in () if isinstance(node, ast.Await) else ast.iter_child_nodes(node):
             if isinstance(child, ast.Call) and isinstance(child.func, ast.Name) and child.func.id in found:
                 found[child.func.id] += 1
@@ -229,7 +209,7 @@ def _origins(source: str) -> dict[str, frozenset[tuple[str, str]]]:
 def _double_keys(source: str) -> int:
     """How many keys stand twice in one dictionary."""
     count = 0
-    for node in _nodes(source):
+    for node in nodes(source):
         if isinstance(node, ast.Dict):
             keys = [repr(key.value) for key in node.keys if isinstance(key, ast.Constant)]
             count += len(keys) - len(set(keys))
@@ -241,9 +221,9 @@ def _statements(source: str) -> Counter[tuple[str, str]]:
     """How often each call that is a statement stands in each function: (function, call as written)."""
     lines = source.split("\n")
     found: Counter[tuple[str, str]] = Counter()
-    for function in _nodes(source):
+    for function in nodes(source):
         if isinstance(function, _FUNCTIONS):
-            for node in _walk(function):
+            for node in walk(function):
                 if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and node.end_lineno:
                     written = "".join("".join(lines[node.lineno - 1 : node.end_lineno]).split())
                     found[function.name, written] += 1
@@ -266,7 +246,7 @@ def _dead_ends(source: str) -> int:
     """How many statements stand below one that leaves their block."""
     ends = (ast.Return, ast.Raise, ast.Break, ast.Continue)
     count = 0
-    for node in _nodes(source):
+    for node in nodes(source):
         if isinstance(node, (ast.stmt, ast.ExceptHandler, ast.match_case, ast.Module)):
             for body in (getattr(node, name, ()) for name in ("body", "orelse", "finalbody")):
                 count += next((len(body) - place for place, at in enumerate(body, 1) if isinstance(at, ends)), 0)
