@@ -10,6 +10,7 @@ from functools import lru_cache
 from .syntax import nodes, parse_python, walk
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_ANY = {"any", "object", "none"}  # kinds of result that say too little to be compared
 
 
 def disagreement(base: str, ours: str, theirs: str, result: str) -> str | None:
@@ -58,17 +59,16 @@ def _for_checkers(source: str) -> frozenset[str]:
     tree = parse_python(source) if "TYPE_CHECKING" in source else None
     if tree is None:
         return frozenset()
-    nodes = list(ast.walk(tree))
     tests = [
         node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
     ]
-    guarded = {id(child) for test in tests for statement in test.body for child in ast.walk(statement)}
-    notes = [getattr(node, field, None) for node in nodes for field in ("annotation", "returns")]
-    inside = {id(child) for note in notes if note is not None for child in ast.walk(note)}
+    guarded = {id(child) for test in tests for statement in test.body for child in walk(statement)}
+    notes = [getattr(node, field, None) for node in nodes(source) for field in ("annotation", "returns")]
+    inside = {id(child) for note in notes if note is not None for child in walk(note)}
     checked: set[str] = set()
     bound: set[str] = set()
     read: set[str] = set()
-    for node in nodes:
+    for node in nodes(source):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
             (checked if id(node) in guarded else bound).update(names)
@@ -82,22 +82,21 @@ def _for_checkers(source: str) -> frozenset[str]:
 @lru_cache(maxsize=32)
 def _frozen_writes(source: str) -> frozenset[str]:
     """Assignments in functions, as `name.field`, to an argument or a variable of a class that the module freezes."""
-    tree = parse_python(source) if "frozen" in source else None
-    if tree is None:
+    if "frozen" not in source:
         return frozenset()
-    frozen = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and _is_frozen(node)}
+    frozen = {node.name for node in nodes(source) if isinstance(node, ast.ClassDef) and _is_frozen(node)}
     found: set[str] = set()
-    for function in ast.walk(tree):
+    for function in nodes(source):
         if not isinstance(function, _FUNCTIONS):
             continue
         held: set[str] = set()
-        for node in ast.walk(function):
+        for node in walk(function):
             if isinstance(node, ast.arg) and node.annotation and ast.unparse(node.annotation).strip("'") in frozen:
                 held.add(node.arg)
             elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
                 made = ast.unparse(node.value.func) in frozen
                 held |= {target.id for target in node.targets if made and isinstance(target, ast.Name)}
-        for node in ast.walk(function):
+        for node in walk(function):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name):
                 found |= {f"{node.value.id}.{node.attr}"} if node.value.id in held else set()
     return frozenset(found)
@@ -122,9 +121,6 @@ def _turned(base: str, changer: str, caller: str, result: str) -> set[str]:
         return set()
     before, left, called, after = map(_call_counts, (base, changer, caller, result))
     return {name for name in changed if called[name] > before[name] and after[name] > left[name]}
-
-
-_ANY = {"any", "object", "none"}
 
 
 @lru_cache(maxsize=32)

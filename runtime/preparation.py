@@ -47,7 +47,7 @@ def prepare(run: "Run", objects: tuple[Any, ...]) -> tuple[Any, ...]:
         [list(group["params"]) for group in thing.param_groups] for thing in plain if isinstance(thing, Optimizer)
     ]
     if run.accelerator.distributed_type is DistributedType.DEEPSPEED:
-        if groups == [] and all(isinstance(thing, nn.Module) for thing in plain):  # an engine is for training
+        if not groups and all(isinstance(thing, nn.Module) for thing in plain):  # an engine is for training
             return tuple(run.accelerator.prepare_model(model, evaluation_mode=True) for model in plain)
         _check_engine(run, plain)
         configure(run.accelerator, run._reporter.say)
