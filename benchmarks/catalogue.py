@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from paccel.catalog import bundled_names, load_template
+from paccel.catalog.catalog import bundled_names, load_template
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 1800  # seconds for one command

@@ -7,9 +7,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from paccel.catalog import load_template
-from paccel.questions import resolve_answers
-from paccel.render import render
+from paccel.catalog.catalog import load_template
+from paccel.catalog.questions import resolve_answers
+from paccel.render.render import render
 
 # What an editor deletes from `train.py` to have forward, backward and update alone: lines that begin so, with what is
 # inside them. The rest of the loop stays: exact order, seeds of each step, the stop flag, steps that are due.

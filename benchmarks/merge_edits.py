@@ -12,7 +12,7 @@ from typing import Literal
 
 import black
 
-from paccel.formatting import single_quoted
+from paccel.merge.restyle import single_quoted
 
 Edit = Callable[[str], str]
 

@@ -9,9 +9,9 @@ from merge_base import Content
 from merge_edits import EDITS
 from merge_words import Scenario, T
 
-from paccel.catalog import load_template
-from paccel.questions import Answer, resolve_answers
-from paccel.render import render
+from paccel.catalog.catalog import load_template
+from paccel.catalog.questions import Answer, resolve_answers
+from paccel.render.render import render
 
 FEATURES: dict[str, dict[str, Answer]] = {
     "the EMA": {"ema": True},

@@ -23,9 +23,9 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from paccel.catalog import DEFAULT_TEMPLATE, PARTIALS_DIR, load_template
-from paccel.environment import make_environment
-from paccel.tree import File, write_tree
+from paccel.catalog.catalog import DEFAULT_TEMPLATE, PARTIALS_DIR, load_template
+from paccel.catalog.jinja import make_environment
+from paccel.files.tree import File, write_tree
 
 PROJECT = "my-project"
 

@@ -27,7 +27,7 @@ from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
 from paccel.runtime import Checkpoints, Run, Stopped
-from paccel.runtime.loop import Position
+from paccel.runtime.loop.position import Position
 
 SIZE, BATCH_SIZE = 120_000, 8  # 15,000 steps in an epoch: step 1,000,000 is in the middle of the 67th
 

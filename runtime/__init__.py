@@ -6,12 +6,12 @@ The loop is the user's. Each of these does one thing that a reader could write o
 from . import finetuning, schedules
 from .checkpoints import Checkpoints, load_run, load_weights
 from .config import load_config
+from .data.loader import Loader
 from .early_stopping import EarlyStopping
 from .ema import EMA
 from .errors import AgreementError, CheckpointError, ConfigError, DataError, NonFiniteError, Stopped
 from .learning_rate import find_learning_rate
-from .loader import Loader
-from .loop import Step
+from .loop.step import Step
 from .meter import Meter
 from .run import Run
 

@@ -13,23 +13,23 @@ from accelerate.utils import DistributedType
 from torch import nn
 from torch.optim import Optimizer
 
-from .background import Background, on_host
 from .config import config_from_dict
 from .ema import EMA
-from .engine import EngineOptimizer
 from .errors import CheckpointError, ConfigError
-from .record import RUNS, Record
-from .sharding import gather_state, load_model, load_optimizer, model_state
-from .storage import (
+from .hardware.deepspeed import EngineOptimizer
+from .hardware.sharding import gather_state, load_model, load_optimizer, model_state
+from .record.record import Record
+from .record.status import RUNS
+from .storage.background import Background, on_host
+from .storage.checkpoint import (
     list_checkpoints,
     read_checkpoint,
-    read_weights,
     remove_checkpoint,
     remove_leftovers,
     verify_checkpoint,
     write_checkpoint,
-    write_weights,
 )
+from .storage.weights import read_weights, write_weights
 
 if TYPE_CHECKING:
     from .run import Run

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ConfigError
-from .sharding import gather, is_sharded, local, shape, shard, writing
-from .storage import plain_names
+from .hardware.sharding import gather, is_sharded, local, shape, shard, writing
+from .storage.weights import plain_names
 
 _HALF = (torch.float16, torch.bfloat16)
 

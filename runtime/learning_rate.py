@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from .curves import _COLORS, _FAINT, _INK, _style
+from .data.loader import Loader
+from .data.stream import StreamLoader
 from .errors import ConfigError
-from .loader import Loader
-from .loop import Step
+from .hardware.sharding import ENGINES
+from .loop.step import Step
 from .meter import Meter
-from .sharding import ENGINES
-from .storage import atomic_write
-from .streams import StreamLoader
+from .record.curves import COLORS, FAINT, INK, plot_style
+from .storage.files import atomic_write
 
 if TYPE_CHECKING:
     from .run import Run
@@ -52,11 +52,11 @@ class LearningRates:
         from matplotlib import style
         from matplotlib.figure import Figure
 
-        with style.context(["default", _style()]):
+        with style.context(["default", plot_style()]):
             figure = Figure(figsize=(8, 4.4), dpi=144, layout="constrained")
             axes = figure.add_subplot()
-            axes.plot(self.rates, self.losses, color=_COLORS["train"], alpha=0.35, linewidth=0.8)
-            axes.plot(self.rates, self.smoothed, color=_COLORS["train"], linewidth=1.8)
+            axes.plot(self.rates, self.losses, color=COLORS["train"], alpha=0.35, linewidth=0.8)
+            axes.plot(self.rates, self.smoothed, color=COLORS["train"], linewidth=1.8)
             axes.set_xscale("log")
             low, high = min(self.smoothed), max(self.smoothed[: self.smoothed.index(min(self.smoothed)) + 1])
             room = (high - low) or abs(high) or 1.0
@@ -66,14 +66,14 @@ class LearningRates:
             axes.set_xlabel("learning rate", loc="right")
             if self.suggestion is not None:
                 value = self.smoothed[self.rates.index(self.suggestion)]
-                axes.axvline(self.suggestion, color=_COLORS["eval"], linewidth=1.0, alpha=0.5)
-                axes.plot([self.suggestion], [value], "o", color=_COLORS["eval"], markersize=6)
+                axes.axvline(self.suggestion, color=COLORS["eval"], linewidth=1.0, alpha=0.5)
+                axes.plot([self.suggestion], [value], "o", color=COLORS["eval"], markersize=6)
                 text = f"suggestion {self.suggestion:.1e}".replace("e-0", "e-")
-                axes.set_title(text, loc="right", color=_COLORS["eval"], fontsize=9, fontweight="normal")
+                axes.set_title(text, loc="right", color=COLORS["eval"], fontsize=9, fontweight="normal")
             else:
-                axes.set_title("no rate makes it fall", loc="right", color=_FAINT, fontsize=9, fontweight="normal")
-            axes.tick_params(axis="x", which="minor", color=_FAINT)
-            axes.spines["bottom"].set_color(_INK)
+                axes.set_title("no rate makes it fall", loc="right", color=FAINT, fontsize=9, fontweight="normal")
+            axes.tick_params(axis="x", which="minor", color=FAINT)
+            axes.spines["bottom"].set_color(INK)
             content = BytesIO()
             figure.savefig(content, format="png", metadata={"Software": None})
         atomic_write(path, content.getvalue())

@@ -15,24 +15,29 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
-from . import progress
-from .agreement import Agreement, StopRequest
-from .background import Background
-from .clipping import clip_grad_norm
 from .config import config_to_dict
-from .engine import EngineOptimizer
+from .data.loader import Loader
+from .data.order import Order
+from .data.randomness import at, seeder, stream
+from .data.stream import StreamLoader, is_stream
 from .errors import AgreementError, ConfigError, Stopped
-from .finite import FiniteGuard
-from .loader import Loader, Order
-from .loop import Position, Step, add_gradients, walk_epochs, walk_steps
+from .hardware.agreement import Agreement
+from .hardware.deepspeed import EngineOptimizer
+from .hardware.gradients import add_gradients, clip_grad_norm
+from .hardware.prepare import prepare
+from .hardware.processes import choose_precision, precision_name, set_up_numerics, start_processes
+from .hardware.sharding import ENGINES, is_sharded_model, whole
+from .loop.finite import FiniteGuard
+from .loop.position import Position
+from .loop.step import Step
+from .loop.stopping import StopRequest
+from .loop.walk import walk_epochs, walk_steps, walk_stream
 from .messages import lost_another
-from .preparation import prepare
-from .randomness import at, seeder, stream
-from .record import Record
-from .reporting import Reporter
-from .setup import check_trackers, choose_precision, open_run_dir, precision_name, set_up_numerics, start_processes
-from .sharding import ENGINES, is_sharded_model, whole
-from .streams import StreamLoader, is_stream, walk_stream
+from .record import progress
+from .record.opening import open_run_dir
+from .record.record import Record
+from .record.reporting import Reporter, check_trackers
+from .storage.background import Background
 
 
 class Run:

@@ -19,9 +19,9 @@ import loop_contestants
 import new_command
 import resume_cost
 
-from paccel.catalog import DEFAULT_TEMPLATE, bundled_names, load_template
-from paccel.questions import resolve_answers
-from paccel.render import render
+from paccel.catalog.catalog import DEFAULT_TEMPLATE, bundled_names, load_template
+from paccel.catalog.questions import resolve_answers
+from paccel.render.render import render
 
 LOOP = (
     "for batch in step:",

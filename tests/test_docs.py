@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from paccel import runtime
-from paccel.catalog import bundled_names, load_template
-from paccel.questions import resolve_answers
+from paccel.catalog.catalog import bundled_names, load_template
+from paccel.catalog.questions import resolve_answers
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -114,7 +114,7 @@ def _has_no_members(thing: Any) -> bool:
 
 
 def test_the_reference_has_what_a_run_reads_of_its_config_and_of_the_environment() -> None:
-    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "runtime").glob("*.py"))
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "runtime").rglob("*.py"))
     fields = set(re.findall(r'getattr\(config, "(\w+)"', source))
     variables = set(re.findall(r'environ[.\w]*[\[(]"(\w+)"', source)) | set(
         re.findall(r'"([A-Z]+_SIZE|MASTER_PORT)"', source)

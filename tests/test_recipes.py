@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from together import together
+from support.together import together
 
 from paccel.runtime import Run, Stopped
-from paccel.runtime.record import Record
+from paccel.runtime.record.record import Record
 
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "tests" / "snapshots" / "image-classification" / "default"

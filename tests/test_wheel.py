@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from paccel import __version__, catalog
-from paccel.baseline import Manifest, state_bytes
-from paccel.questions import resolve_answers
-from paccel.render import render
-from paccel.tree import File, read_tree
+from paccel import __version__
+from paccel.catalog import catalog
+from paccel.catalog.questions import resolve_answers
+from paccel.files.tree import File, read_tree
+from paccel.project.state import Manifest, state_bytes
+from paccel.render.render import render
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = read_tree(ROOT / "templates")

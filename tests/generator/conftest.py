@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from upgraded import Case
+from support.upgraded import Case
 
-from paccel.cli import main
+from paccel.cli.main import main
 
 PROJECT = "{{cookiecutter.project_name}}"
 

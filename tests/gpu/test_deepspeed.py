@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine_cases import evaluate, train_tied, two_runs
-from on_device import WORLD, Config, deepspeed, start
 from safetensors.torch import load_file
+from support.engine_cases import evaluate, train_tied, two_runs
+from support.on_device import WORLD, Config, deepspeed, start
 
 pytest.importorskip("deepspeed")
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from on_device import CUDA, FSDP2, GPUS, WORLD, Config, Noisy, deepspeed, start
 from safetensors.torch import load_file
+from support.on_device import CUDA, FSDP2, GPUS, WORLD, Config, Noisy, deepspeed, start
 
 from paccel.runtime import Run
 

@@ -12,11 +12,13 @@ import sys
 from pathlib import Path
 
 from paccel import __version__
-from paccel.baseline import Manifest
-from paccel.catalog import bundled_names, load_template
-from paccel.project import create_project
-from paccel.questions import Answer, resolve_answers
-from paccel.render import render
+from paccel.project.state import Manifest
+from paccel.catalog.catalog import bundled_names
+from paccel.catalog.catalog import load_template
+from paccel.project.folder import create_project
+from paccel.catalog.questions import Answer
+from paccel.catalog.questions import resolve_answers
+from paccel.render.render import render
 
 HERE = Path(__file__).parent
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_train import run_as_process
-from together import new_process
+from support.tiny_train import run_as_process
+from support.together import new_process
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from together import together
+from support.together import together
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from paccel.runtime import EMA, Checkpoints, ConfigError, Run, schedules
-from paccel.runtime.background import Background, on_host
-from paccel.runtime.record import Record
-from paccel.runtime.storage import write_checkpoint
+from paccel.runtime.record.record import Record
+from paccel.runtime.storage.background import Background, on_host
+from paccel.runtime.storage.checkpoint import write_checkpoint
 
 
 @dataclass

@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sharded_ema
 import torch
-from together import new_process
+from support import sharded_ema
+from support.together import new_process
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import TensorDataset
 
 from paccel.runtime import Checkpoints, Run
 from paccel.runtime.ema import EMA
-from paccel.runtime.encoding import decode, encode
 from paccel.runtime.errors import ConfigError
+from paccel.runtime.storage.encoding import decode, encode
 
 
 def make_model(dtype: torch.dtype = torch.float32) -> nn.Module:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from together import together
+from support.together import together
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 

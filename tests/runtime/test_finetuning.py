@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from together import together
+from support.together import together
 from torch import nn
 from torch.utils.data import TensorDataset
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.utils import DistributedType
-from together import together
+from support.together import together
 from torch import nn
 from torch.utils.data import TensorDataset
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_train import Config
+from support.tiny_train import Config
 
 from paccel.runtime import Checkpoints, ConfigError, DataError, Run, messages
 from paccel.runtime.errors import AgreementError

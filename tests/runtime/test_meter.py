@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from together import free_ports, together
+from support.together import free_ports, together
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from paccel.runtime import Meter, Run
-from paccel.runtime.agreement import Agreement
+from paccel.runtime.hardware.agreement import Agreement
 
 
 @pytest.fixture

@@ -14,17 +14,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from paccel.runtime import (
-    EMA,
-    CheckpointError,
-    Checkpoints,
-    EarlyStopping,
-    Meter,
-    Run,
-    load_weights,
-    schedules,
-)
-from paccel.runtime.record import Record
+from paccel.runtime import EMA, CheckpointError, Checkpoints, EarlyStopping, Meter, Run, load_weights, schedules
+from paccel.runtime.record.record import Record
 
 SCHEDULES: dict[str, Callable[[torch.optim.Optimizer], Any]] = {
     "constant": lambda optimizer: schedules.constant(optimizer, warmup_steps=5),

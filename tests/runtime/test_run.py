@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from together import together
+from support.together import together
 from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
-from paccel.runtime import Checkpoints, ConfigError, Meter, Run, Stopped, progress
-from paccel.runtime.setup import skip_search_for_gpus
+from paccel.runtime import Checkpoints, ConfigError, Meter, Run, Stopped
+from paccel.runtime.hardware.processes import skip_search_for_gpus
+from paccel.runtime.record import progress
 
 
 @dataclass

@@ -13,9 +13,9 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim import lr_scheduler as theirs
 
 from paccel.runtime import schedules
-from paccel.runtime.encoding import decode, encode
 from paccel.runtime.errors import ConfigError
 from paccel.runtime.schedules import Schedule
+from paccel.runtime.storage.encoding import decode, encode
 
 TOTAL = 40
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generated import TEMPLATES, choices, rendered
-from in_project import run_in
 from PIL import Image
+from support.generated import TEMPLATES, choices, rendered
+from support.in_project import run_in
 
-from paccel.catalog import load_template
-from paccel.tree import write_tree
+from paccel.catalog.catalog import load_template
+from paccel.files.tree import write_tree
 
 
 def nothing(folder: Path) -> None:

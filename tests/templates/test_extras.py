@@ -10,14 +10,14 @@ from typing import Any
 import nbformat
 import pytest
 import yaml
-from generated import TEMPLATES, Answers, choices, rendered
+from support.generated import TEMPLATES, Answers, choices, rendered
 
-from paccel.baseline import Manifest
-from paccel.catalog import DEFAULT_TEMPLATE, load_template
-from paccel.project import create_project
-from paccel.questions import resolve_answers
-from paccel.tree import Tree, read_tree, write_tree
-from paccel.upgrade import set_answers
+from paccel.catalog.catalog import DEFAULT_TEMPLATE, load_template
+from paccel.catalog.questions import resolve_answers
+from paccel.files.tree import Tree, read_tree, write_tree
+from paccel.project.folder import create_project
+from paccel.project.state import Manifest
+from paccel.upgrade.upgrade import set_answers
 
 TEMPLATE = load_template(DEFAULT_TEMPLATE)
 SWITCHED = [

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from generated import rendered
+from support.generated import rendered
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+from paccel.files.tree import write_tree
 from paccel.runtime import Run
-from paccel.tree import write_tree
 
 
 @dataclass

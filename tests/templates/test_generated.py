@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import setuptools
-from generated import TEMPLATES, cases, check, choices, rendered, sample
-from in_project import run_in
+from support.generated import TEMPLATES, cases, check, choices, rendered, sample
+from support.in_project import run_in
 
-from paccel.catalog import DEFAULT_TEMPLATE, load_template
-from paccel.tree import write_tree
+from paccel.catalog.catalog import DEFAULT_TEMPLATE, load_template
+from paccel.files.tree import write_tree
 
 BUILD_TOOLS = str(Path(setuptools.__file__).parents[1])  # instead of a build environment, which would be downloaded
 PYTEST = ["pytest", "-q", "-p", "no:cacheprovider"]

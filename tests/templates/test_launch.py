@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
-from generated import rendered
+from support.generated import rendered
 
-from paccel.catalog import DEFAULT_TEMPLATE
-from paccel.tree import write_tree
+from paccel.catalog.catalog import DEFAULT_TEMPLATE
+from paccel.files.tree import write_tree
 
 # What the script calls, for two tasks on this machine: the tasks are real, the cluster is not.
 SRUN = """#!/usr/bin/env bash

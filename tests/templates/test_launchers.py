@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from generated import check, rendered
+from support.generated import check, rendered
 
-from paccel.tree import write_tree
+from paccel.files.tree import write_tree
 
 QUICK = ["--global-batch-size=64", "--max-steps=60", "--eval-every=20", "--save-every=20", "--log-every=1"]
 LAUNCHERS = {

@@ -11,12 +11,12 @@ from typing import Any
 
 import black
 import pytest
-from dead import dead_code
-from generated import SNAPSHOTS, TEMPLATES, cases, check, choices, covering_set, kept, rendered, sample
-from imports import undeclared
+from support.dead import dead_code
+from support.generated import SNAPSHOTS, TEMPLATES, cases, check, choices, covering_set, kept, rendered, sample
+from support.imports import undeclared
 
-from paccel.catalog import load_template
-from paccel.tree import File, read_tree, tree_hash, write_tree
+from paccel.catalog.catalog import load_template
+from paccel.files.tree import File, read_tree, tree_hash, write_tree
 
 NOT_JINJA = re.compile(r"\$\{\{.*?\}\}")  # an expression of GitHub's workflows
 LINT = ["ruff", "check", "--no-cache", "--extend-select=ERA", "."]  # the project's own rules, and commented-out code

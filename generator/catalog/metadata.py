@@ -1,0 +1,205 @@
+"""`paccel.toml`: what a template says about itself beyond cookiecutter's own format. Every key is optional."""
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+from ..errors import TemplateError
+from ..files.tree import check_path
+
+CONTEXT_FILE = "cookiecutter.json"
+METADATA_FILE = "paccel.toml"
+
+
+class Extra(NamedTuple):
+    """A layer that is rendered when every answer in `when` is as given there."""
+
+    layer: str
+    when: Mapping[str, str | bool]
+
+
+class QuestionHelp(NamedTuple):
+    """What prompts and `paccel show` say about a question and its choices."""
+
+    help: str = ""
+    choices: Mapping[str, str] = {}
+
+
+class Move(NamedTuple):
+    """A file that the template has renamed."""
+
+    old: str
+    new: str
+
+
+class RenamedAnswer(NamedTuple):
+    """A question that has another name now, with those of its choices that have other names too."""
+
+    old: str
+    new: str
+    values: Mapping[str, str]
+
+
+class Change(NamedTuple):
+    """A line of the template's changelog; no `files` means all."""
+
+    version: str
+    text: str
+    files: tuple[str, ...] = ()
+
+
+class Metadata(NamedTuple):
+    """The content of one `paccel.toml`.
+
+    `reaches` says what a run with the default answers ends with, and where that was measured. `fixed` are questions of
+    the layers that a template answers itself, and so does not ask.
+    """
+
+    title: str = ""
+    description: str = ""
+    reaches: str = ""
+    layers: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
+    extras: tuple[Extra, ...] = ()
+    fixed: Mapping[str, str | bool] = {}
+    questions: Mapping[str, QuestionHelp] = {}
+    moved: tuple[Move, ...] = ()
+    renamed_answers: tuple[RenamedAnswer, ...] = ()
+    dropped_answers: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+
+def parse_metadata(text: str, where: str) -> Metadata:
+    """Read the text of a `paccel.toml`; `where` names it in errors.
+
+    Raises:
+        TemplateError: It is not TOML, a value is of the wrong type, or keys are unknown (all problems at once).
+    """
+    if not text:
+        return Metadata()
+    import tomllib
+
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TemplateError(f"`{where}` is not valid TOML: {error}") from error
+    problems: list[str] = []
+    top = _Table(data, "", problems)
+    metadata = Metadata(
+        title=top.text("title"),
+        description=top.text("description"),
+        reaches=top.text("reaches"),
+        layers=top.texts("layers"),
+        replaces=top.texts("replaces"),
+        extras=tuple(Extra(t.text("layer", need=True), t.answers("when")) for t in top.tables("extras")),
+        fixed=top.answers("fixed", need=False),
+        questions={
+            name: QuestionHelp(t.text("help"), t.mapping("choices"))
+            for name, t in top.named_tables("questions").items()
+        },
+        moved=tuple(Move(t.text("from", need=True), t.text("to", need=True)) for t in top.tables("moved")),
+        renamed_answers=tuple(
+            RenamedAnswer(t.text("from", need=True), t.text("to", need=True), t.mapping("values"))
+            for t in top.tables("renamed_answers")
+        ),
+        dropped_answers=tuple(t.text("name", need=True) for t in top.tables("dropped_answers")),
+        changes=tuple(
+            Change(t.text("version", need=True), t.text("text", need=True), t.texts("files"))
+            for t in top.tables("changes")
+        ),
+    )
+    top.finish()
+    for name in [*metadata.layers, *(extra.layer for extra in metadata.extras)]:
+        if len(PurePosixPath(name).parts) != 1 or name in {".", ".."} or "\\" in name:
+            problems.append(f"the layer `{name}` is not the name of a folder beside the template")
+    for path in [*metadata.replaces, *(path for move in metadata.moved for path in (move.old, move.new))]:
+        try:
+            check_path(path)
+        except TemplateError as error:
+            problems.append(str(error))
+    if problems:
+        raise TemplateError("\n  ".join([f"`{where}` cannot be used:", *problems]))
+    return metadata
+
+
+class _Table:
+    """A TOML table that is read key by key; what is wrong, missing or left over is added to `problems`."""
+
+    def __init__(self, data: Mapping[str, Any], name: str, problems: list[str]) -> None:
+        self.rest = dict(data)
+        self.name = name
+        self.problems = problems
+        self.children: list[_Table] = []
+
+    def _take(self, key: str, kind: type, empty: Any, need: bool = False) -> Any:
+        if key not in self.rest and need:
+            self.problems.append(f"`{self.name}{key}` is missing")
+        value = self.rest.pop(key, empty)
+        if isinstance(value, kind):
+            return value
+        self._wrong(key, "text" if kind is str else "a list" if kind is list else "a table")
+        return empty
+
+    def _wrong(self, key: str, expected: str) -> None:
+        self.problems.append(f"`{self.name}{key}` must be {expected}")
+
+    def _child(self, data: Mapping[str, Any], name: str) -> "_Table":
+        child = _Table(data, f"{self.name}{name}.", self.problems)
+        self.children.append(child)
+        return child
+
+    def text(self, key: str, need: bool = False) -> str:
+        return str(self._take(key, str, "", need))
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        values = self._take(key, list, [])
+        if not all(isinstance(value, str) for value in values):
+            self._wrong(key, "a list of texts")
+        return tuple(str(value) for value in values)
+
+    def mapping(self, key: str) -> dict[str, str]:
+        values = self._take(key, dict, {})
+        if not all(isinstance(value, str) for value in values.values()):
+            self._wrong(key, "a table of texts")
+        return {name: str(value) for name, value in values.items()}
+
+    def answers(self, key: str, need: bool = True) -> dict[str, str | bool]:
+        values = self._take(key, dict, {}, need=need)
+        if not all(isinstance(value, (str, bool)) for value in values.values()):
+            self._wrong(key, "a table of answers (text, true or false)")
+        return dict(values)
+
+    def tables(self, key: str) -> list["_Table"]:
+        values = self._take(key, list, [])
+        if not all(isinstance(value, dict) for value in values):
+            self._wrong(key, "a list of tables")
+            return []
+        return [self._child(value, f"{key}[{index}]") for index, value in enumerate(values)]
+
+    def named_tables(self, key: str) -> dict[str, "_Table"]:
+        values = self._take(key, dict, {})
+        if not all(isinstance(value, dict) for value in values.values()):
+            self._wrong(key, "a table of tables")
+            return {}
+        return {name: self._child(value, f"{key}.{name}") for name, value in values.items()}
+
+    def finish(self) -> None:
+        self.problems.extend(f"`{self.name}{key}` is not a key that paccel knows" for key in self.rest)
+        for child in self.children:
+            child.finish()
+
+
+class TemplateRef(NamedTuple):
+    """The template that made a project.
+
+    Attributes:
+        source: What `--template` was given: a bundled name, an absolute path, or a URL.
+        name: The template's own name.
+        version: SHA-256 over the content of all its layers, in hexadecimal.
+        release: The newest version in its changelog; empty without one.
+    """
+
+    source: str
+    name: str
+    version: str
+    release: str = ""

@@ -1,0 +1,75 @@
+"""Answers over time: what a project answered, carried over to the questions that its template asks today."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from ..errors import UsageError
+from .metadata import Metadata
+from .questions import Answer, HasQuestions, resolve_answers
+
+
+class Answerable(HasQuestions, Protocol):
+    """A template as far as its questions go."""
+
+    @property
+    def metadata(self) -> Metadata: ...
+
+
+def carry_answers(
+    stored: Mapping[str, Answer], template: Answerable, changed: Mapping[str, object]
+) -> tuple[dict[str, Answer], list[str]]:
+    """Answer today's questions: as `changed` says, else as stored, else with the default.
+
+    Args:
+        stored: Of the manifest; renamed and re-valued as the template declares, in the order of its declarations.
+        template: As it is today.
+        changed: Question -> value, as typed.
+
+    Returns:
+        The answers, and a line for each that is new, renamed or gone.
+
+    Raises:
+        UsageError: A value is no answer to its question (any more).
+    """
+    names = {question.name for question in template.questions}
+    carried: dict[str, object] = dict(stored)
+    notes: list[str] = []
+    for renamed in template.metadata.renamed_answers:
+        if renamed.old not in carried or (renamed.old in names and renamed.old != renamed.new):
+            continue
+        value = carried.pop(renamed.old)
+        word = str(value).lower() if isinstance(value, bool) else str(value)
+        new_value = renamed.values.get(word, value)
+        carried.setdefault(renamed.new, new_value)
+        if (renamed.old, value) != (renamed.new, new_value):
+            notes.append(f"the answer `{renamed.old}={_text(value)}` is `{renamed.new}={_text(new_value)}` now")
+    dropped = {*template.metadata.dropped_answers}
+    for name in sorted(carried.keys() - names):
+        value = carried.pop(name)
+        why = "the template has dropped this question" if name in dropped else "the template no longer asks this"
+        notes.append(f"the answer `{name}={_text(value)}` is dropped: {why}")
+    carried |= changed
+    try:
+        answers = resolve_answers(template, carried)
+    except UsageError as error:
+        if not _fails(template, {name: value for name, value in carried.items() if name not in changed}):
+            raise  # what was typed is wrong, not what was stored
+        raise UsageError(f"{error}\nGive another answer with `paccel set QUESTION=VALUE`") from error
+    notes += [
+        f"the new question `{name}` is answered `{_text(answer)}`: `paccel set {name}=…` changes it"
+        for name, answer in answers.items()
+        if name not in carried
+    ]
+    return answers, notes
+
+
+def _fails(template: Answerable, answers: Mapping[str, object]) -> bool:
+    try:
+        resolve_answers(template, answers)
+    except UsageError:
+        return True
+    return False
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,5 @@
+"""The command line: the only part that prints. Each command imports what it needs when it runs."""
+
+from .main import main
+
+__all__ = ["main"]

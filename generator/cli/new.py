@@ -1,0 +1,113 @@
+"""The commands `new`, `list` and `show`."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from .console import complete_answers, complete_templates, json_option, parse_settings, print_json, print_warnings
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--template",
+    metavar="NAME|DIR|GIT|ZIP",
+    help="A bundled template, or one of your own. [default: image-classification]",
+    shell_complete=complete_templates,
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Answer a question; repeatable.",
+    shell_complete=complete_answers,
+)
+@click.option("--answers", type=click.Path(path_type=Path), help="Read answers from a TOML or JSON file.")
+@click.option("--no-input", is_flag=True, help="Ask nothing; take the defaults.")
+@click.option("--dry-run", is_flag=True, help="Render and show, but write nothing.")
+@json_option
+def new(
+    path: Path,
+    template: str | None,
+    settings: tuple[str, ...],
+    answers: Path | None,
+    no_input: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Make a new project in the folder PATH."""
+    from ..catalog.catalog import DEFAULT_TEMPLATE, load_template
+    from ..catalog.questions import PROJECT_NAME, check_project_name, read_answers, resolve_answers
+    from ..project.folder import check_target, create_project
+    from ..project.state import Manifest
+    from ..render.render import render
+    from .prompt import ask
+    from .report import next_commands, tree_text
+
+    check_target(path)
+    name = os.path.basename(os.path.abspath(path))
+    given = (read_answers(answers) if answers else {}) | parse_settings(settings)
+    found = load_template(template or DEFAULT_TEMPLATE)
+    if PROJECT_NAME not in given and any(question.name == PROJECT_NAME for question in found.questions):
+        check_project_name(name)
+    may_ask = sys.stdin.isatty() and not no_input and not as_json
+    chosen = resolve_answers(found, given, project_name=name, ask=ask if may_ask else None)
+    tree = render(found, chosen)
+    if not dry_run:
+        create_project(path, Manifest.of(found.ref, chosen, tree), tree)
+    commands = next_commands(str(path), tree)
+    if as_json:
+        print_json(
+            {
+                "project": os.path.abspath(path),
+                "template": {"name": found.name, "source": found.source, "version": found.version},
+                "answers": chosen,
+                "files": list(tree),
+                "next": commands,
+                "dry_run": dry_run,
+                "warnings": list(found.warnings),
+            }
+        )
+        return
+    print_warnings(found)
+    click.echo(f"{'Would create' if dry_run else 'Created'} {path} from the template {found.name}\n")
+    click.echo(tree_text(name, tree, found.bundled))
+    if not dry_run:
+        click.echo("\nNext:\n" + "\n".join(f"  {command}" for command in commands))
+
+
+@click.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the templates that come with paccel."""
+    from ..catalog.catalog import read_bundled_metadata
+    from .report import list_data, list_text
+
+    found = read_bundled_metadata()
+    if as_json:
+        print_json(list_data(found))
+    else:
+        click.echo(list_text(found))
+
+
+@click.command(short_help="Describe a template: questions, choices and files.")
+@click.argument("template", shell_complete=complete_templates)
+@json_option
+def show(template: str, as_json: bool) -> None:
+    """Describe a TEMPLATE: questions, choices, defaults and files."""
+    from ..catalog.catalog import load_template
+    from ..catalog.questions import PROJECT_NAME, resolve_answers
+    from ..render.render import render
+    from .report import show_data, show_text
+
+    found = load_template(template)
+    tree = render(found, resolve_answers(found, {}, project_name="my-project"))
+    questions = [question for question in found.questions if question.name != PROJECT_NAME]
+    if as_json:
+        print_json(show_data(found, questions, tree) | {"warnings": list(found.warnings)})
+    else:
+        print_warnings(found)
+        click.echo(show_text(found, questions, tree))

@@ -1,0 +1,38 @@
+"""Put questions to a user at a terminal."""
+
+from typing import Any
+
+import click
+
+from ..catalog.questions import Answer, Question
+from ..errors import UsageError
+from .report import question_lines
+
+
+def ask(question: Question) -> Answer:
+    """Show a question with its choices and default, and return the answer; a wrong one is explained and asked again.
+
+    Raises:
+        click.Abort: Ctrl-C, or the end of the input.
+    """
+    lines = question_lines(question)
+    click.echo("\n".join(lines), err=True)
+    default = str(question.default).lower() if question.kind == "bool" else question.default
+    hint = " (true or false)" if question.kind == "bool" else ""
+    # On standard error, so that standard output holds the command's result alone.
+    return _prompt(f"  {question.name}{hint}", default=default, value_proc=_parser(question), err=True)
+
+
+def _parser(question: Question) -> Any:
+    def parse(text: str) -> Answer:
+        try:
+            return question.parse(text)
+        except UsageError as error:
+            raise click.UsageError(str(error)) from error
+
+    return parse
+
+
+def _prompt(text: str, **options: Any) -> Answer:
+    answer: Answer = click.prompt(text, **options)
+    return answer

@@ -1,0 +1,1 @@
+"""The ground: trees of files and durable writes."""

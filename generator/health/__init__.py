@@ -1,0 +1,1 @@
+"""Whether a project is sound, and how it becomes so again."""

@@ -1,0 +1,1 @@
+"""Three texts in, one out."""

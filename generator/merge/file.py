@@ -1,0 +1,77 @@
+"""Merge one file of base, user and template: bytes in, bytes out."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from .diff3 import match
+from .languages import language
+from .markers import PLAIN_LABELS, Labels, has_markers, written
+from .pieces import Piece, Sides, count_conflicts
+from .search import merge_lines
+from .text import Text, decode, dress, encode, is_binary
+
+
+class MergeResult(NamedTuple):
+    """A merged file.
+
+    Attributes:
+        content: The merged bytes; the user's own where there is no way to write a conflict into them.
+        conflicts: How many places are left to the user.
+        notes: Why, where it is not plain to see; and what was done beyond a merge of lines.
+        incoming: The template's bytes, to be put beside the file, where `content` cannot hold both.
+    """
+
+    content: bytes
+    conflicts: int = 0
+    notes: tuple[str, ...] = ()
+    incoming: bytes | None = None
+
+
+def merge_file(
+    base: bytes | None,
+    ours: bytes,
+    theirs: bytes,
+    path: str,
+    labels: Labels = PLAIN_LABELS,
+    settings: Mapping[str, bytes] = {},
+) -> MergeResult:
+    """Merge the user's and the template's changes of one file.
+
+    Args:
+        base: The file as it was generated; None where it was not, or is not known: then whatever differs is a conflict.
+        ours: The user's file.
+        theirs: The file as the template has it now.
+        path: Its path, which tells its language.
+        settings: The project's files that may hold settings of a formatter, see `read_styles`.
+    """
+    if ours in (theirs, base):
+        return MergeResult(theirs)
+    if base == theirs:
+        return MergeResult(ours)
+    if is_binary(ours) or is_binary(theirs) or (base is not None and is_binary(base)):
+        return MergeResult(ours, 1, ("binary: yours is kept, the template's is beside it",), incoming=theirs)
+    if has_markers(ours) and not has_markers(theirs):
+        return MergeResult(ours, 1, ("it holds conflict markers already",), incoming=theirs)
+    mine, new = decode(ours), decode(theirs)
+    old = None if base is None else decode(base)
+    if old is None:
+        notes: tuple[str, ...] = ("there is no earlier version to compare with",)
+        pieces = _two_way(mine, new)
+    else:
+        sides = Sides(language(path), old.lines, mine.lines, new.lines)
+        pieces, notes = merge_lines(sides, settings)
+    text = dress(written(pieces, labels), old, mine, new)
+    return MergeResult(encode(text), count_conflicts(pieces), notes)
+
+
+def _two_way(ours: Text, theirs: Text) -> list[Piece]:
+    """Every difference a conflict: without a base nobody knows which side made it."""
+    pieces: list[Piece] = []
+    i = j = 0
+    for next_i, next_j in [*match(ours.lines, theirs.lines), (len(ours.lines), len(theirs.lines))]:
+        if next_i > i or next_j > j:
+            pieces.append(Piece(ours.lines[i:next_i], (), theirs.lines[j:next_j]))
+        if next_i < len(ours.lines):
+            pieces.append(Piece(ours.lines[next_i : next_i + 1]))
+        i, j = next_i + 1, next_j + 1
+    return pieces

@@ -1,0 +1,104 @@
+"""Indentation taken out of a merge: a block that one side put into a `with` or a `try`, and the other side edited.
+
+The other two texts are given the indentation that the side which moved the block gave it; then lines are merged as ever.
+"""
+
+from collections.abc import Sequence
+
+from .diff3 import changes, match
+from .pieces import Sides
+
+Lines = tuple[str, ...]
+
+
+def reindented(sides: Sides) -> Sides | None:
+    """The sides with the blocks that either side moved moved on all three; None where none moved, or not clearly."""
+    base, ours, theirs = sides.base, sides.ours, sides.theirs
+    by_us = _shifts(base, ours)
+    if any(by_us.values()):
+        followed = _follow(base, theirs, by_us)
+        if followed is None:
+            return None
+        base, theirs = followed
+    by_them = _shifts(base, theirs)
+    if any(by_them.values()):
+        followed = _follow(base, ours, by_them)
+        if followed is None:
+            return None
+        base, ours = followed
+    changed = sides._replace(base=base, ours=ours, theirs=theirs)
+    return changed if changed != sides else None
+
+
+def with_tabs(sides: Sides) -> Sides | None:
+    """The template's texts indented with tabs as the user's file is; None where it is not, or they are already."""
+    indents = {line[0] for line in sides.ours if line[:1].isspace() and line.strip()}
+    step = min((_indent(line) for line in sides.base if line.startswith(" ") and line.strip()), default=0)
+    if indents != {"\t"} or not step or any(line.startswith("\t") for line in (*sides.base, *sides.theirs)):
+        return None
+    base, theirs = (tuple(_tabbed(line, step) for line in lines) for lines in (sides.base, sides.theirs))
+    return sides._replace(base=base, theirs=theirs)
+
+
+def _tabbed(line: str, step: int) -> str:
+    columns = _indent(line)
+    return "\t" * (columns // step) + " " * (columns % step) + line[columns:]
+
+
+def _shifts(base: Lines, side: Lines) -> dict[int, int]:
+    """How far the side moved each line of the base that it kept, in columns."""
+    pairs = match([line.strip() for line in base], [line.strip() for line in side])
+    return {i: _indent(side[j]) - _indent(base[i]) for i, j in pairs if base[i].strip()}
+
+
+def _follow(base: Lines, other: Lines, shifts: dict[int, int]) -> tuple[Lines, Lines] | None:
+    """Base and the other side, moved by `shifts` (base line -> columns)."""
+    bare = [line.strip() for line in base], [line.strip() for line in other]
+    by_line = [0] * len(other)
+    for i, j in match(*bare):
+        by_line[j] = shifts.get(i, 0)
+    for in_base, in_other in changes(*bare):
+        shift = _shift_of(in_base, in_other, base, other, shifts)
+        if shift is None:
+            return None
+        for j in in_other:
+            by_line[j] = shift
+    moved_base = _moved(base, [shifts.get(i, 0) for i in range(len(base))])
+    moved_other = _moved(other, by_line)
+    return None if moved_base is None or moved_other is None else (moved_base, moved_other)
+
+
+def _shift_of(in_base: range, in_other: range, base: Lines, other: Lines, shifts: dict[int, int]) -> int | None:
+    """How far the place of a change was moved: the base lines in it, or the lines around it if it is clear which."""
+    inside = {shifts[i] for i in in_base if i in shifts}
+    if inside or not in_other:
+        return inside.pop() if len(inside) == 1 else (None if inside else 0)
+    above = next((i for i in range(in_base.start - 1, -1, -1) if i in shifts), None)
+    below = next((i for i in range(in_base.stop, len(base)) if i in shifts), None)
+    if above is None or below is None or shifts[above] == shifts[below]:
+        place = below if above is None else above
+        return 0 if place is None else shifts[place]
+    first = next((other[j] for j in in_other if other[j].strip()), "")
+    with_above, with_below = _indent(first) >= _indent(base[above]), _indent(first) <= _indent(base[below])
+    if with_above == with_below:
+        return None  # it would stand as well in the block as below it
+    return shifts[above] if with_above else shifts[below]
+
+
+def _moved(lines: Lines, shifts: Sequence[int]) -> Lines | None:
+    for line, shift in zip(lines, shifts, strict=True):
+        if shift and (line.count('"""') % 2 or line.count("'''") % 2):
+            return None  # moving a string over several lines changes what it says
+    return tuple(_shifted(line, shift) for line, shift in zip(lines, shifts, strict=True))
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _shifted(line: str, columns: int) -> str:
+    if not line.strip() or not columns:
+        return line
+    if columns > 0:
+        return (line[:1] if line[:1] == "\t" else " ") * columns + line
+    return line[min(-columns, _indent(line)) :]

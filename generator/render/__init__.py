@@ -1,0 +1,1 @@
+"""Answers in, a tree of files out."""

@@ -1,0 +1,1 @@
+"""Three trees, a plan, a journal, the disk."""

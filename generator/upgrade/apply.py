@@ -1,0 +1,312 @@
+"""Apply a plan so that it can be killed at any write: stage, journal, replace, state last; and take it back.
+
+What can be found on the disk, and what it means:
+
+    .paccel/upgrade.tmp   staging was interrupted: nothing has been changed; it is removed
+    .paccel/upgrade       an upgrade is under way; its journal says how far: `--continue` or `--abort`
+    .paccel/undo          the last upgrade is complete: `--undo`
+
+Each step looks at what is there before it writes, so taking up again repeats nothing and overwrites no edit.
+"""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import PreconditionError
+from ..files import disk
+from ..files.tree import STATE_DIR
+from ..merge.text import decode
+from .journal import STAGING_DIR, UNDO_DIR, UPGRADE_DIR, Journal, Operation, read_journal, stamp_of, write_journal
+from .plan import FileChange
+from .stage import stage
+
+ABORTED_DIR = f"{STATE_DIR}/aborted"
+"""Where files go that were edited since an upgrade began and that `--abort` puts back."""
+
+
+_OLD_UNDO_DIR = f"{UNDO_DIR}.old"
+
+
+def start(
+    root: Path,
+    changes: Sequence[FileChange],
+    state: Mapping[str, bytes],
+    markers: Sequence[str],
+    summary: Sequence[Mapping[str, Any]],
+) -> Journal:
+    """Make `changes`, then the `state` if none of them is a conflict; all or nothing, unless killed.
+
+    Args:
+        changes: From a plan, made of what is on the disk now.
+        state: Path -> content of baseline and manifest, the manifest last.
+        markers: How the lines of conflict markers end.
+        summary: What the journal keeps to tell the user.
+
+    Returns:
+        The journal: in phase "resolve" if there are conflicts, else complete.
+
+    Raises:
+        PreconditionError: The disk is full or read-only, or a file changed meanwhile; nothing was changed then.
+    """
+    try:
+        stage(root, changes, state, markers, summary)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            disk.remove_folder(root / STAGING_DIR)
+        if isinstance(error, OSError):
+            raise _unwritable(root, error) from error
+        raise
+    return _or_back(root)
+
+
+def resume(root: Path) -> Journal:
+    """Take up what is under way: finish replacing; then, if no conflict is left, move the state forward.
+
+    Raises:
+        PreconditionError: Nothing is under way, conflicts are left, or a file is neither what it was nor what it should be.
+    """
+    journal = _under_way(root)
+    if journal.phase == "undo":
+        abort(root)
+        return journal
+    with _half_done(root):
+        return _forward(root, journal, resolve=True)
+
+
+def abort(root: Path) -> list[str]:
+    """Put every file back as it was before the upgrade that is under way.
+
+    Returns:
+        Where, below `.paccel/aborted/`, the files are that were edited since.
+    """
+    journal = _under_way(root)
+    edited = [op.path for op in journal.everything if stamp_of(root, op.path) not in (op.old, op.new)]
+    with _half_done(root):
+        kept = [_keep_aside(root, path) for path in edited if stamp_of(root, path) is not None]
+        _roll_back(root, journal)
+    return kept
+
+
+def undo(root: Path) -> Journal:
+    """Put every file back as it was before the last upgrade.
+
+    Raises:
+        PreconditionError: There is none to undo, or files were edited since.
+    """
+    journal = read_journal(root, UNDO_DIR)
+    if journal is None:
+        raise PreconditionError("There is no upgrade to undo: only the last one can be, and only once")
+    edited = [op.path for op in journal.everything if stamp_of(root, op.path) != op.new]
+    if edited:
+        names = ", ".join(f"`{path}`" for path in edited)
+        raise PreconditionError(
+            f"Files were edited since the upgrade, and undoing it would lose that: {names}; put them back as the upgrade"
+            f" left them, or take the old ones from `{UNDO_DIR}/old` by hand"
+        )
+    with _half_done(root):
+        write_journal(root, journal.in_phase("undo"), UNDO_DIR)
+        disk.rename_folder(root / UNDO_DIR, root / UPGRADE_DIR)
+        return _roll_back(root, journal.in_phase("undo"))
+
+
+def unresolved(root: Path, journal: Journal) -> list[str]:
+    """The conflicts in which lines of a conflict marker are left."""
+    left: list[str] = []
+    for path in journal.conflicts:
+        if stamp_of(root, path) is None:
+            continue
+        for line in decode((root / path).read_bytes()).lines:
+            sign = line[:1]
+            if sign and sign in "<|>" and line.startswith(sign * 7) and line.lstrip(sign) in journal.markers:
+                left.append(path)
+                break
+    return left
+
+
+def clear_leftovers(root: Path) -> None:
+    """Remove what an interrupted staging left; nothing of the project depends on it.
+
+    Raises:
+        PreconditionError: It cannot be removed.
+    """
+    try:
+        disk.remove_folder(root / STAGING_DIR)
+        disk.remove_folder(root / _OLD_UNDO_DIR)
+    except OSError as error:
+        raise _unwritable(root, error) from error
+
+
+def _under_way(root: Path) -> Journal:
+    journal = read_journal(root)
+    if journal is None:
+        raise PreconditionError("No upgrade is under way: `paccel upgrade` starts one")
+    return journal
+
+
+def _unwritable(root: Path, error: OSError) -> PreconditionError:
+    where = f"`{error.filename}`" if error.filename else f"`{root}`"
+    return PreconditionError(f"{where} cannot be written: {error.strerror}; nothing was changed")
+
+
+def _or_back(root: Path) -> Journal:
+    """Go forward; where the disk or the user says no, everything goes back at once."""
+    try:
+        return _forward(root, _under_way(root), resolve=False)
+    except BaseException as error:
+        journal = read_journal(root)
+        if journal is None:  # the last rename came through
+            raise
+        with _half_done(root):
+            _roll_back(root, journal)
+        if isinstance(error, OSError):
+            raise _unwritable(root, error) from error
+        raise
+
+
+@contextlib.contextmanager
+def _half_done(root: Path) -> Iterator[None]:
+    """Say what can be done where the disk says no on the way."""
+    try:
+        yield
+    except OSError as error:
+        raise PreconditionError(
+            f"`{error.filename or root}` cannot be written: {error.strerror}; the upgrade is half done, and nothing is"
+            " lost: make room or make it writable, then run `paccel upgrade --continue` or `--abort`"
+        ) from error
+
+
+# --- forward -------------------------------------------------------------------------------------------------------
+
+
+def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
+    folders: set[Path] = set()
+    if journal.phase == "apply":
+        folders = _replace_all(root, journal)
+        if journal.conflicts:
+            disk.settle_all(folders)
+            journal = journal.in_phase("resolve")
+            write_journal(root, journal)
+    if journal.phase == "resolve":
+        if not resolve:
+            return journal
+        left = unresolved(root, journal)
+        if left:
+            names = ", ".join(f"`{path}`" for path in left)
+            raise PreconditionError(
+                f"Conflict markers are left in {names}: edit them so that each conflict is decided, then run"
+                " `paccel upgrade --continue`; or go back with `paccel upgrade --abort`"
+            )
+        # As the user decided them: that is what `--undo` must find.
+        decided = [
+            op._replace(new=stamp_of(root, op.path)) if op.path in journal.conflicts else op
+            for op in journal.operations
+        ]
+        journal = journal._replace(operations=tuple(decided), phase="finish")
+        write_journal(root, journal)
+    for number, op in enumerate(journal.state, len(journal.operations)):
+        _replace_one(root, number, op)
+    disk.settle_all({*folders, root / STATE_DIR})  # all that was renamed, before the journal says that it was
+    old_undo = root / _OLD_UNDO_DIR
+    if (root / UNDO_DIR).exists():  # else this was interrupted here, and what is aside may be needed to go back
+        disk.remove_folder(old_undo)
+        disk.rename_folder(root / UNDO_DIR, old_undo)
+    disk.rename_folder(root / UPGRADE_DIR, root / UNDO_DIR)
+    with contextlib.suppress(OSError):  # done; what is left here is removed by the next upgrade
+        disk.settle(root / STATE_DIR)
+        disk.remove_folder(old_undo)
+    return journal
+
+
+def _replace_all(root: Path, journal: Journal) -> set[Path]:
+    """Replace the project's files; return the folders in which that is not settled on the disk yet."""
+    folders = {(root / op.path).parent for op in journal.operations}
+    removals = [(number, op) for number, op in enumerate(journal.operations) if op.new is None]
+    # What leaves goes first: a folder may be needed where a file was, or its name in other case.
+    for number, op in removals:
+        _replace_one(root, number, op)
+    for folder in sorted(journal.emptied, key=len, reverse=True):
+        disk.remove_empty_folder(root / folder)
+        folders |= {root / folder, (root / folder).parent}
+    for folder in journal.made:
+        folders.add((root / folder).parent)
+        if not (root / folder).is_dir():
+            disk.make_folder(root / folder)
+    for number, op in enumerate(journal.operations):
+        if op.new is not None:
+            _replace_one(root, number, op)
+    return {folder for folder in folders if folder.is_dir()}
+
+
+def _replace_one(root: Path, number: int, op: Operation) -> None:
+    now = stamp_of(root, op.path)
+    if now == op.new:
+        return
+    if now != op.old:
+        raise PreconditionError(
+            f"`{op.path}` was edited while the upgrade was interrupted: put it back as it was, or run"
+            " `paccel upgrade --abort`, which keeps a copy of it"
+        )
+    if op.new is None:
+        disk.remove_file(root / op.path)
+        return
+    disk.replace_file(root / UPGRADE_DIR / "new" / str(number), root / op.path)
+
+
+# --- back ----------------------------------------------------------------------------------------------------------
+
+
+def _roll_back(root: Path, journal: Journal) -> Journal:
+    """Put back what was there; every edit made since has been set aside, or there is none."""
+    journal = journal.in_phase("undo")
+    write_journal(root, journal)
+    numbered = list(enumerate(journal.everything))
+    for _, op in numbered:
+        if op.old is None and stamp_of(root, op.path) is not None:
+            disk.remove_file(root / op.path)
+    for folder in reversed(journal.made):
+        disk.remove_empty_folder(root / folder)
+    for folder, mode in sorted(journal.emptied.items(), key=lambda item: len(item[0])):
+        if not (root / folder).is_dir():
+            disk.make_folder(root / folder, mode)
+    for number, op in reversed(numbered):
+        if op.old is not None and stamp_of(root, op.path) != op.old:
+            # A copy: the backup must be there still if this is killed.
+            aside = root / UPGRADE_DIR / "back"
+            disk.remove_file(aside)
+            disk.write_file(aside, (root / UPGRADE_DIR / "old" / str(number)).read_bytes(), op.old.mode)
+            disk.replace_file(aside, root / op.path)
+    changed = {
+        (root / path).parent for path in (*(op.path for op in journal.everything), *journal.made, *journal.emptied)
+    }
+    disk.settle_all(folder for folder in changed if folder.is_dir())
+    if (root / _OLD_UNDO_DIR).exists() and not (root / UNDO_DIR).exists():
+        disk.rename_folder(root / _OLD_UNDO_DIR, root / UNDO_DIR)  # the upgrade before this one can be undone again
+    disk.remove_folder(root / STAGING_DIR)
+    disk.rename_folder(root / UPGRADE_DIR, root / STAGING_DIR)
+    disk.settle(root / STATE_DIR)
+    disk.remove_folder(root / STAGING_DIR)
+    return journal
+
+
+def _keep_aside(root: Path, path: str) -> str:
+    """Copy a file into `.paccel/aborted/`, beside what was put there before; return where it is there."""
+    now = stamp_of(root, path)
+    assert now is not None
+    names = itertools.chain([path], (f"{path}.{number}" for number in itertools.count(2)))
+    for name in names:
+        target = root / ABORTED_DIR / name
+        if stamp_of(root, f"{ABORTED_DIR}/{name}") == now:
+            return name
+        if not os.path.lexists(target):
+            break
+    parts = target.relative_to(root).parts
+    for depth in range(1, len(parts)):
+        folder = root.joinpath(*parts[:depth])
+        if not folder.is_dir():
+            disk.make_folder(folder)
+    disk.write_file(target, (root / path).read_bytes(), now.mode)
+    return name

@@ -1,0 +1,144 @@
+"""Stage an upgrade: new content, backups and journal written aside, so that a rename begins it."""
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from ..errors import PreconditionError
+from ..files import disk
+from ..files.tree import STATE_DIR, File
+from .journal import STAGING_DIR, UPGRADE_DIR, Journal, Operation, Stamp, stamp_of
+from .plan import INCOMING_DIR, FileChange
+
+
+class _Want(NamedTuple):
+    """A file to write, or to remove where `new` is None.
+
+    Attributes:
+        seen: What the plan saw there; None for no file.
+        checked: Whether what is there must be what the plan saw; paccel's own files are replaced whatever they are.
+        like: The path whose permission bits a new file takes over, where it has moved.
+    """
+
+    path: str
+    new: File | None
+    seen: File | None = None
+    checked: bool = True
+    like: str = ""
+
+
+def _wanted(changes: Sequence[FileChange], state: Mapping[str, bytes]) -> list[_Want]:
+    wants: list[_Want] = []
+    for change in changes:
+        if change.moved_from is not None:
+            wants += [
+                _Want(change.moved_from, None, change.before),
+                _Want(change.path, change.after, like=change.moved_from),
+            ]
+        elif change.before != change.after:
+            wants.append(_Want(change.path, change.after, change.before))
+        elif change.status == "conflict" and change.before is not None:
+            # Not written, but for the user to decide about: going back has to bring it back as it was.
+            wants.append(_Want(change.path, change.before, change.before))
+        if change.incoming is not None:
+            wants.append(_Want(f"{INCOMING_DIR}/{change.path}", change.incoming, checked=False))
+    return wants + [_Want(path, File(content), checked=False) for path, content in state.items()]
+
+
+def stage(
+    root: Path,
+    changes: Sequence[FileChange],
+    state: Mapping[str, bytes],
+    markers: Sequence[str],
+    summary: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write all that `start` will put in place, and what is there now, with a journal; see `apply.start`.
+
+    Only the last step, a rename, makes it an upgrade under way.
+    """
+    staging = root / STAGING_DIR
+    disk.remove_folder(staging)
+    for folder in (staging, staging / "new", staging / "old"):
+        disk.make_folder(folder)
+    disk.write_file(staging / ".gitignore", b"*\n", 0o644, later=True)
+    wants = _wanted(changes, state)
+    leaving = {want.path.casefold() for want in wants if want.new is None}
+    operations = [_stage_one(root, staging, number, want, leaving) for number, want in enumerate(wants)]
+    files, ends = operations[: len(operations) - len(state)], operations[len(operations) - len(state) :]
+    journal = Journal(
+        phase="apply",
+        operations=tuple(files),
+        state=tuple(ends),
+        conflicts=tuple(change.path for change in changes if change.status == "conflict"),
+        markers=tuple(f" {marker}" for marker in markers),
+        made=tuple(_made(root, files)),
+        emptied=_emptied(root, files),
+        summary=tuple(summary),
+    )
+    disk.write_file(staging / "journal.json", journal.to_json(), 0o644, later=True)
+    disk.settle_all(Path(folder, name) for folder, _, names in os.walk(staging) for name in ("", *names))
+    disk.rename_folder(staging, root / UPGRADE_DIR)
+    disk.settle(root / STATE_DIR)
+
+
+def _stage_one(root: Path, staging: Path, number: int, want: _Want, leaving: set[str]) -> Operation:
+    """Write the new content and the backup of one file."""
+    old = None
+    if want.seen is not None or not want.checked:
+        old = stamp_of(root, want.path)
+        content = (root / want.path).read_bytes() if old else b""
+        if want.checked and (want.seen is None or content != want.seen.content or old is None):
+            raise PreconditionError(f"`{want.path}` changed while the upgrade was planned: run `paccel upgrade` again")
+        if old is not None:
+            disk.write_file(staging / "old" / str(number), content, old.mode, later=True)
+    elif want.path.casefold() not in leaving and stamp_of(root, want.path) is not None:
+        raise PreconditionError(f"`{want.path}` appeared while the upgrade was planned: run `paccel upgrade` again")
+    if want.new is None:
+        return Operation(want.path, old, None)
+    before = old or (stamp_of(root, want.like) if want.like else None)
+    mode = _mode(before.mode if before else 0o644, want.new.executable)
+    disk.write_file(staging / "new" / str(number), want.new.content, mode, later=True)
+    return Operation(want.path, old, Stamp.of(want.new.content, mode))
+
+
+def _mode(old: int, executable: bool) -> int:
+    """The user's permission bits; only those for executing change, for whoever may read."""
+    if bool(old & 0o100) == executable:
+        return old
+    return old | (old & 0o444) >> 2 if executable else old & ~0o111
+
+
+def _made(root: Path, operations: Sequence[Operation]) -> list[str]:
+    """The folders that have to be made, parents first."""
+    made: dict[str, None] = {}
+    for op in operations:
+        if op.new is not None:
+            made |= dict.fromkeys(p for p in reversed(_parents(op.path)) if not (root / p).is_dir())
+    return list(made)
+
+
+def _emptied(root: Path, operations: Sequence[Operation]) -> dict[str, int]:
+    """The folders that files leave and none comes to, with their modes."""
+    # By what they are, not by name: a disk may know one folder by two spellings.
+    needed = {_identity(root / parent) for op in operations if op.new is not None for parent in _parents(op.path)}
+    emptied: dict[str, int] = {}
+    for op in operations:
+        for parent in _parents(op.path) if op.new is None else ():
+            if _identity(root / parent) not in needed:
+                emptied[parent] = stat.S_IMODE((root / parent).stat().st_mode)
+    return emptied
+
+
+def _parents(path: str) -> list[str]:
+    """The folders of the project that `path` is in, the innermost first."""
+    return [str(parent) for parent in PurePosixPath(path).parents][:-1]
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder on the disk from others; None where there is none."""
+    if not folder.is_dir():
+        return None
+    found = folder.stat()
+    return found.st_dev, found.st_ino

@@ -1,0 +1,87 @@
+"""How samples are fetched: seeded, collated, moved to the device."""
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from .order import INDEX_MASK, Part
+from .randomness import Canary, at, seed_host
+
+
+def gather_pinned(tensor: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """Rows of a tensor in page-locked memory, from which the copy to the GPU is not waited for."""
+    rows = torch.empty((len(indices), *tensor.shape[1:]), dtype=tensor.dtype, pin_memory=True)
+    return torch.index_select(tensor, 0, indices, out=rows)
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Move every tensor in nested lists, tuples and dicts; other objects with `.to`, like tokenizer output, as well."""
+    if device.type == "cpu":
+        return batch
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(value, device) for value in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(to_device(value, device) for value in batch)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    return batch.to(device) if hasattr(batch, "to") else batch
+
+
+class Fetch(Dataset[Any]):
+    """Fetches and collates one part, with the same randomness in whichever process it runs.
+
+    The first batch tells whether the data draws at random. If it does, it is fetched again, now and from then on with
+    the generators seeded for each sample; if not, later batches are watched still, and pay for one check each.
+    """
+
+    def __init__(self, dataset: Any, collate_fn: Callable[[list[Any]], Any], key: int, *, repeats: bool) -> None:
+        self.dataset, self.collate_fn, self.key, self.repeats = dataset, collate_fn, key, repeats
+        self.canary: Canary | None = None
+        self.hooks = seed_hooks(dataset)
+        self.draws = bool(self.hooks)
+
+    def __getitems__(self, part: Part) -> tuple[Any, int]:
+        places: list[int] = part.indices.tolist()  # in the stream of the epoch's seeds
+        indices = [place & INDEX_MASK for place in places] if self.repeats else places
+        if not self.draws:
+            self.canary = self.canary or Canary()
+            self.canary.set()
+            whole = getattr(self.dataset, "__getitems__", None)
+            samples = whole(indices) if whole else [self.dataset[index] for index in indices]
+            batch = self.collate_fn(samples)
+            if self.canary.is_untouched():
+                return batch, part.counted
+            self.draws = True
+        epoch_key = at(self.key, part.epoch)
+        samples = []
+        for index, place in zip(indices, places, strict=True):
+            seed = at(epoch_key, place)
+            seed_host(seed)
+            for hook in self.hooks:
+                hook(seed)
+            samples.append(self.dataset[index])
+        seed_host(at(~epoch_key, places[0]))  # collation may draw as well; its stream is another one
+        return self.collate_fn(samples), part.counted
+
+
+def seed_hooks(dataset: Any) -> list[Callable[[int], None]]:
+    """The `set_sample_seed` of a dataset and of those within it, as in a `Subset`, for generators of its own."""
+    inner = [*getattr(dataset, "datasets", ()), *([dataset.dataset] if hasattr(dataset, "dataset") else ())]
+    own = [dataset.set_sample_seed] if hasattr(dataset, "set_sample_seed") else []
+    return [*own, *(hook for part in inner for hook in seed_hooks(part))]
+
+
+def as_is(batch: Any) -> Any:
+    return batch
+
+
+def ignore_signals(_worker: int) -> None:
+    """Leave stopping to the training process: a signal to the process group must not take its workers away."""
+    for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGINT)):
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(1)

@@ -1,0 +1,103 @@
+"""Decisions made once, before a run starts: device, precision, run directory."""
+
+import itertools
+import os
+import sys
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from torch.distributed.rendezvous import rendezvous
+
+from ..errors import ConfigError
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # ours -> accelerate's
+
+
+_stores: dict[tuple[str, ...], Any] = {}
+_runs = itertools.count(1)  # with several processes: each makes the same number of them
+
+
+def start_processes() -> PartialState:
+    """Join the process group that a launcher has prepared, on the accelerator if there is one, else on the CPU."""
+    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_PORT" in os.environ
+    if asked and not {"WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"} & os.environ.keys():  # seen in accelerate 1.15
+        text = "`accelerate launch --cpu` starts one process, whatever `--num_processes` says: use `torchrun --nproc-per-node`"
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+    processes = PartialState(cpu=not torch.accelerator.is_available(), **_meeting_place())
+    skip_search_for_gpus()
+    return processes
+
+
+def _meeting_place() -> dict[str, Any]:
+    """Where a launcher's processes find each other: in one store, a place of its own for each run of a process.
+
+    A store, with the addresses of a run's processes in it, lives on while a model that was wrapped in the run does. A
+    later group at the same port would find them and wait for threads that are gone.
+    """
+    names = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"
+    rank, size, *where = (os.environ.get(name, "") for name in names)
+    if not (rank and size.isdecimal() and int(size) > 1 and all(where)) or dist.is_initialized():
+        return {}
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
+        if next(_runs) > 1:
+            raise ConfigError(
+                "DeepSpeed works in one run of a process, as it keeps the group of processes that ends with the run: "
+                "start each further run in a process of its own"
+            )
+        return {}  # it takes no store
+    if tuple(where) not in _stores:
+        _stores[tuple(where)] = next(rendezvous("env://"))[0]
+    store = dist.PrefixStore(f"run-{next(_runs)}", _stores[tuple(where)])  # type: ignore[attr-defined]
+    return {"store": store, "rank": int(rank), "world_size": int(size)}
+
+
+def skip_search_for_gpus() -> None:
+    """Let PyTorch answer at once that there is no GPU, where there is none.
+
+    DeepSpeed and Lightning set this variable when they are imported, accelerate imports DeepSpeed where it is
+    installed, and a launcher hands it on. Without a GPU it changes no answer, and every optimizer step searches for
+    NVIDIA's library again.
+    """
+    if not torch.cuda.is_available():
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+
+
+def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
+    """The precision to train in, in accelerate's word for it, and why.
+
+    A setting of one's own wins over the launcher's, which wins over `auto`. The launcher's `no` counts as not chosen:
+    `accelerate launch` writes it where nobody was asked.
+
+    Raises:
+        ConfigError: Unknown, or fp16 on a device on which there is no loss scaling for it.
+    """
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    if wanted != "auto":
+        if wanted not in PRECISIONS:
+            raise ConfigError(f"Unknown precision `{wanted}`: choose one of `auto`, `fp32`, `bf16`, `fp16`")
+        if wanted == "fp16" and device.type == "cpu":
+            raise ConfigError("Precision `fp16` needs an accelerator: on the CPU there is no loss scaling for it")
+        return PRECISIONS[wanted], "as asked for"
+    if launched != "no":
+        return launched, "from the launcher's settings"
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16", "this GPU computes in bf16"
+        return "fp16", "this GPU has no bf16"
+    return "no", f"full precision on {device.type}"
+
+
+def precision_name(accelerates: str) -> str:
+    return next((ours for ours, theirs in PRECISIONS.items() if theirs == accelerates), accelerates)
+
+
+def set_up_numerics(device: torch.device, deterministic: bool) -> None:
+    """TensorFloat-32 for float32 matrices on CUDA, or deterministic algorithms only, slower and the same each time."""
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    elif device.type == "cuda":
+        torch.set_float32_matmul_precision("high")

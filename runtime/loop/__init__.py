@@ -1,0 +1,1 @@
+"""Where a run is, and its walk through epochs and steps."""

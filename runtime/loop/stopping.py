@@ -1,0 +1,99 @@
+"""Asked to stop: signals and a time limit, agreed on by all processes."""
+
+import os
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from ..hardware.agreement import Agreement
+
+_MOST_STEPS, _MOST_SECONDS = 8, 1.0  # between two looks at what the other processes have to say
+_ECHO_SECONDS = 1.0  # a launcher passes on what the whole process group got already: that is still the first signal
+
+TIME_LIMIT = 1  # as a reason to stop, below every signal number in use
+
+
+class StopRequest:
+    """Watches for signals and for a time limit, and lets all processes find the same step to stop at.
+
+    One process looks at a flag. Several share it by an asynchronous reduction on the host, started at one step and
+    read at the next: every 8 steps, or more often where the slowest process takes longer than a second for them.
+    """
+
+    SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+
+    def __init__(self, agreement: Agreement, time_limit: float | None) -> None:
+        self._agreement = agreement
+        self._deadline = None if time_limit is None else time.monotonic() + time_limit
+        self._signal, self._signalled = 0, 0.0
+        self._announced = False
+        self._previous: dict[int, Any] = {}
+        self._work: dist.Work | None = None
+        self._shared = torch.zeros(2, dtype=torch.float64)  # reason to stop, seconds per step; reduced by maximum
+        self._steps_to_go, self._interval, self._since = 1, 1, time.monotonic()
+        self.reason: str | None = None
+
+    def watch(self) -> None:
+        """Install the signal handlers, where this is possible: in the main thread of a process."""
+        if threading.current_thread() is threading.main_thread():
+            for number in self.SIGNALS:
+                self._previous[number] = signal.signal(number, self._on_signal)
+
+    def unwatch(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not self._signal:
+            self._signal, self._signalled = number, now
+        elif now - self._signalled > _ECHO_SECONDS:  # asked twice: end at once, as if nothing had been installed
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def _own(self) -> int:
+        if self._signal:
+            return self._signal
+        return TIME_LIMIT if self._deadline is not None and time.monotonic() >= self._deadline else 0
+
+    def announcement(self) -> str | None:
+        """What this process was asked for, in words, the first time after it was."""
+        code = 0 if self._announced else self._own()
+        self._announced = self._announced or code != 0
+        return _name(code) if code else None
+
+    def is_due(self) -> bool:
+        """Whether to stop after this step: the same answer on all processes. Call it once in each step."""
+        if self.reason is None:
+            code = self._own() if self._agreement.group is None else self._agreed()
+            if not code:
+                return False
+            self.reason = _name(code)
+        return True
+
+    def _agreed(self) -> int:
+        if self._work is not None:
+            self._work.wait()
+            self._work = None
+            reason, seconds_per_step = self._shared.tolist()
+            if reason:
+                return int(reason)
+            self._interval = max(1, min(_MOST_STEPS, int(_MOST_SECONDS / max(seconds_per_step, 1e-6))))
+            self._steps_to_go = self._interval
+        self._steps_to_go -= 1
+        if self._steps_to_go == 0:
+            now = time.monotonic()
+            self._shared[0], self._shared[1] = self._own(), (now - self._since) / self._interval
+            self._since = now
+            self._work = dist.all_reduce(self._shared, op=dist.ReduceOp.MAX, group=self._agreement.group, async_op=True)
+        return 0
+
+
+def _name(code: int) -> str:
+    return "time limit" if code == TIME_LIMIT else signal.Signals(code).name

@@ -1,0 +1,115 @@
+"""Where the numbers of a run go: the record on disk, the trackers, the terminal."""
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from accelerate.utils import LoggerType
+
+from ..errors import ConfigError
+from . import progress
+from .record import Record
+from .throughput import Throughput
+
+
+class Reporter:
+    """Measures on every process, and reports from the main one."""
+
+    def __init__(self, accelerator: Accelerator, record: Record | None) -> None:
+        self.accelerator = accelerator
+        self.record = record
+        self.total_steps: int | None = None
+        self.throughput = Throughput(accelerator.device, accelerator.num_processes)
+        self._started = self.throughput.started
+
+    def say(self, text: str) -> None:
+        """Print a line, on the main process."""
+        if self.accelerator.is_main_process:
+            progress.say(text)
+
+    def warn(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    def start_trackers(self, names: Sequence[str], config: Mapping[str, Any]) -> None:
+        """Start each tracker with the settings. What they do not take, such as lists, goes to them as text."""
+        simple = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in config.items()}
+        started: list[Any] = []
+        for name in names:
+            # One at a time, so that one that fails leaves the others
+            self.accelerator.log_with, self.accelerator.trackers = [name], []
+            with self._dropping(name):
+                self.accelerator.init_trackers(Path.cwd().name, config=simple)
+                started += self.accelerator.trackers
+        self.accelerator.log_with, self.accelerator.trackers = list(names), started
+
+    def measure_flops(self, per_sample: float | None, peak: float | None) -> None:
+        """Log the share of the peak as well, if the count of a sample is given."""
+        if per_sample is not None:
+            self.throughput.measure_flops(per_sample, peak, self.accelerator.mixed_precision, self.say)
+
+    def log(self, step: int, epoch: int, section: str, values: Mapping[str, Any], times: Mapping[str, float]) -> None:
+        """Write, track and show one log point, on the main process."""
+        named = {f"{section}/{name}": value for name, value in values.items()}
+        named |= {f"time/{name}": value for name, value in times.items()}
+        if self.record is not None:
+            self.record.append({"step": step, "epoch": epoch, **named})
+            if section != "train":
+                self.record.draw(at_once=False)
+        finite = {k: v for k, v in named.items() if isinstance(v, int | float) and math.isfinite(v)}
+        self._each_tracker(lambda tracker: tracker.log(finite, step=step))
+        shown = ("tokens_per_second" if "tokens_per_second" in times else "samples_per_second", "mfu")
+        speed = {name: times[name] for name in shown if name in times}
+        progress.say(progress.line(step, self.total_steps, epoch, section, {**values, **speed}))
+
+    def times(self, section: str) -> dict[str, float]:
+        """Seconds of this start of the run; for training, the speed and the share of waiting since the last log."""
+        times = {"seconds": perf_counter() - self._started}
+        if section == "train":
+            times |= self.throughput.read()
+        return {name: round(value, 6) for name, value in times.items()}
+
+    def _each_tracker(self, action: Callable[[Any], None]) -> None:
+        for tracker in list(self.accelerator.trackers):
+            with self._dropping(tracker.name, tracker):
+                action(tracker)
+
+    @contextmanager
+    def _dropping(self, name: str, tracker: Any = None) -> Iterator[None]:
+        """Let a tracker that fails, with whatever it raises, end itself and neither the others nor the run."""
+        try:
+            yield
+        except Exception as problem:
+            if tracker is not None:
+                self.accelerator.trackers.remove(tracker)
+            self.warn(f"tracker `{name}` failed, the run goes on without: {type(problem).__name__}: {problem}")
+
+    def close(self, state: str, step: int, epoch: int, reason: str | None) -> None:
+        """Write the last status, draw the curves, say how it ended."""
+        if self.record is not None and self.accelerator.is_main_process:
+            self.record.write_status(state, step, epoch, reason)
+            self.record.draw(at_once=True)
+            why = f" ({reason})" if reason else ""
+            took = progress.duration(perf_counter() - self._started)
+            self.say(f"{state}{why} at step {step} after {took}, see {self.record.run_dir}")
+        self._each_tracker(lambda tracker: tracker.finish())
+
+
+def check_trackers(names: tuple[str, ...]) -> None:
+    """Raise ConfigError, listing all, where a tracker is unknown to accelerate or not installed."""
+    own = set(LOGGER_TYPE_TO_CLASS) - {str(name) for name in LoggerType}  # made known by `register_tracker_class`
+    available = own | {str(name) for name in get_available_trackers()}
+    problems = []
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            problems.append(f"unknown tracker `{name}`: choose from {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}")
+        elif name not in available:
+            problems.append(f"tracker `{name}` is not installed: `pip install {name}`")
+    if problems:
+        raise ConfigError("; ".join(problems))

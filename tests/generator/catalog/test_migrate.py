@@ -1,0 +1,43 @@
+"""Answers over time: what a stored answer is worth to the questions of today."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from paccel.catalog.metadata import Metadata, RenamedAnswer
+from paccel.catalog.migrate import carry_answers
+from paccel.catalog.questions import parse_questions
+from paccel.errors import UsageError
+
+
+def template(questions: dict[str, Any], *renamed: tuple[str, str, dict[str, str]]) -> Any:
+    metadata = Metadata(renamed_answers=tuple(RenamedAnswer(*some) for some in renamed))
+    return SimpleNamespace(name="demo", questions=parse_questions(questions, "demo"), settings={}, metadata=metadata)
+
+
+def test_an_answer_stays_with_its_question_while_that_is_asked() -> None:
+    """A name may be given to another question later; whoever answers it now does not mean the one it once was."""
+    found = template({"log": "no", "tracker": "none"}, ("log", "tracker", {}))
+    assert carry_answers({"log": "yes"}, found, {})[0] == {"log": "yes", "tracker": "none"}
+
+
+def test_an_answer_under_the_new_name_wins_over_one_under_the_old() -> None:
+    found = template({"tracker": "none"}, ("log", "tracker", {}))
+    assert carry_answers({"log": "old", "tracker": "new"}, found, {})[0] == {"tracker": "new"}
+
+
+def test_yes_and_no_become_choices_as_they_are_written() -> None:
+    found = template({"size": ["small", "large"]}, ("large", "size", {"true": "large", "false": "small"}))
+    answers, notes = carry_answers({"large": True}, found, {})
+    assert answers == {"size": "large"}
+    assert notes == ["the answer `large=true` is `size=large` now"]
+
+
+def test_only_where_a_stored_answer_is_wrong_another_is_asked_for() -> None:
+    found = template({"size": ["small", "large"]})
+    with pytest.raises(UsageError, match="Give another answer"):
+        carry_answers({"size": "medium"}, found, {})
+    with pytest.raises(UsageError) as wrong:
+        carry_answers({"size": "small"}, found, {"size": "huge"})
+    assert "Give another answer" not in str(wrong.value)

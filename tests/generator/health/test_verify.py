@@ -1,0 +1,67 @@
+"""`paccel upgrade --verify`: what it looks at, and what it says about it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from support.upgraded import Case
+
+from paccel.health import verify
+
+
+def test_verify_compiles_and_runs_the_projects_tests(case: Case) -> None:
+    tests = case.root / "tests"
+    tests.mkdir()
+    (tests / "test_it.py").write_text(
+        "import pathlib\n\ndef test_it():\n    assert '4' not in pathlib.Path('train.py').read_text()\n"
+    )
+    case.change("train.py", "second = 2", "second = 3")
+    result = case.run("upgrade", "--verify")
+    assert result.code == 0
+    assert result.out.endswith("Verified: it compiles, and its tests pass\n")
+    case.change("train.py", "third = 3", "third = 4")
+    result = case.run("upgrade", "--verify")
+    assert result.code == 1
+    assert "paccel upgrade --undo" in result.out
+    assert case.run("upgrade", "--undo").code == 0
+    assert "third = 3" in case.read("train.py")
+
+
+def test_verify_without_pytest_says_so_and_blames_no_test(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    (case.root / "tests").mkdir()
+    monkeypatch.setattr(verify, "PYTEST", "no_pytest")
+    case.change("train.py", "second = 2", "second = 3")
+    result = case.run("upgrade", "--verify")
+    assert result.code == 1
+    assert f"the project's tests were not run: `{sys.executable}` has no `no_pytest`" in result.out
+    assert "fail" not in result.out
+
+
+def project(root: Path, tests: str | None = None) -> Path:
+    (root / "a.py").write_bytes(b"\xef\xbb\xbfx = 1\n")
+    if tests is not None:
+        (root / "tests").mkdir()
+        (root / "tests" / "test_it.py").write_text(tests)
+    return root
+
+
+def test_a_file_that_is_not_sound_is_named_and_no_test_is_run(tmp_path: Path) -> None:
+    root = project(tmp_path, "open('ran', 'w').close()\n")
+    (root / "b.py").write_text("x = = 1\n")
+    found = verify.verify(root, ["a.py", "b.py", "gone.py"])
+    assert (found.problems, found.ran_tests) == (("`b.py` is not sound Python",), False)
+    assert not (root / "ran").exists()
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    assert verify.verify(project(tmp_path), ["a.py"]) == verify.Verification(())
+
+
+def test_a_folder_of_tests_without_a_test_is_no_fault(tmp_path: Path) -> None:
+    assert verify.verify(project(tmp_path, ""), []) == verify.Verification(())
+
+
+def test_tests_that_do_not_end_are_ended_and_said_so(tmp_path: Path) -> None:
+    root = project(tmp_path, "import time\n\ntime.sleep(60)\n")
+    found = verify.verify(root, [], timeout_seconds=0.5)
+    assert (found.problems, found.ran_tests) == (("the project's tests took longer than 0.5 s",), True)

@@ -1,0 +1,100 @@
+"""What two sound edits can break together: found where it is certain, and not where it is not."""
+
+import pytest
+
+from paccel.merge.defects import python_problem
+
+SOUND = {
+    "bindings of every kind": (
+        "import os.path\nfrom a import b as c\n\n\ndef f(p, *q, r=1, **s):\n    global g\n    g = p\n    with q as w, r as (x, y):\n"
+        "        pass\n    for i, [j] in s:\n        print(i, j, w, x, y, g)\n    if (k := p):\n        return k\n"
+        "    try:\n        pass\n    except ValueError as e:\n        print(e)\n    return [z for z in q if z], lambda u: u\n\n\n"
+        "print(os, c, f, g, __name__, __file__)\n"
+    ),
+    "names of a match": (
+        "def f(v):\n    match v:\n        case {'a': a, **rest}:\n            return a, rest\n        case [first, *more]:\n"
+        "            return first, more\n        case str() as text:\n            return text\n"
+    ),
+    "a closure and a nonlocal name": (
+        "def f():\n    n = 0\n\n    def g():\n        nonlocal n\n        n += 1\n        return n\n\n    return g\n"
+    ),
+    "names of a class": "class A:\n    x = 1\n    y = x\n\n    def z(self):\n        return __class__, self\n",
+    "a module that imports everything": "from a import *\n\nprint(whatever)\n",
+    "calls that fit": (
+        "def f(a, b=1, /, c=2, *, d, e=3):\n    return a\n\n\nf(1, d=2)\nf(1, 2, 3, d=4)\nf(1, c=3, d=4, e=5)\nf(*[1], **{'d': 2})\n"
+    ),
+    "a decorated function takes what its decorator says": "import d\n\n\n@d.wrap\ndef f(a):\n    return a\n\n\nf()\n",
+    "a function that takes anything": "def f(*args, **more):\n    return args, more\n\n\nf(1, 2, x=3)\n",
+    "one module imported twice": "import os\nimport os.path\nfrom a import b\nfrom a import b\nprint(os, b)\n",
+}
+BROKEN = {
+    "a name that only another function has": ("def f():\n    x = 1\n    return x\n\n\ndef g():\n    return x\n", "`x`"),
+    "an argument too many": ("def f(a):\n    return a\n\n\nf(1, 2)\n", "`f`"),
+    "an argument too few": ("def f(a, b):\n    return a\n\n\nf(1)\n", "`f`"),
+    "an argument of another name": ("def f(a):\n    return a\n\n\nf(b=1)\n", "`f`"),
+    "a keyword that is needed": ("def f(*, a):\n    return a\n\n\nf()\n", "`f`"),
+    "a place given by its name": ("def f(a, /):\n    return a\n\n\nf(a=1)\n", "`f`"),
+    "one name for two things": ("from a import x\nfrom b import x\n", "`x`"),
+    "a key that stands twice": ("x = {'a': 1, 'b': 2, 'a': 3}\n", "twice"),
+    "a statement below a return": ("def f():\n    return 1\n    print(2)\n", "below"),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_sound_module_has_no_problem(name: str) -> None:
+    assert python_problem(SOUND[name], "", "", SOUND[name]) is None
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_neither_side_had_is_a_problem_and_what_one_had_is_not(name: str) -> None:
+    source, named = BROKEN[name]
+    assert named in (python_problem(source, "", "", source) or "")
+    assert python_problem(source, source, "", source) is None
+    assert python_problem(source, "", source, source) is None
+
+
+LOOP = "def f(m):\n    for i in m:\n        m.a()\n{}        m.b()\n{}        m.c()\n"
+
+
+def test_a_call_that_both_add_to_one_function_is_a_problem_unless_it_only_prints() -> None:
+    for call, found in (("        m.step()\n", True), ("        print(m)\n", False)):
+        sources = [LOOP.format(*places) for places in (("", ""), (call, ""), ("", call), (call, call))]
+        assert (python_problem(*sources) is not None) == found
+
+
+def test_a_call_that_stood_twice_already_is_no_problem() -> None:
+    twice = LOOP.format("        m.step()\n", "        m.step()\n")
+    assert python_problem(twice, twice + "x = 1\n", twice + "\n\ny = 1\n", twice + "x = 1\n\n\ny = 1\n") is None
+
+
+PLAIN, COROUTINE = "def f():\n    return 1\n\n\n", "async def f():\n    return 1\n\n\n"
+AWAITED = "async def g():\n    await f()\n"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "result", "found"),
+    [
+        (COROUTINE + AWAITED, PLAIN + "x = f()\n", COROUTINE + AWAITED + "x = f()\n", True),
+        (PLAIN + "x = f()\n", COROUTINE + AWAITED, COROUTINE + AWAITED + "x = f()\n", True),
+        (COROUTINE + "y = f()\n", PLAIN + "z = 1\n", COROUTINE + "y = f()\nz = 1\n", False),
+        (COROUTINE + "x = f()\n", COROUTINE + "y = f()\n", COROUTINE + "x = f()\ny = f()\n", False),
+        (PLAIN + "x = f()\n", PLAIN + "y = f()\n", PLAIN + "x = f()\ny = f()\n", False),
+    ],
+)
+def test_a_call_of_what_the_other_side_made_a_coroutine_is_a_problem(
+    ours: str, theirs: str, result: str, found: bool
+) -> None:
+    assert ("without `await`" in (python_problem(PLAIN, ours, theirs, result) or "")) == found
+
+
+def test_a_removed_field_whose_name_others_have_too_is_no_problem() -> None:
+    fields = "class A:\n    rate: int = 1\n    size: int = 2\n\n\n"
+    less = fields.replace("    rate: int = 1\n", "") + "print(other.rate)\n"
+    more = fields + "print(other.rate)\nprint(another.rate)\n"
+    assert python_problem(fields + "print(other.rate)\n", less, more, less + "print(another.rate)\n") is None
+
+
+def test_calls_that_both_sides_make_may_differ() -> None:
+    base = "import m\n\nm.f()\nx = 1\nm.f(0)\n"
+    ours, theirs = base.replace("m.f()", "m.f(a=1)"), base.replace("m.f(0)", "m.f(0, b=2)")
+    assert python_problem(base, ours, theirs, ours.replace("m.f(0)", "m.f(0, b=2)")) is None

@@ -1,0 +1,121 @@
+"""The line diff and the three-way merge, against their definition and against `git merge-file`."""
+
+import shutil
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paccel.merge.diff3 import changes, match, merge3
+
+WORDS = st.lists(st.sampled_from("abcdef"), max_size=25)
+
+
+def merged(base: list[str], ours: list[str], theirs: list[str]) -> list[str] | None:
+    """The merged lines, or None where there is a conflict."""
+    lines: list[str] = []
+    for region in merge3(base, ours, theirs):
+        if region.kind == "conflict":
+            return None
+        side, span = (theirs, region.theirs) if region.kind == "theirs" else (ours, region.ours)
+        lines += side[span.start : span.stop]
+    return lines
+
+
+@settings(max_examples=200, deadline=None)
+@given(WORDS, WORDS)
+def test_a_match_pairs_equal_lines_in_rising_order(a: list[str], b: list[str]) -> None:
+    pairs = match(a, b)
+    assert all(a[i] == b[j] for i, j in pairs)
+    assert all(i < k and j < m for (i, j), (k, m) in pairwise(pairs))
+
+
+@settings(max_examples=200, deadline=None)
+@given(WORDS, WORDS)
+def test_applying_the_changes_to_one_side_gives_the_other(a: list[str], b: list[str]) -> None:
+    result, done = [], 0
+    for in_a, in_b in changes(a, b):
+        result += a[done : in_a.start] + b[in_b.start : in_b.stop]
+        done = in_a.stop
+    assert result + a[done:] == b
+
+
+def test_a_sequence_without_anchors_is_matched_as_long_as_can_be() -> None:
+    assert len(match(list("abcabba"), list("cbabac"))) == 4  # the example of Myers' paper
+
+
+def test_a_file_of_many_unlike_lines_is_one_change_and_quick() -> None:
+    a, b = ["x", "y"] * 3000, ["y", "z"] * 3000
+    assert changes(a, b)
+
+
+@settings(max_examples=200, deadline=None)
+@given(WORDS, WORDS, WORDS)
+def test_the_regions_cover_all_three_sides_in_order(base: list[str], ours: list[str], theirs: list[str]) -> None:
+    regions = merge3(base, ours, theirs)
+    for lines, name in ((base, "base"), (ours, "ours"), (theirs, "theirs")):
+        spans = [getattr(region, name) for region in regions]
+        assert [i for span in spans for i in span] == list(range(len(lines)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(WORDS, WORDS)
+def test_one_side_unchanged_gives_the_other(base: list[str], side: list[str]) -> None:
+    assert merged(base, side, base) == side
+    assert merged(base, base, side) == side
+    assert merged(base, side, side) == side
+
+
+@settings(max_examples=150, deadline=None)
+@given(WORDS, WORDS, WORDS)
+def test_swapping_the_sides_changes_nothing(base: list[str], ours: list[str], theirs: list[str]) -> None:
+    assert merged(base, ours, theirs) == merged(base, theirs, ours)
+
+
+def edited(base: list[str], edits: list[tuple[int, str]], mark: str) -> list[str]:
+    """Edits that keep every line unique, so that there is only one way to see what changed."""
+    lines: list[list[str]] = [[line] for line in base]
+    for number, (place, what) in enumerate(edits):
+        place %= len(base)
+        lines[place] = {
+            "delete": [],
+            "change": [f"{mark}{number} changed"],
+            "insert": [*lines[place], f"{mark}{number} new"],
+        }[what]
+    return [line for group in lines for line in group]
+
+
+EDITS = st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["delete", "change", "insert"])), max_size=4)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is the oracle")
+@settings(max_examples=120, deadline=None)
+@given(st.integers(1, 14), EDITS, EDITS)
+def test_git_merge_file_agrees_where_every_line_is_unique(
+    tmp_path_factory: pytest.TempPathFactory,
+    size: int,
+    our_edits: list[tuple[int, str]],
+    their_edits: list[tuple[int, str]],
+) -> None:
+    base = [f"line {i}" for i in range(size)]
+    ours, theirs = edited(base, our_edits, "o"), edited(base, their_edits, "t")
+    folder: Path = tmp_path_factory.getbasetemp() / "oracle"
+    folder.mkdir(exist_ok=True)
+    for name, lines in (("base", base), ("ours", ours), ("theirs", theirs)):
+        (folder / name).write_text("".join(line + "\n" for line in lines))
+    command = ["git", "merge-file", "-p", "--diff3", "ours", "base", "theirs"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, check=False)
+    lines = merged(base, ours, theirs)
+    assert (lines is None) == (done.returncode != 0)
+    if lines is not None:
+        assert "".join(line + "\n" for line in lines) == done.stdout
+
+
+def test_of_equal_lines_in_a_row_the_first_is_the_old_one() -> None:
+    """Else two sides that see the same insertion at another place seem to collide."""
+    assert match("axb", "axxb") == [(0, 0), (1, 1), (2, 3)]
+    assert match("umx", "vmxwx") == [(1, 1), (2, 2)]
+    assert match("vmxwx", "umx") == [(1, 1), (2, 2)]

@@ -1,0 +1,256 @@
+"""Merging one file: what is kept, what is shown as a conflict, and what the rules may and may not do."""
+
+import pytest
+
+from paccel.merge.defects import python_problem
+from paccel.merge.file import MergeResult, merge_file
+from paccel.merge.markers import Labels, has_markers
+from paccel.merge.restyle import Style, read_styles, single_quoted, styles_of
+from paccel.merge.text import Text, decode, encode
+
+LABELS = Labels("yours", "paccel 0.1.0 template", "paccel 0.2.0 template")
+
+
+def merge(base: str, ours: str, theirs: str, path: str = "train.py") -> MergeResult:
+    return merge_file(base.encode(), ours.encode(), theirs.encode(), path, LABELS)
+
+
+def merged(base: str, ours: str, theirs: str, path: str = "train.py") -> str | None:
+    result = merge(base, ours, theirs, path)
+    return None if result.conflicts else result.content.decode()
+
+
+def test_a_conflict_shows_all_three_texts_between_labelled_markers() -> None:
+    result = merge("a = 1\n", "a = 2\n", "a = 3\n")
+    assert result.conflicts == 1
+    assert result.content.decode() == (
+        "<<<<<<< yours\na = 2\n||||||| paccel 0.1.0 template\na = 1\n=======\na = 3\n>>>>>>> paccel 0.2.0 template\n"
+    )
+    assert has_markers(result.content)
+
+
+def test_markers_are_longer_than_any_in_the_file() -> None:
+    text = "<<<<<<< a text about git\n=======\n>>>>>>> it\n"
+    result = merge(f"{text}x\n", f"{text}y\n", f"{text}z\n", "notes.md")
+    assert "\n<<<<<<<< yours\ny\n|||||||| " in result.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"<<<<<<< yours\na\n=======\nb\n>>>>>>> theirs\n", True),
+        (b"<<<<<<< HEAD\r\na\r\n=======\r\nb\r\n>>>>>>> x\r\n", True),
+        (b"Title\n=======\n", False),
+        (b"<<<<<<< alone\n", False),
+        (b">>>>>>> x\n=======\n<<<<<<< y\n", False),
+    ],
+)
+def test_markers_count_only_as_a_whole(content: bytes, expected: bool) -> None:
+    assert has_markers(content) is expected
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"a", b"a\r\nb\n", b"\xef\xbb\xbfa\n", b"caf\xe9\r\n", b"a\x0cb\rc\n", b"\xef\xbb\xbf"]
+)
+def test_a_text_gives_its_bytes_back(content: bytes) -> None:
+    assert encode(decode(content)) == content
+
+
+def test_line_ends_of_a_mixed_file_stay_as_they_are() -> None:
+    ours = b"one\r\ntwo\nthree\r\nfour\nmine\n"
+    result = merge_file(b"one\ntwo\nthree\nfour\n", ours, b"ONE\ntwo\nthree\nfour\n", "notes.txt")
+    assert result.content == b"ONE\ntwo\nthree\r\nfour\nmine\n"
+
+
+def test_the_template_may_change_the_line_ends_of_a_file_that_the_user_left() -> None:
+    assert (
+        merge_file(b"a\nb\nc\nd\n", b"a\nb\nc\nmine\n", b"A\r\nb\r\nc\r\nd\r\n", "run.bat").content
+        == b"A\r\nb\r\nc\r\nmine\r\n"
+    )
+
+
+def test_without_a_base_every_difference_is_a_conflict() -> None:
+    result = merge_file(None, b"same\nmine\n", b"same\ntheirs\n", "notes.txt", LABELS)
+    assert result.conflicts == 1
+    assert result.content.startswith(b"same\n<<<<<<< yours\nmine\n")
+
+
+def test_a_file_with_markers_is_not_merged_into() -> None:
+    torn = b"<<<<<<< HEAD\na\n=======\nb\n>>>>>>> x\n"
+    result = merge_file(b"a\n", torn, b"c\n", "notes.txt")
+    assert (result.content, result.incoming, result.conflicts) == (torn, b"c\n", 1)
+
+
+# --- imports -------------------------------------------------------------------------------------------------------
+
+
+def test_imports_are_merged_as_sets_of_names() -> None:
+    base = "from a import x\n\nprint(x)\n"
+    assert (
+        merged(base, base.replace("x\n\n", "x, y\n\n"), base.replace("x\n\n", "x, z\n\n"))
+        == "from a import x, y, z\n\nprint(x)\n"
+    )
+
+
+def test_a_comment_on_an_import_survives() -> None:
+    base = "import torch\n\nx = 1\n"
+    result = merged(base, "import shutil\n" + base, "import sys\nimport torch  # 2.6 or later\n\nx = 1\n")
+    assert result == "import shutil\nimport sys\nimport torch  # 2.6 or later\n\nx = 1\n"
+
+
+def test_an_import_that_one_side_removed_stays_removed() -> None:
+    base = "import a\nimport b\n\nx = 1\n"
+    assert (
+        merged(base, "import b\n\nx = 1\n", "import a\nimport b\nimport c\n\nx = 1\n")
+        == "import b\nimport c\n\nx = 1\n"
+    )
+
+
+def test_two_imports_of_one_name_are_a_conflict() -> None:
+    base = "import os\n\nx = 1\n"
+    assert merged(base, "import os\nimport a as nn\n\nx = 1\n", "import os\nimport b as nn\n\nx = 1\n") is None
+
+
+def test_an_import_that_both_added_elsewhere_stands_once() -> None:
+    base = "import a\nimport m\nimport z\n\nx = 1\n"
+    result = merged(
+        base, base.replace("import a\n", "import a\nimport b\n"), base.replace("import m\n", "import m\nimport b\n")
+    )
+    assert result is not None
+    assert result.count("import b\n") == 1
+
+
+# --- rules and their limits -------------------------------------------------------------------------------------------
+
+
+def test_words_of_one_statement_are_never_merged() -> None:
+    base = "optimizer = SGD(parameters, lr=0.1)\n"
+    assert merged(base, base.replace("0.1)", "0.1, momentum=0.9)"), base.replace("SGD", "AdamW")) is None
+
+
+def test_a_line_put_below_a_deleted_one_is_a_conflict() -> None:
+    assert merged("a = 1\nb = 2\nc = 3\n", "a = 1\nc = 3\n", "a = 1\nb = 2\nb2 = b\nc = 3\n") is None
+
+
+def test_fields_without_defaults_do_not_commute() -> None:
+    base = "class A:\n    a: int\n"
+    assert merged(base, base + "    b: int\n", base + "    c: int = 3\n") is None
+
+
+def test_equal_fields_of_both_sides_stand_once() -> None:
+    base = "class A:\n    a: int = 0\n"
+    ours, theirs = base + "    b: int = 1\n    c: int = 2\n", base + "    d: int = 3\n    b: int = 1\n"
+    assert merged(base, ours, theirs) == base + "    b: int = 1\n    c: int = 2\n    d: int = 3\n"
+
+
+def test_a_string_over_several_lines_is_not_reindented() -> None:
+    base = 'def f():\n    a = """\n    text\n    """\n    return a\n'
+    ours = 'def f():\n    if True:\n        a = """\n    text\n    """\n        return a\n'
+    result = merged(base, ours, base.replace("return a", "return a + a"))
+    assert result is None or '"""\n    text\n    """' in result
+
+
+def test_dependencies_are_merged_by_name() -> None:
+    base = 'dependencies = [\n    "a>=1",\n    "b>=1"\n]\n'
+    ours = 'dependencies = [\n    "a>=1",\n    "b>=1",\n    "mine"\n]\n'
+    theirs = 'dependencies = [\n    "a>=1",\n    "b>=2",\n    "new"\n]\n'
+    assert merged(base, ours, theirs, "pyproject.toml") == (
+        'dependencies = [\n    "a>=1",\n    "b>=2",\n    "mine",\n    "new"\n]\n'
+    )
+    assert merged(base, ours.replace("b>=1", "b==3"), theirs, "pyproject.toml") is None
+
+
+def test_an_ignore_file_with_exceptions_is_a_list_not_a_set() -> None:
+    assert merged("*.log\n", "*.log\n!keep.log\n", "*.log\ndata/\n", ".gitignore") is None
+
+
+def test_json_is_merged_by_key_where_its_style_is_plain() -> None:
+    assert merged('{\n  "a": 1\n}\n', '{\n  "a": 1,\n  "b": 2\n}\n', '{\n  "a": 1,\n  "c": [3]\n}\n', "x.json") == (
+        '{\n  "a": 1,\n  "b": 2,\n  "c": [\n    3\n  ]\n}\n'
+    )
+    assert merged('{"a": 1}\n', '{"a": true}\n', '{"a": 2}\n', "x.json") is None
+
+
+def test_keys_given_twice_are_a_conflict() -> None:
+    base = "a: 1\nb: 2\nc: 3\nd: 4\n"
+    assert merged(base, "new: 1\n" + base, base + "new: 2\n", "config.yaml") is None
+    assert merged(base, "mine: 1\n" + base, base + "new: 2\n", "config.yaml") == "mine: 1\n" + base + "new: 2\n"
+
+
+def test_a_broken_file_is_merged_by_lines() -> None:
+    assert (
+        merged("a = 1\nb = 2\nc = (\n", "a = 5\nb = 2\nc = (\n", "a = 1\nb = 2\nc = ()\n") == "a = 5\nb = 2\nc = ()\n"
+    )
+
+
+# --- what lines merge and nobody can run --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "result", "words"),
+    [
+        (
+            "def f():\n    pass\n",
+            "def f():\n    pass\n",
+            "def f():\n    pass\ndef f():\n    pass\n",
+            "define `f` twice",
+        ),
+        ("def g():\n    pass\n", "x = f()\ndef f():\n    pass\n", "x = f()\ndef g():\n    pass\n", "uses `f`"),
+        ("f(a=1, b=2)\n", "g(a=1)\n", "g(a=1, b=2)\n", "`g`"),
+        (
+            "def f():\n    return 1\n",
+            "def f():\n    x = 1\n    y = 2\n",
+            "def f():\n    return 1\n    y = 2\n",
+            "below a `return`",
+        ),
+    ],
+)
+def test_what_is_wrong_with_both_changes_together_is_named(ours: str, theirs: str, result: str, words: str) -> None:
+    known = "a = b = g = f = 0\n" if words == "`g`" else ""
+    problem = python_problem("", known + ours, known + theirs, known + result)
+    assert problem is not None
+    assert words in problem
+
+
+def test_a_removed_field_that_is_read_again_is_a_conflict_at_the_change_only() -> None:
+    base = "class Config:\n    rate: float = 0.1\n    steps: int = 3\n\n\nconfig = Config()\nprint(config.steps)\nprint(1)\nprint(config.rate)\n"
+    ours = base.replace("print(1)\n", "print(1)\nprint(config.rate + 1)\n")
+    theirs = base.replace("    rate: float = 0.1\n", "").replace("print(config.rate)\n", "print(2)\n")
+    result = merge(base, ours, theirs)
+    assert result.conflicts >= 1
+    assert "`.rate`" in "".join(result.notes)
+    assert "print(config.rate + 1)" in result.content.decode()
+
+
+# --- formatters ---------------------------------------------------------------------------------------------------------
+
+
+def test_settings_of_black_and_ruff_are_read() -> None:
+    project = {
+        "pyproject.toml": b'[tool.black]\nline-length = 100\nskip-string-normalization = true\n[tool.ruff]\nline-length = 99\n[tool.ruff.format]\nquote-style = "single"\n',
+        "ruff.toml": b"line-length = 77\n",
+    }
+    assert read_styles(project) == (Style(100, "kept"), Style(99, "single"), Style(77))
+    assert read_styles({"pyproject.toml": b"not toml ["}) == ()
+
+
+def test_a_style_is_found_by_trying() -> None:
+    lines = ("call(", '    "first argument", "second argument", 12345', ")")
+    (style,) = styles_of(lines, ())
+    assert 46 <= style.width < 54
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ('x = "a"\n', "x = 'a'\n"),
+        ('x = f"{a}" + "it\'s" + r"b"\n', "x = f'{a}' + \"it's\" + r'b'\n"),
+        ('"""Doc."""\nx = ("a", "b")\n', '"""Doc."""\nx = (\'a\', \'b\')\n'),
+    ],
+)
+def test_strings_get_single_quotes_where_that_is_all(source: str, expected: str) -> None:
+    assert single_quoted(source) == expected
+
+
+def test_a_text_knows_its_ends() -> None:
+    assert decode(b"a\r\nb") == Text(("a", "b"), (True, False), False, final_newline=False)

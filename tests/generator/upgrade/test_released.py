@@ -1,0 +1,116 @@
+"""Projects of every released version, kept as they were generated: today's paccel upgrades them, today's runtime runs them."""
+
+import ast
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import paccel.upgrade.upgrade as engine
+from paccel import __version__
+from paccel.catalog.catalog import load_template
+from paccel.files.tree import read_tree
+from paccel.project.state import read_manifest, read_state
+from paccel.render.render import render
+
+RELEASED = Path(__file__).parents[2] / "released"
+PROJECTS = [pytest.param(path, id=f"{path.parent.name}-{path.name}") for path in sorted(RELEASED.glob("*/*/"))]
+FIRST_RUN = "image-classification-default"
+MINE = "# an edit of mine, line {}\n"
+
+pytestmark = pytest.mark.skipif(not PROJECTS, reason="no version is kept")
+
+
+def copied(project: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(project, tmp_path / "my-project"))
+
+
+def freezer() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("freeze", RELEASED / "freeze.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_this_version_is_kept_or_not_released_yet() -> None:
+    assert (RELEASED / __version__).is_dir(), "run `python tests/released/freeze.py`"
+
+
+def test_freezing_makes_projects_that_upgrade_to_themselves(tmp_path: Path) -> None:
+    projects = freezer().freeze(tmp_path)
+    for project in projects:
+        assert engine.upgrade(project).state == "nothing"
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_what_is_kept_is_whole(project: Path) -> None:
+    manifest, baseline = read_state(project)
+    assert manifest.paccel == project.parent.name
+    assert read_tree(project) == baseline
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_an_unedited_project_becomes_what_new_would_make(project: Path, tmp_path: Path) -> None:
+    root = copied(project, tmp_path)
+    outcome = engine.upgrade(root)
+    assert outcome.conflicts == ()
+    manifest = read_manifest(root)
+    template = load_template(manifest.template.source)
+    assert (manifest.paccel, manifest.template.version) == (__version__, template.version)
+    assert read_tree(root) == render(template, manifest.answers) == read_state(root)[1]
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_every_edit_of_an_edited_project_survives(project: Path, tmp_path: Path) -> None:
+    root = copied(project, tmp_path)
+    before = read_tree(project)
+    edited = {path: MINE.format(number) for number, path in enumerate(before) if path.endswith((".py", ".md", ".toml"))}
+    for path, line in edited.items():
+        with open(root / path, "a") as file:
+            file.write(line)
+    (root / "mine.py").write_text("x = 1\n")
+    (root / ".gitignore").unlink()
+    outcome = engine.upgrade(root)
+    everything = "".join(file.content.decode(errors="replace") for file in read_tree(root).values())
+    assert [line for line in edited.values() if line not in everything] == []
+    assert (root / "mine.py").read_text() == "x = 1\n"
+    assert not (root / ".gitignore").exists()
+    for path in root.rglob("*.py"):
+        if "<<<<<<<" not in path.read_text():
+            ast.parse(path.read_text())
+    if outcome.state != "nothing":
+        engine.undo_upgrade(root)
+    assert (root / "train.py").read_bytes() == before["train.py"].content + edited["train.py"].encode()
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_every_name_that_an_old_project_takes_from_the_runtime_is_there(project: Path) -> None:
+    import paccel.runtime as runtime
+
+    taken = {
+        alias.name
+        for path in project.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "paccel.runtime"
+        for alias in node.names
+    }
+    assert taken
+    assert sorted(taken - {*dir(runtime)}) == []
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("project", [some for some in PROJECTS if FIRST_RUN in str(some.id)])
+def test_an_old_project_trains_on_todays_runtime(project: Path, tmp_path: Path) -> None:
+    root = copied(project, tmp_path)
+    command = [sys.executable, "train.py", "--max-steps", "3", "--run-dir", "run"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert '"finished"' in (root / "run" / "status.json").read_text()

@@ -1,0 +1,78 @@
+"""Tensors in memory as whole micro-batches, on their way to the device."""
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from support.loading import batches, indices_of_steps, make
+from torch.utils.data import Subset, TensorDataset
+
+from paccel.runtime.data.fetch import to_device
+from paccel.runtime.data.loader import Loader
+
+
+@pytest.mark.parametrize("subset", [False, True])
+def test_tensors_are_gathered_as_sample_by_sample_collation_would(subset: bool) -> None:
+    tensors = TensorDataset(torch.randn(43, 3), torch.arange(43))
+    dataset = Subset(tensors, list(range(42, 10, -1))) if subset else tensors
+    gathered, collated = make(dataset), make(dataset, collate_fn=torch.utils.data.default_collate)
+    for micro_batches in (1, 2):
+        pairs = zip(*(loader.training_batches(1, 0, micro_batches) for loader in (gathered, collated)), strict=True)
+        for ours, theirs in pairs:
+            assert ours[1] == theirs[1]
+            for left, right in zip(ours[0], theirs[0], strict=True):
+                assert torch.equal(left, right)
+
+
+class TestStepsThatAreGatheredAtOnce:
+    """Tensors on the host, one process, no accumulation."""
+
+    @pytest.fixture
+    def loader(self, monkeypatch: pytest.MonkeyPatch) -> Loader:
+        rows = TensorDataset(torch.randn(43, 3), torch.arange(43))
+        monkeypatch.setattr("paccel.runtime.data.loader._CHUNK_BYTES", 3 * 8 * (12 + 8))  # three steps
+        return make(rows)
+
+    def test_every_step_comes_at_its_place_wherever_the_epoch_is_entered(self, loader: Loader) -> None:
+        whole = [(batch[1].tolist(), batch[0].data_ptr() % 64) for batch, _ in loader.training_batches(2, 0, 1)]
+        assert [indices for indices, _ in whole] == indices_of_steps([loader], 2, 1)
+        for first in range(7):
+            entered = loader.training_batches(2, first, 1)
+            assert [(batch[1].tolist(), batch[0].data_ptr() % 64) for batch, _ in entered] == whole[first:]
+
+    def test_writing_into_a_batch_touches_no_other(self, loader: Loader) -> None:
+        (first, _), (second, _) = itertools.islice(loader.training_batches(1, 0, 1), 2)
+        assert first[0].untyped_storage().data_ptr() == second[0].untyped_storage().data_ptr()
+        kept = second[0].clone()
+        weight = torch.ones(3, requires_grad=True)
+        loss = (first[0] * weight).sum()
+        second[0].zero_()
+        first_kept = first[0].clone()
+        loss.backward()  # raises where the two share a version
+        assert torch.equal(weight.grad, first_kept.sum(0))
+        assert not torch.equal(second[0], kept)
+
+
+def test_rows_for_a_gpu_are_gathered_into_page_locked_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned = []
+
+    def empty(*size: Any, pin_memory: bool = False, **options: Any) -> torch.Tensor:
+        pinned.append(pin_memory)
+        return torch.zeros(*size, **options)
+
+    monkeypatch.setattr(torch, "empty", empty)  # there may be no GPU here to lock pages for
+    monkeypatch.setattr("paccel.runtime.data.loader.to_device", lambda batch, _: batch)
+    data = TensorDataset(torch.arange(43), torch.arange(86.0).reshape(43, 2))
+    ours, plain = (batches(make(data, device=torch.device(kind))) for kind in ("cuda", "cpu"))
+    assert list(ours) == list(plain)
+    assert pinned == [True] * 12
+
+
+def test_what_goes_to_a_device_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies: list[Any] = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *args, **options: copies.append((args, options)) or self)
+    device = torch.device("cuda")
+    batch = {"a": torch.zeros(1), "b": [torch.zeros(1), (torch.zeros(1), "text")]}
+    assert to_device(batch, device) == batch
+    assert copies == [((device,), {"non_blocking": True})] * 3

@@ -1,0 +1,147 @@
+"""What is decided before a run starts: precision, numerics, compilation, a disk that all processes share."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from paccel.runtime import ConfigError, Run
+from paccel.runtime.hardware import processes as setup
+from paccel.runtime.hardware.agreement import Agreement
+from paccel.runtime.record.record import MAY_CHANGE, Record
+
+CUDA = torch.device("cuda")
+
+
+@dataclass
+class Config:
+    """What a run reads."""
+
+    run_dir: Path
+    resume: str = "never"
+    compile: bool = False
+    deterministic: bool = False
+
+
+@pytest.fixture
+def _numerics() -> Iterator[None]:
+    """Puts back what belongs to the whole process."""
+    matmul, benchmark = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_float32_matmul_precision(matmul)
+    torch.backends.cudnn.benchmark = benchmark
+
+
+@pytest.mark.parametrize(
+    ("wanted", "launched", "has_bf16", "chosen"),
+    [
+        ("auto", "no", True, "bf16"),
+        ("auto", "no", False, "fp16"),
+        ("auto", "fp16", True, "fp16"),
+        ("auto", "NO", True, "bf16"),
+        ("fp32", "bf16", True, "no"),
+        ("bf16", "fp16", False, "bf16"),
+    ],
+)
+def test_a_setting_wins_over_the_launcher_and_the_launcher_over_auto(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, launched: str, has_bf16: bool, chosen: str
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bf16)
+    assert setup.choose_precision(wanted, CUDA)[0] == chosen
+
+
+def test_auto_is_full_precision_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    for kind in ("cpu", "mps"):
+        assert setup.choose_precision("auto", torch.device(kind)) == ("no", f"full precision on {kind}")
+
+
+@pytest.mark.usefixtures("_numerics")
+def test_deterministic_allows_nothing_else_and_without_it_a_gpu_uses_tf32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "x")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")  # so that it is away again afterwards
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.benchmark = True
+    with Run(Config(tmp_path / "run", deterministic=True)):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.benchmark
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    setup.set_up_numerics(CUDA, deterministic=True)
+    assert torch.get_float32_matmul_precision() == "highest"
+    setup.set_up_numerics(CUDA, deterministic=False)
+    assert torch.get_float32_matmul_precision() == "high"
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_models_are_compiled_in_place_if_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    with Run(Config(tmp_path / "run", compile=asked)) as run:
+        model = nn.Linear(1, 1)
+        prepared, _ = run.prepare(model, torch.optim.SGD(model.parameters()))
+    assert compiled == [model] * asked
+    assert list(prepared.state_dict()) == ["weight", "bias"]
+
+
+def test_a_run_directory_that_some_process_does_not_see_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Agreement, "gather", lambda self, value: [value, False])
+    with pytest.raises(ConfigError, match="is not on a disk that all nodes share: choose one with `--run-dir`"):
+        Run(Config(tmp_path / "run"))
+
+
+def test_the_settings_versions_commit_and_processes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paccel.runtime.record.record.git_commit", lambda: "c0ffee+")
+    with Run(Config(tmp_path / "run")):
+        pass
+    kept = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert kept["settings"]["run_dir"] == str(tmp_path / "run")
+    assert (kept["git_commit"], kept["num_processes"]) == ("c0ffee+", 1)
+    assert kept["versions"]["torch"] == metadata.version("torch")
+
+
+def test_the_path_of_a_run_is_the_run_that_goes_on(tmp_path: Path) -> None:
+    Record(tmp_path).write_status("stopped", 3, 1)
+    assert setup.choose_run_dir(None, str(tmp_path)) == (tmp_path, None)
+
+
+def test_a_continued_run_may_be_longer_log_and_save_otherwise_and_nothing_else(tmp_path: Path) -> None:
+    may = {"epochs", "max_steps", "time_limit", "num_workers", "resume", "run_dir", "skip_non_finite"}
+    may |= {"log_every", "trackers", "save_every", "keep_last", "keep_best", "save_in_background"}
+    assert may == MAY_CHANGE
+    before, record = dict.fromkeys((*may, "seed", "eval_every"), 1), Record(tmp_path)
+    record.write_settings(before, {})
+    record.check_settings(before | dict.fromkeys(may, 2))
+    with pytest.raises(ConfigError, match="eval_every: was 1, is 2\n  seed: was 1, is 2"):
+        record.check_settings(dict.fromkeys(before, 2))
+
+
+def test_the_first_failure_is_the_reason_and_a_later_start_has_its_own(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    for reason in ("the disk is full", "a connection was lost"):
+        record.write_status("failed", 3, 1, reason)
+    assert record.failure() == "the disk is full"
+    assert json.loads((tmp_path / "status.json").read_text())["reason"] == "the disk is full"
+    later = Record(tmp_path)
+    assert later.failure() is None
+    later.write_status("failed", 4, 1, "another reason")
+    assert later.failure() == "another reason"
+
+
+def test_a_last_line_that_was_torn_goes_even_where_it_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"step": 2}\n{"step": 2, "a": 1}')
+    Record(tmp_path).cut_back(2)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b'{"step": 1}\n{"step": 2}\n'

@@ -1,0 +1,91 @@
+"""All processes agree on stopping, and a failure on one is a failure of all."""
+
+import json
+import signal
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from paccel.runtime.hardware import agreement
+
+
+def status(run_dir: Path) -> dict:
+    return json.loads((run_dir / "status.json").read_text())
+
+
+def test_a_signal_saves_and_exits_with_75(start, tmp_path: Path) -> None:
+    done = start(tmp_path / "run", fault="SIGTERM:5:0")
+    assert done.returncode == 75, done.stderr
+    assert (status(tmp_path / "run")["state"], status(tmp_path / "run")["reason"]) == ("stopped", "SIGTERM")
+    assert (tmp_path / "run" / "checkpoints" / "step-5" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGUSR1"])
+def test_other_signals_do_the_same(start, tmp_path: Path, name: str) -> None:
+    assert start(tmp_path / "run", fault=f"{name}:5:0").returncode == 75
+    assert status(tmp_path / "run")["reason"] == name
+    assert (tmp_path / "run" / "checkpoints" / "step-5").exists()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_second_signal_ends_at_once_without_saving(start, tmp_path: Path, processes: int) -> None:
+    done = start(tmp_path / "run", fault="twice:5:0", processes=processes)
+    assert done.returncode == -signal.SIGTERM
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"step-2", "step-4"}
+
+
+def test_the_same_signal_passed_on_by_a_launcher_is_not_a_second_one(start, tmp_path: Path) -> None:
+    assert start(tmp_path / "run", fault="echo:5:0").returncode == 75
+    assert (tmp_path / "run" / "checkpoints" / "step-5").exists()
+
+
+@pytest.mark.parametrize("place", ["eval", "write"])
+def test_a_signal_during_evaluation_or_a_save_loses_nothing(start, metrics, tmp_path: Path, place: str) -> None:
+    assert start(tmp_path / "straight").returncode == 0
+    run_dir = tmp_path / "run"
+    stopped = start(run_dir, fault="SIGTERM@eval:8:0" if place == "eval" else "SIGTERM@write:30")
+    assert stopped.returncode == 75, stopped.stderr
+    assert status(run_dir)["state"] == "stopped"
+    if place == "eval":
+        assert "SIGTERM: this evaluation is ended first" in stopped.stdout
+        assert status(run_dir)["step"] == 8
+        assert [line["step"] for line in metrics(run_dir) if "eval/loss" in line] == [4, 8]
+    assert start(run_dir, resume="auto").returncode == 0
+    assert metrics(run_dir) == metrics(tmp_path / "straight")
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(0.001, 8), (0.3, 3), (0.9, 1), (20.0, 1)])
+def test_several_processes_look_every_8_steps_and_more_often_where_they_are_slow(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, steps: int
+) -> None:
+    now, step, looked = 0.0, 0, []
+    monkeypatch.setattr(agreement, "time", SimpleNamespace(monotonic=lambda: now))
+
+    def share(_tensor: object, **_options: object) -> SimpleNamespace:
+        looked.append(step)
+        return SimpleNamespace(wait=lambda: None)
+
+    monkeypatch.setattr(agreement.dist, "all_reduce", share)
+    request = agreement.StopRequest(SimpleNamespace(group=object()), None)  # type: ignore[arg-type]
+    while step < 100:
+        now, step = now + seconds, step + 1
+        assert not request.is_due()
+    assert {after - before for before, after in pairwise(looked[2:])} == {steps}
+
+
+def test_a_time_limit_saves_and_exits_with_75(start, tmp_path: Path) -> None:
+    done = start(tmp_path / "run", epochs=100000, log_every=None, eval_every=None, save_every=None, time_limit=1.5)
+    assert done.returncode == 75, done.stderr
+    assert status(tmp_path / "run")["reason"] == "time limit"
+
+
+@pytest.mark.parametrize(("fault", "step"), [("raise:4:1", 4), ("raise:4:0", 4), ("raise@end:0:1", 6)])
+def test_a_failure_on_one_process_ends_all_with_its_reason(start, tmp_path: Path, fault: str, step: int) -> None:
+    done = start(tmp_path / "run", processes=2, fault=fault, epochs=1, timeout=60)
+    assert done.returncode == 1
+    assert status(tmp_path / "run")["state"] == "failed"
+    reason = f"step {step}, process {fault[-1]}: ArithmeticError: broken on purpose"
+    assert status(tmp_path / "run")["reason"] == reason
+    assert f"error: Another process failed: {reason}\n" in done.stderr

@@ -1,0 +1,382 @@
+"""Checkpoints and weights are whole or not there, whatever happens while they are written."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from support.points import Points
+from torch import nn
+
+from paccel.runtime.errors import CheckpointError
+from paccel.runtime.storage import checkpoint as storage
+from paccel.runtime.storage.checkpoint import (
+    list_checkpoints,
+    read_checkpoint,
+    remove_checkpoint,
+    verify_checkpoint,
+    write_checkpoint,
+)
+from paccel.runtime.storage.files import atomic_write
+from paccel.runtime.storage.tensorfile import dtype_name, tensor_chunks
+from paccel.runtime.storage.weights import read_weights, write_weights
+
+
+def objects(step: int) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(step)
+    weight = torch.randn(4, 3, generator=generator)
+    return {"model": {"weight": weight, "tied": weight}, "schedule": {"steps_done": step, "best": float("inf")}}
+
+
+def save(folder: Path, step: int) -> None:
+    write_checkpoint(folder / f"step-{step}", objects(step), {"step": step})
+
+
+def newest_sound(folder: Path) -> int:
+    return next(step for step, path in list_checkpoints(folder) if verify_checkpoint(path) is None)
+
+
+# Checkpoints
+
+
+def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
+    save(tmp_path, 7)
+    path = tmp_path / "step-7"
+    assert verify_checkpoint(path) is None
+    found, metadata = read_checkpoint(path)
+    assert metadata == {"step": 7}
+    assert list(found) == ["model", "schedule"]
+    assert found["schedule"] == {"steps_done": 7, "best": float("inf")}
+    assert torch.equal(found["model"]["weight"], objects(7)["model"]["weight"])
+    assert found["model"]["weight"] is found["model"]["tied"]
+    assert sorted(p.name for p in path.iterdir()) == ["manifest.json", "model.safetensors", "state.json"]
+
+
+def test_what_was_read_does_not_hang_on_the_file(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    weight = read_checkpoint(tmp_path / "step-1")[0]["model"]["weight"]
+    with (tmp_path / "step-1" / "model.safetensors").open("r+b") as file:
+        file.write(bytes(1000))
+    assert torch.equal(weight, objects(1)["model"]["weight"])
+    assert weight.data_ptr() % 64 == 0  # as any tensor is, so that a sum over it has the same order
+
+
+def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        save(tmp_path / folder, 3)
+    for file in (tmp_path / "a" / "step-3").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / "step-3" / file.name).read_bytes()
+
+
+def test_checkpoints_are_listed_by_number_newest_first(tmp_path: Path) -> None:
+    assert list_checkpoints(tmp_path / "none") == []
+    for step in (2, 10, 9):
+        save(tmp_path, step)
+    for name in ("step-11.tmp", "step-x", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "step-12").write_text("a file")
+    assert [step for step, _ in list_checkpoints(tmp_path)] == [10, 9, 2]
+
+
+def test_every_kind_of_damage_is_found(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    path = tmp_path / "step-1"
+    for file in sorted(path.iterdir()):
+        content = file.read_bytes()
+        damaged = [b"", content[:-1], content[: len(content) // 2], content + b" "]
+        for place in {0, 9, len(content) // 3, len(content) - 2}:
+            for bit in (0, 7):
+                flipped = bytearray(content)
+                flipped[place] ^= 1 << bit
+                damaged.append(bytes(flipped))
+        for bad in damaged:
+            file.write_bytes(bad)
+            assert file.name in (verify_checkpoint(path) or "")
+        file.unlink()
+        assert verify_checkpoint(path) == f"`{file.name}` is missing"
+        file.write_bytes(content)
+        assert verify_checkpoint(path) is None
+
+
+def test_a_folder_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
+    assert "no folder" in (verify_checkpoint(tmp_path / "step-1") or "")
+    with pytest.raises(CheckpointError, match="no folder"):
+        read_checkpoint(tmp_path / "step-1")
+
+
+def test_a_later_schema_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "SCHEMA", 2)
+    save(tmp_path, 1)
+    monkeypatch.undo()
+    assert verify_checkpoint(tmp_path / "step-1") == "it is of schema 2, this paccel reads schema 1"
+
+
+def test_state_that_cannot_be_kept_names_object_and_place_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"`model` cannot be saved: `a\.b` has the type `set`"):
+        write_checkpoint(tmp_path / "step-1", {"model": {"a": {"b": {1}}}}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("names", [["a/b"], ["../up"], [""], [".hidden"], ["Model", "model"]])
+def test_a_name_that_cannot_be_a_file_is_refused(names: list[str], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"cannot name a file|differ only in capitals"):
+        write_checkpoint(tmp_path / "step-1", dict.fromkeys(names, 1), {})
+
+
+def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    write_checkpoint(tmp_path / "step-1", {"other": 5}, {"step": 1})
+    assert read_checkpoint(tmp_path / "step-1")[0] == {"other": 5}
+    assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
+
+
+# Killed, or out of space, at every point at which the disk is touched
+
+
+def killed_at(n: int, work: Callable[[], None]) -> bool:
+    """Run `work` in a forked process that ends without a trace at the n-th point. Whether it got so far."""
+    process = os.fork()
+    if process == 0:
+        code = 77
+        try:
+            Points(lambda number: os._exit(9) if number == n else None).install()
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    assert code in (0, 9)
+    return code == 9
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.timeout(60)
+def test_killed_at_any_point_of_saving_and_pruning_there_is_a_good_checkpoint(tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    for step in (1, 2):
+        save(before, step)
+
+    count = 0
+    while True:
+        folder = shutil.copytree(before, tmp_path / f"run-{count}")
+
+        def work(folder: Path = folder) -> None:
+            save(folder, 3)
+            remove_checkpoint(folder / "step-1")
+
+        was_killed = killed_at(count + 1, work)
+        for _, path in list_checkpoints(folder):
+            assert verify_checkpoint(path) is None, f"a torn checkpoint is listed, killed at point {count}"
+        assert newest_sound(folder) in (2, 3)
+        save(folder, 3)  # the next start of the run gets over it
+        assert newest_sound(folder) == 3
+        assert not list(folder.glob("*.tmp"))
+        if not was_killed:
+            break
+        count += 1
+    assert count > 20
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.timeout(60)
+def test_killed_while_replacing_the_only_checkpoint_one_of_the_two_stands(tmp_path: Path) -> None:
+    count = 0
+    while True:
+        folder = tmp_path / f"run-{count}"
+        save(folder, 1)
+        was_killed = killed_at(count + 1, lambda: write_checkpoint(folder / "step-1", {"new": 1}, {}))  # noqa: B023
+        assert newest_sound(folder) == 1
+        write_checkpoint(folder / "step-1", {"new": 2}, {})
+        assert [path.name for path in folder.iterdir()] == ["step-1"]
+        if not was_killed:
+            break
+        count += 1
+    assert count > 15
+
+
+def full_at(n: int) -> Points:
+    def full(number: int) -> None:
+        if number == n:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    return Points(full)
+
+
+def test_out_of_space_at_any_point_the_last_checkpoint_stands_and_nothing_is_left(tmp_path: Path) -> None:
+    for n in range(1, 1000):
+        folder = tmp_path / str(n)
+        save(folder, 1)
+        points, raised = full_at(n), None
+        with points:
+            try:
+                save(folder, 2)
+            except OSError as error:
+                raised = error.errno
+        if points.count < n:
+            break
+        assert raised == (None if n == 1 else errno.ENOSPC)  # the first makes a folder that is there already
+        assert newest_sound(folder) >= 1
+        assert not list(folder.glob("*.tmp"))
+    assert n > 10
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="files by descriptor are Linux's")
+def test_everything_is_brought_to_the_disk_before_it_gets_its_name_and_the_name_before_the_old_one_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def name(path: Any) -> str:
+        return str(Path(path).relative_to(tmp_path))
+
+    def noting(module: Any, function: str, tell: Callable[..., str]) -> None:
+        original = getattr(module, function)
+
+        def call(*args: Any, **options: Any) -> Any:
+            done.append(tell(*args))
+            return original(*args, **options)
+
+        monkeypatch.setattr(module, function, call)
+
+    save(tmp_path, 1)
+    atomic_write(tmp_path / "small", b"old")
+    noting(os, "fsync", lambda descriptor: f"sync {name(os.readlink(f'/proc/self/fd/{descriptor}'))}")
+    noting(os, "rename", lambda old, new: f"{name(old)} -> {name(new)}")
+    noting(os, "replace", lambda old, new: f"{name(old)} -> {name(new)}")
+    noting(shutil, "rmtree", lambda path: f"remove {name(path)}")
+    save(tmp_path, 1)
+    assert done == [
+        *(f"sync step-1.tmp/{file}" for file in ("model.safetensors", "state.json", "manifest.json")),
+        "sync step-1.tmp",
+        "step-1 -> step-1.old",
+        "step-1.tmp -> step-1",
+        "sync .",
+        "step-1.old -> step-1.old.tmp",
+        "sync .",
+        "remove step-1.old.tmp",
+    ]
+    done.clear()
+    atomic_write(tmp_path / "small", b"new")
+    assert done == ["sync small.0.tmp", "small.0.tmp -> small", "sync ."]
+
+
+def test_a_small_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "status.json"
+    atomic_write(path, b"old")
+
+    for n in range(2, 6):  # the first makes a folder that is there already
+        with full_at(n), pytest.raises(OSError, match="No space"):
+            atomic_write(path, b"a longer new content")
+        assert path.read_bytes() == b"old"
+        assert [p.name for p in path.parent.iterdir()] == ["status.json"]
+    atomic_write(path, b"new")
+    assert [p.name for p in path.parent.iterdir()] == ["status.json"]
+    assert path.read_bytes() == b"new"
+
+
+# The format
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.bool, torch.float8_e4m3fn])
+def test_files_are_those_of_the_library(dtype: torch.dtype) -> None:
+    tensors = {name: torch.randint(0, 2, (2, 3)).to(dtype) for name in ("b", "a", "ä")}
+    tensors["empty"] = torch.zeros(0, 4, dtype=dtype)
+    content = b"".join(tensor_chunks(tensors))
+    assert content == safetensors.torch.save(tensors)
+    assert dtype_name(torch.complex128) is None
+
+
+# Weights
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(5, 3)
+        self.head = nn.Linear(3, 5, bias=False)
+        self.head.weight = self.embedding.weight
+        self.norm = nn.BatchNorm1d(3)
+
+
+def state_bits(module: nn.Module) -> dict[str, bytes]:
+    return {name: value.numpy().tobytes() for name, value in module.state_dict().items()}
+
+
+def test_weights_come_back_with_ties_and_counters(tmp_path: Path) -> None:
+    path, model, other = tmp_path / "w" / "final.safetensors", Tied(), Tied()
+    write_weights(path, model, {"step": "3", "a": "b", "z": "y"})
+    assert read_weights(path, other) == {
+        "format": "pt",
+        "step": "3",
+        "a": "b",
+        "z": "y",
+        "head.weight": "embedding.weight",
+    }
+    assert state_bits(other) == state_bits(model)
+    assert other.head.weight is other.embedding.weight
+    assert "head.weight" not in safetensors.torch.load_file(path)
+
+
+def test_weights_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    model = Tied()
+    for name in ("a", "b"):
+        write_weights(tmp_path / name, model, {key: key for key in "qwertyuiop"})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_the_library_reads_our_weights_and_we_read_the_library_s(tmp_path: Path) -> None:
+    model, other, third = Tied(), Tied(), Tied()
+    write_weights(tmp_path / "ours", model)
+    safetensors.torch.load_model(other, tmp_path / "ours")
+    safetensors.torch.save_model(model, str(tmp_path / "theirs"))
+    read_weights(tmp_path / "theirs", third)
+    assert state_bits(other) == state_bits(third) == state_bits(model)
+
+
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda m: nn.DataParallel(torch.compile(m))])
+def test_weights_have_the_names_of_the_model_as_it_was_written(wrap: Any, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), torch.compile(nn.Linear(2, 1)))
+    write_weights(tmp_path / "w", wrap(model))
+    assert sorted(safetensors.torch.load_file(tmp_path / "w")) == ["0.bias", "0.weight", "1.bias", "1.weight"]
+    plain = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    read_weights(tmp_path / "w", plain)
+    other = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    read_weights(tmp_path / "w", wrap(other))
+    assert torch.equal(other[0].weight, model[0].weight)
+    assert torch.equal(plain[1].bias, model[1].bias)
+
+
+def test_weights_that_do_not_fit_are_all_listed_and_nothing_is_loaded(tmp_path: Path) -> None:
+    write_weights(tmp_path / "w", {"0.weight": torch.ones(2, 2), "extra": torch.ones(1)})
+    model = nn.Sequential(nn.Linear(3, 2))
+    before = state_bits(model)
+    with pytest.raises(CheckpointError) as caught:
+        read_weights(tmp_path / "w", model)
+    assert str(caught.value).splitlines()[1:] == [
+        "  missing: `0.bias`",
+        "  shape: `0.weight` is (2, 2) in the file and (2, 3) in the model",
+        "  unexpected: `extra`",
+    ]
+    assert state_bits(model) == before
+
+
+def test_a_file_that_is_not_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "w").write_bytes(b"not a header at all")
+    (tmp_path / "final.safetensors").touch()
+    found = {"w": "`{}` cannot be read", "best": "There is no `{}`; beside it there are `final.safetensors`"}
+    for path, message in ((tmp_path / name, text) for name, text in found.items()):
+        with pytest.raises(CheckpointError, match=message.format(path)):
+            read_weights(path, nn.Linear(1, 1))
+
+
+def test_weights_that_cannot_be_kept_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="`extra` is not a tensor"):
+        write_weights(tmp_path / "w", {"a": torch.ones(1), "extra": {"b": torch.ones(1)}})
+    with pytest.raises(CheckpointError, match="same name: `a`"):
+        write_weights(tmp_path / "w", {"a": torch.ones(1), "_orig_mod.a": torch.ones(1)})
+    assert not (tmp_path / "w").exists()

@@ -1,8 +1,0 @@
-"""What each run would import for itself again; tests fork their processes from one that has imported this."""
-
-import tiny_train  # noqa: F401
-import torch._dynamo  # noqa: F401  imported when an optimizer is made
-from accelerate.utils.other import extract_model_from_parallel
-from torch import nn
-
-extract_model_from_parallel(nn.Identity())  # imports DeepSpeed where it is installed, 0.4 s

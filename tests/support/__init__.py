@@ -1,0 +1,1 @@
+"""Helpers of the tests: projects, processes and trainings that several of them use."""

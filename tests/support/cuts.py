@@ -1,0 +1,65 @@
+"""What a kill leaves of a run at any instant: a run whose folder is copied at every point at which it touches the disk.
+
+A killed process leaves the disk as it is. So a copy of a run's folder is what SIGKILL at that instant would have left,
+and one run stands for hundreds that are killed.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+from support.points import Points
+from support.tiny_train import run_as_process
+
+
+class Cuts:
+    """Copies a run's folder to `folder/<number of the point>`.
+
+    Args:
+        run_dir: The run.
+        folder: Where the copies go.
+        all_of_them: Whether to copy it at every point, or only where a continued run could tell it from the copies
+            before. It never looks into what ends in `.tmp`, nor at the times in `status.json`.
+    """
+
+    def __init__(self, run_dir: Path, folder: Path, all_of_them: bool) -> None:
+        self.run_dir, self.folder, self.all_of_them = run_dir, folder, all_of_them
+        self._seen: set[str] = set()
+
+    def __call__(self, number: int) -> None:
+        if not self.run_dir.exists():
+            return
+        state = str(number) if self.all_of_them else self._state()
+        if state not in self._seen:
+            self._seen.add(state)
+            shutil.copytree(self.run_dir, self.folder / str(number), ignore=shutil.ignore_patterns("order-*"))
+
+    def _state(self) -> str:
+        digest = hashlib.sha256()
+        for path in sorted(self.run_dir.rglob("*")):
+            name = str(path.relative_to(self.run_dir))
+            if ".tmp/" in name or name.startswith("order-"):
+                continue
+            digest.update(name.encode())
+            if name == "status.json":
+                digest.update(json.loads(path.read_bytes())["state"].encode())
+            elif path.is_file() and not name.endswith(".tmp"):
+                digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+
+def run_with_cuts(
+    arguments: list[str], environment: dict[str, str], output: Path, run_dir: Path, folder: Path, all_of_them: bool
+) -> None:
+    """`run_as_process`, with copies of `run_dir` in `folder`."""
+    Points(Cuts(run_dir, folder, all_of_them)).install()
+    run_as_process(arguments, environment, output)
+
+
+def run_and_kill(arguments: list[str], environment: dict[str, str], output: Path, at: int) -> None:
+    """`run_as_process`, until SIGKILL at a point."""
+    Points(lambda number: os.kill(os.getpid(), signal.SIGKILL) if number == at else None).install()
+    run_as_process(arguments, environment, output)

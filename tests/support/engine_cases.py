@@ -1,0 +1,67 @@
+"""What else is done with DeepSpeed's engine: each a function that every process of a launch calls."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from paccel.runtime import Checkpoints, Meter, Run, load_weights
+from support.on_device import Config, Noisy
+
+
+class Tied(nn.Module):
+    """Words to vectors and back by one matrix, which is the larger part of a language model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.middle, self.head = nn.Embedding(8, 6), nn.Linear(6, 6), nn.Linear(6, 8, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, words: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.middle(self.embedding(words)).tanh())
+        return logits
+
+
+def train_tied(config: Config) -> dict[str, Any]:
+    """Some steps of it, and what the embedding and the head are afterwards."""
+    with Run(config) as run:
+        torch.manual_seed(0)
+        model: Any = Tied()
+        optimizer: Any = torch.optim.AdamW(model.parameters(), lr=0.02)
+        model, optimizer = run.prepare(model, optimizer)
+        loader = run.loader(TensorDataset(torch.arange(32) % 8), 8, shuffle=True)
+        checkpoints = Checkpoints(run, model=model, optimizer=optimizer)
+        start = checkpoints.restore()
+        for _ in run.epochs(None, config.max_steps):
+            for step in run.steps(loader):
+                for (words,) in step:
+                    loss = nn.functional.cross_entropy(model(words), (words + 1) % 8, reduction="sum")
+                    run.backward(loss / step.num_samples)
+                run.clip_grad_norm(model, 0.5)
+                optimizer.step()
+                optimizer.zero_grad()
+        checkpoints.save()
+        checkpoints.save_weights("final")
+        inner = run.accelerator.unwrap_model(model)
+        return {"start": start, "tied": inner.head.weight is inner.embedding.weight}
+
+
+def evaluate(config: Config) -> dict[str, Any]:
+    """As an `evaluate.py`: weights of a file, in a model without an optimizer."""
+    with Run(config, record=False) as run:
+        model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(32, 1))
+        load_weights(config.run_dir / "weights" / "final.safetensors", model)
+        meter, loader = Meter(run), run.loader(TensorDataset(torch.stack([Noisy()[i][0] for i in range(9)])), 4)
+        with run.evaluating(run.prepare(model)) as evaluated:
+            for (inputs,) in run.batches(loader):
+                meter.add(output=evaluated(inputs).float().square().sum(), count=len(inputs))
+        return {"device": str(run.device), **meter.read()}
+
+
+def two_runs(config: Config) -> dict[str, Any]:
+    """One behind the other in one process, as in a notebook."""
+    first = train_tied(config)
+    config.run_dir = Path(f"{config.run_dir}-second")
+    return {"first": first, "second": train_tied(config)}

@@ -1,0 +1,126 @@
+"""Which answers the tests render: those kept as snapshots, and a covering set of all pairs."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paccel.catalog.catalog import DEFAULT_TEMPLATE, Template, bundled_names, load_template
+from paccel.catalog.questions import resolve_answers
+from paccel.files.tree import File
+from paccel.render.render import render
+
+Answers = dict[str, Any]
+
+TEMPLATES = bundled_names()
+assert TEMPLATES, "no bundled template was found"
+SNAPSHOTS = Path(__file__).parents[1] / "snapshots"
+
+
+def choices(template: Template) -> dict[str, list[Any]]:
+    """The values that each question with a choice can take, its default first."""
+    values = {}
+    for question in template.questions:
+        if question.kind == "bool":
+            values[question.name] = [question.default, not question.default]
+        elif question.kind == "choice":
+            values[question.name] = [question.default, *(c for c in question.choices if c != question.default)]
+    return values
+
+
+def single_changes(template: Template) -> dict[str, Answers]:
+    """The defaults, and one set of answers for each other value of each answer, by name."""
+    values = choices(template)
+    sets: dict[str, Answers] = {"default": {}}
+    for name, options in values.items():
+        for value in options[1:]:
+            sets[f"{name}-{str(value).lower()}"] = {name: value}
+    return sets
+
+
+def sample(template: Template) -> dict[str, Answers]:
+    """The defaults and a few sets of answers in which each value of each answer occurs, by name.
+
+    Column by column, each in its own rhythm: where a row has one answer's second value, it has that of all others too.
+    """
+    values = choices(template)
+    rows = max((len(options) for options in values.values()), default=1)
+    sets: dict[str, Answers] = {"default": {}}
+    for row in range(1, rows):
+        sets[f"sample-{row}"] = {name: options[row % len(options)] for name, options in values.items()}
+    return sets
+
+
+def kept(template: Template) -> dict[str, Answers]:
+    """What is kept as snapshots: for the default template one tree for each value of each answer, else the sample."""
+    return single_changes(template) if template.name == DEFAULT_TEMPLATE else sample(template)
+
+
+def covering_set(template: Template) -> list[Answers]:
+    """A small set of answers in which each pair of values occurs; greedy, the same each time.
+
+    Each row begins with a pair that is still missing. The other questions take, one after the other, the value that
+    brings the most missing pairs with what the row has; the first such, so defaults where nothing is gained. The defaults
+    alone where there are no pairs.
+    """
+    values = choices(template)
+    missing = {
+        frozenset(zip(names, pair, strict=True)): None
+        for names in combinations(values, 2)
+        for pair in product(*(values[name] for name in names))
+    }
+    rows: list[Answers] = []
+    while missing:
+        row = dict(sorted(next(iter(missing))))
+
+        def gain(name: str, value: Any, row: Answers = row) -> int:
+            return sum(frozenset([(name, value), other]) in missing for other in row.items())
+
+        for name, options in values.items():
+            if name not in row:
+                row[name] = max(options, key=lambda value, name=name: gain(name, value))  # type: ignore[misc]
+        for pair in combinations(row.items(), 2):
+            missing.pop(frozenset(pair), None)
+        rows.append({name: row[name] for name in values})
+    return rows or [{}]
+
+
+def rendered(name: str, answers: Answers) -> dict[str, File]:
+    return dict(_rendered(name, tuple(answers.items())))
+
+
+@cache
+def _rendered(name: str, answers: tuple[tuple[str, Any], ...]) -> dict[str, File]:
+    template = load_template(name)
+    return render(template, resolve_answers(template, dict(answers), project_name="my-project"))
+
+
+def cases(sets: Callable[[Template], Any]) -> list[Any]:
+    """A parameter for each template and each of its sets of answers."""
+    found = []
+    for name in TEMPLATES:
+        all_sets = sets(load_template(name))
+        named = all_sets if isinstance(all_sets, dict) else {str(i): answers for i, answers in enumerate(all_sets)}
+        found += [pytest.param(name, answers, id=f"{name}-{label}") for label, answers in named.items()]
+    return found
+
+
+def check(command: list[str], folder: Path, timeout: float = 300, **environment: str) -> str:
+    """Run a command in a project, and fail with what it printed if it does."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "2"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout

@@ -1,0 +1,65 @@
+"""Datasets and a loader of them, without a run around it."""
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from paccel.runtime.data.loader import Loader
+
+
+class Squares(Dataset):
+    """Index and square: nothing is drawn at random."""
+
+    def __init__(self, size: int = 43) -> None:
+        self.size, self.fetched = size, 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        self.fetched += 1
+        return index, index * index
+
+
+class Augmented(Squares):
+    """Each sample draws from every global generator."""
+
+    def __getitem__(self, index: int) -> tuple[int, float, float, float]:
+        return index, torch.rand(()).item(), np.random.rand(), random.random()
+
+
+def make(dataset: Dataset, batch_size: int = 8, **options: object) -> Loader:
+    defaults = {
+        "shuffle": True,
+        "drop_last": False,
+        "num_workers": 0,
+        "collate_fn": None,
+        "limit": None,
+        "seed": 7,
+        "rank": 0,
+        "num_processes": 1,
+        "device": torch.device("cpu"),
+    }
+    return Loader(dataset, batch_size, **(defaults | options))
+
+
+def indices_of_steps(loaders: list[Loader], epoch: int, accumulate: int, first_step: int = 0) -> list[list[int]]:
+    """The samples that count, for each step over all processes, in the order in which they were dealt."""
+    sources = [loader.training_parts(epoch, first_step, accumulate) for loader in loaders]
+    steps = []
+    for _ in range(first_step, loaders[0].steps_per_epoch):
+        step = []
+        for _ in range(accumulate):
+            for source in sources:
+                part = next(source)
+                step += part.indices[: part.counted].tolist()
+        steps.append(step)
+    return steps
+
+
+def batches(loader: Loader, epoch: int = 1) -> Iterator[list]:
+    for batch, count in loader.training_batches(epoch, 0, 1):
+        yield [*(field.tolist() for field in batch), count]
