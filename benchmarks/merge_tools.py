@@ -4,13 +4,16 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from merge_base import Content, Result, State, read_project, state_of, whole, write_project
-from merge_scenarios import Scenario
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-Tool = Callable[[Path, Scenario], Result]
+from support.merge_cases import Case, Entry, read_files, write_files
+from support.merge_score import Result
+
+Tool = Callable[[Path, Case], Result]
 
 TIMEOUT_SECONDS = 120
 PROJECT = "{{cookiecutter.project_name}}"
@@ -59,72 +62,63 @@ def commit(folder: Path, tag: str = "") -> None:
         call("git", "tag", tag, at=folder)
 
 
-def trees(scenario: Scenario) -> tuple[dict[str, Content], dict[str, Content], dict[str, Content]]:
-    """Base, the user's project and the new template."""
-    return tuple(whole(scenario.base, side) for side in ({}, scenario.ours, scenario.theirs))  # type: ignore[return-value]
-
-
 def result(project: Path, done: subprocess.CompletedProcess[str], own: tuple[str, ...]) -> Result:
     unmerged = False
     if (project / ".git").exists():
         status = call("git", "status", "--porcelain", at=project).stdout
         unmerged = any(line[:2] in {"UU", "AA", "DD", "AU", "UA", "DU", "UD"} for line in status.splitlines())
     traceback = "Traceback (most recent call last)" in done.stdout + done.stderr or "Traceback" in done.stderr
-    return Result(read_project(project), done.returncode, traceback, unmerged, own)
+    return Result(read_files(project), done.returncode, traceback, unmerged, own)
 
 
-def paccel(folder: Path, scenario: Scenario) -> Result:
-    base, ours, theirs = trees(scenario)
+def paccel(folder: Path, case: Case) -> Result:
     template, project = folder / "template", folder / "digits"
-    write_project(template / PROJECT, {}, base)
+    write_files(template / PROJECT, {}, case.base)
     (template / "cookiecutter.json").write_text(json.dumps(COOKIECUTTER))
     call("paccel", "new", "digits", "--template", str(template), "--no-input", at=folder)
-    write_project(project, base, ours)
-    write_project(template / PROJECT, base, theirs)
+    write_files(project, case.base, case.ours)
+    write_files(template / PROJECT, case.base, case.theirs)
     done = call("paccel", "upgrade", at=project, check=False)
     shutil.rmtree(project / ".paccel" / "undo", ignore_errors=True)  # backups do not count as kept
     shutil.rmtree(project / ".paccel" / "upgrade", ignore_errors=True)
     return result(project, done, (".paccel",))
 
 
-def copier(folder: Path, scenario: Scenario) -> Result:
-    base, ours, theirs = trees(scenario)
+def copier(folder: Path, case: Case) -> Result:
     template, project = folder / "template", folder / "digits"
-    write_project(template / "files", {}, base)
+    write_files(template / "files", {}, case.base)
     (template / "copier.yml").write_text("_subdirectory: files\n_templates_suffix: .jinja\n")
     answers = template / "files" / "{{_copier_conf.answers_file}}.jinja"
     answers.write_text("{{ _copier_answers|to_nice_yaml -}}\n")
     commit(template, "1.0.0")
     call("copier", "copy", "--defaults", "-q", "--vcs-ref", "1.0.0", str(template), str(project), at=folder)
     commit(project)
-    write_project(project, base, ours)
+    write_files(project, case.base, case.ours)
     commit(project)
-    write_project(template / "files", base, theirs)
+    write_files(template / "files", case.base, case.theirs)
     commit(template, "2.0.0")
     done = call("copier", "update", "--defaults", "--vcs-ref", "2.0.0", at=project, check=False)
     return result(project, done, (".copier-answers.yml",))
 
 
-def cruft(folder: Path, scenario: Scenario) -> Result:
-    base, ours, theirs = trees(scenario)
+def cruft(folder: Path, case: Case) -> Result:
     template, project = folder / "template", folder / "digits"
-    write_project(template / PROJECT, {}, base)
+    write_files(template / PROJECT, {}, case.base)
     (template / "cookiecutter.json").write_text(json.dumps(COOKIECUTTER))
     commit(template)
     call("cruft", "create", str(template), "--no-input", "--output-dir", str(folder), at=folder)
     commit(project)
-    write_project(project, base, ours)
+    write_files(project, case.base, case.ours)
     commit(project)
-    write_project(template / PROJECT, base, theirs)
+    write_files(template / PROJECT, case.base, case.theirs)
     commit(template)
     done = call("cruft", "update", "-y", at=project, check=False)
     return result(project, done, (".cruft.json",))
 
 
-def git(folder: Path, scenario: Scenario) -> Result:
+def git(folder: Path, case: Case) -> Result:
     """Take the side that changed a file; where both did, `git merge-file`; edit against delete is reported."""
-    states = [{path: state_of(content) for path, content in tree.items()} for tree in trees(scenario)]
-    base, ours, theirs = states
+    base, ours, theirs = case.base, case.ours, case.theirs
     merged = dict(ours)
     conflicts = 0
     for path in sorted(base.keys() | theirs.keys()):
@@ -138,20 +132,20 @@ def git(folder: Path, scenario: Scenario) -> Result:
         elif mine is None or new is None or mine.kind == "link":
             conflicts += mine is not None  # a file that the user deleted stays deleted
         else:
-            merged[path], clean = _merge_file(folder, was or State(b"", "file"), mine, new)
+            merged[path], clean = _merge_file(folder, was or Entry(b""), mine, new)
             conflicts += not clean
     return Result(merged, exit_code=min(conflicts, 1))
 
 
-def _merge_file(folder: Path, base: State, ours: State, theirs: State) -> tuple[State, bool]:
-    for name, state in (("base", base), ("ours", ours), ("theirs", theirs)):
-        (folder / name).write_bytes(state.content)
+def _merge_file(folder: Path, base: Entry, ours: Entry, theirs: Entry) -> tuple[Entry, bool]:
+    for name, entry in (("base", base), ("ours", ours), ("theirs", theirs)):
+        (folder / name).write_bytes(entry.content)
     command = ["git", "merge-file", "-p", "--diff3", "ours", "base", "theirs"]
     done = subprocess.run(command, cwd=folder, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)
     if done.returncode > 127:  # binary
         return ours, False
     kind = theirs.kind if ours.kind == base.kind else ours.kind
-    return State(done.stdout, kind), done.returncode == 0
+    return Entry(done.stdout, kind), done.returncode == 0
 
 
 TOOLS: Mapping[str, Tool] = {"paccel": paccel, "copier": copier, "cruft": cruft, "git": git}

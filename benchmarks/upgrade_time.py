@@ -23,11 +23,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import merge_tools
-from merge_files import EPOCHS, STEP, T, train
-from merge_words import Scenario
+from support.merge_cases import load_case
 
 ROOT = Path(__file__).parents[1]
-SCENARIO = Scenario("", train(EPOCHS), train(STEP), "clean", train(EPOCHS, STEP))
+CASE = load_case("edits-far-apart-in-one-file")
 FLOOR = {"python": "pass", "click": "import click"}
 
 
@@ -42,7 +41,7 @@ def install(folder: Path) -> str:
     return ", ".join(line.replace("==", " ") for line in listed.splitlines() if line.partition("==")[0] in wanted)
 
 
-def seconds(tool: Callable[[Path, Scenario], object]) -> float:
+def seconds(tool: merge_tools.Tool) -> float:
     """The time that the last command of `tool`, its upgrade, takes; checked to have merged."""
     times: list[float] = []
     real = merge_tools.call
@@ -52,13 +51,15 @@ def seconds(tool: Callable[[Path, Scenario], object]) -> float:
         done = real(*command, at=at, check=check)
         if {"upgrade", "update"} & set(command[1:3]):
             times.append(time.perf_counter() - start)
-            assert (at / T).read_text() == SCENARIO.result[T], f"{command} did not merge: {done.stderr}"
+            assert (at / "train.py").read_bytes() == CASE.expected[0][
+                "train.py"
+            ].content, f"{command} did not merge: {done.stderr}"
         return done
 
     merge_tools.call = timed
     folder = Path(tempfile.mkdtemp(prefix="upgrade-"))
     try:
-        tool(folder, SCENARIO)
+        tool(folder, CASE)
     finally:
         merge_tools.call = real
         shutil.rmtree(folder, ignore_errors=True)

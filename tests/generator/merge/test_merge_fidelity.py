@@ -1,11 +1,12 @@
-"""paccel's column of the merge benchmark: every scenario as it is expected, and right merges where others give up."""
+"""The merge cases in `tests/merge_cases`: each ends as expected, nothing is lost, and nothing is silently wrong."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.merge_cases import NAMES, PROJECTS, Case, about_case, load_case, read_files, write_files
+from support.merge_score import Result, judge
 
 from paccel.catalog.catalog import load_template
 from paccel.catalog.questions import resolve_answers
@@ -14,41 +15,49 @@ from paccel.project.state import Manifest
 from paccel.render.render import render
 from paccel.upgrade.upgrade import upgrade
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-
-from merge_base import Result, read_project, whole, write_project
-from merge_scenarios import REAL, SCENARIOS, Scenario
-from merge_score import judge
-
 PROJECT = "{{cookiecutter.project_name}}"
+SLOW_KINDS = {"features", "trial"}  # on a whole generated project
 
 
-def run(folder: Path, scenario: Scenario) -> Result:
-    base, ours, theirs = (whole(scenario.base, side) for side in ({}, scenario.ours, scenario.theirs))
+def run(folder: Path, case: Case) -> Result:
+    """Generate the project, make the user's edits, change the template, upgrade."""
     source, project = folder / "template", folder / "digits"
-    write_project(source / PROJECT, {}, base)
+    write_files(source / PROJECT, {}, case.base)
     settings: dict[str, Any] = {"project_name": "digits", "_copy_without_render": ["*"]}
     (source / "cookiecutter.json").write_text(json.dumps(settings))
     template = load_template(str(source))
     answers = resolve_answers(template, {})
     tree = render(template, answers)
     create_project(project, Manifest.of(template.ref, answers, tree), tree)
-    write_project(project, base, ours)
-    write_project(source / PROJECT, base, theirs)
+    write_files(project, case.base, case.ours)
+    write_files(source / PROJECT, case.base, case.theirs)
     outcome = upgrade(project)
-    files = {path: state for path, state in read_project(project).items() if not path.startswith((".paccel/u",))}
+    files = {path: entry for path, entry in read_files(project).items() if not path.startswith(".paccel/u")}
     return Result(files, outcome.exit_code, own=(".paccel",))
 
 
-QUICK = [scenario for scenario in SCENARIOS if scenario not in REAL]  # those are upgraded by `test_real_edits.py`
+def marked(name: str) -> Any:
+    """A case as a parameter: those of a whole generated project are slow, an open one is expected to fail."""
+    about = about_case(name)
+    marks = [pytest.mark.slow] if about["kind"] in SLOW_KINDS else []
+    if "open" in about:
+        marks.append(pytest.mark.xfail(strict=True, reason=about["open"]))
+    return pytest.param(name, id=name, marks=marks)
 
 
-@pytest.mark.parametrize("scenario", QUICK, ids=lambda scenario: scenario.name.replace(" ", "-"))
-def test_every_scenario_ends_as_expected(tmp_path: Path, scenario: Scenario) -> None:
-    verdict = judge(scenario, run(tmp_path, scenario))
+@pytest.mark.parametrize("name", [marked(name) for name in NAMES])
+def test_every_case_ends_as_expected(tmp_path: Path, name: str) -> None:
+    case = load_case(name)
+    verdict = judge(case, run(tmp_path, case))
     assert verdict.as_expected, verdict.word
     assert not any([verdict.lost_edit, verdict.silently_wrong, verdict.unparsable])
 
 
-def test_scenarios_have_different_names_and_there_are_enough() -> None:
-    assert len({scenario.name for scenario in SCENARIOS}) == len(SCENARIOS) >= 60
+def test_every_folder_is_a_case() -> None:
+    folders = [path for path in PROJECTS.parent.iterdir() if path.is_dir() and path != PROJECTS]
+    assert sorted(path.name for path in folders) == NAMES
+    known = {"case.toml", "base", "ours.diff", "theirs.diff"}
+    for folder in folders:
+        unknown = {path.name for path in folder.iterdir()} - known
+        assert all(path.startswith("expected") and path.endswith(".diff") for path in unknown), folder.name
+        assert bool(unknown) == (about_case(folder.name)["outcome"] != "conflict"), folder.name

@@ -6,11 +6,11 @@ user's is still there, a clean result parses, and turning the answer back gives 
 """
 
 import ast
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from support.edits import EDITS, narrow, renamed
 
 from paccel.catalog.catalog import load_template
 from paccel.catalog.questions import Answer, resolve_answers
@@ -18,10 +18,6 @@ from paccel.project.folder import create_project
 from paccel.project.state import Manifest
 from paccel.render.render import render
 from paccel.upgrade.upgrade import abort_upgrade, set_answers
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-
-from merge_edits import EDITS, narrow, renamed
 
 ANSWERS: list[tuple[str, Answer, Answer]] = [
     ("ema", False, True),

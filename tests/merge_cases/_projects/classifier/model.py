@@ -1,0 +1,35 @@
+"""The network. Shapes: B images, C channels, H height, W width."""
+
+import torch
+from torch import nn
+
+
+def stage(channels: int, width: int) -> nn.Sequential:
+    """Two convolutions and a halving of the image: (B, channels, H, W) -> (B, width, H/2, W/2)."""
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1, bias=False),
+        nn.GroupNorm(8, width),  # unlike BatchNorm, the same for any number of processes and micro-batches
+        nn.SiLU(),
+        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        nn.GroupNorm(8, width),
+        nn.SiLU(),
+        nn.MaxPool2d(2),
+    )
+
+
+class ConvNet(nn.Module):
+    """Three stages of convolutions, an average over the image, one linear layer."""
+
+    def __init__(self, channels: int, num_classes: int, width: int) -> None:
+        super().__init__()
+        self.stages = nn.Sequential(stage(channels, width), stage(width, 2 * width), stage(2 * width, 4 * width))
+        self.head = nn.Linear(4 * width, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) images to (B, num_classes) logits; H and W are at least 8."""
+        features = self.stages(images)
+        return self.head(features.mean(dim=(2, 3)))
+
+
+def make_model(channels: int, num_classes: int, width: int) -> nn.Module:
+    return ConvNet(channels, num_classes, width)
