@@ -58,8 +58,14 @@ def sample(template: Template) -> dict[str, Answers]:
 
 
 def kept(template: Template) -> dict[str, Answers]:
-    """What is kept as snapshots: for the default template one tree for each value of each answer, else the sample."""
+    """What snapshots show: of the default template each value of each answer by itself, of the others the sample."""
     return single_changes(template) if template.name == DEFAULT_TEMPLATE else sample(template)
+
+
+@cache
+def others(name: str) -> dict[str, Answers]:
+    """The answers of `kept` that are not the defaults, by name."""
+    return {label: answers for label, answers in kept(load_template(name)).items() if answers}
 
 
 def covering_set(template: Template) -> list[Answers]:

@@ -1,6 +1,11 @@
-"""What the templates generate, byte for byte: real files under tests/snapshots, to be read in review."""
+"""What the templates generate, byte for byte, in tests/snapshots: made to be read in review.
+
+The default project of each template is there whole, what other answers change in it as a diff, all pairs of answers as
+hashes.
+"""
 
 import ast
+import difflib
 import json
 import re
 import shutil
@@ -12,14 +17,16 @@ from typing import Any
 import black
 import pytest
 from support.dead import dead_code
-from support.generated import SNAPSHOTS, TEMPLATES, cases, check, choices, covering_set, kept, rendered, sample
+from support.generated import SNAPSHOTS, TEMPLATES, cases, check, choices, covering_set, kept, others, rendered, sample
 from support.imports import undeclared
 
 from paccel.catalog.catalog import load_template
-from paccel.files.tree import File, read_tree, tree_hash, write_tree
+from paccel.files.tree import File, Tree, read_tree, tree_hash, write_tree
+from paccel.project.compare import compare
 
 NOT_JINJA = re.compile(r"\$\{\{.*?\}\}")  # an expression of GitHub's workflows
 LINT = ["ruff", "check", "--no-cache", "--extend-select=ERA", "."]  # the project's own rules, and commented-out code
+UPDATE = "differs from the snapshot; `pytest tests/templates --update-snapshots` writes it again"
 LONGEST = 300  # lines of a train.py
 LONGEST_DEFAULT = 220  # lines of the default template's, as generated
 
@@ -30,31 +37,44 @@ def formatted(text: str) -> str:
     return black.format_str(text, mode=black.Mode(line_length=120, target_versions={black.TargetVersion.PY311}))
 
 
-@pytest.mark.parametrize(("name", "answers"), cases(kept))
-def test_rendering_equals_the_snapshot(name: str, answers: dict[str, Any], request: pytest.FixtureRequest) -> None:
-    label = next(key for key, value in kept(load_template(name)).items() if value == answers)
-    folder = SNAPSHOTS / name / label
-    tree = rendered(name, answers)
+def compared(old: Tree, new: Tree) -> str:
+    """How a tree differs from another, as `git diff` shows it."""
+    return "".join(file.text for file in compare(old, new))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_default_project_equals_its_snapshot(name: str, request: pytest.FixtureRequest) -> None:
+    folder, tree = SNAPSHOTS / name / "default", rendered(name, {})
     if request.config.getoption("update_snapshots"):
         shutil.rmtree(folder, ignore_errors=True)
         write_tree(folder, tree)
-    there = read_tree(folder)
-    assert sorted(tree) == sorted(there)
-    for path, file in tree.items():
-        assert file == there[path], f"`{path}` differs: `pytest tests/templates --update-snapshots` writes it again"
+    difference = compared(read_tree(folder), tree)
+    if difference:
+        pytest.fail(f"{UPDATE}\n{difference}", pytrace=False)
 
 
-def test_nothing_else_lies_among_the_snapshots(request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(("name", "label"), [(name, label) for name in TEMPLATES for label in others(name)])
+def test_another_answer_changes_the_default_project_as_its_snapshot_shows(
+    name: str, label: str, request: pytest.FixtureRequest
+) -> None:
+    path = SNAPSHOTS / name / f"{label}.diff"
+    now = compared(rendered(name, {}), rendered(name, others(name)[label]))
     if request.config.getoption("update_snapshots"):
-        for path in [path for path in SNAPSHOTS.iterdir() if path.name not in TEMPLATES]:
-            shutil.rmtree(path)
-    assert {path.name for path in SNAPSHOTS.iterdir()} == set(TEMPLATES)
-    for name in TEMPLATES:
-        expected = {*kept(load_template(name)), "pairs.json"}
-        if request.config.getoption("update_snapshots"):
-            for path in [path for path in (SNAPSHOTS / name).iterdir() if path.name not in expected]:
-                shutil.rmtree(path)
-        assert {path.name for path in (SNAPSHOTS / name).iterdir()} == expected
+        path.write_bytes(now.encode())
+    kept_lines, lines = ([*text.splitlines(keepends=True)] for text in (path.read_bytes().decode(), now))
+    difference = "".join(difflib.unified_diff(kept_lines, lines, str(path.relative_to(SNAPSHOTS)), "now"))
+    if difference:
+        pytest.fail(f"{UPDATE}\n{difference}", pytrace=False)
+
+
+def test_nothing_else_is_among_the_snapshots(request: pytest.FixtureRequest) -> None:
+    expected = {f"{name}/{part}" for name in TEMPLATES for part in ("default", "pairs.json")}
+    expected |= {f"{name}/{label}.diff" for name in TEMPLATES for label in others(name)}
+    found = {path.relative_to(SNAPSHOTS).as_posix(): path for path in SNAPSHOTS.glob("*/*")}
+    if request.config.getoption("update_snapshots"):
+        for path in [found.pop(name) for name in found.keys() - expected]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert found.keys() == expected
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -62,8 +82,8 @@ def test_the_pairs_are_all_pairs_and_the_sample_has_every_value(name: str) -> No
     template = load_template(name)
     values = choices(template)
     rows = covering_set(template)
-    for (one, its), (other, others) in combinations(values.items(), 2):
-        assert {(row[one], row[other]) for row in rows} == set(product(its, others))
+    for (one, its), (other, their) in combinations(values.items(), 2):
+        assert {(row[one], row[other]) for row in rows} == set(product(its, their))
     for question, options in values.items():
         assert {answers.get(question, options[0]) for answers in sample(template).values()} == set(options)
 
@@ -80,7 +100,7 @@ def test_every_pair_of_answers_renders_to_its_hash_and_is_clean(
         write_tree(tmp_path / str(number), tree)
     if request.config.getoption("update_snapshots"):
         path.write_text(json.dumps(hashes, indent=2) + "\n")
-    assert hashes == json.loads(path.read_text())
+    assert hashes == json.loads(path.read_text()), UPDATE
     check(LINT, tmp_path)
 
 
