@@ -1,32 +1,32 @@
-"""Keep what this version of paccel generates, so that later versions are tested on it.
+"""Keep what a release generates, so that later versions are tested on it.
 
-    python tests/released/freeze.py            # once, when a version is released
-    python tests/released/freeze.py --again    # before it is out: write the same version's projects anew
+    python tests/released/freeze.py    # once, when a version is released
 
-`tests/released/<version>/<template>-<answers>/` is a whole project, as `paccel new` makes it, with its `.paccel`.
+`tests/released/<version>/<template>-<answers>/` is the state of a project (its `.paccel`), the whole tree included.
 """
 
-import argparse
-import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from paccel import __version__
-from paccel.project.state import Manifest
-from paccel.catalog.catalog import bundled_names
-from paccel.catalog.catalog import load_template
-from paccel.project.folder import create_project
-from paccel.catalog.questions import Answer
-from paccel.catalog.questions import resolve_answers
+from paccel.catalog.catalog import bundled_names, load_template
+from paccel.catalog.questions import Answer, resolve_answers
+from paccel.project.state import Manifest, state_bytes
 from paccel.render.render import render
 
 HERE = Path(__file__).parent
 
 
-def freeze(target: Path) -> list[Path]:
-    """Write two projects of each bundled template below `target`: the defaults, and every question answered otherwise."""
+def freeze(target: Path, names: Iterable[str]) -> list[Path]:
+    """Write the states of two projects of each template below `target`: the defaults, and every other answer.
+
+    Raises:
+        FileExistsError: `target` is there: a released version stays as it was.
+    """
+    target.mkdir()
     made: list[Path] = []
-    for name in bundled_names():
+    for name in names:
         template = load_template(name)
         others: dict[str, Answer] = {
             question.name: question.choices[-1] if question.choices else not question.default
@@ -36,23 +36,22 @@ def freeze(target: Path) -> list[Path]:
         for label, given in (("default", {}), ("other", others)):
             answers = resolve_answers(template, given, project_name="my-project")
             tree = render(template, answers)
-            project = target / f"{name}-{label}"
-            create_project(project, Manifest.of(template.ref, answers, tree), tree)
-            made.append(project)
+            state = target / f"{name}-{label}"
+            state.mkdir()
+            for path, content in state_bytes(Manifest.of(template.ref, answers, tree), tree).items():
+                (state / Path(path).name).write_bytes(content)
+            made.append(state)
     return made
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--again", action="store_true", help="replace the projects of this version")
-    again = parser.parse_args().again
-    target = HERE / __version__
-    if target.exists() and not again:
-        print(f"`{target}` exists: a released version stays as it was; `--again` replaces one that is not out yet")
+    try:
+        made = freeze(HERE / __version__, bundled_names())
+    except FileExistsError as error:
+        print(f"`{error.filename}` exists: a released version stays as it was", file=sys.stderr)
         return 3
-    shutil.rmtree(target, ignore_errors=True)
-    for project in freeze(target):
-        print(project.relative_to(HERE))
+    for state in made:
+        print(state.relative_to(HERE))
     return 0
 
 

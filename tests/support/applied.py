@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from paccel.catalog.metadata import TemplateRef
+from paccel.files import disk
 from paccel.files.tree import File, Tree, write_tree
 from paccel.project.snapshot import take_snapshot
 from paccel.project.state import Manifest, read_state, state_bytes, write_state
@@ -60,14 +61,14 @@ def changes(root: Path, theirs: Tree) -> tuple[FileChange, ...]:
 
 
 def upgraded(root: Path, theirs: Tree) -> None:
-    with apply.locked(root):
+    with disk.locked(root):
         apply.clear_leftovers(root)
         state = state_bytes(Manifest.of(REF, {}, theirs), theirs)
         apply.start(root, changes(root, theirs), state, ("yours", "old template", "new template"), ())
 
 
 def undone(root: Path) -> None:
-    with apply.locked(root):
+    with disk.locked(root):
         apply.undo(root)
 
 

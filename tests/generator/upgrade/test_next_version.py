@@ -1,7 +1,7 @@
-"""Today's projects on the next version: one is made of today's templates, and every project that is kept is upgraded to it.
+"""Today's projects on the next version.
 
-`tests/released` holds what users have. The next version, 0.2.0, is made here: it renames a file and changes it, deletes
-one, adds one, asks something new, calls a question otherwise, and changes train.py near the users' edits and far from them.
+The next version is made here, from today's templates: it renames a file and changes it, deletes one, adds one, asks a new
+question, renames a question, and changes train.py near the users' edits and far from them.
 """
 
 import os
@@ -13,27 +13,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.released import freezer, project_params, unpacked
 
 import paccel
 import paccel.upgrade.upgrade as engine
 from paccel.catalog import catalog
-from paccel.catalog.catalog import bundled_root, load_template
+from paccel.catalog.catalog import DEFAULT_TEMPLATE, bundled_names, bundled_root, load_template
 from paccel.files.tree import File, read_tree
 from paccel.project import state as baseline
 from paccel.project.state import read_manifest, read_state
 from paccel.render.render import render
 
-RELEASED = Path(__file__).parents[2] / "released"
-PROJECTS = [pytest.param(path, id=f"{path.parent.name}-{path.name}") for path in sorted(RELEASED.glob("*/*/"))]
+PROJECTS = project_params(
+    *(Path("today", f"{name}-{which}") for name in bundled_names() for which in ("default", "other"))
+)
 PROJECT = "{{cookiecutter.project_name}}"
-NEXT = "0.2.0"
+MAJOR, MINOR, _ = paccel.__version__.split(".")
+NEXT = f"{MAJOR}.{int(MINOR) + 1}.0"
 LOOP = re.compile(r"^ +for epoch in run\.epochs\(.*\n", re.MULTILINE)
 NEW_LINE = '        print("the next version says where the loop begins")\n'
 NEW_END = "\n\n# The next version has a word at the end.\n"
 MOVED_LINE = "# The next version has moved this.\n"
-CHANGES = """
+CHANGES = f"""
 [[changes]]
-version = "0.2.0"
+version = "{NEXT}"
 files = ["train.py"]
 text = "The loop says where it begins."
 
@@ -96,16 +99,24 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_next(tmp_path_factory.mktemp("next") / "templates")
 
 
+@pytest.fixture(scope="module", params=PROJECTS)
+def state(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state of a project of today."""
+    return frozen(request.param, tmp_path_factory.mktemp("kept"))
+
+
+def frozen(project: Path, folder: Path) -> Path:
+    target = folder / project.parent
+    freezer().freeze(target, [project.name.rpartition("-")[0]])
+    return target / project.name
+
+
 @pytest.fixture
 def upgrading(templates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This process is the next version of paccel from here on."""
     monkeypatch.setattr(catalog, "bundled_root", lambda: templates)
     for module in (paccel, engine, baseline):
         monkeypatch.setattr(module, "__version__", NEXT)
-
-
-def copied(project: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(project, tmp_path / "my-project"))
 
 
 def everything(root: Path) -> dict[str, tuple[bytes, int]]:
@@ -130,9 +141,8 @@ def expected_answers(before: dict[str, object]) -> dict[str, object]:
 
 
 @pytest.mark.usefixtures("upgrading")
-@pytest.mark.parametrize("project", PROJECTS)
-def test_an_unedited_project_becomes_what_the_next_version_makes(project: Path, tmp_path: Path) -> None:
-    root = copied(project, tmp_path)
+def test_an_unedited_project_becomes_what_the_next_version_makes(state: Path, tmp_path: Path) -> None:
+    root = unpacked(state, tmp_path)
     before, old = everything(root), read_manifest(root)
     outcome = engine.upgrade(root)
     assert (outcome.state, outcome.conflicts) == ("done", ())
@@ -142,7 +152,7 @@ def test_an_unedited_project_becomes_what_the_next_version_makes(project: Path, 
     assert (manifest.paccel, manifest.template.release, manifest.template.version) == (NEXT, NEXT, template.version)
     assert read_tree(root) == render(template, manifest.answers) == read_state(root)[1]
     statuses = {change["path"]: change["status"] for change in outcome.changes}
-    place = moved(project)[1]
+    place = "scores/scoring.py" if "evaluate.py" in old.files else "tests/test_training.py"
     assert {
         ("train.py", "updated"),
         (place, "moved"),
@@ -173,10 +183,9 @@ def edit_apart(root: Path, place: str) -> None:
 
 
 @pytest.mark.usefixtures("upgrading")
-@pytest.mark.parametrize("project", PROJECTS)
-def test_edits_beside_the_next_versions_changes_stand_after_it(project: Path, tmp_path: Path) -> None:
-    root = copied(project, tmp_path)
-    old, new = moved(project)
+def test_edits_beside_the_next_versions_changes_stand_after_it(state: Path, tmp_path: Path) -> None:
+    root = unpacked(state, tmp_path)
+    old, new = moved(root)
     edit_apart(root, old)
     before, edited = everything(root), read_tree(root)
     outcome = engine.upgrade(root)
@@ -197,10 +206,9 @@ def test_edits_beside_the_next_versions_changes_stand_after_it(project: Path, tm
 
 
 @pytest.mark.usefixtures("upgrading")
-@pytest.mark.parametrize("project", PROJECTS)
-def test_edits_where_the_next_version_changes_too_are_offered_beside_it(project: Path, tmp_path: Path) -> None:
-    root = copied(project, tmp_path)
-    old, new = moved(project)
+def test_edits_where_the_next_version_changes_too_are_offered_beside_it(state: Path, tmp_path: Path) -> None:
+    root = unpacked(state, tmp_path)
+    old, new = moved(root)
     here, there = '        print("mine, where the next version prints")\n', "# mine, where the file is gone\n"
     edit_apart(root, old)
     rewrite(root / "train.py", lambda text: inserted(text, here, above=True))
@@ -228,6 +236,7 @@ def test_edits_where_the_next_version_changes_too_are_offered_beside_it(project:
     assert everything(root) == before
 
 
+@pytest.mark.slow
 def test_a_user_who_installs_the_next_version_upgrades_with_one_command(templates: Path, tmp_path: Path) -> None:
     installed = tmp_path / "installed" / "paccel"
     # Without the templates that a wheel puts there: what the next version has renamed would still be there
@@ -236,7 +245,7 @@ def test_a_user_who_installs_the_next_version_upgrades_with_one_command(template
     )
     rewrite(installed / "__init__.py", lambda text: text.replace(paccel.__version__, NEXT))
     shutil.copytree(templates, installed / "templates")
-    root = copied(RELEASED / "0.1.0" / "image-classification-other", tmp_path)
+    root = unpacked(frozen(Path("today", f"{DEFAULT_TEMPLATE}-other"), tmp_path), tmp_path)
     edit_apart(root, "evaluate.py")
     before = everything(root)
 

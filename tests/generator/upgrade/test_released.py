@@ -1,64 +1,45 @@
 """Projects of every released version, kept as they were generated: today's paccel upgrades them, today's runtime runs them."""
 
 import ast
-import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from support.released import RELEASED, freezer, project_params, unpacked
 
 import paccel.upgrade.upgrade as engine
 from paccel import __version__
-from paccel.catalog.catalog import load_template
+from paccel.catalog.catalog import DEFAULT_TEMPLATE, load_template
 from paccel.files.tree import read_tree
 from paccel.project.state import read_manifest, read_state
 from paccel.render.render import render
 
-RELEASED = Path(__file__).parents[2] / "released"
-PROJECTS = [pytest.param(path, id=f"{path.parent.name}-{path.name}") for path in sorted(RELEASED.glob("*/*/"))]
-FIRST_RUN = "image-classification-default"
+PROJECTS = project_params(*sorted(RELEASED.glob("*/*/")))
 MINE = "# an edit of mine, line {}\n"
-
-pytestmark = pytest.mark.skipif(not PROJECTS, reason="no version is kept")
-
-
-def copied(project: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(project, tmp_path / "my-project"))
-
-
-def freezer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("freeze", RELEASED / "freeze.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_this_version_is_kept_or_not_released_yet() -> None:
-    assert (RELEASED / __version__).is_dir(), "run `python tests/released/freeze.py`"
 
 
 def test_freezing_makes_projects_that_upgrade_to_themselves(tmp_path: Path) -> None:
-    projects = freezer().freeze(tmp_path)
-    for project in projects:
-        assert engine.upgrade(project).state == "nothing"
+    for number, state in enumerate(freezer().freeze(tmp_path / "now", [DEFAULT_TEMPLATE])):
+        assert engine.upgrade(unpacked(state, tmp_path / str(number))).state == "nothing"
+
+
+def test_a_released_version_is_never_frozen_again() -> None:
+    for version in (path for path in RELEASED.iterdir() if path.is_dir()):
+        with pytest.raises(FileExistsError):
+            freezer().freeze(version, [DEFAULT_TEMPLATE])
 
 
 @pytest.mark.parametrize("project", PROJECTS)
-def test_what_is_kept_is_whole(project: Path) -> None:
-    manifest, baseline = read_state(project)
-    assert manifest.paccel == project.parent.name
-    assert read_tree(project) == baseline
+def test_what_is_kept_was_made_by_its_version(project: Path, tmp_path: Path) -> None:
+    assert sorted(path.name for path in project.iterdir()) == ["baseline.zip", "manifest.json"]
+    assert read_state(unpacked(project, tmp_path))[0].paccel == project.parent.name
 
 
 @pytest.mark.parametrize("project", PROJECTS)
 def test_an_unedited_project_becomes_what_new_would_make(project: Path, tmp_path: Path) -> None:
-    root = copied(project, tmp_path)
+    root = unpacked(project, tmp_path)
     outcome = engine.upgrade(root)
     assert outcome.conflicts == ()
     manifest = read_manifest(root)
@@ -69,8 +50,8 @@ def test_an_unedited_project_becomes_what_new_would_make(project: Path, tmp_path
 
 @pytest.mark.parametrize("project", PROJECTS)
 def test_every_edit_of_an_edited_project_survives(project: Path, tmp_path: Path) -> None:
-    root = copied(project, tmp_path)
-    before = read_tree(project)
+    root = unpacked(project, tmp_path)
+    before = read_tree(root)
     edited = {path: MINE.format(number) for number, path in enumerate(before) if path.endswith((".py", ".md", ".toml"))}
     for path, line in edited.items():
         with open(root / path, "a") as file:
@@ -91,12 +72,12 @@ def test_every_edit_of_an_edited_project_survives(project: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("project", PROJECTS)
-def test_every_name_that_an_old_project_takes_from_the_runtime_is_there(project: Path) -> None:
+def test_every_name_that_an_old_project_takes_from_the_runtime_is_there(project: Path, tmp_path: Path) -> None:
     import paccel.runtime as runtime
 
     taken = {
         alias.name
-        for path in project.rglob("*.py")
+        for path in unpacked(project, tmp_path).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom) and node.module == "paccel.runtime"
         for alias in node.names
@@ -105,10 +86,13 @@ def test_every_name_that_an_old_project_takes_from_the_runtime_is_there(project:
     assert sorted(taken - {*dir(runtime)}) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("project", [some for some in PROJECTS if FIRST_RUN in str(some.id)])
+@pytest.mark.parametrize(
+    "project", sorted(RELEASED.glob(f"*/{DEFAULT_TEMPLATE}-default/")), ids=lambda it: it.parent.name
+)
 def test_an_old_project_trains_on_todays_runtime(project: Path, tmp_path: Path) -> None:
-    root = copied(project, tmp_path)
+    root = unpacked(project, tmp_path)
     command = [sys.executable, "train.py", "--max-steps", "3", "--run-dir", "run"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=200, check=False)
