@@ -1,7 +1,10 @@
-"""Exact resume from what a kill leaves at any write of a whole run, in training, evaluation, saving and pruning."""
+"""Exact resume from what a kill leaves at any write of a whole run, in training, evaluation, saving and pruning.
+
+Each run of the suite resumes from a sample of the cuts that a continued run could tell apart; with `PACCEL_ALL=1` from
+every cut.
+"""
 
 import json
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import sampled
 from support.cuts import run_and_kill, run_with_cuts
 from support.tiny_train import run_as_process
 from support.together import new_process
@@ -16,7 +20,6 @@ from support.together import new_process
 ENVIRONMENT = {"FAULT": "", "OMP_NUM_THREADS": "1"}
 SETTINGS = ["--data=augmented", "--dropout=0.2", "--accumulate=2", "--epochs=2", "--global-batch-size=16"]
 SETTINGS += ["--eval-every=2", "--keep-best=2"]  # 6 steps in 2 epochs: 3 checkpoints, of which the last prunes one
-EVERY_CUT = os.environ.get("PACCEL_EVERY_CUT") == "1"
 AT_ONCE = 2
 LEAST = 240  # seconds
 
@@ -48,14 +51,14 @@ def files_of(run_dir: Path) -> dict[str, bytes]:
     return {name: data for name, data in files.items() if not name.startswith(("order-", "config.json", "status.json"))}
 
 
-@pytest.mark.timeout(0 if EVERY_CUT else 300)  # each start of a run has a limit, and of these there are some hundred
+@pytest.mark.timeout(0 if sampled.ALL else 300)  # each start of a run has a limit, and of these there are some hundred
 @pytest.mark.parametrize("background", [False, True], ids=["at once", "in the background"])
 def test_killed_at_any_write_and_resumed_a_run_ends_bit_for_bit_the_same(tmp_path: Path, background: bool) -> None:
     straight, cuts = tmp_path / "straight", tmp_path / "cuts"
     cuts.mkdir()
     settings = [*SETTINGS, *(["--save-in-background"] if background else [])]
     arguments = [f"--run-dir={straight}", *settings]
-    job = (run_with_cuts, [arguments, ENVIRONMENT, tmp_path / "straight-0", straight, cuts, EVERY_CUT])
+    job = (run_with_cuts, [arguments, ENVIRONMENT, tmp_path / "straight-0", straight, cuts, sampled.ALL])
     started = time.monotonic()
     assert run_all([job], timeout=LEAST) == [0], (tmp_path / "straight-0.err").read_text()
     longest = time.monotonic() - started  # from a start to an end, and a copy at each write: none takes more work
@@ -77,7 +80,7 @@ def test_killed_at_any_write_and_resumed_a_run_ends_bit_for_bit_the_same(tmp_pat
         assert codes == [-signal.SIGKILL] * 4
         assert [files_of(folder) for folder in killed] == [files_of(cuts / str(n)) for n in at]
 
-    jobs = []
+    folders, jobs = sampled.sampled(folders, 16), []
     for number, folder in enumerate(folders):
         workers = ["--num-workers=2"] if number % 10 == 0 else []
         arguments = [f"--run-dir={folder}", *settings, *workers, "--resume=auto"]
