@@ -23,6 +23,8 @@ from paccel.catalog.catalog import DEFAULT_TEMPLATE, bundled_names, load_templat
 from paccel.catalog.questions import resolve_answers
 from paccel.render.render import render
 
+pytestmark = pytest.mark.slow
+
 LOOP = (
     "for batch in step:",
     "loss, _ = compute_loss(model, batch)",

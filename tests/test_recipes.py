@@ -15,6 +15,8 @@ from support.together import together
 from paccel.runtime import Run, Stopped
 from paccel.runtime.record.record import Record
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "tests" / "snapshots" / "image-classification" / "default"
 PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")

@@ -19,6 +19,8 @@ from paccel.files.tree import File, read_tree
 from paccel.project.state import Manifest, state_bytes
 from paccel.render.render import render
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 TEMPLATES = read_tree(ROOT / "templates")
 

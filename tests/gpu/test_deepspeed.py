@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 from support.engine_cases import evaluate, train_tied, two_runs
 from support.on_device import WORLD, Config, deepspeed, start
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("deepspeed")
 
 

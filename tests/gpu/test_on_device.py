@@ -15,7 +15,7 @@ from support.on_device import CUDA, FSDP2, GPUS, WORLD, Config, Noisy, deepspeed
 
 from paccel.runtime import Run
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def final_state(run_dir: Path) -> dict[str, bytes]:

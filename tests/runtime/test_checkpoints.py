@@ -37,6 +37,7 @@ def contents(run_dir: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run_dir)): path.read_bytes() for path in paths if path.is_file()}
 
 
+@pytest.mark.slow
 class TestInTheBackground:
     def test_the_same_bytes_are_written_as_at_once(self, start, metrics, tmp_path: Path) -> None:
         settings = {"data": "augmented", "keep_last": 9, "eval_every": 3}
@@ -281,6 +282,7 @@ def train_sharded(sharded: bool, run_dir: str, resume: str, until: int, backgrou
         return averages | {n: (p.full_tensor() if sharded else p).detach() for n, p in model.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(150)
 def test_a_run_with_shards_goes_on_with_other_shards_or_none_as_if_it_had_never_had_any(tmp_path: Path) -> None:
     (straight,) = together(train_sharded, tmp_path, False, "straight", "never", 9, False, processes=1)

@@ -186,6 +186,7 @@ def test_a_decay_out_of_range_is_refused(decay: float) -> None:
         EMA(make_model(), decay)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 def test_a_sharded_model_is_averaged_and_saved_as_a_whole_one(tmp_path: Path) -> None:
     processes = [new_process(sharded_ema.main, rank, tmp_path) for rank in range(2)]
@@ -229,6 +230,7 @@ def averaged_by_timm(run_dir: Path, steps: int) -> dict[str, torch.Tensor]:
         return values(ema.module)
 
 
+@pytest.mark.slow
 def test_an_average_of_timm_is_resumed_to_the_bit(tmp_path: Path) -> None:
     straight = averaged_by_timm(tmp_path / "straight", 6)
     first = averaged_by_timm(tmp_path / "run", 3)

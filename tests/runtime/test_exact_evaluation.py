@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.quick import quick_first
 from support.together import together
 from torch.nn import functional
 from torch.utils.data import TensorDataset
@@ -87,7 +88,7 @@ def in_one_pass(size: int, processes: int) -> tuple[Scores, Scores]:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of torchmetrics, where there is nothing to compute from
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", quick_first([1, 2]))
 def test_each_sample_is_seen_once_and_the_scores_are_those_of_one_pass(tmp_path: Path, processes: int) -> None:
     results = [evaluate_all()] if processes == 1 else together(evaluate_all, tmp_path, processes=processes)
     one_pass = {size: in_one_pass(size, processes) for size in SIZES}

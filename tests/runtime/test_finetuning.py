@@ -96,6 +96,7 @@ def test_a_part_is_trained_from_its_step_on_and_nothing_moves_it_before(tmp_path
     assert [step["stem.bias"] for step in changed] == [False] * 5 + [True] * 4
 
 
+@pytest.mark.slow
 def test_two_processes_unfreeze_as_one_does(tmp_path: Path) -> None:
     train(tmp_path / "one")
     for accumulate in (1, 2):

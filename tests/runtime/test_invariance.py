@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.quick import quick_first
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ CASES = [(data, *hardware) for data in ("tensors", "tokens") for hardware in HAR
 CASES += [("sparse", 1, 4), ("sparse", 2, 4)]  # one sample to a micro-batch, and a fifth of them without a token
 
 
-@pytest.mark.parametrize(("data", "processes", "accumulate"), CASES)
+@pytest.mark.parametrize(("data", "processes", "accumulate"), quick_first(CASES))
 def test_weights_order_and_losses_do_not_depend_on_the_hardware(
     start, metrics, order, reference: Path, tmp_path: Path, data: str, processes: int, accumulate: int
 ) -> None:

@@ -63,6 +63,7 @@ def train(run: Run, loader: Any, model: nn.Module, optimizer: torch.optim.Optimi
     return {name: value.tolist() for name, value in model.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_the_run_goes_on_as_if_nothing_had_been_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int
@@ -188,6 +189,7 @@ def test_the_loss_is_divided_by_what_is_counted_and_gradients_are_clipped() -> N
     assert len(plain.losses) < len(still.losses) == 40  # nothing moves, so nothing explodes
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
     expected = search(steps=60, accumulate=1)
     for accumulate in (1, 2):

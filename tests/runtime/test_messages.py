@@ -19,6 +19,7 @@ def test_wrong_data_is_a_message_without_a_traceback_or_a_run_directory(start, t
     assert not list(tmp_path.glob("run*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["all", "0", "1"])
 def test_wrong_data_on_some_of_two_processes_ends_both_with_one_message(start, tmp_path: Path, where: str) -> None:
     done = start(tmp_path / "run", processes=2, fault=f"mend@data:0:{where}", timeout=60)

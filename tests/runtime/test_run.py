@@ -327,6 +327,7 @@ def leave_a_run() -> tuple[int, int]:
     return within, len(threads_of_groups())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="threads by name are Linux's")
 def test_no_thread_is_left_behind_that_could_abort_a_process_at_its_end(tmp_path: Path) -> None:
     for within, after in together(leave_a_run, tmp_path):

@@ -88,6 +88,7 @@ def train(
     return [p.detach() for p in (*critic.parameters(), *generator.parameters())], logged
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(150)
 def test_weights_and_losses_are_those_of_one_process_without_accumulation(tmp_path: Path) -> None:
     ((weights, logged),) = together(train, tmp_path, "straight", "never", 0, 1, processes=1)
@@ -102,6 +103,7 @@ def test_weights_and_losses_are_those_of_one_process_without_accumulation(tmp_pa
                 assert line == pytest.approx(expected, rel=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [3, 6, 7])
 def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(tmp_path: Path, stop_at: int) -> None:
     ((weights, logged),) = together(train, tmp_path, "straight", "never", 0, 2, processes=1)

@@ -13,6 +13,8 @@ from support.in_project import run_in
 from paccel.catalog.catalog import load_template
 from paccel.files.tree import write_tree
 
+pytestmark = pytest.mark.slow
+
 
 def nothing(folder: Path) -> None:
     """No data at all."""

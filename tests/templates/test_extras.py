@@ -91,6 +91,7 @@ def without_edits(tree: Tree, edits: list[tuple[str, str, str]]) -> dict[str, st
     return texts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "value"), SWITCHED)
 def test_an_extra_comes_and_goes_beside_the_owners_edits(name: str, value: Any, tmp_path: Path) -> None:
     root, off = tmp_path / "my-project", rendered(DEFAULT_TEMPLATE, {})
@@ -119,6 +120,7 @@ def test_what_was_edited_in_a_file_of_an_extra_is_not_dropped_with_it(tmp_path: 
     assert (root / "export.py").read_text() == mine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_EXTRAS)
 def test_in_each_template_all_extras_come_and_go_beside_the_owners_edits(name: str, tmp_path: Path) -> None:
     template, root, off = load_template(name), tmp_path / "my-project", rendered(name, {})
@@ -133,6 +135,7 @@ def test_in_each_template_all_extras_come_and_go_beside_the_owners_edits(name: s
         assert without_edits(read_tree(root), EVERYWHERE) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_EXTRAS)
 def test_what_other_tools_read_is_what_they_can_read(name: str, tmp_path: Path) -> None:
     tree = rendered(name, all_extras(name))

@@ -16,6 +16,7 @@ BUILD_TOOLS = str(Path(setuptools.__file__).parents[1])  # instead of a build en
 PYTEST = ["pytest", "-q", "-p", "no:cacheprovider"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "answers"), cases(sample))
 def test_the_project_trains_and_passes_its_own_tests(name: str, answers: dict[str, Any], tmp_path: Path) -> None:
     tree = rendered(name, answers)
@@ -29,6 +30,7 @@ def test_the_project_trains_and_passes_its_own_tests(name: str, answers: dict[st
     run_in(tmp_path / "my-project", *PYTEST, *chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "answers"), [("fine-tuning", {"data": "folder"}), ("image-classification", {"model": "torchvision"})]
 )
@@ -39,6 +41,7 @@ def test_data_and_model_train_together_where_no_sample_has_both(
     assert "1 passed" in run_in(tmp_path / "my-project", *PYTEST, "-k", "six_steps")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_every_sample_passes_a_type_check(name: str, tmp_path: Path) -> None:
     for label, answers in sample(load_template(name)).items():
@@ -58,6 +61,7 @@ def test_what_a_readme_says_to_set_is_an_answer_of_its_template(name: str) -> No
     assert bool(said) is bool(known)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_the_project_can_be_installed_for_editing(name: str, tmp_path: Path) -> None:
     write_tree(tmp_path / "my-project", rendered(name, {}))

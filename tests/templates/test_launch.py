@@ -58,6 +58,7 @@ def test_accelerate_reads_from_each_configuration_what_it_says(project: Path) ->
     assert environments["deepspeed"]["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == "2"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a process in /proc")
 def test_the_slurm_script_stops_on_the_signal_is_requeued_and_then_finishes(project: Path, tmp_path: Path) -> None:
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):

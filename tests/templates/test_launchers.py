@@ -13,6 +13,8 @@ from support.generated import check, rendered
 
 from paccel.files.tree import write_tree
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--global-batch-size=64", "--max-steps=60", "--eval-every=20", "--save-every=20", "--log-every=1"]
 LAUNCHERS = {
     "python": [],

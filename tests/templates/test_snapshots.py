@@ -20,7 +20,7 @@ from support.dead import dead_code
 from support.generated import SNAPSHOTS, TEMPLATES, cases, check, choices, covering_set, kept, others, rendered, sample
 from support.imports import undeclared
 
-from paccel.catalog.catalog import load_template
+from paccel.catalog.catalog import DEFAULT_TEMPLATE, load_template
 from paccel.files.tree import File, Tree, read_tree, tree_hash, write_tree
 from paccel.project.compare import compare
 
@@ -53,7 +53,14 @@ def test_the_default_project_equals_its_snapshot(name: str, request: pytest.Fixt
         pytest.fail(f"{UPDATE}\n{difference}", pytrace=False)
 
 
-@pytest.mark.parametrize(("name", "label"), [(name, label) for name in TEMPLATES for label in others(name)])
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        pytest.param(name, label, marks=[] if name == DEFAULT_TEMPLATE else [pytest.mark.slow])
+        for name in TEMPLATES
+        for label in others(name)
+    ],
+)
 def test_another_answer_changes_the_default_project_as_its_snapshot_shows(
     name: str, label: str, request: pytest.FixtureRequest
 ) -> None:
@@ -88,6 +95,7 @@ def test_the_pairs_are_all_pairs_and_the_sample_has_every_value(name: str) -> No
         assert {answers.get(question, options[0]) for answers in sample(template).values()} == set(options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_every_pair_of_answers_renders_to_its_hash_and_is_clean(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
@@ -104,12 +112,15 @@ def test_every_pair_of_answers_renders_to_its_hash_and_is_clean(
     check(LINT, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "answers"), [*cases(kept), *cases(covering_set)])
 def test_generated_code_is_whole(name: str, answers: dict[str, Any]) -> None:
     tree = rendered(name, answers)
     for path, file in tree.items():
         text = NOT_JINJA.sub("", file.content.decode())
-        assert not re.search(r"cookiecutter|\{[{%]|^\s*# % ", text, re.MULTILINE), f"`{path}` holds what templates hold"
+        assert not re.search(
+            r"cookiecutter|\{[{%]|%\}|^\s*# % ", text, re.MULTILINE
+        ), f"`{path}` holds what templates hold"
         if path.endswith(".py"):
             ast.parse(text, path)
             assert formatted(text) == text, path

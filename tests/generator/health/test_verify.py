@@ -9,6 +9,7 @@ from support.upgraded import Case
 from paccel.health import verify
 
 
+@pytest.mark.slow
 def test_verify_compiles_and_runs_the_projects_tests(case: Case) -> None:
     tests = case.root / "tests"
     tests.mkdir()

@@ -40,6 +40,7 @@ def words(source: str) -> Counter[str]:
     return Counter(line for line in lines if line and not line.startswith(("from", "import")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "off", "on"), ANSWERS, ids=[name for name, *_ in ANSWERS])
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_answer_turned_on_and_off_leaves_every_edit(

@@ -121,6 +121,7 @@ def on_two(port: int) -> dict[str, object]:
         }
 
 
+@pytest.mark.slow
 def test_two_processes_draw_differently_evaluate_the_inner_model_and_count_all_samples(tmp_path: Path) -> None:
     results = together(on_two, tmp_path, free_ports(1)[0])
     assert not set(results[0].pop("draws")) & set(results[1].pop("draws"))

@@ -172,6 +172,7 @@ def dealt(results: list[dict[str, Any]]) -> dict[int, list[int]]:
     return steps
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["Stream", "Stateful", "torchdata_stream", "hugging_face_stream"])
 def test_two_processes_see_what_one_sees_and_resume_where_it_stood(tmp_path: Path, kind: str) -> None:
@@ -363,6 +364,7 @@ def evaluate(size: int, batch_size: int) -> dict[str, float]:
         return meter.read()
 
 
+@pytest.mark.slow
 def test_an_evaluation_sees_each_sample_once_on_any_number_of_processes(tmp_path: Path) -> None:
     for size in (1, 9):
         assert together(evaluate, tmp_path, size, 4) == [{"total": sum(range(size)) / size}] * 2

@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.agreeing import Case, together_all
+
+pytestmark = pytest.mark.slow
 
 
 def status(run_dir: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from accelerate import debug_launcher
 from accelerate.utils import gather_object
@@ -15,6 +16,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from paccel.runtime import Checkpoints, Meter, Run
+
+pytestmark = pytest.mark.slow
 
 
 @dataclass

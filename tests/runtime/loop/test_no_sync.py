@@ -23,6 +23,7 @@ def test_a_read_in_the_loop_is_counted(tmp_path: Path) -> None:
     assert all(len(interval["reads"]) >= LOG_EVERY for interval in intervals)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("break_with", ["", "collective"])
 @pytest.mark.parametrize("tokens", [False, True])
 def test_processes_exchange_gradients_token_counts_and_now_and_then_a_flag(

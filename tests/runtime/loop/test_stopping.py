@@ -22,6 +22,7 @@ def test_a_signal_saves_and_exits_with_75(start, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "checkpoints" / "step-5" / "manifest.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGUSR1"])
 def test_other_signals_do_the_same(start, tmp_path: Path, name: str) -> None:
     assert start(tmp_path / "run", fault=f"{name}:5:0").returncode == 75
@@ -29,6 +30,7 @@ def test_other_signals_do_the_same(start, tmp_path: Path, name: str) -> None:
     assert (tmp_path / "run" / "checkpoints" / "step-5").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_second_signal_ends_at_once_without_saving(start, tmp_path: Path, processes: int) -> None:
     done = start(tmp_path / "run", fault="twice:5:0", processes=processes)
@@ -81,6 +83,7 @@ def test_a_time_limit_saves_and_exits_with_75(start, tmp_path: Path) -> None:
     assert status(tmp_path / "run")["reason"] == "time limit"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "step"), [("raise:4:1", 4), ("raise:4:0", 4), ("raise@end:0:1", 6)])
 def test_a_failure_on_one_process_ends_all_with_its_reason(start, tmp_path: Path, fault: str, step: int) -> None:
     done = start(tmp_path / "run", processes=2, fault=fault, epochs=1, timeout=60)

@@ -48,6 +48,7 @@ def test_runs_of_any_length_are_drawn(steps: int, tmp_path: Path) -> None:
     assert is_picture(draw(tmp_path, lines(steps)))
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_points_are_drawn_in_seconds(tmp_path: Path) -> None:
     started = time.perf_counter()
     draw(tmp_path, lines(100_000, evaluate=500))
@@ -101,6 +102,7 @@ def test_a_step_that_was_logged_again_counts_once(tmp_path: Path) -> None:
     assert series.values[2] == 9.0
 
 
+@pytest.mark.slow
 def test_many_metrics_and_odd_values_fit_on_the_sheet(tmp_path: Path) -> None:
     extra = {f"eval/score_{i}": value for i, value in enumerate([0.0, -3.0, 1e-12, 1e12, 5, True, 0.5] * 3)}
     assert is_picture(draw(tmp_path, lines(30, **extra)))
@@ -110,6 +112,7 @@ def test_many_metrics_and_odd_values_fit_on_the_sheet(tmp_path: Path) -> None:
     assert names[-2:] == ["learning_rate", "grad_norm"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scores", [0, 2, 3, 21])
 def test_no_panel_reaches_into_another_or_over_the_edge(tmp_path: Path, scores: int) -> None:
     from matplotlib import style
@@ -128,6 +131,7 @@ def test_no_panel_reaches_into_another_or_over_the_edge(tmp_path: Path, scores: 
         assert not any(box.overlaps(other) for other in boxes[:number])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "title", "beside"),
     [
@@ -164,6 +168,7 @@ def test_which_way_is_better_is_told_by_the_name(name: str, smaller: bool) -> No
     assert curves._smaller_is_better(name) is smaller
 
 
+@pytest.mark.slow
 def test_what_is_slow_to_import_is_imported_only_where_it_is_needed() -> None:
     slow = ("matplotlib", "sympy", "torch.distributed.fsdp", "torch.distributed.tensor", "torch._dynamo")
     code = f"import sys, paccel.runtime, paccel.runtime.record.curves; sys.exit(str([m for m in {slow} if m in sys.modules]))"

@@ -154,6 +154,7 @@ def killed_at(n: int, work: Callable[[], None]) -> bool:
     return code == 9
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.timeout(60)
 def test_killed_at_any_point_of_saving_and_pruning_there_is_a_good_checkpoint(tmp_path: Path) -> None:
@@ -182,6 +183,7 @@ def test_killed_at_any_point_of_saving_and_pruning_there_is_a_good_checkpoint(tm
     assert count > 20
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.timeout(60)
 def test_killed_while_replacing_the_only_checkpoint_one_of_the_two_stands(tmp_path: Path) -> None:
@@ -338,6 +340,7 @@ def test_the_library_reads_our_weights_and_we_read_the_library_s(tmp_path: Path)
     assert state_bits(other) == state_bits(third) == state_bits(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda m: nn.DataParallel(torch.compile(m))])
 def test_weights_have_the_names_of_the_model_as_it_was_written(wrap: Any, tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(2, 2), torch.compile(nn.Linear(2, 1)))

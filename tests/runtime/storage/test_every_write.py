@@ -17,6 +17,8 @@ from support.cuts import run_and_kill, run_with_cuts
 from support.tiny_train import run_as_process
 from support.together import new_process
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = {"FAULT": "", "OMP_NUM_THREADS": "1"}
 SETTINGS = ["--data=augmented", "--dropout=0.2", "--accumulate=2", "--epochs=2", "--global-batch-size=16"]
 SETTINGS += ["--eval-every=2", "--keep-best=2"]  # 6 steps in 2 epochs: 3 checkpoints, of which the last prunes one

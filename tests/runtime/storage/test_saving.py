@@ -188,6 +188,7 @@ def scaled(run_dir: Path, stop_at: int = 0, resume: str = "never") -> list[float
     return scales
 
 
+@pytest.mark.slow
 def test_what_a_loss_scaler_skips_is_counted_and_no_error_and_its_scale_is_resumed(tmp_path: Path) -> None:
     scales = scaled(tmp_path / "straight")
     assert scales == [8, 16, 8, 8, 16, 8, 8, 16]
