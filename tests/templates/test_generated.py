@@ -16,6 +16,12 @@ BUILD_TOOLS = str(Path(setuptools.__file__).parents[1])  # instead of a build en
 PYTEST = ["pytest", "-q", "-p", "no:cacheprovider"]
 
 
+@pytest.fixture(scope="module")
+def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What mypy knows of torch and the other packages: most of its time, and the same for every project."""
+    return tmp_path_factory.mktemp("mypy")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "answers"), cases(sample))
 def test_the_project_trains_and_passes_its_own_tests(name: str, answers: dict[str, Any], tmp_path: Path) -> None:
@@ -43,14 +49,16 @@ def test_data_and_model_train_together_where_no_sample_has_both(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_every_sample_passes_a_type_check(name: str, tmp_path: Path) -> None:
+def test_every_sample_passes_a_type_check(name: str, mypy_cache: Path, tmp_path: Path) -> None:
     for label, answers in sample(load_template(name)).items():
         write_tree(tmp_path / label, rendered(name, answers))
-        cache = f"--cache-dir={tmp_path / 'cache'}"
-        check(
-            ["mypy", cache, "--ignore-missing-imports", "--check-untyped-defs", "--warn-unreachable", "."],
-            tmp_path / label,
-        )
+        options = [
+            f"--cache-dir={mypy_cache}",
+            "--ignore-missing-imports",
+            "--check-untyped-defs",
+            "--warn-unreachable",
+        ]
+        check(["mypy", *options, "."], tmp_path / label)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
