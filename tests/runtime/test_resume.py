@@ -13,8 +13,27 @@ FULL: dict[str, Any] = {"data": "augmented", "dropout": 0.2, "accumulate": 2}
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("straight") / "run"
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the runs that are trained once for several tests."""
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.fixture
+def straight(start, trained: Path) -> Path:
+    """A run on one process that nothing interrupted; tests only read it."""
+    run_dir = trained / "one"
+    if not run_dir.exists():
+        assert start(run_dir, **FULL).returncode == 0
+    return run_dir
+
+
+@pytest.fixture
+def straight_on_two(start, trained: Path) -> Path:
+    """The same on two processes, for two epochs."""
+    run_dir = trained / "two"
+    if not run_dir.exists():
+        assert start(run_dir, **FULL, processes=2, epochs=2).returncode == 0
+    return run_dir
 
 
 def final_state(run_dir: Path) -> dict[str, bytes]:
@@ -26,8 +45,6 @@ def final_state(run_dir: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kill_at", quick_first(sampled(range(1, 19), 4)))
 def test_killed_and_resumed_equals_uninterrupted(start, metrics, straight: Path, tmp_path: Path, kill_at: int) -> None:
-    if not straight.exists():
-        assert start(straight, **FULL).returncode == 0
     run_dir = tmp_path / "run"
     workers = kill_at % 2 * 2  # killed with and without workers, resumed the other way round
     killed = start(run_dir, **FULL, fault=f"kill:{kill_at}:0", num_workers=workers)
@@ -42,16 +59,15 @@ def test_killed_and_resumed_equals_uninterrupted(start, metrics, straight: Path,
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["kill:5:1", "exit@write:30"])
 def test_one_of_two_killed_in_a_step_or_a_save_ends_both_and_resumed_they_end_bit_for_bit_the_same(
-    start, metrics, tmp_path: Path, fault: str
+    start, metrics, straight_on_two: Path, tmp_path: Path, fault: str
 ) -> None:
-    assert start(tmp_path / "straight", **FULL, processes=2, epochs=2).returncode == 0
     run_dir = tmp_path / "run"
     assert start(run_dir, **FULL, processes=2, epochs=2, fault=fault, timeout=60).returncode != 0
     resumed = start(run_dir, **FULL, processes=2, epochs=2, resume="auto")
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming at step" in resumed.stdout
-    assert final_state(run_dir) == final_state(tmp_path / "straight")
-    assert metrics(run_dir) == metrics(tmp_path / "straight")
+    assert final_state(run_dir) == final_state(straight_on_two)
+    assert metrics(run_dir) == metrics(straight_on_two)
 
 
 @pytest.mark.slow
@@ -84,9 +100,10 @@ def test_early_stopping_survives_a_kill(start, metrics, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_fork_from_a_checkpoint_is_a_new_run_with_the_old_one_untouched(start, metrics, tmp_path: Path) -> None:
-    first = tmp_path / "first"
-    assert start(first, **FULL).returncode == 0
+def test_a_fork_from_a_checkpoint_is_a_new_run_with_the_old_one_untouched(
+    start, metrics, straight: Path, tmp_path: Path
+) -> None:
+    first = straight
     before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
     source = first / "checkpoints" / "step-16"
     forked = start(tmp_path / "second", **FULL, resume=source)
@@ -97,10 +114,9 @@ def test_a_fork_from_a_checkpoint_is_a_new_run_with_the_old_one_untouched(start,
 
 @pytest.mark.slow
 def test_a_fork_killed_before_its_first_checkpoint_begins_at_the_same_place_again(
-    start, metrics, tmp_path: Path
+    start, metrics, straight: Path, tmp_path: Path
 ) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    assert start(first, **FULL).returncode == 0
+    first, second = straight, tmp_path / "second"
     source = first / "checkpoints" / "step-16"
     assert start(second, **FULL, resume=source, fault="kill:17:0").returncode == -signal.SIGKILL
     assert not (second / "checkpoints").exists()

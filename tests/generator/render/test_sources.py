@@ -57,7 +57,6 @@ def engine_log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return log
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", bundled_names())
 def test_a_render_that_takes_from_an_earlier_one_equals_one_from_nothing(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -187,7 +186,6 @@ def by_paccel(layer: Layer, answers: Mapping[str, Answer]) -> dict[str, bytes]:
     return {source.target: engine._render_file(sources, source).content for source in sources.read()}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", bundled_names())
 def test_every_file_is_what_cookiecutter_makes_of_it(name: str, tmp_path: Path) -> None:
     template = load_template(name)
