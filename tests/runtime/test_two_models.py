@@ -103,10 +103,16 @@ def test_weights_and_losses_are_those_of_one_process_without_accumulation(tmp_pa
                 assert line == pytest.approx(expected, rel=1e-10)
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The weights and the logged numbers of a run that nothing stopped."""
+    return together(train, tmp_path_factory.mktemp("straight"), "straight", "never", 0, 2, processes=1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [3, 6, 7])
-def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(tmp_path: Path, stop_at: int) -> None:
-    ((weights, logged),) = together(train, tmp_path, "straight", "never", 0, 2, processes=1)
+def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(straight: Any, tmp_path: Path, stop_at: int) -> None:
+    ((weights, logged),) = straight
     ((_, first),) = together(train, tmp_path, "run", "never", stop_at, 2, processes=1)
     ((ours, second),) = together(train, tmp_path, "run", "auto", 0, 2, processes=1)
     assert first + second == logged
