@@ -73,6 +73,7 @@ def test_every_edit_of_an_edited_project_survives(project: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("project", PROJECTS)
 def test_every_name_that_an_old_project_takes_from_the_runtime_is_there(project: Path, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")  # the generator is tested without the runtime too
     import paccel.runtime as runtime
 
     taken = {
@@ -92,6 +93,7 @@ def test_every_name_that_an_old_project_takes_from_the_runtime_is_there(project:
     "project", sorted(RELEASED.glob(f"*/{DEFAULT_TEMPLATE}-default/")), ids=lambda it: it.parent.name
 )
 def test_an_old_project_trains_on_todays_runtime(project: Path, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
     root = unpacked(project, tmp_path)
     command = [sys.executable, "train.py", "--max-steps", "3", "--run-dir", "run"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
