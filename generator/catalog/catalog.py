@@ -26,7 +26,7 @@ class Layer(NamedTuple):
 
     Attributes:
         name: The folder's name.
-        context: The content of its `cookiecutter.json`.
+        entries: The content of its `cookiecutter.json`.
         project: Files of its `{{cookiecutter.…}}` folder, unrendered.
         partials: Files of its `templates/` folder, which its files may include.
         head: Its `cookiecutter.json` and `paccel.toml` as they are.
@@ -34,16 +34,16 @@ class Layer(NamedTuple):
     """
 
     name: str
-    context: Mapping[str, Any]
+    entries: Mapping[str, Any]
     project: Tree
     partials: Tree
     head: Tree
     metadata: Metadata
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """The entries of `cookiecutter.json` that are no questions."""
-        return {name: value for name, value in self.context.items() if name.startswith("_") or isinstance(value, dict)}
+    def constants(self) -> dict[str, Any]:
+        """The entries of `cookiecutter.json` that are not questions: private variables and dictionaries."""
+        return {name: value for name, value in self.entries.items() if name.startswith("_") or isinstance(value, dict)}
 
 
 class Template(NamedTuple):
@@ -56,7 +56,7 @@ class Template(NamedTuple):
         extras: What is rendered after that, when the answers turn it on.
         questions: Its own questions first, then those of its layers and extras that it does not fix.
         metadata: Its `paccel.toml`, with the questions, moves, renames and changes of its layers merged in.
-        version: SHA-256 over the content of all layers and partials.
+        digest: SHA-256 over the content of all layers and partials.
         warnings: What a user should know before rendering it.
     """
 
@@ -66,13 +66,13 @@ class Template(NamedTuple):
     extras: tuple[tuple[Extra, Layer], ...]
     questions: tuple[Question, ...]
     metadata: Metadata
-    version: str
+    digest: str
     warnings: tuple[str, ...] = ()
 
     @property
     def ref(self) -> TemplateRef:
         """What a manifest records of it."""
-        return TemplateRef(self.source, self.name, self.version, newest(self.metadata.changes))
+        return TemplateRef(self.source, self.name, self.digest, newest(self.metadata.changes))
 
     @property
     def bundled(self) -> bool:
@@ -80,13 +80,16 @@ class Template(NamedTuple):
         return self.source in bundled_names()
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """The entries of its own `cookiecutter.json` that are no questions."""
-        return self.layers[-1].settings
+    def constants(self) -> dict[str, Any]:
+        """The entries of its own `cookiecutter.json` that are not questions."""
+        return self.layers[-1].constants
 
-    def active_layers(self, answers: Mapping[str, Answer]) -> list[Layer]:
-        """Return the layers to render for `answers`, in order."""
-        values = {**self.metadata.fixed, **answers}
+    def values(self, answers: Mapping[str, Answer]) -> dict[str, Answer]:
+        """Return the answers to all questions of its layers: `answers`, and those that the template fixes."""
+        return {**self.metadata.fixed, **answers}
+
+    def active_layers(self, values: Mapping[str, Answer]) -> list[Layer]:
+        """Return the layers to render, in order; `values` as the method of that name returns them."""
         turned_on = (
             layer for extra, layer in self.extras if all(values.get(k) == value for k, value in extra.when.items())
         )
@@ -175,7 +178,7 @@ def _read_template(folder: Path, source: str) -> Template:
             raise TemplateError(f"`{extra.layer}/{METADATA_FILE}` has `extras`: an extra cannot bring further ones")
     everything = [*layers, *(layer for _, layer in extras)]
     content: dict[str, File] = {f"{SHARED_PARTIALS_DIR}/{path}": file for path, file in shared.items()}
-    for index, layer in enumerate(everything):  # by position: a version does not change with the name of a folder
+    for index, layer in enumerate(everything):  # by position: the digest does not depend on the name of a folder
         for part, tree in (("", layer.head), ("project/", layer.project), (f"{PARTIALS_DIR}/", layer.partials)):
             content |= {f"{index}/{part}{path}": file for path, file in tree.items()}
     questions = _merge_questions([own, *(layer for layer in everything if layer is not own)])
@@ -188,7 +191,7 @@ def _read_template(folder: Path, source: str) -> Template:
         extras=tuple((extra, _with_partials(layer, shared)) for extra, layer in extras),
         questions=tuple(question for question in questions if question.name not in meta.fixed),
         metadata=_merge_metadata(own, everything),
-        version=tree_hash(content),
+        digest=tree_hash(content),
         warnings=tuple(
             f"The template's hooks (`{layer.name}/hooks`) are not run: paccel runs no code of a template"
             for layer in everything
@@ -256,7 +259,7 @@ def _merge_questions(layers: list[Layer]) -> tuple[Question, ...]:
     """Return the union of the layers' questions, with the help that any `paccel.toml` gives for them."""
     merged: dict[str, Question] = {}
     for layer in layers:
-        for question in parse_questions(layer.context, f"{layer.name}/{CONTEXT_FILE}"):
+        for question in parse_questions(layer.entries, f"{layer.name}/{CONTEXT_FILE}"):
             known = merged.setdefault(question.name, question)
             if (known.kind, known.default, known.choices) != (question.kind, question.default, question.choices):
                 raise TemplateError(f"Two layers ask `{question.name}` differently: `{layer.name}` and one before it")

@@ -64,23 +64,27 @@ class TemplateEnvironment(SandboxedEnvironment):
         return re.sub(statement, rf"\g<1>{nothing}", text, flags=re.MULTILINE)
 
 
-def make_environment(settings: Mapping[str, Any], where: str) -> TemplateEnvironment:
-    """Build the environment that a `cookiecutter.json` asks for; `where` names the template in errors.
+def make_environment(constants: Mapping[str, Any], where: str) -> TemplateEnvironment:
+    """Build the environment that a `cookiecutter.json` asks for.
+
+    Args:
+        constants: Its entries that are not questions.
+        where: The template's name, for errors.
 
     Raises:
         TemplateError: It asks for an extension that would run the template's code, or for options that Jinja lacks.
     """
-    for extension in settings.get("_extensions", []):
+    for extension in constants.get("_extensions", []):
         if not str(extension).startswith(_ALLOWED_EXTENSIONS):
             raise TemplateError(
                 f"`{where}` asks for the Jinja extension `{extension}`: paccel runs no code of a template, only"
                 " extensions in `jinja2.ext` and `cookiecutter.extensions`"
             )
-    options = settings.get("_jinja2_env_vars", {})
+    options = constants.get("_jinja2_env_vars", {})
     try:
         return TemplateEnvironment(
             undefined=StrictUndefined,
-            extensions=[CookiecutterExtensions, *map(str, settings.get("_extensions", []))],
+            extensions=[CookiecutterExtensions, *map(str, constants.get("_extensions", []))],
             keep_trailing_newline=True,
             **options,
         )

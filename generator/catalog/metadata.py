@@ -69,6 +69,22 @@ class Metadata(NamedTuple):
     changes: tuple[Change, ...] = ()
 
 
+class TemplateRef(NamedTuple):
+    """The template that made a project.
+
+    Attributes:
+        source: What `--template` was given: a bundled name, an absolute path, or a URL.
+        name: The template's own name.
+        digest: SHA-256 over the content of all its layers, in hexadecimal.
+        release: The newest version in its changelog; empty without one.
+    """
+
+    source: str
+    name: str
+    digest: str
+    release: str = ""
+
+
 def parse_metadata(text: str, where: str) -> Metadata:
     """Read the text of a `paccel.toml`; `where` names it in errors.
 
@@ -187,19 +203,3 @@ class _Table:
         self.problems.extend(f"`{self.name}{key}` is not a key that paccel knows" for key in self.rest)
         for child in self.children:
             child.finish()
-
-
-class TemplateRef(NamedTuple):
-    """The template that made a project.
-
-    Attributes:
-        source: What `--template` was given: a bundled name, an absolute path, or a URL.
-        name: The template's own name.
-        version: SHA-256 over the content of all its layers, in hexadecimal.
-        release: The newest version in its changelog; empty without one.
-    """
-
-    source: str
-    name: str
-    version: str
-    release: str = ""

@@ -67,7 +67,7 @@ class HasQuestions(Protocol):
     @property
     def questions(self) -> tuple[Question, ...]: ...
     @property
-    def settings(self) -> Mapping[str, Any]: ...
+    def constants(self) -> Mapping[str, Any]: ...
 
 
 Ask = Callable[[Question], Answer]
@@ -207,7 +207,7 @@ def _render_question(template: HasQuestions, question: Question, answers: Mappin
         return question
     from .jinja import make_environment, render_text
 
-    environment = make_environment(template.settings, template.name)
+    environment = make_environment(template.constants, template.name)
     where = f"The default of `{question.name}` in `{template.name}`"
     default, *choices = (
         render_text(environment, text, answers, where) if isinstance(text, str) else text for text in texts

@@ -34,20 +34,20 @@ def test_a_directory_is_kept_as_it_was_typed_made_absolute(template: Make, monke
 
 def test_the_version_is_the_content(template: Make, tmp_path: Path) -> None:
     folder = template({"a.txt": "x"}, extra={"templates/p.txt": "p", "README.md": "about the template"})
-    version = load_template(str(folder)).version
+    version = load_template(str(folder)).digest
     shutil.copytree(folder, tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "README.md").write_text("other words")
     (tmp_path / "elsewhere" / "__pycache__").mkdir()
     (tmp_path / "elsewhere" / PROJECT / "__pycache__").mkdir()
     (tmp_path / "elsewhere" / PROJECT / "__pycache__" / "a.pyc").write_bytes(b"\0")
-    assert load_template(str(tmp_path / "elsewhere")).version == version
+    assert load_template(str(tmp_path / "elsewhere")).digest == version
     for changed in (f"{PROJECT}/a.txt", "templates/p.txt", "cookiecutter.json"):
         before = (folder / changed).read_text()
         (folder / changed).write_text(before + " ")
-        assert load_template(str(folder)).version != version, changed
+        assert load_template(str(folder)).digest != version, changed
         (folder / changed).write_text(before)
     (folder / PROJECT / "a.txt").chmod(0o755)
-    assert load_template(str(folder)).version != version
+    assert load_template(str(folder)).digest != version
 
 
 def test_an_unknown_template_is_explained() -> None:
@@ -132,7 +132,7 @@ def test_a_layer_brings_extras_and_a_template_may_fix_what_it_asks(template: Mak
 
     fixed = load_template(str(template({}, metadata='layers = ["_training"]\nfixed = { slurm = true, ema = false }\n')))
     assert [question.name for question in fixed.questions] == ["project_name", "nodes"]
-    assert [layer.name for layer in fixed.active_layers({})] == ["_training", "demo", "_slurm"]
+    assert [layer.name for layer in fixed.active_layers(fixed.values({}))] == ["_training", "demo", "_slurm"]
 
 
 def test_an_extra_brings_no_further_extras(template: Make) -> None:

@@ -14,7 +14,7 @@ import pytest
 from paccel import __version__
 from paccel.catalog import catalog
 from paccel.catalog.catalog import bundled_names
-from paccel.cli.console import parse_settings
+from paccel.cli.console import parse_answers
 from paccel.errors import UsageError
 
 Run = Callable[..., Any]
@@ -302,9 +302,9 @@ def test_colour_is_for_terminals(paccel: Run, made: Path) -> None:
 
 
 def test_answers_are_split_at_the_first_equals_sign() -> None:
-    assert parse_settings(["a=b=c", "d=", "a=e"]) == {"a": "e", "d": ""}
+    assert parse_answers(["a=b=c", "d=", "a=e"]) == {"a": "e", "d": ""}
     with pytest.raises(UsageError):
-        parse_settings(["a"])
+        parse_answers(["a"])
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

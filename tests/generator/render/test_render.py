@@ -239,7 +239,7 @@ from paccel.render.render import render
 from paccel.files.tree import tree_hash
 template = load_template(sys.argv[1])
 tree = render(template, resolve_answers(template, {}, project_name="my-project"))
-print(template.version, tree_hash(tree), list(tree))
+print(template.digest, tree_hash(tree), list(tree))
 """
 
 

@@ -139,7 +139,7 @@ def test_an_unedited_project_becomes_what_the_next_version_makes(project: Path, 
     manifest = read_manifest(root)
     template = load_template(manifest.template.source)
     assert dict(manifest.answers) == expected_answers(dict(old.answers))
-    assert (manifest.paccel, manifest.template.release, manifest.template.version) == (NEXT, NEXT, template.version)
+    assert (manifest.paccel, manifest.template.release, manifest.template.digest) == (NEXT, NEXT, template.digest)
     assert read_tree(root) == render(template, manifest.answers) == read_state(root)[1]
     statuses = {change["path"]: change["status"] for change in outcome.changes}
     place = moved(project)[1]
