@@ -49,7 +49,7 @@ def read_zip(content: bytes, where: str) -> dict[str, File]:
     except ArchiveError:
         raise
     except TemplateError as error:
-        raise ArchiveError(where, f"cannot be used: {error}") from error
+        raise ArchiveError(where, f"holds a name that cannot be used ({error})") from error
     except Exception as error:  # zipfile, zlib and struct raise many kinds for what is broken
         raise ArchiveError(where, f"is not a ZIP file that can be read: {error}") from error
     return files

@@ -59,7 +59,7 @@ def test_a_zip_file_with_several_templates_is_ambiguous(template: Make, tmp_path
         load_template(pack)
     assert (load_template(f"{pack}#two").name, load_template(f"{pack}#two").source) == ("two", f"{pack}#two")
     for nowhere in ("three", "../../../tmp", "/"):
-        with pytest.raises(TemplateError, match="holds no folder"):
+        with pytest.raises(TemplateError, match="has no folder"):
             load_template(f"{pack}#{nowhere}")
 
 

@@ -68,7 +68,7 @@ def test_wrong_usage_exits_with_2(paccel: Run, arguments: list[str], message: st
     outcome = paccel(*arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert message in outcome.err
-    assert "--help` shows what there is" in outcome.err
+    assert "--help`)" in outcome.err
 
 
 def test_list_names_every_bundled_template(paccel: Run) -> None:
@@ -95,7 +95,7 @@ def test_show_describes_a_template(paccel: Run, demo: Path) -> None:
         "demo  Demo\n"
         "A demo.\n"
         "\n"
-        "Questions (answer with `--set name=value`)\n"
+        "Questions (answer with `--set KEY=VALUE`; the default is in brackets)\n"
         "  ema [false]\n"
         "  data [digits]  What to train on\n"
         "    digits  small\n"
@@ -111,23 +111,23 @@ def test_show_describes_a_template(paccel: Run, demo: Path) -> None:
     )
 
 
-def test_only_of_paccels_own_templates_it_is_said_what_a_readme_tells(paccel: Run, template: Make) -> None:
+def test_only_bundled_templates_say_what_their_readme_has(paccel: Run, template: Make) -> None:
     other = template({"README.md": "# Other\n", "train.py": '"""Train it. At once."""\n', "pyproject.toml": ""})
     assert paccel("show", other, "--json").data["files"] == {
         "README.md": "",
         "pyproject.toml": "dependencies and tool settings",
         "train.py": "Train it",
     }
-    assert "how to upgrade" not in paccel("show", other).out + paccel("new", "other", "--template", other).out
-    assert "how to upgrade" in paccel("show", "minimal").out
-    assert "how to upgrade" in paccel("new", "own", "--template", "minimal", "--dry-run").out
+    assert "what to expect" not in paccel("show", other).out + paccel("new", "other", "--template", other).out
+    assert "what to expect" in paccel("show", "minimal").out
+    assert "what to expect" in paccel("new", "own", "--template", "minimal", "--dry-run").out
 
 
-def test_show_says_what_a_bundled_template_reaches(paccel: Run) -> None:
+def test_show_says_what_result_to_expect(paccel: Run) -> None:
     for name in bundled_names():
         reaches = paccel("show", name, "--json").data["reaches"]
         assert reaches, name
-        assert f"It reaches {reaches}" in paccel("show", name).out
+        assert f"Expected result: {reaches}" in paccel("show", name).out
 
 
 def test_show_as_json(paccel: Run, demo: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_journal_behind_a_link_is_refused(tmp_path: Path) -> None:
 def test_a_project_with_an_upgrade_under_way_is_not_adopted(tmp_path: Path) -> None:
     root = project(tmp_path)
     start(root, ours=b"mine\n")
-    with pytest.raises(PreconditionError, match="under way"):
+    with pytest.raises(PreconditionError, match="is not finished"):
         adopt(root)
 
 
@@ -114,7 +114,7 @@ def test_no_part_of_the_way_to_a_journal_is_a_link(tmp_path: Path, part: str) ->
 def test_a_line_that_only_looks_like_one_of_our_markers_is_the_users(tmp_path: Path) -> None:
     root = project(tmp_path)
     start(root, ours=b"mine\n")
-    with pytest.raises(PreconditionError, match="markers are left"):
+    with pytest.raises(PreconditionError, match="still contains conflict markers"):
         apply.resume(root)
     (root / "a.txt").write_bytes(b"Git writes\n<<<<<<< HEAD\nabove your side.\n")
     apply.resume(root)
@@ -163,7 +163,7 @@ def test_what_could_be_undone_before_is_put_aside_whole_before_it_is_removed(
     assert read_journal(root, UNDO_DIR) is not None
 
 
-def test_a_conflict_that_is_deleted_is_decided(tmp_path: Path) -> None:
+def test_a_conflict_that_is_deleted_is_resolved(tmp_path: Path) -> None:
     root = project(tmp_path)
     start(root, ours=b"mine\n")
     (root / "a.txt").unlink()
@@ -365,7 +365,7 @@ def test_the_gate_counts_lines_in_conflicts_for_both_sides() -> None:
     assert not keeps_every_edit(sides, [Piece(("a",)), Piece(("mine",), ("b",), ("theirs", "more", "a"))][:1])
 
 
-def test_the_gate_looks_at_a_conflict_as_either_side_would_decide_it() -> None:
+def test_the_gate_looks_at_a_conflict_as_either_side_would_resolve_it() -> None:
     sides = Sides("python", ("x = 1",), ("x = 2",), ("x = 3",))
     torn = [Piece(("x = 2",), ("x = 1",), ("x = (",))]
     assert problem(sides, torn) is not None

@@ -41,7 +41,7 @@ def test_what_is_no_file_any_more_is_not_read(tmp_path: Path) -> None:
     upgraded(root, THEIRS)
     (root / "picture.bin").unlink()
     os.mkfifo(root / "picture.bin")  # reading it would wait for ever
-    with pytest.raises(PreconditionError, match=r"`picture\.bin` is not a regular file any more"):
+    with pytest.raises(PreconditionError, match=r"`picture\.bin` is no longer a regular file"):
         apply.resume(root)
 
 

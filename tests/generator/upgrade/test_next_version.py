@@ -254,7 +254,7 @@ def test_a_user_who_installs_the_next_version_upgrades_with_one_command(template
     for line in ("moved     scores/scoring.py", "deleted   .gitattributes", "added     NOTES.md", "merged    train.py"):
         assert line in shown
     assert "`ema=true` is `average=true` now" in shown
-    assert "the new question `pace` is answered `steady`" in shown
+    assert "new question `pace`, answered with its default `steady`" in shown
     assert all(line in said(root) for line in (*MINE.values(), NEW_LINE, NEW_END, MOVED_LINE))
     assert run() == (0, "Up to date\n")
     assert run("--undo")[0] == 0

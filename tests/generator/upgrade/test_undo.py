@@ -84,7 +84,7 @@ def test_a_file_edited_while_an_undo_was_interrupted_is_kept_aside(tmp_path: Pat
     assert journal is not None
     write_journal(root, journal.in_phase("undo"))
     (root / "train.py").write_bytes(b"edited\n")
-    assert engine.continue_upgrade(root).notes == ("edited since, kept as `.paccel/aborted/train.py`",)
+    assert engine.continue_upgrade(root).notes == ("your edits made since are kept in `.paccel/aborted/train.py`",)
     assert (root / apply.ABORTED_DIR / "train.py").read_bytes() == b"edited\n"
     shutil.rmtree(root / apply.ABORTED_DIR)
     assert contents(root) == before
