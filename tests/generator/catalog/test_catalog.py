@@ -96,7 +96,7 @@ def test_a_directory_that_is_far_too_large_is_refused(template: Make, monkeypatc
 
 def test_hooks_are_warned_about(template: Make) -> None:
     found = load_template(str(template(extra={"hooks/post_gen_project.py": "1/0"})))
-    assert found.warnings == ("The template's hooks (`demo/hooks`) are not run: paccel runs no code of a template",)
+    assert found.warnings == ("The hooks in `demo/hooks` are not run: paccel never runs code from a template",)
 
 
 def test_a_layer_alone_is_no_template(template: Make) -> None:
@@ -240,12 +240,12 @@ def test_all_that_is_wrong_in_the_metadata_is_named() -> None:
         )
     text = str(caught.value)
     for part in (
-        "`titel` is not a key",
+        "`titel` is not a known key",
         "`description` must be text",
         "`../x`",
         "`/etc/x`",
         "`moved[0].to` is missing",
-        "`moved[0].too` is not a key",
+        "`moved[0].too` is not a known key",
         "`extras` must be a list",
         "`changes` must be a list of tables",
         "`questions` must be a table of tables",

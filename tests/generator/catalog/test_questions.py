@@ -22,7 +22,7 @@ ENTRIES = {
 
 
 def asker(entries: dict[str, Any] | None = None) -> Any:
-    return SimpleNamespace(name="demo", questions=parse_questions(entries or ENTRIES, "demo"), settings={})
+    return SimpleNamespace(name="demo", questions=parse_questions(entries or ENTRIES, "demo"), constants={})
 
 
 def test_the_kinds_come_from_the_defaults() -> None:
@@ -95,7 +95,7 @@ def test_all_problems_come_at_once() -> None:
     with pytest.raises(UsageError) as caught:
         resolve_answers(asker(), {"emaa": "1", "data": "x", "ema": "maybe"}, project_name="-x-")
     text = str(caught.value)
-    assert all(part in text for part in ("emaa", "data=x", "ema=maybe", "`-x-` is not a project name"))
+    assert all(part in text for part in ("emaa", "data=x", "ema=maybe", "`-x-` is not a valid project name"))
     assert len(text.splitlines()) == 5
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from paccel import __version__
 from paccel.catalog import catalog
-from paccel.catalog.catalog import bundled_names
+from paccel.catalog.catalog import bundled_names, load_template
 from paccel.cli.console import parse_answers
 from paccel.errors import UsageError
 
@@ -46,6 +46,18 @@ def made(paccel: Run, work: Path, demo: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_version_is_printed(paccel: Run) -> None:
     assert paccel("--version").out == f"paccel {__version__}\n"
+
+
+def test_paccel_is_a_module_to_run(work: Path) -> None:
+    command = [sys.executable, "-m", "paccel", "--version"]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"paccel {__version__}\n"
+
+
+def test_help_lists_the_commands_in_the_order_of_their_use(paccel: Run) -> None:
+    lines = paccel("--help").out.partition("Commands:\n")[2].splitlines()
+    names = ["new", "list", "show", "diff", "upgrade", "set", "adopt", "doctor", "completion"]
+    assert [line.split()[0] for line in lines] == names
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["new", "--help"], ["diff", "-h"]])
@@ -144,6 +156,7 @@ def test_show_as_json(paccel: Run, demo: Path) -> None:
         },
     ]
     assert list(data["files"]) == ["launch/run.sh", "logo.png", "model.py", "train.py"]
+    assert data["version"] == data["digest"] == load_template(str(demo)).digest
 
 
 def test_show_of_an_unknown_template_exits_with_4(paccel: Run) -> None:

@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.applied import QUIET, THEIRS, project, undone, upgraded
+from support.applied import BASE, QUIET, REF, THEIRS, project, undone, upgraded
 
 from paccel.errors import PreconditionError
 from paccel.files import disk
 from paccel.files.tree import STATE_DIR, read_tree
-from paccel.project.state import read_state
+from paccel.project.folder import create_project
+from paccel.project.state import Manifest, read_state
 from paccel.upgrade import apply
 from paccel.upgrade.journal import STAGING_DIR
 
@@ -112,6 +113,49 @@ def test_each_step_back_is_on_the_disk_before_the_journal_goes(tmp_path: Path, m
     last = ("rename", STAGING_DIR)
     assert {".", "gone", STATE} <= watched.between(("replace_file", "train.py"), last)
     assert STATE in {name for what, name in watched.events[watched.events.index(last) :] if what == "settle"}
+
+
+@pytest.mark.parametrize("existing", [False, True], ids=["new folder", "empty folder"])
+def test_a_new_project_is_on_the_disk_before_it_is_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool
+) -> None:
+    settled: set[int] = set()
+    missing: list[Path] = []
+    real_sync, real_rename = os.fsync, disk.rename
+
+    def sync(descriptor: int) -> None:
+        real_sync(descriptor)
+        settled.add(os.fstat(descriptor).st_ino)
+
+    def rename(source: Path, target: Path) -> None:
+        missing.extend(path for path in [source, *source.rglob("*")] if path.stat().st_ino not in settled)
+        real_rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(disk, "rename", rename)
+    root = tmp_path / "net"
+    if existing:
+        root.mkdir()
+    create_project(root, Manifest.of(REF, {}, BASE), BASE)
+    assert missing == []
+    assert (root if existing else tmp_path).stat().st_ino in settled
+    assert read_tree(root) == BASE
+
+
+def test_a_failed_write_of_a_whole_file_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk.write_whole(tmp_path / "a", b"old")
+    (tmp_path / ".a.new").write_bytes(b"left by a killed command")
+
+    def fail(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "replace_file", fail)
+        with pytest.raises(OSError, match="No space"):
+            disk.write_whole(tmp_path / "a", b"new")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old"}
+    disk.write_whole(tmp_path / "a", b"new")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"new"}
 
 
 @pytest.mark.parametrize("failing", ["journal.json", STATE_DIR])

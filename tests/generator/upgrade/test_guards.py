@@ -21,9 +21,9 @@ from paccel.project.snapshot import Obstacle, Snapshot, take_snapshot
 from paccel.project.state import MANIFEST_PATH, Manifest, read_manifest, state_bytes, write_state
 from paccel.upgrade import apply
 from paccel.upgrade import journal as journal_module
-from paccel.upgrade.journal import STAGING_DIR, UNDO_DIR, UPGRADE_DIR, read_journal
+from paccel.upgrade.journal import STAGING_DIR, UNDO_DIR, UPGRADE_DIR, Journal, read_journal
 from paccel.upgrade.moves import template_moves
-from paccel.upgrade.plan import FileChange, UpgradeOptions, plan_files
+from paccel.upgrade.plan import FileChange, Summary, UpgradeOptions, plan_files
 
 OLD, NEW = {"a.txt": File(b"old\n")}, {"a.txt": File(b"new\n")}
 REF = TemplateRef("demo", "demo", "0" * 64)
@@ -387,6 +387,23 @@ def test_the_gate_compares_imports_as_names() -> None:
     assert keeps_every_edit(sides, [Piece(("import a, b, c",))])
     assert not keeps_every_edit(sides, [Piece(("import a, b",))])
     assert not keeps_every_edit(sides, [Piece(("import a, b, c, d",))])
+
+
+def test_what_a_journal_tells_the_user_survives_it() -> None:
+    told = [
+        Summary("a.py", "merged", "has both", why=("0.2.0: faster",)),
+        Summary("b.py", "moved", "the template moved it", moved_from="old.py"),
+        Summary("c.bin", "conflict", "binary", conflicts=2, incoming=".paccel/incoming/c.bin"),
+    ]
+    journal = Journal("resolve", (), (), summary=tuple(told))
+    assert Journal.from_json(journal.to_json()) == journal
+    assert told[0].to_json() == {"path": "a.py", "status": "merged", "reason": "has both", "why": ["0.2.0: faster"]}
+
+
+def test_a_journal_with_an_unknown_status_is_damaged() -> None:
+    content = Journal("resolve", (), (), summary=(Summary("a.py", "merged", ""),)).to_json()
+    with pytest.raises(PreconditionError, match="damaged"):
+        Journal.from_json(content.replace(b"merged", b"melted"))
 
 
 def test_the_manifest_that_is_written_is_json(tmp_path: Path) -> None:

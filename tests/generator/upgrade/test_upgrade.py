@@ -113,7 +113,7 @@ def test_questions_are_renamed_dropped_and_added_over_time(case: Case) -> None:
     assert result.code == 0
     assert case.read("train.py") == "print('tensorboard a')\n"
     notes = "\n".join(result.data["notes"])
-    assert "`tracker=tb` is `logger=tensorboard` now" in notes
+    assert "`tracker=tb` is now `logger=tensorboard`" in notes
     assert "`average=false` is dropped" in notes
     assert "new question `fresh`" in notes
 

@@ -28,7 +28,7 @@ def test_a_skipped_folder_is_named_as_what_is_skipped_and_comes_back_as_one(case
     case.make({"train.py": TRAIN, "data.py": DATA, "lib/a.py": DATA}, QUESTIONS)
     assert case.run("upgrade", "--skip", "lib", "--skip", "data.py").code == 0
     case.change("lib/a.py", "value_0 = 0", "value_0 = 7")
-    assert "`paccel upgrade --restore lib` ends that" in case.run("upgrade", "--dry-run").out
+    assert "`paccel upgrade --restore lib` stops skipping" in case.run("upgrade", "--dry-run").out
     assert case.run("upgrade", "--restore", "lib").code == 0
     assert "value_0 = 7" in case.read("lib/a.py")
     assert read_manifest(case.root).skipped == ("data.py",)
@@ -37,7 +37,7 @@ def test_a_skipped_folder_is_named_as_what_is_skipped_and_comes_back_as_one(case
 def test_a_skip_of_what_the_template_has_no_more_can_be_ended(case: Case) -> None:
     assert case.run("upgrade", "--skip", "data.py").code == 0
     (case.source / PROJECT / "data.py").unlink()
-    assert "`paccel upgrade --restore data.py` ends that" in case.run("upgrade").out
+    assert "`paccel upgrade --restore data.py` stops skipping" in case.run("upgrade").out
     assert "deleted   data.py" in case.run("upgrade", "--restore", "data.py").out
     assert read_manifest(case.root).skipped == ()
     assert not (case.root / "data.py").exists()
