@@ -37,9 +37,9 @@ def single_layer(folder: Path) -> Path:
         *template.layers,
         *(layer for _, layer in template.extras),
     ]  # the extras are off, and asked for all the same
-    context = {name: value for layer in asked for name, value in layer.context.items()}
+    context = {name: value for layer in asked for name, value in layer.entries.items()}
     context["project_name"] = PROJECT
-    environment = make_environment(template.settings, template.name)
+    environment = make_environment(template.constants, template.name)
     for layer in template.layers:
         for part, tree in (("{{cookiecutter.project_name}}", layer.project), (PARTIALS_DIR, layer.partials)):
             texts = {path: file.content.decode() for path, file in tree.items()}

@@ -3,6 +3,7 @@
 PaccelError
 ├── UsageError           2  an option, answer, name or path that cannot be used
 ├── PreconditionError    3  the project is not in a state for this command
+│   └── StateError          its manifest or baseline is missing or damaged
 └── TemplateError        4  a template that cannot be found, read or rendered
 """
 
@@ -23,6 +24,20 @@ class PreconditionError(PaccelError):
     """Raised when the project is not in a state in which the command can run."""
 
     exit_code = 3
+
+
+class StateError(PreconditionError):
+    """Raised when a project's manifest or baseline is missing or damaged.
+
+    Attributes:
+        problem: What is wrong.
+        remedy: What to do about it.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}")
+        self.problem = problem
+        self.remedy = remedy
 
 
 class TemplateError(PaccelError):

@@ -1,6 +1,6 @@
 """Find a template and read it: a bundled name, a directory, a git URL or a ZIP file.
 
-A template is read into memory whole, so that rendering needs no more files, and what was cloned or unpacked is gone.
+A template is read into memory whole, so that rendering needs no files, and a clone or unpacked archive can be removed.
 """
 
 import json
@@ -26,7 +26,7 @@ class Layer(NamedTuple):
 
     Attributes:
         name: The folder's name.
-        context: The content of its `cookiecutter.json`.
+        entries: The content of its `cookiecutter.json`.
         project: Files of its `{{cookiecutter.…}}` folder, unrendered.
         partials: Files of its `templates/` folder, which its files may include.
         head: Its `cookiecutter.json` and `paccel.toml` as they are.
@@ -34,16 +34,16 @@ class Layer(NamedTuple):
     """
 
     name: str
-    context: Mapping[str, Any]
+    entries: Mapping[str, Any]
     project: Tree
     partials: Tree
     head: Tree
     metadata: Metadata
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """The entries of `cookiecutter.json` that are no questions."""
-        return {name: value for name, value in self.context.items() if name.startswith("_") or isinstance(value, dict)}
+    def constants(self) -> dict[str, Any]:
+        """The entries of `cookiecutter.json` that are not questions: private variables and dictionaries."""
+        return {name: value for name, value in self.entries.items() if name.startswith("_") or isinstance(value, dict)}
 
 
 class Template(NamedTuple):
@@ -52,11 +52,11 @@ class Template(NamedTuple):
     Attributes:
         source: What names it: a bundled name, an absolute path, or a URL.
         name: Its folder's name.
-        layers: What is rendered always, in order; the template's own layer is the last.
-        extras: What is rendered after that, when the answers turn it on.
+        layers: What is always rendered, in order; the template's own layer is the last.
+        extras: What is rendered after that, if the answers turn it on.
         questions: Its own questions first, then those of its layers and extras that it does not fix.
         metadata: Its `paccel.toml`, with the questions, moves, renames and changes of its layers merged in.
-        version: SHA-256 over the content of all layers and partials.
+        digest: SHA-256 over the content of all layers and partials.
         warnings: What a user should know before rendering it.
     """
 
@@ -66,13 +66,13 @@ class Template(NamedTuple):
     extras: tuple[tuple[Extra, Layer], ...]
     questions: tuple[Question, ...]
     metadata: Metadata
-    version: str
+    digest: str
     warnings: tuple[str, ...] = ()
 
     @property
     def ref(self) -> TemplateRef:
         """What a manifest records of it."""
-        return TemplateRef(self.source, self.name, self.version, newest(self.metadata.changes))
+        return TemplateRef(self.source, self.name, self.digest, newest(self.metadata.changes))
 
     @property
     def bundled(self) -> bool:
@@ -80,13 +80,16 @@ class Template(NamedTuple):
         return self.source in bundled_names()
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """The entries of its own `cookiecutter.json` that are no questions."""
-        return self.layers[-1].settings
+    def constants(self) -> dict[str, Any]:
+        """The entries of its own `cookiecutter.json` that are not questions."""
+        return self.layers[-1].constants
 
-    def active_layers(self, answers: Mapping[str, Answer]) -> list[Layer]:
-        """Return the layers to render for `answers`, in order."""
-        values = {**self.metadata.fixed, **answers}
+    def values(self, answers: Mapping[str, Answer]) -> dict[str, Answer]:
+        """Return the answers to all questions of its layers: `answers`, and those that the template fixes."""
+        return {**self.metadata.fixed, **answers}
+
+    def active_layers(self, values: Mapping[str, Answer]) -> list[Layer]:
+        """Return the layers to render, in order; `values` as the method of that name returns them."""
         turned_on = (
             layer for extra, layer in self.extras if all(values.get(k) == value for k, value in extra.when.items())
         )
@@ -154,8 +157,8 @@ def load_template(source: str) -> Template:
             return _read_template(folder, absolute)
     offered = ", ".join(f"`{name}`" for name in names) or "none"
     raise TemplateError(
-        f"There is no template `{source}`{did_you_mean(source, names)}; bundled: {offered}; else give a directory, a ZIP"
-        " file or a git URL"
+        f"There is no template `{source}`{did_you_mean(source, names)}; bundled templates: {offered}; or give a directory, a"
+        " ZIP file or a git URL"
     )
 
 
@@ -163,7 +166,9 @@ def _read_template(folder: Path, source: str) -> Template:
     own = _read_layer(folder)
     meta = own.metadata
     if own.name.startswith("_"):
-        raise TemplateError(f"`{source}` is a layer of other templates, not a template: `paccel list` shows those")
+        raise TemplateError(
+            f"`{source}` is a layer of other templates, not a template itself: `paccel list` shows the templates"
+        )
     # Partials beside a plain cookiecutter template are somebody else's; with a paccel.toml they are shared ones.
     is_pack = (folder / METADATA_FILE).is_file()
     shared = _read_files(folder.parent / SHARED_PARTIALS_DIR) if is_pack else {}
@@ -172,15 +177,15 @@ def _read_template(folder: Path, source: str) -> Template:
     extras = tuple((extra, _read_layer(folder.parent / extra.layer, used_by=source)) for extra in brought)
     for extra, layer in extras:
         if layer.metadata.extras:
-            raise TemplateError(f"`{extra.layer}/{METADATA_FILE}` has `extras`: an extra cannot bring further ones")
+            raise TemplateError(f"`{extra.layer}/{METADATA_FILE}` has `extras`: an extra cannot have extras itself")
     everything = [*layers, *(layer for _, layer in extras)]
     content: dict[str, File] = {f"{SHARED_PARTIALS_DIR}/{path}": file for path, file in shared.items()}
-    for index, layer in enumerate(everything):  # by position: a version does not change with the name of a folder
+    for index, layer in enumerate(everything):  # by position: the digest does not depend on the name of a folder
         for part, tree in (("", layer.head), ("project/", layer.project), (f"{PARTIALS_DIR}/", layer.partials)):
             content |= {f"{index}/{part}{path}": file for path, file in tree.items()}
     questions = _merge_questions([own, *(layer for layer in everything if layer is not own)])
     _check_answers([(f"`{extra.layer}` waits for", extra.when) for extra in brought], questions, source)
-    _check_answers([("`fixed` gives", meta.fixed)], questions, source)
+    _check_answers([("`fixed` has", meta.fixed)], questions, source)
     return Template(
         source=source,
         name=own.name,
@@ -188,9 +193,9 @@ def _read_template(folder: Path, source: str) -> Template:
         extras=tuple((extra, _with_partials(layer, shared)) for extra, layer in extras),
         questions=tuple(question for question in questions if question.name not in meta.fixed),
         metadata=_merge_metadata(own, everything),
-        version=tree_hash(content),
+        digest=tree_hash(content),
         warnings=tuple(
-            f"The template's hooks (`{layer.name}/hooks`) are not run: paccel runs no code of a template"
+            f"The hooks in `{layer.name}/hooks` are not run: paccel never runs code from a template"
             for layer in everything
             if (folder.parent / layer.name / "hooks").is_dir()
         ),
@@ -202,7 +207,7 @@ def _read_layer(folder: Path, used_by: str = "") -> Layer:
     if not folder.is_dir():
         raise TemplateError(f"`{folder.name}`{needed} does not exist")
     if not (folder / CONTEXT_FILE).is_file():
-        raise TemplateError(f"`{folder.name}`{needed} is no cookiecutter template: `{CONTEXT_FILE}` is missing in it")
+        raise TemplateError(f"`{folder.name}`{needed} is not a cookiecutter template: it has no `{CONTEXT_FILE}`")
     head = {name: read_file(folder / name) for name in (CONTEXT_FILE, METADATA_FILE) if (folder / name).is_file()}
     try:
         texts = {name: file.content.decode() for name, file in head.items()}
@@ -212,11 +217,11 @@ def _read_layer(folder: Path, used_by: str = "") -> Layer:
     except (ValueError, RecursionError) as error:
         raise TemplateError(f"`{folder.name}/{CONTEXT_FILE}` is not valid JSON: {error}") from error
     if not isinstance(context, dict):
-        raise TemplateError(f"`{folder.name}/{CONTEXT_FILE}` must hold a table of questions")
+        raise TemplateError(f"`{folder.name}/{CONTEXT_FILE}` must be a JSON object of questions")
     where = f"{folder.name}/{METADATA_FILE}"
     metadata = parse_metadata(texts.get(METADATA_FILE, ""), where)
     if used_by and (metadata.layers or metadata.fixed):
-        raise TemplateError(f"`{where}` has `layers` or `fixed`: only a template can have them, not a layer of one")
+        raise TemplateError(f"`{where}` has `layers` or `fixed`, which only a template can have, not a layer")
     project = _project_folder(folder, context)
     return Layer(folder.name, context, _read_files(project), _read_files(folder / PARTIALS_DIR), head, metadata)
 
@@ -232,45 +237,45 @@ def _project_folder(folder: Path, context: Mapping[str, Any]) -> Path:
         return found[0]
     names = ", ".join(sorted(f"`{path.name}`" for path in found)) or "none"
     raise TemplateError(
-        f"`{folder.name}` must hold one folder of project files, called like `{{{{cookiecutter.project_name}}}}`;"
+        f"`{folder.name}` must have exactly one folder of project files, named like `{{{{cookiecutter.project_name}}}}`;"
         f" found: {names}"
     )
 
 
 def _read_files(folder: Path) -> dict[str, File]:
-    """Read the files below `folder`, which need not exist, after a look at how many and how large they are."""
+    """Read the files below `folder`, which need not exist, after checking how many and how large they are."""
     count = size = 0
     for parent, folders, names in os.walk(folder):
         for name in [*folders, *names]:
             path = Path(parent, name)
             if path.is_symlink():
-                raise TemplateError(f"A template cannot hold symbolic links: `{path.relative_to(folder.parent)}`")
+                raise TemplateError(f"A template cannot contain symbolic links: `{path.relative_to(folder.parent)}`")
         count += len(names)
         size += sum(Path(parent, name).stat().st_size for name in names)
         if count > MAX_FILES or size > MAX_BYTES:
-            raise TemplateError(f"`{folder}` holds more than {MAX_FILES} files or {MAX_BYTES // 2**20} MiB")
+            raise TemplateError(f"`{folder}` has more than {MAX_FILES} files or {MAX_BYTES // 2**20} MiB")
     return read_tree(folder)
 
 
 def _merge_questions(layers: list[Layer]) -> tuple[Question, ...]:
-    """Return the union of the layers' questions, with the help that any `paccel.toml` gives for them."""
+    """Return the union of the layers' questions, with the help from every `paccel.toml`."""
     merged: dict[str, Question] = {}
     for layer in layers:
-        for question in parse_questions(layer.context, f"{layer.name}/{CONTEXT_FILE}"):
+        for question in parse_questions(layer.entries, f"{layer.name}/{CONTEXT_FILE}"):
             known = merged.setdefault(question.name, question)
             if (known.kind, known.default, known.choices) != (question.kind, question.default, question.choices):
-                raise TemplateError(f"Two layers ask `{question.name}` differently: `{layer.name}` and one before it")
+                raise TemplateError(f"`{layer.name}` asks `{question.name}` differently than a layer before it")
     for layer in layers:
         for name, text in layer.metadata.questions.items():
             if name not in merged:
                 raise TemplateError(
-                    f"`{layer.name}/{METADATA_FILE}` explains a question that nobody asks: `{name}`"
+                    f"`{layer.name}/{METADATA_FILE}` documents an unknown question: `{name}`"
                     f"{did_you_mean(name, merged)}"
                 )
             unknown = [choice for choice in text.choices if choice not in merged[name].choices]
             if unknown:
                 raise TemplateError(
-                    f"`{layer.name}/{METADATA_FILE}` explains `{unknown[0]}`, which is no choice of `{name}`"
+                    f"`{layer.name}/{METADATA_FILE}` documents `{unknown[0]}`, which is not a choice of `{name}`"
                     f"{did_you_mean(unknown[0], merged[name].choices)}"
                 )
             known = merged[name]
@@ -283,7 +288,7 @@ def _merge_questions(layers: list[Layer]) -> tuple[Question, ...]:
 def _check_answers(
     groups: list[tuple[str, Mapping[str, Answer]]], questions: tuple[Question, ...], source: str
 ) -> None:
-    """Refuse an extra that no answer can turn on, and an answer that is fixed to what it cannot be."""
+    """Refuse an extra that no answer can turn on, and a fixed answer that is not possible."""
     known = {question.name: question for question in questions}
     for what, answers in groups:
         for name, value in answers.items():
@@ -295,7 +300,7 @@ def _check_answers(
             )
             if not possible:
                 raise TemplateError(
-                    f"{what} an answer that cannot be, in `{source}`: `{name} = {value}`{did_you_mean(name, known)}"
+                    f"{what} an impossible answer, in `{source}`: `{name} = {value}`{did_you_mean(name, known)}"
                 )
 
 
@@ -316,5 +321,7 @@ def _with_partials(layer: Layer, shared: Tree) -> Layer:
     """Give a layer the shared partials beside its own."""
     double = sorted(shared.keys() & layer.partials.keys())
     if double:
-        raise TemplateError(f"The partial `{double[0]}` is in `{SHARED_PARTIALS_DIR}` and in `{layer.name}`: keep one")
+        raise TemplateError(
+            f"The partial `{double[0]}` is both in `{SHARED_PARTIALS_DIR}` and in `{layer.name}`: keep one of them"
+        )
     return layer._replace(partials={**shared, **layer.partials})

@@ -1,4 +1,4 @@
-"""Why a file changed: the lines of the template's changelog that are new."""
+"""Why a file changed: the new lines of the template's changelog."""
 
 import re
 from collections.abc import Iterable
@@ -17,12 +17,12 @@ def changes_between(changes: Iterable[Change], old: str) -> dict[str, tuple[str,
 
 
 def newest(changes: Iterable[Change]) -> str:
-    """Return the newest version that the changelog names; empty without one."""
+    """Return the newest version in the changelog; empty if there is none."""
     return max((change.version for change in changes), key=_key, default="")
 
 
 def _key(version: str) -> tuple[tuple[int, ...], bool, str]:
-    """Orders versions by their numbers; a version with a suffix, as 0.2.0rc1, comes before the same without."""
+    """Order versions by their numbers; a version with a suffix, like 0.2.0rc1, comes before the one without."""
     found = re.match(r"v?(\d+(?:\.\d+)*)", version)
     numbers = tuple(int(part) for part in found[1].split(".")) if found else ()
     while numbers and numbers[-1] == 0:

@@ -1,4 +1,4 @@
-"""Fetch a template that is no directory here: unpack a ZIP file, download one, clone a git repository."""
+"""Fetch a template that is not a local directory: unpack or download a ZIP file, or clone a git repository."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ _GIT_PREFIXES = ("git+", "git@", "git://", "ssh://", "file://", "https://", "htt
 
 @contextmanager
 def fetched(source: str, shown: str) -> Iterator[Path | None]:
-    """Yield the folder of the template, which is gone afterwards; None if `source` cannot be fetched at all.
+    """Yield the folder of the template, which is removed afterwards; None if `source` is nothing to fetch.
 
     Args:
         source: A ZIP file or its URL, or a git URL: `URL`, `URL@REF` for a tag or a branch, and `#FOLDER` after either
@@ -27,7 +27,7 @@ def fetched(source: str, shown: str) -> Iterator[Path | None]:
         shown: What errors call it.
 
     Raises:
-        TemplateError: It is not there, or holds no template.
+        TemplateError: It does not exist, or contains no template.
     """
     place, _, inside = source.partition("#")
     if Path(place).is_file():
@@ -77,20 +77,22 @@ def _cloned(source: str, shown: str, inside: str) -> Iterator[Path]:
                 timeout=GIT_TIMEOUT_SECONDS,
             )
         except FileNotFoundError as error:
-            raise TemplateError(f"`{shown}` needs git, which is not installed: install it, or give a ZIP") from error
+            raise TemplateError(
+                f"`{shown}` needs git, which is not installed: install it, or give a ZIP file"
+            ) from error
         except subprocess.TimeoutExpired as error:
             raise TemplateError(
                 f"`{shown}` could not be cloned within {GIT_TIMEOUT_SECONDS} s: check the network, or clone it and give"
                 " the directory"
             ) from error
         except subprocess.CalledProcessError as error:
-            lines = error.stderr.decode(errors="replace").strip().splitlines() or ["git gave no reason"]
+            lines = error.stderr.decode(errors="replace").strip().splitlines() or ["git did not say why"]
             raise TemplateError(f"`{shown}` could not be cloned: {lines[-1]}") from error
         yield _template_folder(target, shown, inside)
 
 
 def _split_ref(url: str) -> tuple[str, str]:
-    """Cut `@REF` off; the `@` of `git@host:` and of `https://user@host/` stands before the path, and is none."""
+    """Cut `@REF` off; the `@` of `git@host:` and of `https://user@host/` comes before the path, and does not start one."""
     head, _, ref = url.rpartition("@")
     _, scheme, path = head.rpartition("://")
     return (head, ref) if head and ("/" if scheme else ":") in path else (url, "")
@@ -111,10 +113,10 @@ def _download(url: str) -> bytes:
 
 
 def _template_folder(folder: Path, shown: str, inside: str) -> Path:
-    """Return the folder that is the template: the one named, or the only one that can be (a pack has layers too)."""
+    """Return the template's folder: the named one, or the only one that can be a template (a pack has layers too)."""
     top, folder = folder, folder / inside
     if not folder.is_dir() or not folder.resolve().is_relative_to(top.resolve()):
-        raise TemplateError(f"`{shown}` holds no folder `{inside}`")
+        raise TemplateError(f"`{shown}` has no folder `{inside}`")
     for candidates in ([folder], list(folder.iterdir()), list(folder.glob("[!.]*/*"))):
         found = [
             path for path in candidates if (path / CONTEXT_FILE).is_file() and not path.name.startswith(("_", "."))
@@ -123,5 +125,5 @@ def _template_folder(folder: Path, shown: str, inside: str) -> Path:
             return found[0]
         if found:
             names = ", ".join(sorted(f"`{path.name}`" for path in found))
-            raise TemplateError(f"`{shown}` holds several templates ({names}): name one, as in `…#{found[0].name}`")
-    raise TemplateError(f"`{shown}` holds no cookiecutter template: no `{CONTEXT_FILE}` in it")
+            raise TemplateError(f"`{shown}` has several templates ({names}): choose one, as in `…#{found[0].name}`")
+    raise TemplateError(f"`{shown}` has no cookiecutter template: there is no `{CONTEXT_FILE}` in it")

@@ -1,4 +1,4 @@
-"""The Jinja environment of a template: as cookiecutter's own, in a sandbox, because a template may come from anywhere."""
+"""The Jinja environment of a template: like cookiecutter's own, but sandboxed, as a template may come from anywhere."""
 
 import io
 import re
@@ -20,9 +20,9 @@ _ALLOWED_EXTENSIONS = ("jinja2.ext.", "cookiecutter.extensions.")
 
 
 class CookiecutterExtensions(Extension):
-    """The extensions that cookiecutter gives to every template, imported when a template uses one.
+    """The extensions that cookiecutter has in every template, imported when a template uses one.
 
-    Their own imports (dates, translations of letters) take longer than most templates take to render.
+    Importing them (`arrow`, `slugify`) takes as long as rendering a template.
     """
 
     tags = {"now"}  # noqa: RUF012  # Jinja's own type
@@ -52,10 +52,10 @@ class CookiecutterExtensions(Extension):
 
 
 class TemplateEnvironment(SandboxedEnvironment):
-    """Undefined names are errors, and a template reaches no Python object beyond what it is given."""
+    """Undefined names are errors, and a template can only reach the Python objects that it is given."""
 
     def preprocess(self, source: str, name: str | None = None, filename: str | None = None) -> str:
-        """Keep the blank line behind a line statement, which Jinja would swallow as if it were a part of it."""
+        """Keep the blank line after a line statement, which Jinja would remove together with it."""
         text = str(super().preprocess(source, name, filename))
         if self.line_statement_prefix is None:
             return text
@@ -64,23 +64,27 @@ class TemplateEnvironment(SandboxedEnvironment):
         return re.sub(statement, rf"\g<1>{nothing}", text, flags=re.MULTILINE)
 
 
-def make_environment(settings: Mapping[str, Any], where: str) -> TemplateEnvironment:
-    """Build the environment that a `cookiecutter.json` asks for; `where` names the template in errors.
+def make_environment(constants: Mapping[str, Any], where: str) -> TemplateEnvironment:
+    """Build the environment that a `cookiecutter.json` asks for.
+
+    Args:
+        constants: Its entries that are not questions.
+        where: The template's name, for errors.
 
     Raises:
         TemplateError: It asks for an extension that would run the template's code, or for options that Jinja lacks.
     """
-    for extension in settings.get("_extensions", []):
+    for extension in constants.get("_extensions", []):
         if not str(extension).startswith(_ALLOWED_EXTENSIONS):
             raise TemplateError(
-                f"`{where}` asks for the Jinja extension `{extension}`: paccel runs no code of a template, only"
-                " extensions in `jinja2.ext` and `cookiecutter.extensions`"
+                f"`{where}` uses the Jinja extension `{extension}`, but paccel never runs code from a template: only"
+                " extensions in `jinja2.ext` and `cookiecutter.extensions` work"
             )
-    options = settings.get("_jinja2_env_vars", {})
+    options = constants.get("_jinja2_env_vars", {})
     try:
         return TemplateEnvironment(
             undefined=StrictUndefined,
-            extensions=[CookiecutterExtensions, *map(str, settings.get("_extensions", []))],
+            extensions=[CookiecutterExtensions, *map(str, constants.get("_extensions", []))],
             keep_trailing_newline=True,
             **options,
         )
@@ -89,10 +93,10 @@ def make_environment(settings: Mapping[str, Any], where: str) -> TemplateEnviron
 
 
 class TreeLoader(BaseLoader):
-    """What a file of a layer may include: the layer's files by their paths, then the partials by theirs.
+    """Loads what a file of a layer may include: the layer's files by path, then the partials.
 
     Attributes:
-        names: Where the text of each template that was asked for lies, as errors name it.
+        names: The paths of all texts loaded so far, as errors name them.
     """
 
     def __init__(self, project: Tree, partials: Tree, partials_dir: str) -> None:
@@ -109,7 +113,7 @@ class TreeLoader(BaseLoader):
 
 
 def text_of(content: bytes) -> io.TextIOWrapper:
-    """A file's text as Python opens it: with any line ends, `\\n` to the reader."""
+    """Open the text of a file as Python does: any line ends are read as `\\n`."""
     return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")
 
 

@@ -51,8 +51,8 @@ class Change(NamedTuple):
 class Metadata(NamedTuple):
     """The content of one `paccel.toml`.
 
-    `reaches` says what a run with the default answers ends with, and where that was measured. `fixed` are questions of
-    the layers that a template answers itself, and so does not ask.
+    `reaches` is the expected result of a run with the default answers, and where it was measured. `fixed` are answers
+    that a template gives to its layers' questions itself, so that they are not asked.
     """
 
     title: str = ""
@@ -67,6 +67,22 @@ class Metadata(NamedTuple):
     renamed_answers: tuple[RenamedAnswer, ...] = ()
     dropped_answers: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
+
+
+class TemplateRef(NamedTuple):
+    """The template that made a project.
+
+    Attributes:
+        source: What `--template` was given: a bundled name, an absolute path, or a URL.
+        name: The template's own name.
+        digest: SHA-256 over the content of all its layers, in hexadecimal.
+        release: The newest version in its changelog; empty without one.
+    """
+
+    source: str
+    name: str
+    digest: str
+    release: str = ""
 
 
 def parse_metadata(text: str, where: str) -> Metadata:
@@ -123,7 +139,7 @@ def parse_metadata(text: str, where: str) -> Metadata:
 
 
 class _Table:
-    """A TOML table that is read key by key; what is wrong, missing or left over is added to `problems`."""
+    """A TOML table that is read key by key; wrong, missing and unknown keys are added to `problems`."""
 
     def __init__(self, data: Mapping[str, Any], name: str, problems: list[str]) -> None:
         self.rest = dict(data)
@@ -184,22 +200,6 @@ class _Table:
         return {name: self._child(value, f"{key}.{name}") for name, value in values.items()}
 
     def finish(self) -> None:
-        self.problems.extend(f"`{self.name}{key}` is not a key that paccel knows" for key in self.rest)
+        self.problems.extend(f"`{self.name}{key}` is not a known key" for key in self.rest)
         for child in self.children:
             child.finish()
-
-
-class TemplateRef(NamedTuple):
-    """The template that made a project.
-
-    Attributes:
-        source: What `--template` was given: a bundled name, an absolute path, or a URL.
-        name: The template's own name.
-        version: SHA-256 over the content of all its layers, in hexadecimal.
-        release: The newest version in its changelog; empty without one.
-    """
-
-    source: str
-    name: str
-    version: str
-    release: str = ""

@@ -1,4 +1,4 @@
-"""Answers over time: what a project answered, carried over to the questions that its template asks today."""
+"""Answers over time: a project's stored answers, carried over to the questions of today's template."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -21,15 +21,15 @@ def carry_answers(
     """Answer today's questions: as `changed` says, else as stored, else with the default.
 
     Args:
-        stored: Of the manifest; renamed and re-valued as the template declares, in the order of its declarations.
-        template: As it is today.
+        stored: From the manifest; renamed as the template declares, in the order of its declarations.
+        template: Today's template.
         changed: Question -> value, as typed.
 
     Returns:
-        The answers, and a line for each that is new, renamed or gone.
+        The answers, and a line for each one that is new, renamed or dropped.
 
     Raises:
-        UsageError: A value is no answer to its question (any more).
+        UsageError: A value is not, or no longer, an answer to its question.
     """
     names = {question.name for question in template.questions}
     carried: dict[str, object] = dict(stored)
@@ -42,21 +42,21 @@ def carry_answers(
         new_value = renamed.values.get(word, value)
         carried.setdefault(renamed.new, new_value)
         if (renamed.old, value) != (renamed.new, new_value):
-            notes.append(f"the answer `{renamed.old}={_text(value)}` is `{renamed.new}={_text(new_value)}` now")
+            notes.append(f"the answer `{renamed.old}={_text(value)}` is now `{renamed.new}={_text(new_value)}`")
     dropped = {*template.metadata.dropped_answers}
     for name in sorted(carried.keys() - names):
         value = carried.pop(name)
-        why = "the template has dropped this question" if name in dropped else "the template no longer asks this"
+        why = "the template dropped this question" if name in dropped else "the template no longer has this question"
         notes.append(f"the answer `{name}={_text(value)}` is dropped: {why}")
     carried |= changed
     try:
         answers = resolve_answers(template, carried)
     except UsageError as error:
         if not _fails(template, {name: value for name, value in carried.items() if name not in changed}):
-            raise  # what was typed is wrong, not what was stored
-        raise UsageError(f"{error}\nGive another answer with `paccel set QUESTION=VALUE`") from error
+            raise  # the typed answer is wrong, not a stored one
+        raise UsageError(f"{error}\nChange the answer with `paccel set KEY=VALUE`") from error
     notes += [
-        f"the new question `{name}` is answered `{_text(answer)}`: `paccel set {name}=…` changes it"
+        f"new question `{name}`, answered with its default `{_text(answer)}`: `paccel set {name}=…` changes it"
         for name, answer in answers.items()
         if name not in carried
     ]

@@ -1,7 +1,7 @@
-"""What a template asks, and what answers it takes.
+"""The questions of a template, and the answers to them.
 
 A question is an entry of `cookiecutter.json`: true or false is a yes-or-no question, a list is a choice with its default
-first, anything else is text. Entries that begin with `_` are the template's own.
+first, anything else is text. Entries that begin with `_` are not questions.
 """
 
 import re
@@ -15,7 +15,7 @@ Answer = str | bool
 Kind = Literal["text", "bool", "choice"]
 
 PROJECT_NAME = "project_name"
-"""The question that `new` answers with the folder's name, and that is never asked."""
+"""The question that `new` answers with the folder's name, without asking."""
 
 _YES = {"true", "yes", "y", "on", "1"}
 _NO = {"false", "no", "n", "off", "0"}
@@ -51,7 +51,7 @@ class Question(NamedTuple):
             if text not in self.choices:
                 offered = ", ".join(f"`{choice}`" for choice in self.choices)
                 hint = did_you_mean(text, self.choices)
-                raise UsageError(f"`{self.name}={text}` is not one of its choices: {offered}{hint}")
+                raise UsageError(f"`{self.name}={text}` is not valid; choose from {offered}{hint}")
         elif self.name == PROJECT_NAME:
             check_project_name(text)
         elif not text.isprintable():
@@ -67,11 +67,11 @@ class HasQuestions(Protocol):
     @property
     def questions(self) -> tuple[Question, ...]: ...
     @property
-    def settings(self) -> Mapping[str, Any]: ...
+    def constants(self) -> Mapping[str, Any]: ...
 
 
 Ask = Callable[[Question], Answer]
-"""Puts one question, whose default and choices are plain text by now, to the user."""
+"""Asks the user one question, whose default and choices are rendered."""
 
 
 def check_project_name(name: str) -> str:
@@ -88,7 +88,7 @@ def check_project_name(name: str) -> str:
     better = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")
     hint = f"; did you mean `{better}`?" if better else ""
     raise UsageError(
-        f"`{name}` is not a project name: letters, digits, `-`, `_` and `.`, a letter or digit first and last{hint}"
+        f"`{name}` is not a valid project name: use letters, digits, `-`, `_` and `.`, with a letter or digit first and last{hint}"
     )
 
 
@@ -102,7 +102,7 @@ def read_answers(path: Path) -> dict[str, object]:
     import tomllib
 
     if path.suffix not in {".toml", ".json"}:
-        raise UsageError(f"`{path}` must be called `*.toml` or `*.json`")
+        raise UsageError(f"`{path}` must be named `*.toml` or `*.json`")
     try:
         text = path.read_text(encoding="utf-8")
         data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
@@ -111,7 +111,7 @@ def read_answers(path: Path) -> dict[str, object]:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"`{path}` is not valid {path.suffix[1:].upper()}: {error}") from error
     if not isinstance(data, dict):
-        raise UsageError(f'`{path}` must hold a table of answers, like `{{"ema": true}}`')
+        raise UsageError(f'`{path}` must contain a table of answers, like `{{"ema": true}}`')
     return data
 
 
@@ -130,7 +130,7 @@ def parse_questions(entries: Mapping[str, Any], where: str) -> tuple[Question, .
     Tables (cookiecutter's dictionary variables) are constants, not questions.
 
     Raises:
-        TemplateError: A choice is empty, or an entry of a type that has no meaning.
+        TemplateError: A question has no choices or duplicate ones, or an entry is of another type.
     """
     prompts = entries.get("__prompts__", {})
     questions = []
@@ -145,7 +145,7 @@ def parse_questions(entries: Mapping[str, Any], where: str) -> tuple[Question, .
         elif isinstance(value, list):
             choices = tuple(str(choice) for choice in value)
             if not choices or len(set(choices)) < len(choices):
-                raise TemplateError(f"The choices of `{name}` in `{where}` are empty or hold one twice")
+                raise TemplateError(f"The choices of `{name}` in `{where}` are empty or have duplicates")
             questions.append(Question(name, "choice", choices[0], choices, text, choice_help))
         elif isinstance(value, (str, int, float)):
             questions.append(Question(name, "text", str(value), (), text))
@@ -162,14 +162,14 @@ def resolve_answers(
     Args:
         template: Whose questions they are.
         given: Question -> value, as typed (`"true"`) or typed already (`True`).
-        project_name: Answers the question of that name, if the template has it and `given` does not.
-        ask: Called for each question that is not in `given`, in order. None: take the defaults.
+        project_name: The answer to the question of that name, if the template asks it and `given` has no answer.
+        ask: Called for each question that is not in `given`, in order. None: use the defaults.
 
     Raises:
-        UsageError: Names that are no questions and values that are no answers, all in one message.
+        UsageError: Unknown questions and impossible answers, all in one message.
         TemplateError: A default cannot be rendered.
     """
-    if ask is not None:  # what was given is checked before the first question is put
+    if ask is not None:  # check what was given before asking the first question
         resolve_answers(template, given, project_name=project_name)
     names = [question.name for question in template.questions]
     values = dict(given)
@@ -207,7 +207,7 @@ def _render_question(template: HasQuestions, question: Question, answers: Mappin
         return question
     from .jinja import make_environment, render_text
 
-    environment = make_environment(template.settings, template.name)
+    environment = make_environment(template.constants, template.name)
     where = f"The default of `{question.name}` in `{template.name}`"
     default, *choices = (
         render_text(environment, text, answers, where) if isinstance(text, str) else text for text in texts

@@ -1,4 +1,4 @@
-"""The command line: the only part that prints. Each command imports what it needs when it runs."""
+"""The command line, and the only part that prints. Each command imports what it needs when it runs."""
 
 from .main import main
 

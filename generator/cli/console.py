@@ -1,6 +1,5 @@
 """What all commands share: errors as one message or one JSON object, exit codes, options, tab completion."""
 
-import gc
 import os
 import re
 import signal
@@ -46,28 +45,29 @@ class Cli(click.Group):
             code, message = 3, f"`{error.filename}`: {error.strerror}" if error.filename else str(error)
         if message:
             _print_error(message, code, "--json" in arguments)
-        if args is None:  # the process ends with the command: what is left need not be searched for garbage
-            gc.freeze()
         sys.exit(code)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.commands]  # in the order in which they were added, not by name
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # the reader (`| head`) has seen enough
+        except BrokenPipeError:  # the reader (`| head`) has closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
 
 
 def _click_message(error: click.ClickException) -> str:
-    """Put click's message into our form: typed things in backticks, and what to do."""
+    """Rewrite click's message in our form: typed things in backticks, and what to do."""
     message = re.sub(r"'([^']*)'", r"`\1`", error.format_message()).rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
-    return f"{message} (`{context.command_path} --help` shows what there is)" if context else message
+    return f"{message} (see `{context.command_path} --help`)" if context else message
 
 
 @contextmanager
 def _one_interrupt() -> Iterator[None]:
-    """Let the first Ctrl-C interrupt, and no other one disturb the cleaning up after it."""
+    """Let the first Ctrl-C interrupt, and ignore others during the cleanup after it."""
 
     def interrupt(number: int, frame: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -75,7 +75,7 @@ def _one_interrupt() -> Iterator[None]:
 
     try:
         before = signal.signal(signal.SIGINT, interrupt)
-    except ValueError:  # not the main thread, which alone gets signals
+    except ValueError:  # not in the main thread, and only that one receives signals
         yield
         return
     try:
@@ -134,9 +134,9 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
 
 
-def parse_settings(settings: Sequence[str]) -> dict[str, str]:
-    """Split `key=value` arguments; a later one wins over an earlier one."""
-    wrong = [setting for setting in settings if not setting.partition("=")[0] or "=" not in setting]
+def parse_answers(given: Sequence[str]) -> dict[str, str]:
+    """Split `KEY=VALUE` arguments; a later one wins over an earlier one."""
+    wrong = [text for text in given if not text.partition("=")[0] or "=" not in text]
     if wrong:
-        raise UsageError(f"`{wrong[0]}` is not an answer: write `question=value`")
-    return {name: value for name, _, value in (setting.partition("=") for setting in settings)}
+        raise UsageError(f"`{wrong[0]}` is not an answer: write `KEY=VALUE`")
+    return {name: value for name, _, value in (text.partition("=") for text in given)}

@@ -5,15 +5,22 @@ from pathlib import Path
 import click
 
 from ..errors import PaccelError
-from .console import complete_templates, json_option, parse_settings, print_json
+from .console import complete_templates, json_option, parse_answers, print_json
 
 
 @click.command(short_help="Check this machine and the project.")
-@click.option("--rebuild-baseline", is_flag=True, help="Render the baseline again, after a git conflict in it.")
+@click.option(
+    "--rebuild-baseline",
+    is_flag=True,
+    help="Render .paccel/baseline.zip again, for example after a git conflict in it.",
+)
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, rebuild_baseline: bool, as_json: bool) -> None:
-    """Say what this machine offers, and whether the project is sound."""
+    """Check this machine and the project.
+
+    Shows versions, devices and precisions, and whether the project's .paccel folder is valid. Exits with 3 if it is not.
+    """
     from ..health import doctor as checks
     from ..project.folder import find_project
     from .report import doctor_data, doctor_text
@@ -25,12 +32,12 @@ def doctor(ctx: click.Context, rebuild_baseline: bool, as_json: bool) -> None:
             print_json({"rebuilt": str(root), "files": list(manifest.files)})
         else:
             click.echo(
-                f"Rebuilt the baseline of {root.name}: {len(manifest.files)} files, as the manifest records them"
+                f"Rebuilt the baseline of {root.name}: {len(manifest.files)} files, identical to those in the manifest"
             )
         return
     try:
         health = checks.examine_project(find_project(Path.cwd()))
-    except PaccelError:  # outside of a project there is still the machine
+    except PaccelError:  # not in a project: check the machine alone
         health = None
     machine = checks.examine_machine()
     if as_json:
@@ -41,26 +48,29 @@ def doctor(ctx: click.Context, rebuild_baseline: bool, as_json: bool) -> None:
         ctx.exit(3)
 
 
-@click.command(short_help="Give a project that lost its `.paccel` a baseline again.")
+@click.command(short_help="Recreate the .paccel folder of a project that lost it.")
 @click.option(
     "--template",
     metavar="NAME|DIR|GIT|ZIP",
-    help="The project's template. [default: the likeliest]",
+    help="The project's template. [default: the most similar bundled one]",
     shell_complete=complete_templates,
 )
-@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="An answer that you know; repeatable.")
-@click.option("--dry-run", is_flag=True, help="Show what would be taken for what, but write nothing.")
+@click.option("--set", "given", metavar="KEY=VALUE", multiple=True, help="An answer that you know; repeatable.")
+@click.option("--dry-run", is_flag=True, help="Show what would be adopted, but write nothing.")
 @json_option
-def adopt(template: str | None, settings: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
-    """Give a project that lost its `.paccel` folder a baseline again. Its files stay as they are."""
+def adopt(template: str | None, given: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+    """Recreate the .paccel folder of a project that lost it, so that upgrades work again.
+
+    Finds the template and answers that fit the project's files best. The files themselves stay as they are.
+    """
     from ..health.adopt import adopt as take_in
 
-    found = take_in(Path.cwd(), template=template, answers=parse_settings(settings), dry_run=dry_run)
+    found = take_in(Path.cwd(), template=template, answers=parse_answers(given), dry_run=dry_run)
     if as_json:
         print_json({**found.to_json(), "dry_run": dry_run})
         return
     answers = ", ".join(f"{name}={str(value).lower()}" for name, value in found.manifest.answers.items())
     click.echo(f"{'Would adopt' if dry_run else 'Adopted'} as {found.manifest.template.name} ({answers})")
-    click.echo(f"{found.likeness:.0%} of its lines are the template's; {len(found.tree)} files, of which")
+    click.echo(f"{found.likeness:.0%} of the lines match the template's {len(found.tree)} files")
     for what, names in (("edited", found.edited), ("missing", found.missing)):
-        click.echo(f"  {what}: {', '.join(names) or 'none'}")
+        click.echo(f"  {what + ':':<8} {', '.join(names) or 'none'}")

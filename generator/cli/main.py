@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Everything heavier than click is imported inside the command that needs it."""
+"""The `paccel` command and its subcommands. Each imports what it needs when it runs: `--help` loads click alone."""
 
 import os
 
@@ -15,25 +15,29 @@ from .upgrade import diff, set_, upgrade
 @click.version_option(__version__, message="paccel %(version)s")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Editable PyTorch training projects: the loop is yours, and upgrades keep your edits.
+    """Generate PyTorch training projects that you own, and upgrade them without losing your edits.
 
     \b
-    paccel new my-project
-    cd my-project && pip install -e . && python train.py
+    paccel new my-project        # train.py, model.py, data.py: yours to edit
+    cd my-project
+    pip install -e .             # PyTorch and the paccel runtime
+    python train.py
+
+    Later, paccel upgrade merges template improvements into your files.
     """
     if os.environ.get("NO_COLOR"):
         ctx.color = False
 
 
-@main.command(short_help="Print the tab completion of bash, zsh or fish.")
+@click.command(short_help="Print the tab-completion script for bash, zsh or fish.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the tab completion of a SHELL.
+    """Print the tab-completion script for SHELL.
 
     \b
-    bash: put  eval "$(paccel completion bash)"    into ~/.bashrc
-    zsh:  put  eval "$(paccel completion zsh)"     into ~/.zshrc
-    fish: put  paccel completion fish | source     into ~/.config/fish/config.fish
+    bash: add  eval "$(paccel completion bash)"    to ~/.bashrc
+    zsh:  add  eval "$(paccel completion zsh)"     to ~/.zshrc
+    fish: add  paccel completion fish | source     to ~/.config/fish/config.fish
     """
     from click.shell_completion import get_completion_class
 
@@ -42,5 +46,5 @@ def completion(shell: str) -> None:
     click.echo(complete(main, {}, "paccel", "_PACCEL_COMPLETE").source())
 
 
-for command in (new, list_, show, diff, doctor, upgrade, set_, adopt):
+for command in (new, list_, show, diff, upgrade, set_, adopt, doctor, completion):  # in the order of `--help`
     main.add_command(command)

@@ -6,64 +6,73 @@ from pathlib import Path
 
 import click
 
-from .console import complete_answers, complete_templates, json_option, parse_settings, print_json, print_warnings
+from .console import complete_answers, complete_templates, json_option, parse_answers, print_json, print_warnings
 
 
-@click.command()
+@click.command(short_help="Create a new project.")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
     "--template",
     metavar="NAME|DIR|GIT|ZIP",
-    help="A bundled template, or one of your own. [default: image-classification]",
+    help="A bundled template (see paccel list), or your own. [default: image-classification]",
     shell_complete=complete_templates,
 )
 @click.option(
     "--set",
-    "settings",
+    "given",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Answer a question; repeatable.",
+    help="Answer a question (see paccel show); repeatable.",
     shell_complete=complete_answers,
 )
 @click.option("--answers", type=click.Path(path_type=Path), help="Read answers from a TOML or JSON file.")
-@click.option("--no-input", is_flag=True, help="Ask nothing; take the defaults.")
-@click.option("--dry-run", is_flag=True, help="Render and show, but write nothing.")
+@click.option("--no-input", is_flag=True, help="Do not ask; use the defaults.")
+@click.option("--dry-run", is_flag=True, help="Show the project, but write nothing.")
 @json_option
 def new(
     path: Path,
     template: str | None,
-    settings: tuple[str, ...],
+    given: tuple[str, ...],
     answers: Path | None,
     no_input: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Make a new project in the folder PATH."""
+    """Create a new project in the folder PATH.
+
+    At a terminal, asks the template's questions; each has a default.
+    """
     from ..catalog.catalog import DEFAULT_TEMPLATE, load_template
     from ..catalog.questions import PROJECT_NAME, check_project_name, read_answers, resolve_answers
     from ..project.folder import check_target, create_project
     from ..project.state import Manifest
-    from ..render.render import render
+    from ..render.render import render_formatted
     from .prompt import ask
     from .report import next_commands, tree_text
 
     check_target(path)
     name = os.path.basename(os.path.abspath(path))
-    given = (read_answers(answers) if answers else {}) | parse_settings(settings)
+    known = (read_answers(answers) if answers else {}) | parse_answers(given)
     found = load_template(template or DEFAULT_TEMPLATE)
-    if PROJECT_NAME not in given and any(question.name == PROJECT_NAME for question in found.questions):
+    if PROJECT_NAME not in known and any(question.name == PROJECT_NAME for question in found.questions):
         check_project_name(name)
     may_ask = sys.stdin.isatty() and not no_input and not as_json
-    chosen = resolve_answers(found, given, project_name=name, ask=ask if may_ask else None)
-    tree = render(found, chosen)
+    chosen = resolve_answers(found, known, project_name=name, ask=ask if may_ask else None)
+    rendered = render_formatted(found, chosen)
+    tree = rendered.tree
     if not dry_run:
-        create_project(path, Manifest.of(found.ref, chosen, tree), tree)
+        create_project(path, Manifest.of(found.ref, chosen, tree, unformatted=rendered.unformatted), tree)
     commands = next_commands(str(path), tree)
     if as_json:
         print_json(
             {
                 "project": os.path.abspath(path),
-                "template": {"name": found.name, "source": found.source, "version": found.version},
+                "template": {
+                    "name": found.name,
+                    "source": found.source,
+                    "version": found.digest,
+                    "digest": found.digest,
+                },
                 "answers": chosen,
                 "files": list(tree),
                 "next": commands,
@@ -82,7 +91,7 @@ def new(
 @click.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the templates that come with paccel."""
+    """List the bundled templates."""
     from ..catalog.catalog import read_bundled_metadata
     from .report import list_data, list_text
 
@@ -93,11 +102,11 @@ def list_(as_json: bool) -> None:
         click.echo(list_text(found))
 
 
-@click.command(short_help="Describe a template: questions, choices and files.")
+@click.command(short_help="Show a template's questions, choices, defaults and files.")
 @click.argument("template", shell_complete=complete_templates)
 @json_option
 def show(template: str, as_json: bool) -> None:
-    """Describe a TEMPLATE: questions, choices, defaults and files."""
+    """Show the questions, choices, defaults and files of TEMPLATE."""
     from ..catalog.catalog import load_template
     from ..catalog.questions import PROJECT_NAME, resolve_answers
     from ..render.render import render

@@ -1,4 +1,4 @@
-"""Put questions to a user at a terminal."""
+"""Ask questions at a terminal."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from .report import question_lines
 
 
 def ask(question: Question) -> Answer:
-    """Show a question with its choices and default, and return the answer; a wrong one is explained and asked again.
+    """Show a question with its choices and default, and return the answer; ask again after a wrong one.
 
     Raises:
         click.Abort: Ctrl-C, or the end of the input.
@@ -19,7 +19,7 @@ def ask(question: Question) -> Answer:
     click.echo("\n".join(lines), err=True)
     default = str(question.default).lower() if question.kind == "bool" else question.default
     hint = " (true or false)" if question.kind == "bool" else ""
-    # On standard error, so that standard output holds the command's result alone.
+    # On standard error, so that standard output has nothing but the command's result.
     return _prompt(f"  {question.name}{hint}", default=default, value_proc=_parser(question), err=True)
 
 

@@ -17,29 +17,30 @@ if TYPE_CHECKING:
 
 _ROLES = {
     "pyproject.toml": "dependencies and tool settings",
-    ".gitignore": "what git leaves out",
+    ".gitignore": "files that git ignores",
     "tests": "the project's own tests",
 }
 """What files of these names are for in any project."""
 
 _BUNDLED_ROLES = _ROLES | {
-    "README.md": "run it, what it reaches, where to edit, how to upgrade",
-    ".gitattributes": "how git treats the baseline",
+    "README.md": "how to run, edit and upgrade; what to expect",
+    ".gitattributes": "how git treats paccel's baseline",
     ".github": "continuous integration",
-    "launch": "starting it on more than one device",
-    "train.ipynb": "the same main in a notebook",
-    "Dockerfile": "a container with all that it needs",
-    ".devcontainer": "the container for editors",
+    "launch": "scripts for several GPUs or nodes",
+    "train.ipynb": "the training run in a notebook",
+    "Dockerfile": "a container image for training",
+    ".devcontainer": "a development container for editors",
     ".pre-commit-config.yaml": "black and ruff before each commit",
-    ".vscode": "configurations of the debugger",
+    ".vscode": "debugger configurations",
 }
 
 
 def roles(tree: Tree, bundled: bool) -> dict[str, str]:
-    """Return path -> what the file is for, where that is known: a Python file says so in its docstring's first line.
+    """Return path -> what the file is for, if known: for a Python file, the first sentence of its docstring.
 
     Args:
-        bundled: Whether the files are of a template that comes with paccel, and so are what their names say there.
+        tree: A render.
+        bundled: Whether it is of a bundled template, in which more file names have a known meaning.
     """
     named = _BUNDLED_ROLES if bundled else _ROLES
     known = {path: role for path, role in named.items() if path in tree or any(p.startswith(f"{path}/") for p in tree)}
@@ -58,7 +59,7 @@ def _docstring(file: File) -> str:
 
 
 def tree_text(name: str, tree: Tree, bundled: bool) -> str:
-    """Draw the files as a tree, with what each is for, see `roles`; files before folders, dot files last."""
+    """Draw the files as a tree, each with what `roles` says; files before folders, dot files last."""
     from shutil import get_terminal_size
 
     rows = [("", name + "/", ""), *_rows(sorted(tree), "", "", roles(tree, bundled))]
@@ -97,7 +98,7 @@ def _rows(paths: Sequence[str], folder: str, indent: str, known: Mapping[str, st
 
 
 def next_commands(path: str, tree: Tree) -> list[str]:
-    """Return what to type after `new`."""
+    """Return the commands to run after `new`."""
     quoted = f'"{path}"' if " " in path else path
     return (
         [f"cd {quoted}"] * (path != ".")
@@ -136,13 +137,13 @@ def _summary(name: str, metadata: Metadata, source: str) -> dict[str, Any]:
 
 
 def show_text(template: Template, questions: Sequence[Question], tree: Tree) -> str:
-    """Describe a template: its questions with their choices, and the files that its defaults give."""
+    """Describe a template: its questions with their choices, and the files of its default project."""
     head = f"{style(template.name, bold=True)}  {template.metadata.title}"
     parts = [head, *([template.metadata.description] if template.metadata.description else [])]
     if template.metadata.reaches:
-        parts += [f"It reaches {template.metadata.reaches}"]
+        parts += [f"Expected result: {template.metadata.reaches}"]
     if questions:
-        parts += ["", style("Questions", bold=True) + " (answer with `--set name=value`)"]
+        parts += ["", style("Questions", bold=True) + " (answer with `--set KEY=VALUE`; the default is in brackets)"]
         parts += [line for question in questions for line in question_lines(question)]
     parts += [
         "",
@@ -169,7 +170,8 @@ def show_data(template: Template, questions: Sequence[Question], tree: Tree) -> 
         for question in questions
     ]
     return _summary(template.name, template.metadata, template.source) | {
-        "version": template.version,
+        "version": template.digest,
+        "digest": template.digest,
         "questions": asked,
         "files": {path: known.get(path, "") for path in tree},
     }
@@ -201,7 +203,7 @@ def diff_data(diffs: "Sequence[FileDiff]") -> dict[str, Any]:
 
 
 def doctor_text(machine: Mapping[str, Any], health: "Health | None") -> str:
-    """Say what the machine offers, then how the project is."""
+    """Describe the machine, then the project."""
     versions = {"paccel": machine["paccel"], "python": machine["python"], **machine["versions"]}
     rows = [
         ("system", f"{machine['system']}, {machine['cpus']} CPUs"),
@@ -216,12 +218,12 @@ def doctor_text(machine: Mapping[str, Any], health: "Health | None") -> str:
             ("backends", ", ".join(machine["backends"]) or "none"),
         ]
     if health is None:
-        rows.append(("project", "none here"))
+        rows.append(("project", "none in this folder"))
     else:
         if health.manifest is not None:
             template = health.manifest.template
-            rows.append(("project", f"{health.root.name}, from {template.name}, by paccel {health.manifest.paccel}"))
-        rows.append(("state", "sound" if not health.problems else style("damaged", fg="red")))
+            rows.append(("project", f"{health.root.name} (template {template.name}, paccel {health.manifest.paccel})"))
+        rows.append(("state", style("needs attention", fg="red") if health.problems else "ok"))
     lines = [f"{style(name.ljust(10), bold=True)}  {text}" for name, text in rows]
     return "\n".join([*lines, *(f"  {problem}" for problem in (health.problems if health else ()))])
 

@@ -1,50 +1,60 @@
-"""The commands that change a project later: `upgrade`, `set`, `adopt`."""
+"""The commands `upgrade`, `set` and `diff`."""
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
-from .console import complete_answers, complete_templates, json_option, parse_settings, print_json
+from .console import complete_answers, complete_templates, json_option, parse_answers, print_json
 
 if TYPE_CHECKING:
     from ..files.tree import Tree
+    from ..upgrade.plan import Summary
     from ..upgrade.upgrade import Outcome, Plan
 
 UPGRADE_FOUND = 10
 
 _COLOURS = {"conflict": "red", "deleted": "yellow", "kept": "yellow", "added": "green", "restored": "green"}
 
-_dirty_option = click.option("--allow-dirty", is_flag=True, help="Touch files with changes that git has not committed.")
+_dirty_option = click.option("--allow-dirty", is_flag=True, help="Also change files that have uncommitted edits.")
 _dry_option = click.option("--dry-run", is_flag=True, help="Show what would happen to each file, but write nothing.")
-_diff_option = click.option("--diff", "with_diff", is_flag=True, help="With --dry-run: show each file's diff too.")
+_diff_option = click.option("--diff", "with_diff", is_flag=True, help="With --dry-run: also show each file's diff.")
 _verify_option = click.option(
-    "--verify", "verified", is_flag=True, help="Then compile the project and run its tests; offer to undo if they fail."
+    "--verify",
+    "verified",
+    is_flag=True,
+    help="Afterwards, compile the project and run its tests; offer to undo if they fail.",
 )
 
 
-@click.command(short_help="Merge the template's changes into your files.")
+@click.command(short_help="Merge template changes into your project, keeping your edits.")
 @click.argument("paths", nargs=-1, type=click.Path())
-@click.option("--check", is_flag=True, help=f"Only say whether there is an upgrade; exit code {UPGRADE_FOUND} if so.")
+@click.option("--check", is_flag=True, help=f"Only check for an upgrade; exit with {UPGRADE_FOUND} if there is one.")
 @_dry_option
 @_diff_option
 @click.option(
-    "--continue", "go_on", is_flag=True, help="Finish: conflicts are decided, or the last try was interrupted."
+    "--continue",
+    "go_on",
+    is_flag=True,
+    help="Finish an upgrade after you resolved its conflicts, or after an interruption.",
 )
-@click.option("--abort", is_flag=True, help="Go back to before an unfinished upgrade.")
-@click.option("--undo", is_flag=True, help="Go back to before the last upgrade; one under way is aborted.")
+@click.option("--abort", is_flag=True, help="Undo an unfinished upgrade.")
+@click.option("--undo", is_flag=True, help="Undo the last upgrade.")
 @_verify_option
-@click.option("--skip", metavar="PATH", multiple=True, help="Leave a file or folder alone, now and later; repeatable.")
 @click.option(
-    "--restore", metavar="PATH", multiple=True, help="Bring back a file that you deleted or skip; repeatable."
+    "--skip", metavar="PATH", multiple=True, help="Leave a file or folder alone in this and later upgrades; repeatable."
+)
+@click.option(
+    "--restore", metavar="PATH", multiple=True, help="Bring back a deleted file, or stop skipping one; repeatable."
 )
 @click.option(
     "--template",
     metavar="NAME|DIR|GIT|ZIP",
-    help="Render from another source from now on.",
+    help="Use another template source from now on.",
     shell_complete=complete_templates,
 )
 @_dirty_option
@@ -66,9 +76,10 @@ def upgrade(
     allow_dirty: bool,
     as_json: bool,
 ) -> None:
-    """Merge what the template has become into what you made of the project.
+    """Merge template changes into your project, keeping your edits.
 
-    With PATHs, only those files are upgraded, the others later.
+    Where you and the template changed the same lines, the file gets conflict markers: resolve them, then run paccel
+    upgrade --continue. With PATHS, only those files are upgraded now.
     """
     from ..project.folder import find_project
     from ..upgrade import upgrade as engine
@@ -76,13 +87,13 @@ def upgrade(
     ways = {"--check": check, "--dry-run": dry_run, "--continue": go_on, "--abort": abort, "--undo": undo}
     given = [name for name, on in ways.items() if on]
     if len(given) > 1:
-        raise UsageError(f"`{given[0]}` and `{given[1]}` do not go together: give one of them")
+        raise UsageError(f"`{given[0]}` and `{given[1]}` cannot be used together: give one of them")
     if given and given[0] in {"--continue", "--abort", "--undo"} and (paths or skip or restore or template):
         raise UsageError(f"`{given[0]}` takes no paths and no `--skip`, `--restore` or `--template`")
     _check_options(given, dry_run, with_diff, verified)
     root = find_project(Path.cwd())
     inside = [_inside(root, path) for path in paths]
-    wishes: dict[str, Any] = {
+    options: dict[str, Any] = {
         "template": template,
         "skip": [_inside(root, path) for path in skip],
         "restore": [_inside(root, path) for path in restore],
@@ -93,15 +104,15 @@ def upgrade(
         _report(ctx, root, move(root), as_json, verified and go_on)
     elif check or dry_run:
         engine.refuse_unfinished(root)
-        plan = engine.make_plan(root, **wishes)
+        plan = engine.make_plan(root, **options)
         _show_plan(plan, as_json, with_diff, check)
         ctx.exit((UPGRADE_FOUND if plan.found else 0) if check else 1 if plan.conflicts else 0)
     else:
-        _report(ctx, root, engine.upgrade(root, **wishes, allow_dirty=allow_dirty), as_json, verified)
+        _report(ctx, root, engine.upgrade(root, **options, allow_dirty=allow_dirty), as_json, verified)
 
 
-@click.command("set", short_help="Change answers; your edits are kept.")
-@click.argument("settings", nargs=-1, required=True, metavar="KEY=VALUE...", shell_complete=complete_answers)
+@click.command("set", short_help="Change answers, such as ema=true, keeping your edits.")
+@click.argument("given", nargs=-1, required=True, metavar="KEY=VALUE...", shell_complete=complete_answers)
 @_dry_option
 @_diff_option
 @_verify_option
@@ -110,23 +121,23 @@ def upgrade(
 @click.pass_context
 def set_(
     ctx: click.Context,
-    settings: tuple[str, ...],
+    given: tuple[str, ...],
     dry_run: bool,
     with_diff: bool,
     verified: bool,
     allow_dirty: bool,
     as_json: bool,
 ) -> None:
-    """Change answers of the project: turn a feature on or off, KEY=VALUE, with your edits kept.
+    """Change answers, for example ema=true, and merge the result into your project, keeping your edits.
 
-    Today's template is rendered, so a project of an older one is upgraded by it.
+    The current template is used, so this also upgrades the project. paccel show TEMPLATE lists the questions.
     """
     from ..project.folder import find_project
     from ..upgrade import upgrade as engine
 
     _check_options(["--dry-run"] * dry_run, dry_run, with_diff, verified)
     root = find_project(Path.cwd())
-    answers = parse_settings(settings)
+    answers = parse_answers(given)
     if dry_run:
         engine.refuse_unfinished(root)
         plan = engine.make_plan(root, answers=answers)
@@ -136,17 +147,17 @@ def set_(
 
 
 def _check_options(given: list[str], dry_run: bool, with_diff: bool, verified: bool) -> None:
-    """Refuse an option that would have no effect, lest its user waits for one."""
+    """Refuse an option that would have no effect."""
     if with_diff and not dry_run:
-        raise UsageError("`--diff` shows what would happen: give it with `--dry-run`")
+        raise UsageError("`--diff` needs `--dry-run`")
     if verified and given not in ([], ["--continue"]):
         raise UsageError(
-            f"`--verify` looks at a finished upgrade, and `{given[0]}` finishes none: leave one of them out"
+            f"`--verify` checks a finished upgrade, and `{given[0]}` does not finish one: give one of them"
         )
 
 
 def _inside(root: Path, path: str) -> str:
-    """A path as typed, relative to the working directory, as one relative to the project."""
+    """Return a path that was typed, relative to the working directory, as one relative to the project."""
     absolute = Path(path) if Path(path).is_absolute() else Path.cwd() / path
     parts: list[str] = []
     for part in absolute.parts:
@@ -169,9 +180,11 @@ def _show_plan(plan: "Plan", as_json: bool, with_diff: bool, check: bool) -> Non
     elif check:
         count = len(plan.changes)
         files = "1 file" if count == 1 else f"{count} files"
-        click.echo(f"There is an upgrade: {files}; `paccel upgrade --dry-run` shows what becomes of them")
+        click.echo(
+            f"An upgrade is available: it concerns {files}; `paccel upgrade --dry-run` shows what happens to each"
+        )
     else:
-        _table([change.to_json() for change in plan.changes])
+        _table(plan.summaries)
         for text in [change.diff() for change in plan.changes] if with_diff else ():
             if text:
                 click.echo(f"\n{text}", nl=False)
@@ -190,8 +203,8 @@ def _report(ctx: click.Context, root: Path, outcome: "Outcome", as_json: bool, v
     else:
         words = {
             "nothing": "Up to date",
-            "aborted": "Back to before the upgrade",
-            "undone": "Back to before the upgrade",
+            "aborted": "Aborted: your files are as they were before the upgrade",
+            "undone": "Undone: your files are as they were before the upgrade",
         }
         if outcome.state in words:
             click.echo(words[outcome.state])
@@ -200,14 +213,14 @@ def _report(ctx: click.Context, root: Path, outcome: "Outcome", as_json: bool, v
         _notes(outcome.notes)
         if outcome.conflicts:
             click.echo(
-                f"\n{click.style('Conflicts', fg='red', bold=True)} in {', '.join(outcome.conflicts)}: decide them, then"
-                "\n  paccel upgrade --continue     or     paccel upgrade --abort"
+                f"\n{click.style('Conflicts', fg='red', bold=True)} in {', '.join(outcome.conflicts)}: resolve them, then run"
+                "\n  paccel upgrade --continue     or go back with     paccel upgrade --abort"
             )
         elif outcome.state == "done":
-            click.echo("\nDone; `paccel upgrade --undo` takes it back")
+            click.echo("\nDone; `paccel upgrade --undo` undoes it")
     if checked is not None and not checked.problems and not as_json:
         click.echo(
-            f"Verified: it compiles{', and its tests pass' if checked.ran_tests else '; it has no tests to run'}"
+            f"Verified: the project compiles{', and its tests pass' if checked.ran_tests else '; it has no tests to run'}"
         )
     if checked is not None and checked.problems:
         if not as_json:
@@ -216,25 +229,25 @@ def _report(ctx: click.Context, root: Path, outcome: "Outcome", as_json: bool, v
                 from ..upgrade.upgrade import undo_upgrade
 
                 undo_upgrade(root)
-                click.echo("Back to before the upgrade")
+                click.echo("Undone: your files are as they were before the upgrade")
             elif outcome.state == "done":
-                click.echo("`paccel upgrade --undo` goes back to before the upgrade")
+                click.echo("`paccel upgrade --undo` undoes the upgrade")
         ctx.exit(1)
     ctx.exit(outcome.exit_code)
 
 
-def _table(changes: Any) -> None:
-    """One line a file: what happens, where, why; then the template's changelog for it."""
-    width = max((len(change["path"]) for change in changes), default=0)
+def _table(changes: "Sequence[Summary]") -> None:
+    """Print one line for each file: what happens, where, why; then the template's changelog for it."""
+    width = max((len(change.path) for change in changes), default=0)
     for change in changes:
-        word = click.style(f"{change['status']:<9}", fg=_COLOURS.get(change["status"]))
-        click.echo(f"  {word} {change['path']:<{width}}  {change['reason']}")
-        for line in change["why"]:
+        word = click.style(f"{change.status:<9}", fg=_COLOURS.get(change.status))
+        click.echo(f"  {word} {change.path:<{width}}  {change.reason}")
+        for line in change.why:
             click.echo(f"            {line}")
-        if "incoming" in change:
-            click.echo(f"            the template's version: {change['incoming']}")
+        if change.incoming is not None:
+            click.echo(f"            the template's version: {change.incoming}")
     if not changes:
-        click.echo("  no file changes; only `.paccel` does")
+        click.echo("  No files change; only paccel's own state is updated")
 
 
 def _notes(notes: tuple[str, ...]) -> None:
@@ -242,14 +255,17 @@ def _notes(notes: tuple[str, ...]) -> None:
         click.echo(f"{click.style('Note:', bold=True)} {note}", err=True)
 
 
-@click.command(short_help="Show your edits to the template's files.")
+@click.command(short_help="Show your edits since the last upgrade.")
 @click.argument("paths", nargs=-1, type=click.Path())
-@click.option("--upstream", is_flag=True, help="Show what the template has changed since, instead of your edits.")
+@click.option("--upstream", is_flag=True, help="Show what the template changed since, instead of your edits.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if there are differences.")
 @json_option
 @click.pass_context
 def diff(ctx: click.Context, paths: tuple[str, ...], upstream: bool, exit_code: bool, as_json: bool) -> None:
-    """Show your edits to the template's files, or only those in PATH."""
+    """Show your edits to the generated files since the last upgrade, as a unified diff.
+
+    With PATHS, only the edits in those files and folders.
+    """
     from ..project.compare import compare
     from ..project.folder import find_project, read_paths
     from ..project.state import read_state

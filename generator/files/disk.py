@@ -1,8 +1,9 @@
-"""Every change that an upgrade makes on the disk, one function each: so that tests can fail or kill any one of them."""
+"""Every durable write, one function each, so that tests can fail or kill any one of them; and the project's lock."""
 
 import contextlib
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,8 +24,21 @@ def write_file(path: Path, content: bytes, mode: int, later: bool = False) -> No
             os.fsync(file.fileno())
 
 
+def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write a file of paccel's own, new or not: whatever happens, it holds the old content or the new one."""
+    aside = path.with_name(f".{path.name}.new")
+    remove_file(aside)
+    try:
+        write_file(aside, content, mode)
+        replace_file(aside, path)
+    except BaseException:
+        remove_file(aside)
+        raise
+    settle(path.parent)
+
+
 def replace_file(source: Path, target: Path) -> None:
-    """Put `source` in the place of `target`, all at once; copied first where `target` is on another disk."""
+    """Put `source` in the place of `target` in one step; copied first where `target` is on another disk."""
     try:
         os.replace(source, target)
     except OSError as error:
@@ -37,21 +51,24 @@ def replace_file(source: Path, target: Path) -> None:
         source.unlink()
 
 
-def rename_folder(source: Path, target: Path) -> None:
+def rename(source: Path, target: Path) -> None:
+    """Rename a file or folder on one disk."""
     os.rename(source, target)
 
 
 def remove_file(path: Path) -> None:
+    """Remove a file; nothing if there is none."""
     path.unlink(missing_ok=True)
 
 
 def make_folder(path: Path, mode: int = 0o755) -> None:
+    """Make a folder, or give one that exists this mode."""
     path.mkdir(exist_ok=True)
     path.chmod(mode)
 
 
 def remove_empty_folder(path: Path) -> bool:
-    """Remove a folder if it is empty; say whether it was."""
+    """Remove a folder if it is empty; return whether it was."""
     try:
         path.rmdir()
     except OSError:
@@ -60,17 +77,15 @@ def remove_empty_folder(path: Path) -> bool:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder with all that is in it; nothing if there is none."""
+    """Remove a folder and everything in it; nothing if there is none."""
     if path.is_symlink():
         path.unlink()
     elif path.exists():
-        import shutil  # seldom needed
-
         shutil.rmtree(path)
 
 
 def settle(path: Path) -> None:
-    """Make a file's content, or what was renamed in a folder, outlast a power cut, where the system offers it."""
+    """Make a file's content, or the renames in a folder, survive a power cut, where the system offers that."""
     if os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -81,7 +96,7 @@ def settle(path: Path) -> None:
 
 
 def settle_all(paths: Iterable[Path]) -> None:
-    """Settle files and folders side by side: the disk then waits once for many of them, not for one after the other.
+    """Settle files and folders in parallel: the disk then waits once for many of them.
 
     Raises:
         OSError: One of them could not be settled.
@@ -107,14 +122,23 @@ def settle_all(paths: Iterable[Path]) -> None:
         raise errors[0]
 
 
+def settle_tree(root: Path) -> None:
+    """Settle a folder and everything in it.
+
+    Raises:
+        OSError: Something could not be settled.
+    """
+    settle_all(Path(folder, name) for folder, _, names in os.walk(root) for name in ("", *names))
+
+
 @contextlib.contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Keep other upgrades of the project out; the lock goes with the process, however it ends.
+    """Keep other commands from changing the project; the lock ends with the process, however that ends.
 
     Raises:
         PreconditionError: Another process holds it.
     """
-    busy = PreconditionError(f"Another paccel is at work in `{root}`: wait until it is done")
+    busy = PreconditionError(f"Another paccel command is working in `{root}`: wait until it has finished")
     if os.name == "nt":
         flags = os.O_CREAT | os.O_EXCL | getattr(os, "O_TEMPORARY", 0)  # Windows removes it with the process
         try:
@@ -126,7 +150,7 @@ def locked(root: Path) -> Iterator[None]:
         finally:
             os.close(descriptor)
         return
-    import fcntl
+    import fcntl  # not on Windows
 
     descriptor = os.open(root / STATE_DIR, os.O_RDONLY)
     try:

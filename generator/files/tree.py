@@ -11,27 +11,15 @@ from ..errors import TemplateError
 STATE_DIR = ".paccel"
 """The folder in a project that belongs to paccel: manifest, baseline, an upgrade in progress."""
 
+PROJECT_FILE = "pyproject.toml"
+"""The file of a render that says how its Python files are formatted."""
+
 
 class File(NamedTuple):
-    """One file: its bytes, and whether it is executable (the only part of a mode that a tree keeps).
-
-    Attributes:
-        origin: A hash of what the file was rendered from, see `paccel.sources`; empty where that is not known. Two files
-            that differ in nothing else are equal.
-    """
+    """One file: its bytes, and whether it is executable (the only part of a mode that a tree keeps)."""
 
     content: bytes
     executable: bool = False
-    origin: str = ""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, File) and self[:2] == other[:2]
-
-    def __ne__(self, other: object) -> bool:  # a tuple has its own
-        return not self == other
-
-    def __hash__(self) -> int:
-        return hash(self[:2])
 
     @property
     def sha256(self) -> str:
@@ -104,6 +92,3 @@ def check_file_path(path: str) -> str:
     if parts[0].casefold() == STATE_DIR or any(part.casefold() == ".git" for part in parts):
         raise TemplateError(f"A template cannot write into `{parts[0]}`: `{path}`")
     return path
-
-
-PROJECT_FILE = "pyproject.toml"

@@ -1,1 +1,1 @@
-"""Whether a project is sound, and how it becomes so again."""
+"""Check a project, and repair its state."""

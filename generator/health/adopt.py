@@ -1,11 +1,10 @@
-"""Give a project that lost its `.paccel/` a baseline again: today's render of its template, with the likeliest answers.
+"""Give a project that lost its `.paccel/` a new baseline: today's render of its template, with the likeliest answers.
 
-Nothing of the project is touched. What differs from the render counts as the user's edits from then on, so an upgrade
-never overwrites it; it can only not know which of the differences are an older template's.
+The project's own files stay as they are. What differs from the render counts as the user's edits from then on, so an
+upgrade never overwrites it; which of the differences come from an older template cannot be known.
 """
 
 import tomllib
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,23 +14,25 @@ from ..catalog.catalog import Template, bundled_names, load_template
 from ..catalog.questions import Answer, check_project_name, resolve_answers
 from ..errors import PaccelError, PreconditionError, UsageError
 from ..files import disk
-from ..files.tree import STATE_DIR, File, Tree
+from ..files.likeness import likeness
+from ..files.tree import STATE_DIR, Tree
 from ..project.folder import read_paths
 from ..project.state import MANIFEST_PATH, Manifest, read_state, write_state
-from ..render.render import render
+from ..render.render import render_formatted
 from ..upgrade.journal import read_journal
 
 LEAST_LIKENESS = 0.4
-"""Less of a template's lines in a folder than this, and it is not a project of that template."""
+"""A folder that has less of a template's lines than this is not a project of that template."""
 
 
 @dataclass(frozen=True)
 class Adoption:
-    """What a project was taken for.
+    """The template and answers that were found for a project.
 
     Attributes:
-        manifest: What was, or would be, written.
-        likeness: How much of the render's lines the project has, 0 to 1.
+        manifest: What was written, or would be.
+        tree: The new baseline.
+        likeness: The share of lines that project and render have in common, 0 to 1.
         edited: Files that differ from the render.
         missing: Files that the project does not have; they count as deleted by the user.
     """
@@ -61,51 +62,61 @@ def adopt(
     answers: Mapping[str, object] | None = None,
     dry_run: bool = False,
 ) -> Adoption:
-    """Find template and answers that give the most of what is in `root`, and write a baseline of them.
+    """Find the template and answers whose render is most like the files in `root`, and write it as the baseline.
 
     Args:
         root: The project's folder.
         template: Its source; None: the likeliest of the bundled ones.
-        answers: Those that are known; the others are found by trying each choice.
+        answers: The known ones; the others are found by trying each choice.
         dry_run: Write nothing.
 
     Raises:
-        PreconditionError: The project's state is sound, or an upgrade is under way.
+        PreconditionError: The project has a valid `.paccel`, an upgrade is unfinished, or another paccel command is
+            working in the project.
         UsageError: The folder does not look like a project of the template.
         TemplateError: The template cannot be found or rendered.
     """
-    if read_journal(root) is not None:
-        raise PreconditionError("An upgrade is under way: `paccel upgrade --continue` or `--abort` it first")
-    if (root / MANIFEST_PATH).exists():
-        try:
-            read_state(root)
-        except PreconditionError:
-            pass  # damaged: that is what adopting is for
-        else:
-            raise PreconditionError(f"`{root}` has a sound `{STATE_DIR}` already: `paccel upgrade` works on it")
+    _refuse_valid(root)
     found = [load_template(source) for source in ([template] if template else bundled_names())]
     best = max((_fit(root, candidate, answers or {}) for candidate in found), key=lambda fit: fit.likeness)
     if best.likeness < LEAST_LIKENESS:
         raise UsageError(
-            f"`{root}` does not look like a project of `{best.manifest.template.name}`: it has"
-            f" {best.likeness:.0%} of the template's lines; name the template with `--template`, and answers with `--set`"
+            f"`{root}` does not look like a project of any of these templates: the most similar one,"
+            f" `{best.manifest.template.name}`, shares {best.likeness:.0%} of its lines; give the template with"
+            " `--template`, and answers with `--set`"
         )
     if not dry_run:
         try:
             if not (root / STATE_DIR).is_dir():
                 disk.make_folder(root / STATE_DIR)
-            write_state(root, best.manifest, best.tree)
+            with disk.locked(root):
+                _refuse_valid(root)  # again: another command may have written meanwhile
+                write_state(root, best.manifest, best.tree)
         except OSError as error:
             raise PreconditionError(f"`{root / STATE_DIR}` cannot be written: {error.strerror}") from error
     return best
 
 
+def _refuse_valid(root: Path) -> None:
+    """Raise PreconditionError if the project needs no adopting, or must not be adopted now."""
+    if read_journal(root) is not None:
+        raise PreconditionError(
+            "The last upgrade is not finished: run `paccel upgrade --continue` or `paccel upgrade --abort` first"
+        )
+    if (root / MANIFEST_PATH).exists():
+        try:
+            read_state(root)
+        except PreconditionError:
+            return  # damaged: that is what adopting is for
+        raise PreconditionError(f"`{root}` has a valid `{STATE_DIR}` already: use `paccel upgrade`")
+
+
 def _fit(root: Path, template: Template, given: Mapping[str, object]) -> Adoption:
-    """The best answers to one template's questions, each question tried by itself."""
+    """Find the best answers to one template's questions, trying each question by itself."""
     name = _project_name(root)
     answers = resolve_answers(template, given, project_name=name)
-    tree = render(template, answers)
-    score = _likeness(root, tree)
+    rendered = render_formatted(template, answers)
+    score = _shared_lines(root, rendered.tree)
     for question in template.questions:
         values: tuple[Answer, ...] = (True, False) if question.kind == "bool" else question.choices
         for value in values if question.name not in given else ():
@@ -113,15 +124,16 @@ def _fit(root: Path, template: Template, given: Mapping[str, object]) -> Adoptio
                 continue
             try:
                 other = resolve_answers(template, {**answers, question.name: value})
-                rendered = render(template, other)
+                other_rendered = render_formatted(template, other, rendered)
             except PaccelError:
                 continue  # a choice that does not go with the others
-            likeness = _likeness(root, rendered)
-            if likeness > score:
-                answers, tree, score = other, rendered, likeness
+            other_score = _shared_lines(root, other_rendered.tree)
+            if other_score > score:
+                answers, rendered, score = other, other_rendered, other_score
+    tree = rendered.tree
     here = read_paths(root, tree)
     return Adoption(
-        manifest=Manifest.of(template.ref, answers, tree),
+        manifest=Manifest.of(template.ref, answers, tree, unformatted=rendered.unformatted),
         tree=tree,
         likeness=score,
         edited=tuple(path for path, file in tree.items() if path in here and here[path] != file),
@@ -129,19 +141,10 @@ def _fit(root: Path, template: Template, given: Mapping[str, object]) -> Adoptio
     )
 
 
-def _likeness(root: Path, tree: Tree) -> float:
+def _shared_lines(root: Path, tree: Tree) -> float:
     """The share of lines that project and render have in common, over the files of the render."""
     here = read_paths(root, tree)
-    common = total = 0
-    for path, file in tree.items():
-        a, b = _lines(file), _lines(here.get(path))
-        common += 2 * (a & b).total()
-        total += a.total() + b.total()
-    return common / total if total else 0.0
-
-
-def _lines(file: File | None) -> Counter[bytes]:
-    return Counter(line.strip() for line in file.content.split(b"\n") if line.strip()) if file else Counter()
+    return likeness((file.content, here[path].content if path in here else b"") for path, file in tree.items())
 
 
 def _project_name(root: Path) -> str:

@@ -1,6 +1,6 @@
-"""Look at the machine and at the project: what training can use here, and whether an upgrade could start.
+"""Check the machine and the project: what training can use here, and whether an upgrade could start.
 
-What torch sees is asked of another process: paccel itself never imports torch, and a broken driver cannot take it down.
+Another process asks torch: paccel itself never imports torch, and a broken driver cannot crash it.
 """
 
 import json
@@ -16,9 +16,11 @@ from .. import __version__
 from ..catalog.catalog import load_template
 from ..catalog.questions import resolve_answers
 from ..errors import PaccelError, PreconditionError
+from ..files import disk
 from ..merge.markers import has_markers
 from ..project.folder import read_paths
 from ..project.state import Manifest, read_manifest, read_state, write_state
+from ..render.render import render
 from ..upgrade.upgrade import refuse_unfinished
 
 PROBE_TIMEOUT_SECONDS = 120
@@ -58,7 +60,7 @@ print(json.dumps(facts))
 
 @dataclass(frozen=True)
 class Health:
-    """What `examine_project` found; no problems means sound."""
+    """What `examine_project` found; a valid project has no problems."""
 
     root: Path
     manifest: Manifest | None
@@ -89,20 +91,22 @@ def examine_machine() -> dict[str, Any]:
             check=False,
         )
         if result.returncode:
-            lines = result.stderr.strip().splitlines() or [f"it ended with code {result.returncode}"]
-            return facts | {"error": f"torch cannot be asked: {lines[-1]}"}
+            lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
+            return facts | {"error": f"torch cannot be imported: {lines[-1]}"}
         facts |= json.loads(result.stdout.strip().splitlines()[-1])
     except subprocess.TimeoutExpired:
-        return facts | {"error": f"torch did not answer within {PROBE_TIMEOUT_SECONDS} s"}
+        return facts | {"error": f"torch could not be imported within {PROBE_TIMEOUT_SECONDS} s"}
     except (OSError, ValueError, IndexError) as error:
-        return facts | {"error": f"torch cannot be asked: {error}"}
+        return facts | {"error": f"torch could not be checked: {error}"}
     if "torch" not in facts["versions"]:
-        facts["error"] = "torch is not installed: `pip install paccel[runtime]`, or `pip install -e .` in a project"
+        facts["error"] = (
+            "torch is not installed: run `pip install 'paccel[runtime]'`, or `pip install -e .` in a project"
+        )
     return facts
 
 
 def examine_project(root: Path) -> Health:
-    """Check the project's state: manifest, baseline, an upgrade that was not finished, conflict markers."""
+    """Check the project: manifest, baseline, unfinished upgrades, conflict markers."""
     problems: list[str] = []
     manifest = None
     try:
@@ -118,29 +122,32 @@ def examine_project(root: Path) -> Health:
         try:
             for path, file in read_paths(root, manifest.files).items():
                 if has_markers(file.content):
-                    problems.append(f"`{path}` holds conflict markers: edit it so that each conflict is decided")
+                    problems.append(f"`{path}` contains conflict markers: resolve each conflict")
         except PaccelError as error:
             problems.append(str(error))
     return Health(root, manifest, tuple(problems))
 
 
 def rebuild_baseline(root: Path) -> Manifest:
-    """Render the project's template again and write the baseline, after comparing it with the manifest's hashes.
+    """Render the project's template again and write the baseline, if it has the hashes in the manifest.
 
     Raises:
-        PreconditionError: The manifest cannot be read, or today's template does not give what it recorded.
+        PreconditionError: The manifest cannot be read, today's template renders something else, or another paccel
+            command is working in the project.
         TemplateError: The template is gone, or cannot be rendered.
     """
-    from ..render.render import render
+    with disk.locked(root):
+        return _rebuild(root)
 
+
+def _rebuild(root: Path) -> Manifest:
     manifest = read_manifest(root)
     template = load_template(manifest.template.source)
-    back = f"`pip install paccel=={manifest.paccel}`" if manifest.paccel != __version__ else "put the template back"
+    back = f"run `pip install paccel=={manifest.paccel}`" if manifest.paccel != __version__ else "restore the template"
     how = f"{back} and try again; or run `paccel upgrade`, which merges what it can, or `paccel adopt`"
-    if template.version != manifest.template.version:
+    if template.digest != manifest.template.digest:
         raise PreconditionError(
-            f"The baseline was rendered by paccel `{manifest.paccel}` from another version of `{template.name}` than"
-            f" paccel `{__version__}` finds: {how}"
+            f"The template `{template.name}` has changed since paccel `{manifest.paccel}` rendered the baseline: {how}"
         )
     tree = render(template, resolve_answers(template, manifest.answers))
     rendered = {path: (file.sha256, file.executable) for path, file in tree.items()}
@@ -149,8 +156,8 @@ def rebuild_baseline(root: Path) -> Manifest:
             path for path in rendered.keys() | manifest.files.keys() if rendered.get(path) != manifest.files.get(path)
         )
         raise PreconditionError(
-            "The same template renders other files than the manifest recorded:"
-            f" {', '.join(f'`{path}`' for path in different)}; {how}"
+            f"The template no longer renders the files that the manifest recorded: {', '.join(f'`{p}`' for p in different)};"
+            f" {how}"
         )
     write_state(root, manifest, tree)
     return manifest

@@ -1,4 +1,4 @@
-"""Look whether an upgraded project still works: compile every Python file, and run its own quick test."""
+"""Check that an upgraded project still works: compile every Python file, and run the project's own tests."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ class Verification:
     """What was found.
 
     Attributes:
-        problems: One line each; none if the project works as far as can be told.
+        problems: One line each; none if everything works.
         output: The end of what the tests printed, if they failed.
         ran_tests: Whether there were tests to run.
     """
@@ -37,7 +37,7 @@ def verify(root: Path, paths: Iterable[str], timeout_seconds: float = TIMEOUT_SE
 
     Args:
         root: The project's folder.
-        paths: Files of the project, those that are gone included.
+        paths: Files of the project; those that no longer exist are ignored.
         timeout_seconds: For the tests.
     """
     problems: list[str] = []
@@ -45,7 +45,7 @@ def verify(root: Path, paths: Iterable[str], timeout_seconds: float = TIMEOUT_SE
         if path.endswith(".py") and (root / path).is_file():
             source = (root / path).read_text(encoding="utf-8-sig", errors="surrogateescape")
             if parse_python(source) is None:
-                problems.append(f"`{path}` is not sound Python")
+                problems.append(f"`{path}` is not valid Python")
     if problems or not (root / "tests").is_dir():
         return Verification(tuple(problems))
     command = [sys.executable, "-m", PYTEST, "-x", "-q", "tests"]
@@ -66,8 +66,8 @@ def verify(root: Path, paths: Iterable[str], timeout_seconds: float = TIMEOUT_SE
     if done.returncode == 5:  # pytest's code for: no tests were found
         return Verification(())
     if done.returncode and output.endswith(f"No module named {PYTEST}"):
-        reason = f"the project's tests were not run: `{sys.executable}` has no `{PYTEST}`; install it there"
+        reason = f"the project's tests were not run: `{PYTEST}` is not installed for `{sys.executable}`"
         return Verification((reason,))
     if done.returncode:
-        return Verification(("the project's tests fail: `python -m pytest -x -q tests`",), output, ran_tests=True)
+        return Verification(("the project's tests fail (`python -m pytest -x -q tests`)",), output, ran_tests=True)
     return Verification((), ran_tests=True)

@@ -1,4 +1,4 @@
-"""A project's folder: where it is, what it holds of the template's files, and how a new one comes into being."""
+"""A project's folder: finding it, reading the template's files in it, creating a new one."""
 
 import contextlib
 import os
@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import PreconditionError, UsageError
+from ..files import disk
+from ..files.scratch import remove
 from ..files.tree import STATE_DIR, File, Tree, read_file, write_tree
 from .state import Manifest, write_state
 
@@ -39,7 +41,7 @@ def read_paths(root: Path, paths: Iterable[str]) -> dict[str, File]:
 
 
 def check_target(target: Path) -> None:
-    """Check that a new project can be put at `target`: nothing is there, or an empty folder.
+    """Check that a new project can be written to `target`: nothing is there, or an empty folder.
 
     Raises:
         UsageError: Something is there, or a parent is not a folder.
@@ -54,7 +56,7 @@ def check_target(target: Path) -> None:
     except OSError as error:
         raise UsageError(f"`{target}` cannot be used: {error.strerror}") from error
     if not parent.is_dir():
-        raise UsageError(f"`{target}` cannot be made, because `{parent}` is not a folder")
+        raise UsageError(f"`{target}` cannot be created: `{parent}` is not a folder")
 
 
 def create_project(target: Path, manifest: Manifest, tree: Tree) -> None:
@@ -76,18 +78,19 @@ def create_project(target: Path, manifest: Manifest, tree: Tree) -> None:
             staging.mkdir()  # not `mkdtemp`, whose mode would stay the project's
         write_tree(staging, tree)
         write_state(staging, manifest, tree)
+        disk.settle_tree(staging)
         if not exists:
             with _recorded(root, made):
-                os.rename(staging, root)
+                disk.rename(staging, root)
+            disk.settle(root.parent)
             return
         # A folder that exists is filled, not replaced: it may be a mount, or the shell's working directory.
         for entry in sorted(staging.iterdir(), key=lambda entry: (entry.name == STATE_DIR, entry.name)):
             with _recorded(root / entry.name, made):
-                os.rename(entry, root / entry.name)
+                disk.rename(entry, root / entry.name)
         staging.rmdir()
+        disk.settle(root)
     except BaseException as error:
-        from ..files.scratch import remove
-
         for path in reversed(made):
             if path.is_dir():
                 remove(path)
@@ -103,7 +106,7 @@ def create_project(target: Path, manifest: Manifest, tree: Tree) -> None:
 
 @contextlib.contextmanager
 def _recorded(path: Path, made: list[Path]) -> Iterator[None]:
-    """Record `path` before the block makes it, lest Ctrl-C comes between; an operation that fails has made nothing."""
+    """Record `path` before the block makes it, because Ctrl-C may come in between; a failed operation made nothing."""
     made.append(path)
     try:
         yield

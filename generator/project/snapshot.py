@@ -1,4 +1,4 @@
-"""What a project's folder holds where an upgrade will look: read once, so that planning needs no disk."""
+"""What is in a project's folder where an upgrade looks: read once, so that planning needs no disk."""
 
 import os
 import stat
@@ -20,7 +20,7 @@ class Obstacle(NamedTuple):
 
     Attributes:
         kind: A symbolic link; a folder where a file should be; a file where a folder should be; or none of these.
-        at: The path of the obstacle: the path asked for, or a parent of it.
+        at: The path of the obstacle: the wanted path, or a parent of it.
         below: For a folder, the files in it.
     """
 
@@ -33,10 +33,10 @@ class Snapshot(NamedTuple):
     """The project's side of a merge.
 
     Attributes:
-        files: The paths asked for that are regular files.
-        obstacles: The paths asked for that cannot be files now.
-        strays: Files of the project that no template knows, read only when a file of the template is missing: one of
-            them may be it, renamed.
+        files: The wanted paths that are regular files.
+        obstacles: The wanted paths that cannot be files now.
+        strays: Files of the project that are not the template's, read only when a file of the template is missing:
+            one of them may be that file, renamed.
     """
 
     files: Mapping[str, File]

@@ -1,149 +1,171 @@
 """Render a template: answers in, a tree of files out, the same bytes on every machine.
 
-Each file of each layer becomes what cookiecutter would make of it (a test holds the two side by side); the layers are
-laid over each other, and Python files are formatted with the project's settings. Hooks and the user's cookiecutter
-configuration have no part in it.
+Each file of each layer becomes what cookiecutter would make of it (a test compares the two); the layers are laid over
+each other, and Python files are formatted with the project's own settings. Hooks and the user's cookiecutter
+configuration are not used.
 """
 
-from collections.abc import Mapping
-from hashlib import sha256
+import traceback
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
-from ..catalog.catalog import Template
+from ..catalog.catalog import PARTIALS_DIR, Layer, Template
+from ..catalog.jinja import TreeLoader, describe, make_environment, render_text, text_of
 from ..catalog.questions import Answer
 from ..errors import TemplateError
-from ..files.tree import PROJECT_FILE, File, Tree
-from .sources import Source, Sources
-
-if TYPE_CHECKING:
-    from .formatter import Formatter
+from ..files.scratch import scratch_dir
+from ..files.tree import File, check_file_path
+from .formatter import Formatted, format_tree
 
 _TEXT_SUFFIXES = {"", ".cfg", ".csv", ".ini", ".json", ".md", ".py", ".pyi", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 
 
-def render(template: Template, answers: Mapping[str, Answer], known: Tree | None = None) -> dict[str, File]:
+def render(template: Template, answers: Mapping[str, Answer]) -> dict[str, File]:
     """Render every layer that `answers` turn on, in order, and format the result.
 
     Args:
         template: From `load_template`.
         answers: Of every question of the template, from `resolve_answers`.
-        known: An earlier render; what would become the same again is taken from it.
 
     Returns:
         POSIX path -> file, in path order.
 
     Raises:
-        TemplateError: A file cannot be rendered or is no valid Python, two layers give the same file, or a path is not
+        TemplateError: A file cannot be rendered or is not valid Python, two layers have the same file, or a path is not
             one that a project can have.
     """
-    chosen: dict[str, tuple[Sources, Source]] = {}
-    values = {**template.metadata.fixed, **answers}
-    for layer in template.active_layers(answers):
-        sources = Sources(layer, values)
-        found: dict[str, Source] = {}
-        for source in sources.read():
-            if source.target in found:
+    return dict(render_formatted(template, answers).tree)
+
+
+def render_formatted(template: Template, answers: Mapping[str, Answer], earlier: Formatted | None = None) -> Formatted:
+    """Render as `render` does, but do not format again what has not changed since `earlier`, see `format_tree`."""
+    return format_tree(render_unformatted(template, answers), template.name, earlier)
+
+
+def render_unformatted(template: Template, answers: Mapping[str, Answer]) -> dict[str, File]:
+    """Render as `render` does, without formatting the Python files."""
+    tree: dict[str, File] = {}
+    values = template.values(answers)
+    for layer in template.active_layers(values):
+        files: dict[str, File] = {}
+        for rendered in LayerRenderer(layer, values).files():
+            if rendered.target in files:
                 raise TemplateError(
-                    f"Two files of `{layer.name}` render to `{source.target}`; the second is `{source.path}`"
+                    f"Two files of `{layer.name}` render to `{rendered.target}`; the second is `{rendered.path}`"
                 )
-            found[source.target] = source
-        double = sorted(found.keys() & chosen.keys() - set(layer.metadata.replaces))
+            files[rendered.target] = rendered.file
+        double = sorted(files.keys() & tree.keys() - set(layer.metadata.replaces))
         if double:
             raise TemplateError(
                 f"`{double[0]}` comes from `{layer.name}` and from a layer before it: rename one, or list it under"
                 f" `replaces` in `{layer.name}/paccel.toml`"
             )
-        chosen |= {target: (sources, source) for target, source in found.items()}
-    _check_names(chosen)
-    return _rendered(template, dict(sorted(chosen.items())), known or {})
+        tree |= files
+    _check_names(tree)
+    return dict(sorted(tree.items()))
 
 
-def _rendered(template: Template, chosen: Mapping[str, tuple[Sources, Source]], known: Tree) -> dict[str, File]:
-    settings: File | None = None
-    formatter: Formatter | None = None
-    if PROJECT_FILE in chosen:  # first: it says how the others are formatted
-        sources, source = chosen[PROJECT_FILE]
-        same = known.get(PROJECT_FILE)
-        settings = same if same and same.origin == source.origin else _render_file(sources, source)
-        if settings is not same or b"black" in settings.content:  # else it was read before, and formats nothing
-            from . import formatter as blacken
+class RenderedFile(NamedTuple):
+    """One file of a layer: its path there, its path in the project, and what it renders to."""
 
-            formatter = blacken.Formatter.of(settings, template.name)
-    tree: dict[str, File] = {}
-    for target, (sources, source) in chosen.items():
-        formatted = formatter is not None and formatter.applies(target)
-        origin = source.origin
-        if formatted:
-            assert formatter is not None
-            origin = sha256(f"{origin}\0{formatter.settings}".encode()).hexdigest()
-        same = known.get(target)
-        if target == PROJECT_FILE and settings is not None:
-            tree[target] = settings
-        elif same is not None and same.origin == origin:
-            tree[target] = same
-        else:
-            file = _render_file(sources, source)
-            if formatted:
-                assert formatter is not None
-                file = file._replace(content=formatter.format(file.content, target), origin=origin)
-            tree[target] = file
-    return tree
+    path: str
+    target: str
+    file: File
 
 
-def _render_file(sources: Sources, source: Source) -> File:
-    content = source.file.content if source.plain else _generate(sources, source)
-    # `#!` makes executable too: modes get lost in ZIP downloads and on Windows.
-    return File(content, source.file.executable or content.startswith(b"#!"), source.origin)
+class LayerRenderer:
+    """Renders one layer as cookiecutter does, without a disk between.
+
+    Args:
+        layer: The layer.
+        answers: Question -> answer, the fixed ones included.
+
+    Raises:
+        TemplateError: The layer asks for something of Jinja that it cannot have.
+
+    Attributes:
+        values: What `cookiecutter.…` means in the layer's files: the answers and cookiecutter's private variables.
+    """
+
+    def __init__(self, layer: Layer, answers: Mapping[str, Answer]) -> None:
+        self.layer = layer
+        self.loader = TreeLoader(layer.project, layer.partials, PARTIALS_DIR)
+        self.environment = make_environment(layer.constants, layer.name)
+        self.environment.loader = self.loader
+        self.values: dict[str, Any] = dict(answers)
+        for name, value in layer.constants.items():
+            if name.startswith("__") and isinstance(value, str):  # rendered one by one, as cookiecutter does
+                value = self._text(value, f"`{name}` of `{layer.name}`")
+            self.values[name] = value
+
+    def files(self) -> Iterator[RenderedFile]:
+        """Render every file that the answers call for, in path order.
+
+        Raises:
+            TemplateError: A file or its path cannot be rendered, or is not one that a project can have.
+        """
+        for path, file in sorted(self.layer.project.items()):
+            copied = self._copied_part(path)
+            target = self._target(path, copied)
+            if target is not None:
+                content = file.content if copied or _is_binary(path, file.content) else self._render(path, file.content)
+                # `#!` makes a file executable too: modes get lost in ZIP downloads and on Windows.
+                yield RenderedFile(path, target, File(content, file.executable or content.startswith(b"#!")))
+
+    def _text(self, text: str, where: str) -> str:
+        return render_text(self.environment, text, self.values, where)
+
+    def _copied_part(self, path: str) -> str:
+        """Return the outermost folder of `path`, or `path`, that `_copy_without_render` names; empty if none."""
+        patterns = self.values.get("_copy_without_render", ())
+        parts = [*reversed(PurePosixPath(path).parents[:-1]), PurePosixPath(path)]
+        return next((str(part) for part in parts if any(fnmatch(str(part), pattern) for pattern in patterns)), "")
+
+    def _target(self, path: str, copied: str) -> str | None:
+        """Return the path that `path` renders to, or None if its name renders to nothing: then there is no file."""
+        # The name of a copied folder is rendered, the names in it are not.
+        name, rest = (copied, path.removeprefix(copied)) if copied else (path, "")
+        target = self._text(name, f"The path `{path}` of `{self.layer.name}`") + rest
+        if not target or target.endswith("/"):
+            return None
+        return check_file_path(str(PurePosixPath(target)))
+
+    def _render(self, path: str, content: bytes) -> bytes:
+        """Render one file as `cookiecutter.generate.generate_file` does."""
+        try:
+            rendered = self.environment.get_template(path).render(cookiecutter=self.values)
+            newline = self.values.get("_new_lines")
+            if not newline:
+                text = text_of(content)
+                text.readline()  # the end of its first line is the end of every line
+                newline = text.newlines[0] if isinstance(text.newlines, tuple) else text.newlines
+            return rendered.replace("\n", newline or "\n").encode()
+        except Exception as error:  # a template's expressions raise whatever Python raises
+            raise TemplateError(
+                f"{self._place(error, path)} of `{self.layer.name}` cannot be rendered: {describe(error)}"
+            ) from error
+
+    def _place(self, error: Exception, path: str) -> str:
+        """Name the file and line that failed, which may be in a partial."""
+        line: int | None = None
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename in self.loader.names:  # Jinja rewrites a template's frames to its source
+                path, line = frame.filename, frame.lineno
+        return f"`{path}` line {line}" if line else f"`{path}`"
 
 
-def _generate(sources: Sources, source: Source) -> bytes:
-    """Render one file as `cookiecutter.generate.generate_file` does, without a disk between."""
-    if _is_binary(source):
-        return source.file.content
-    from ..catalog.jinja import describe, text_of
-
-    environment, values = sources.environment, sources.values
-    try:
-        template = environment.get_template(source.path)
-        rendered = template.render(cookiecutter=values)
-        newline = values.get("_new_lines")
-        if not newline:
-            text = text_of(source.file.content)
-            text.readline()  # its first line's end is every line's
-            newline = text.newlines[0] if isinstance(text.newlines, tuple) else text.newlines
-        return rendered.replace("\n", newline or "\n").encode()
-    except Exception as error:  # a template's expressions raise whatever Python raises
-        raise TemplateError(
-            f"{_place(error, sources, source.path)} of `{sources.layer.name}` cannot be rendered: {describe(error)}"
-        ) from error
-
-
-def _is_binary(source: Source) -> bool:
-    """Whether a file is copied although it holds what looks like Jinja."""
-    content = source.file.content
-    if PurePosixPath(source.path).suffix in _TEXT_SUFFIXES and b"\0" not in content:
-        return False  # without a look at the whole table of file types, whose import takes its time
-    from binaryornot.check import is_binary
-
-    from ..files.scratch import scratch_dir
+def _is_binary(path: str, content: bytes) -> bool:
+    """Whether a file is copied although it may hold what looks like Jinja."""
+    if PurePosixPath(path).suffix in _TEXT_SUFFIXES and b"\0" not in content:
+        return False
+    from binaryornot.check import is_binary  # loads a table of all file types, which takes longer than most renders
 
     with scratch_dir() as scratch:
-        path = scratch / PurePosixPath(source.path).name
-        path.write_bytes(content)
-        return bool(is_binary(str(path)))
-
-
-def _place(error: Exception, sources: Sources, path: str) -> str:
-    """Name the file and line that failed, which may be in a partial."""
-    import traceback
-
-    names = getattr(sources.environment.loader, "names", ())
-    line: int | None = None
-    for frame in traceback.extract_tb(error.__traceback__):
-        if frame.filename in names:  # Jinja rewrites a template's frames to its source
-            path, line = frame.filename, frame.lineno
-    return f"`{path}` line {line}" if line else f"`{path}`"
+        copy = scratch / PurePosixPath(path).name
+        copy.write_bytes(content)
+        return bool(is_binary(str(copy)))
 
 
 def _check_names(paths: Mapping[str, object]) -> None:

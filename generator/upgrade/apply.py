@@ -1,12 +1,12 @@
-"""Apply a plan so that it can be killed at any write: stage, journal, replace, state last; and take it back.
+"""Apply a plan so that it can be killed at any write: stage, journal, replace, state last; and undo it.
 
-What can be found on the disk, and what it means:
+What can be on the disk, and what it means:
 
     .paccel/upgrade.tmp   staging was interrupted: nothing has been changed; it is removed
-    .paccel/upgrade       an upgrade is under way; its journal says how far: `--continue` or `--abort`
+    .paccel/upgrade       an upgrade is unfinished; its journal says how far it has come: `--continue` or `--abort`
     .paccel/undo          the last upgrade is complete: `--undo`
 
-Each step looks at what is there before it writes, so taking up again repeats nothing and overwrites no edit.
+Each step looks at what is there before it writes, so continuing repeats nothing and overwrites no edit.
 """
 
 import contextlib
@@ -14,7 +14,6 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..errors import PreconditionError
 from ..files import disk
@@ -36,24 +35,22 @@ def start(
     changes: Sequence[FileChange],
     state: Mapping[str, bytes],
     markers: Sequence[str],
-    summary: Sequence[Mapping[str, Any]],
 ) -> Journal:
-    """Make `changes`, then the `state` if none of them is a conflict; all or nothing, unless killed.
+    """Apply `changes`, then `state` if none of them is a conflict; all or nothing, unless killed.
 
     Args:
-        changes: From a plan, made of what is on the disk now.
+        changes: From a plan of what is on the disk now.
         state: Path -> content of baseline and manifest, the manifest last.
         markers: How the lines of conflict markers end.
-        summary: What the journal keeps to tell the user.
 
     Returns:
         The journal: in phase "resolve" if there are conflicts, else complete.
 
     Raises:
-        PreconditionError: The disk is full or read-only, or a file changed meanwhile; nothing was changed then.
+        PreconditionError: The disk is full or read-only, or a file changed meanwhile; then nothing was changed.
     """
     try:
-        stage(root, changes, state, markers, summary)
+        stage(root, changes, state, markers)
     except BaseException as error:
         with contextlib.suppress(OSError):
             disk.remove_folder(root / STAGING_DIR)
@@ -64,10 +61,10 @@ def start(
 
 
 def resume(root: Path) -> Journal:
-    """Take up what is under way: finish replacing; then, if no conflict is left, move the state forward.
+    """Continue an unfinished upgrade: finish replacing; then, if no conflict is left, replace the state.
 
     Raises:
-        PreconditionError: Nothing is under way, conflicts are left, or a file is neither what it was nor what it should be.
+        PreconditionError: There is none, conflicts are left, or a file is neither what it was nor what it should be.
     """
     journal = _under_way(root)
     if journal.phase == "undo":
@@ -78,7 +75,7 @@ def resume(root: Path) -> Journal:
 
 
 def abort(root: Path) -> list[str]:
-    """Put every file back as it was before the upgrade that is under way.
+    """Put every file back as it was before the unfinished upgrade.
 
     Returns:
         Where, below `.paccel/aborted/`, the files are that were edited since.
@@ -99,22 +96,22 @@ def undo(root: Path) -> Journal:
     """
     journal = read_journal(root, UNDO_DIR)
     if journal is None:
-        raise PreconditionError("There is no upgrade to undo: only the last one can be, and only once")
+        raise PreconditionError("There is no upgrade to undo: only the last one can be undone, and only once")
     edited = [op.path for op in journal.everything if stamp_of(root, op.path) != op.new]
     if edited:
         names = ", ".join(f"`{path}`" for path in edited)
         raise PreconditionError(
-            f"Files were edited since the upgrade, and undoing it would lose that: {names}; put them back as the upgrade"
-            f" left them, or take the old ones from `{UNDO_DIR}/old` by hand"
+            f"Undoing the upgrade would lose edits made since: {names}; restore these files as the upgrade left them, or"
+            f" copy the old ones from `{UNDO_DIR}/old` by hand"
         )
     with _half_done(root):
         write_journal(root, journal.in_phase("undo"), UNDO_DIR)
-        disk.rename_folder(root / UNDO_DIR, root / UPGRADE_DIR)
+        disk.rename(root / UNDO_DIR, root / UPGRADE_DIR)
         return _roll_back(root, journal.in_phase("undo"))
 
 
 def unresolved(root: Path, journal: Journal) -> list[str]:
-    """The conflicts in which lines of a conflict marker are left."""
+    """The files with conflicts that still contain lines of a conflict marker."""
     left: list[str] = []
     for path in journal.conflicts:
         if stamp_of(root, path) is None:
@@ -143,7 +140,7 @@ def clear_leftovers(root: Path) -> None:
 def _under_way(root: Path) -> Journal:
     journal = read_journal(root)
     if journal is None:
-        raise PreconditionError("No upgrade is under way: `paccel upgrade` starts one")
+        raise PreconditionError("There is no unfinished upgrade: `paccel upgrade` starts one")
     return journal
 
 
@@ -153,7 +150,7 @@ def _unwritable(root: Path, error: OSError) -> PreconditionError:
 
 
 def _or_back(root: Path) -> Journal:
-    """Go forward; where the disk or the user says no, everything goes back at once."""
+    """Go forward; on a disk error or Ctrl-C, put everything back immediately."""
     try:
         return _forward(root, _under_way(root), resolve=False)
     except BaseException as error:
@@ -169,13 +166,13 @@ def _or_back(root: Path) -> Journal:
 
 @contextlib.contextmanager
 def _half_done(root: Path) -> Iterator[None]:
-    """Say what can be done where the disk says no on the way."""
+    """Say what to do after a disk error in the middle."""
     try:
         yield
     except OSError as error:
         raise PreconditionError(
-            f"`{error.filename or root}` cannot be written: {error.strerror}; the upgrade is half done, and nothing is"
-            " lost: make room or make it writable, then run `paccel upgrade --continue` or `--abort`"
+            f"`{error.filename or root}` cannot be written: {error.strerror}; the upgrade is half done, but nothing"
+            " is lost: free some space or make it writable, then run `paccel upgrade --continue` or `--abort`"
         ) from error
 
 
@@ -197,15 +194,15 @@ def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
         if left:
             names = ", ".join(f"`{path}`" for path in left)
             raise PreconditionError(
-                f"Conflict markers are left in {names}: edit them so that each conflict is decided, then run"
+                f"{names} still contain{'s' if len(left) == 1 else ''} conflict markers: resolve each conflict, then run"
                 " `paccel upgrade --continue`; or go back with `paccel upgrade --abort`"
             )
-        # As the user decided them: that is what `--undo` must find.
-        decided = [
+        # As the user resolved them: that is what `--undo` must find.
+        resolved = [
             op._replace(new=stamp_of(root, op.path)) if op.path in journal.conflicts else op
             for op in journal.operations
         ]
-        journal = journal._replace(operations=tuple(decided), phase="finish")
+        journal = journal._replace(operations=tuple(resolved), phase="finish")
         write_journal(root, journal)
     for number, op in enumerate(journal.state, len(journal.operations)):
         _replace_one(root, number, op)
@@ -213,8 +210,8 @@ def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
     old_undo = root / _OLD_UNDO_DIR
     if (root / UNDO_DIR).exists():  # else this was interrupted here, and what is aside may be needed to go back
         disk.remove_folder(old_undo)
-        disk.rename_folder(root / UNDO_DIR, old_undo)
-    disk.rename_folder(root / UPGRADE_DIR, root / UNDO_DIR)
+        disk.rename(root / UNDO_DIR, old_undo)
+    disk.rename(root / UPGRADE_DIR, root / UNDO_DIR)
     with contextlib.suppress(OSError):  # done; what is left here is removed by the next upgrade
         disk.settle(root / STATE_DIR)
         disk.remove_folder(old_undo)
@@ -225,7 +222,7 @@ def _replace_all(root: Path, journal: Journal) -> set[Path]:
     """Replace the project's files; return the folders in which that is not settled on the disk yet."""
     folders = {(root / op.path).parent for op in journal.operations}
     removals = [(number, op) for number, op in enumerate(journal.operations) if op.new is None]
-    # What leaves goes first: a folder may be needed where a file was, or its name in other case.
+    # Removals first: a folder may be needed where a file was, or its name in other case.
     for number, op in removals:
         _replace_one(root, number, op)
     for folder in sorted(journal.emptied, key=len, reverse=True):
@@ -247,7 +244,7 @@ def _replace_one(root: Path, number: int, op: Operation) -> None:
         return
     if now != op.old:
         raise PreconditionError(
-            f"`{op.path}` was edited while the upgrade was interrupted: put it back as it was, or run"
+            f"`{op.path}` was edited after the upgrade was interrupted: undo that edit, or run"
             " `paccel upgrade --abort`, which keeps a copy of it"
         )
     if op.new is None:
@@ -284,9 +281,9 @@ def _roll_back(root: Path, journal: Journal) -> Journal:
     }
     disk.settle_all(folder for folder in changed if folder.is_dir())
     if (root / _OLD_UNDO_DIR).exists() and not (root / UNDO_DIR).exists():
-        disk.rename_folder(root / _OLD_UNDO_DIR, root / UNDO_DIR)  # the upgrade before this one can be undone again
+        disk.rename(root / _OLD_UNDO_DIR, root / UNDO_DIR)  # the upgrade before this one can be undone again
     disk.remove_folder(root / STAGING_DIR)
-    disk.rename_folder(root / UPGRADE_DIR, root / STAGING_DIR)
+    disk.rename(root / UPGRADE_DIR, root / STAGING_DIR)
     disk.settle(root / STATE_DIR)
     disk.remove_folder(root / STAGING_DIR)
     return journal

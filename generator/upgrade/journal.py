@@ -1,7 +1,7 @@
-"""The journal of an upgrade: what is to change, from what, to what, and how far it has come.
+"""The journal of an upgrade: what changes, from what, to what, and how far it has come.
 
-It lies in `.paccel/upgrade/` from the moment everything is staged until the last write, beside the new and the old
-content of each file; then all of it moves to `.paccel/undo/`. Whatever is killed in between can be taken up by it.
+It is in `.paccel/upgrade/` from the moment everything is staged until the last write, beside the new and the old content
+of each file; then the folder moves to `.paccel/undo/`. With it, an upgrade killed in between can be finished or undone.
 """
 
 import json
@@ -15,7 +15,7 @@ from ..errors import PaccelError, PreconditionError
 from ..files import disk
 from ..files.tree import STATE_DIR, check_file_path, check_path
 from ..project.state import BASELINE_PATH, MANIFEST_PATH
-from .plan import INCOMING_DIR
+from .plan import INCOMING_DIR, Summary
 
 SCHEMA = 1
 UPGRADE_DIR = f"{STATE_DIR}/upgrade"
@@ -54,11 +54,11 @@ class Operation(NamedTuple):
 
 
 class Journal(NamedTuple):
-    """Everything that taking up, taking back or undoing an upgrade needs to know, beside the staged files.
+    """Everything that finishing, aborting or undoing an upgrade needs to know, besides the staged files.
 
     Attributes:
         phase: "apply": files are being replaced. "resolve": they are, conflicts are left to the user. "finish":
-            those are decided. "undo": everything goes back.
+            those are resolved. "undo": everything goes back.
         operations: Files of the project, in the order in which they change. The staged content of number i is
             `new/<i>`, the backup is `old/<i>`.
         state: Baseline and manifest, changed last; numbered on from `operations`.
@@ -66,7 +66,7 @@ class Journal(NamedTuple):
         markers: The lines, but for their first signs, that conflict markers end with.
         made: Folders that the upgrade makes, parents first.
         emptied: Folder -> mode of those from which files go; they go too, if nothing is left.
-        summary: What to tell the user about each file, as the plan's JSON.
+        summary: What to tell the user about each file.
     """
 
     phase: Phase
@@ -76,7 +76,7 @@ class Journal(NamedTuple):
     markers: tuple[str, ...] = ()
     made: tuple[str, ...] = ()
     emptied: Mapping[str, int] = {}
-    summary: tuple[Mapping[str, Any], ...] = ()
+    summary: tuple[Summary, ...] = ()
 
     @property
     def everything(self) -> tuple[Operation, ...]:
@@ -88,6 +88,7 @@ class Journal(NamedTuple):
             **self._asdict(),
             "operations": [_as_json(operation) for operation in self.operations],
             "state": [_as_json(operation) for operation in self.state],
+            "summary": [summary.to_json() for summary in self.summary],
         }
         return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
 
@@ -102,7 +103,7 @@ class Journal(NamedTuple):
             data = json.loads(content)
             if data["schema"] != SCHEMA:
                 raise PreconditionError(
-                    f"`{UPGRADE_DIR}/journal.json` has schema `{data['schema']}`, and this paccel reads `{SCHEMA}`:"
+                    f"`{UPGRADE_DIR}/journal.json` has schema `{data['schema']}`, but this paccel reads `{SCHEMA}`:"
                     " use the paccel that wrote it"
                 )
             assert data["phase"] in {"apply", "resolve", "finish", "undo"}
@@ -114,7 +115,7 @@ class Journal(NamedTuple):
                 markers=tuple(str(marker) for marker in data["markers"]),
                 made=tuple(check_path(path) for path in data["made"]),
                 emptied={check_path(path): int(mode) & 0o7777 for path, mode in data["emptied"].items()},
-                summary=tuple(dict(entry) for entry in data["summary"]),
+                summary=tuple(Summary.from_json(entry) for entry in data["summary"]),
             )
             for operation in journal.operations:
                 _check(operation.path)
@@ -124,8 +125,8 @@ class Journal(NamedTuple):
         except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError) as error:
             detail = f": {error}" if isinstance(error, PaccelError) else ""
             raise PreconditionError(
-                f"`{UPGRADE_DIR}/journal.json` is damaged{detail}; your files are as they are, and their backups are in"
-                f" `{UPGRADE_DIR}/old`: put back what you need and delete `{UPGRADE_DIR}`"
+                f"`{UPGRADE_DIR}/journal.json` is damaged{detail}; your files are untouched since, and their backups are"
+                f" in `{UPGRADE_DIR}/old`: restore what you need, then delete `{UPGRADE_DIR}`"
             ) from error
         return journal
 
@@ -174,13 +175,8 @@ def read_journal(root: Path, folder: str = UPGRADE_DIR) -> Journal | None:
 
 
 def write_journal(root: Path, journal: Journal, folder: str = UPGRADE_DIR) -> None:
-    """Replace the journal in `folder`, all at once."""
-    path = root / folder / "journal.json"
-    aside = path.with_name("journal.tmp")
-    disk.remove_file(aside)
-    disk.write_file(aside, journal.to_json(), 0o644)
-    disk.replace_file(aside, path)
-    disk.settle(path.parent)
+    """Replace the journal in `folder`."""
+    disk.write_whole(root / folder / "journal.json", journal.to_json())
 
 
 def stamp_of(root: Path, path: str) -> Stamp | None:
@@ -196,7 +192,7 @@ def stamp_of(root: Path, path: str) -> Stamp | None:
             if not place.is_symlink():
                 return None  # a file where a folder will be, once it has gone
             raise PreconditionError(
-                f"`{place.relative_to(root).as_posix()}` is a symbolic link: nothing is written through it"
+                f"`{place.relative_to(root).as_posix()}` is a symbolic link, which paccel does not write through: remove it"
             )
     try:
         found = (root / path).lstat()
@@ -205,5 +201,5 @@ def stamp_of(root: Path, path: str) -> Stamp | None:
     if stat.S_ISDIR(found.st_mode):
         return None  # a folder where a file will be, once it has gone
     if not stat.S_ISREG(found.st_mode):
-        raise PreconditionError(f"`{path}` is not a regular file any more: nothing is written there")
+        raise PreconditionError(f"`{path}` is no longer a regular file: move it away and try again")
     return Stamp.of((root / path).read_bytes(), stat.S_IMODE(found.st_mode))

@@ -1,15 +1,15 @@
-"""Files that moved: those that a template declares, and those that only their content gives away."""
+"""Files that moved: as a template declares, or as their content shows."""
 
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+from ..files.likeness import likeness, line_counts
 from ..files.tree import File, Tree
-from ..merge.text import decode, is_binary
+from ..merge.text import is_binary
 
 TEMPLATE_LIKENESS = 0.5
 USER_LIKENESS = 0.6
-"""More than for the template's own moves: a user's file that is merely similar must not be taken for a renamed one."""
+"""Higher than for the template's own moves: a user's file that is merely similar must not be taken for a renamed one."""
 
 MIN_LINES = 3
 
@@ -37,7 +37,7 @@ def likely_moves(old: Tree, new: Tree, least: float) -> dict[str, str]:
     """Pair files by likeness, the most alike first; each file is in one pair at most."""
     scored = sorted(
         (
-            (_likeness(file, other), PurePosixPath(path).name == PurePosixPath(place).name, path, place)
+            (_score(file, other), PurePosixPath(path).name == PurePosixPath(place).name, path, place)
             for path, file in old.items()
             for place, other in new.items()
             if PurePosixPath(path).suffix == PurePosixPath(place).suffix
@@ -51,13 +51,12 @@ def likely_moves(old: Tree, new: Tree, least: float) -> dict[str, str]:
     return pairs
 
 
-def _likeness(one: File, other: File) -> float:
-    """How much of their lines two files share, from 0 to 1; files of few lines must be equal."""
+def _score(one: File, other: File) -> float:
+    """How alike two files are, from 0 to 1; binary files and files of few lines must be equal."""
     if one.content == other.content:
         return 1.0 if one.content.strip() else 0.0
     if is_binary(one.content) or is_binary(other.content):
         return 0.0
-    a, b = (Counter(line for line in decode(file.content).lines if line.strip()) for file in (one, other))
-    if min(a.total(), b.total()) < MIN_LINES:
+    if min(line_counts(file.content).total() for file in (one, other)) < MIN_LINES:
         return 0.0
-    return 2 * (a & b).total() / (a.total() + b.total())
+    return likeness([(one.content, other.content)])

@@ -1,25 +1,77 @@
-"""Plan an upgrade: three trees in, what becomes of each file out. Pure: nothing is read, nothing is written.
+"""Plan an upgrade: three trees in, a change for each file out. Pure: nothing is read, nothing is written.
 
 The three trees are the baseline (what was generated), the project (what the user made of it) and the new render.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from ..files.tree import STATE_DIR, File, Tree
 from ..merge.file import merge_file
 from ..merge.markers import Labels
+from ..project.compare import compare
 from ..project.snapshot import Snapshot
 from .moves import USER_LIKENESS, likely_moves, template_moves
 
-Status = Literal["updated", "merged", "conflict", "kept", "moved", "deleted", "added", "restored"]
+Status = Literal["updated", "merged", "conflict", "kept", "moved", "deleted", "added", "restored", "resolved"]
 
 INCOMING_DIR = f"{STATE_DIR}/incoming"
 """Where the template's version is put when it cannot be merged into the user's file."""
 
+_KEPT_ASIDE = "yours is kept, the template's version is put aside"
+_DELETED_BUT_EDITED = "deleted in the template, but edited by you: yours is kept; delete it if you no longer need it"
+
+
+class Summary(NamedTuple):
+    """What to tell the user about one file: what a journal keeps of a `FileChange`.
+
+    Attributes:
+        path: Where the file is afterwards, or was if it is deleted.
+        status: What happens, in one word; "resolved" once a conflict is.
+        reason: Why, in one sentence.
+        moved_from: Where the user's file was, if it moves.
+        conflicts: How many places in it are left to the user.
+        incoming: Where the template's version is put, if it is put aside.
+        why: The template's changelog lines for it.
+    """
+
+    path: str
+    status: Status
+    reason: str
+    moved_from: str | None = None
+    conflicts: int = 0
+    incoming: str | None = None
+    why: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `--json` prints; keys without a value are left out."""
+        kept = ("path", "status", "reason", "why")
+        data = {key: value for key, value in self._asdict().items() if value or key in kept}
+        return data | {"why": list(self.why)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Summary":
+        """Read what `to_json` returns.
+
+        Raises:
+            ValueError, KeyError, TypeError: It is something else.
+        """
+        if data["status"] not in get_args(Status):
+            raise ValueError(f"`{data['status']}` is not a status")
+        texts = {key: str(data[key]) for key in ("moved_from", "incoming") if data.get(key) is not None}
+        why = tuple(str(line) for line in data["why"])
+        return cls(
+            str(data["path"]),
+            data["status"],
+            str(data["reason"]),
+            **texts,
+            conflicts=int(data.get("conflicts", 0)),
+            why=why,
+        )
+
 
 class FileChange(NamedTuple):
-    """What becomes of one file.
+    """What an upgrade does to one file.
 
     Attributes:
         path: Where the file is afterwards, or was if it is deleted.
@@ -48,44 +100,35 @@ class FileChange(NamedTuple):
         """Whether a file of the user's changes."""
         return self.before != self.after or self.moved_from is not None
 
+    @property
+    def summary(self) -> Summary:
+        """What to tell the user about it."""
+        incoming = f"{INCOMING_DIR}/{self.path}" if self.incoming is not None else None
+        return Summary(self.path, self.status, self.reason, self.moved_from, self.conflicts, incoming, self.why)
+
     def diff(self) -> str:
         """What happens to the user's file, as a unified diff; empty if nothing does."""
-        from ..project.compare import compare
-
         before = {self.path: self.before} if self.before else {}
         after = {self.path: self.after} if self.after else {}
         return "".join(found.text for found in compare(before, after))
 
-    def to_json(self, with_diff: bool = False) -> dict[str, Any]:
-        data: dict[str, Any] = {"path": self.path, "status": self.status, "reason": self.reason}
-        if self.moved_from is not None:
-            data["moved_from"] = self.moved_from
-        if self.conflicts:
-            data["conflicts"] = self.conflicts
-        if self.incoming is not None:
-            data["incoming"] = f"{INCOMING_DIR}/{self.path}"
-        data["why"] = list(self.why)
-        if with_diff:
-            data["diff"] = self.diff()
-        return data
 
-
-class Context(NamedTuple):
-    """What an upgrade is told beyond the three trees.
+class UpgradeOptions(NamedTuple):
+    """What an upgrade is told besides the three trees.
 
     Attributes:
         labels: What conflict markers call the sides.
-        settings: The project's files that may hold settings of a formatter.
+        formatter_files: The project's files that may configure a formatter.
         moved: (old, new) paths that the template declares.
         unknown: Paths that were generated, but whose generated content is lost: they count as edited.
-        skipped: Files or folders that are left alone for good.
+        skipped: Files or folders that upgrades leave alone.
         restore: Files that the user deleted and wants again.
-        only: Files or folders to be upgraded, the others not this time; empty for all.
+        only: Files or folders to upgrade now, the others later; empty for all.
         why: Path -> changelog lines; "" for lines about every file.
     """
 
     labels: Labels = Labels()
-    settings: Mapping[str, bytes] = {}
+    formatter_files: Mapping[str, bytes] = {}
     moved: tuple[tuple[str, str], ...] = ()
     unknown: frozenset[str] = frozenset()
     skipped: tuple[str, ...] = ()
@@ -95,14 +138,14 @@ class Context(NamedTuple):
 
 
 class FilePlan(NamedTuple):
-    """What becomes of every file, and the baseline that will be true once it has."""
+    """What an upgrade does to every file, and the baseline afterwards."""
 
     changes: tuple[FileChange, ...]
     baseline: Tree
 
 
-class _Unit(NamedTuple):
-    """One file of the template through time: its path in the baseline and in the new render, either of which may lack."""
+class TrackedFile(NamedTuple):
+    """A file of the template through time: its path in the baseline and in the new render, None where it has none."""
 
     old: str | None
     new: str | None
@@ -112,19 +155,19 @@ class _Unit(NamedTuple):
         return tuple(dict.fromkeys(path for path in (self.old, self.new) if path is not None))
 
 
-def plan_files(base: Tree, ours: Snapshot, theirs: Tree, context: Context) -> FilePlan:
-    """Decide what becomes of each file.
+def plan_files(base: Tree, ours: Snapshot, theirs: Tree, options: UpgradeOptions) -> FilePlan:
+    """Decide what to do with each file.
 
     Args:
-        base: The files as generated; without those in `context.unknown`.
-        ours: The project, with every path of `base`, `theirs` and `context.unknown`.
+        base: The files as generated; without those in `options.unknown`.
+        ours: The project, with every path of `base`, `theirs` and `options.unknown`.
         theirs: The new render.
     """
-    moves = template_moves(base, theirs, context.moved)
+    moves = template_moves(base, theirs, options.moved)
     moved_here = set(moves.values())
-    units = [_Unit(path, moves.get(path, path if path in theirs else None)) for path in base]
-    units += [_Unit(None, path) for path in theirs if path not in base and path not in moved_here]
-    units += [_Unit(path, None) for path in context.unknown if path not in theirs]
+    files = [TrackedFile(path, moves.get(path, path if path in theirs else None)) for path in base]
+    files += [TrackedFile(None, path) for path in theirs if path not in base and path not in moved_here]
+    files += [TrackedFile(path, None) for path in options.unknown if path not in theirs]
     # A template's file that is missing may be one of the user's files now, under another name.
     missing = [
         path
@@ -132,18 +175,18 @@ def plan_files(base: Tree, ours: Snapshot, theirs: Tree, context: Context) -> Fi
         if path not in ours.files and path not in ours.obstacles and moves.get(path, path) not in ours.files
     ]
     renamed = likely_moves({path: base[path] for path in missing}, ours.strays, USER_LIKENESS)
-    planner = _Planner(base, ours, theirs, context, renamed)
+    planner = _Planner(base, ours, theirs, options, renamed)
     changes: list[FileChange] = []
     baseline: dict[str, File] = {}
-    for unit in units:
-        if planner.left_alone(unit):
-            change = planner.skipped(unit)
-            if unit.old is not None and unit.old in base:
-                baseline[unit.old] = base[unit.old]
+    for tracked in files:
+        if planner.left_alone(tracked):
+            change = planner.skipped(tracked)
+            if tracked.old is not None and tracked.old in base:
+                baseline[tracked.old] = base[tracked.old]
         else:
-            change = planner.change(unit)
-            if unit.new is not None:
-                baseline[unit.new] = theirs[unit.new]
+            change = planner.change(tracked)
+            if tracked.new is not None:
+                baseline[tracked.new] = theirs[tracked.new]
         if change is not None:
             changes.append(change)
     return FilePlan(
@@ -155,90 +198,92 @@ class _Planner(NamedTuple):
     base: Tree
     ours: Snapshot
     theirs: Tree
-    context: Context
+    options: UpgradeOptions
     renamed: Mapping[str, str]
 
-    def left_alone(self, unit: _Unit) -> bool:
-        chosen = [*self.context.skipped] if not _covers(self.context.restore, unit.paths) else []
-        if _covers(chosen, unit.paths):
+    def left_alone(self, tracked: TrackedFile) -> bool:
+        chosen = [*self.options.skipped] if not _covers(self.options.restore, tracked.paths) else []
+        if _covers(chosen, tracked.paths):
             return True
-        return bool(self.context.only) and not _covers(self.context.only, unit.paths)
+        return bool(self.options.only) and not _covers(self.options.only, tracked.paths)
 
-    def skipped(self, unit: _Unit) -> FileChange | None:
-        """A line about a file that is skipped for good, if the template changed it."""
-        if not _covers(self.context.skipped, unit.paths) or self._base(unit) == self._theirs(unit):
+    def skipped(self, tracked: TrackedFile) -> FileChange | None:
+        """Tell about a file that is skipped permanently, if the template changed it."""
+        if not _covers(self.options.skipped, tracked.paths) or self._base(tracked) == self._theirs(tracked):
             return None
-        path = unit.paths[-1] if unit.paths[-1] in self.ours.files else unit.paths[0]
+        path = tracked.paths[-1] if tracked.paths[-1] in self.ours.files else tracked.paths[0]
         file = self.ours.files.get(path)
-        chosen = next(some for some in self.context.skipped if _covers([some], unit.paths))
-        reason = f"you skip it; the template changed it: `paccel upgrade --restore {chosen}` ends that"
-        return FileChange(path, "kept", reason, file, file, why=self._why(unit))
+        chosen = next(some for some in self.options.skipped if _covers([some], tracked.paths))
+        reason = f"skipped by you; changed in the template (`paccel upgrade --restore {chosen}` stops skipping)"
+        return FileChange(path, "kept", reason, file, file, why=self._why(tracked))
 
-    def change(self, unit: _Unit) -> FileChange | None:
-        base, theirs = self._base(unit), self._theirs(unit)
-        place = self._place(unit)
+    def change(self, tracked: TrackedFile) -> FileChange | None:
+        base, theirs = self._base(tracked), self._theirs(tracked)
+        place = self._place(tracked)
         ours = self._ours(place) if place else None
-        obstacle = self.ours.obstacles.get(place or unit.paths[-1])
-        why = self._why(unit)
-        if unit.old in self.context.unknown or unit.new in self.context.unknown:
-            return self._without_base(unit, why)
+        obstacle = self.ours.obstacles.get(place or tracked.paths[-1])
+        why = self._why(tracked)
+        if tracked.old in self.options.unknown or tracked.new in self.options.unknown:
+            return self._without_base(tracked, why)
         if obstacle is not None and obstacle.kind != "file":
-            return self._obstructed(unit, place or unit.paths[-1], base, theirs, why)
+            return self._obstructed(tracked, place or tracked.paths[-1], base, theirs, why)
         if ours is None or place is None:
-            return self._missing(unit, base, theirs, why)
-        if theirs is None or unit.new is None:
+            return self._missing(tracked, base, theirs, why)
+        if theirs is None or tracked.new is None:
             return self._deleted(place, base, ours, why) if base is not None else None
         if place in self.renamed.values():
-            return self._merged(place, None, base, ours, theirs, f"you renamed `{unit.old}`", why)
-        if place == unit.new or unit.old is None:
+            return self._merged(place, None, base, ours, theirs, f"you renamed `{tracked.old}`", why)
+        if place == tracked.new or tracked.old is None:
             return self._merged(place, None, base, ours, theirs, "", why)
-        there = self.ours.files.get(unit.new)
-        obstacle = self.ours.obstacles.get(unit.new)
+        there = self.ours.files.get(tracked.new)
+        obstacle = self.ours.obstacles.get(tracked.new)
         if there is not None or (obstacle is not None and obstacle.kind != "file"):
-            reason = f"the template moved `{unit.old}` here, where you have something else: yours is kept"
-            return FileChange(unit.new, "conflict", reason, there, there, None, 1, theirs, why)
-        return self._merged(unit.new, unit.old, base, ours, theirs, f"the template moved `{unit.old}`", why)
+            reason = f"the template moved `{tracked.old}` here, but you have another file here: yours is kept"
+            return FileChange(tracked.new, "conflict", reason, there, there, None, 1, theirs, why)
+        return self._merged(tracked.new, tracked.old, base, ours, theirs, f"the template moved `{tracked.old}`", why)
 
-    def _base(self, unit: _Unit) -> File | None:
-        return self.base.get(unit.old) if unit.old is not None else None
+    def _base(self, tracked: TrackedFile) -> File | None:
+        return self.base.get(tracked.old) if tracked.old is not None else None
 
-    def _theirs(self, unit: _Unit) -> File | None:
-        return self.theirs.get(unit.new) if unit.new is not None else None
+    def _theirs(self, tracked: TrackedFile) -> File | None:
+        return self.theirs.get(tracked.new) if tracked.new is not None else None
 
-    def _why(self, unit: _Unit) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(line for path in ("", *unit.paths) for line in self.context.why.get(path, ())))
+    def _why(self, tracked: TrackedFile) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(line for path in ("", *tracked.paths) for line in self.options.why.get(path, ())))
 
-    def _place(self, unit: _Unit) -> str | None:
+    def _place(self, tracked: TrackedFile) -> str | None:
         """Where the user has the file: where it was generated, where the template has it now, or under a new name."""
-        renamed = self.renamed.get(unit.old) if unit.old is not None else None
-        places = [*unit.paths, *([renamed] if renamed is not None else [])]
+        renamed = self.renamed.get(tracked.old) if tracked.old is not None else None
+        places = [*tracked.paths, *([renamed] if renamed is not None else [])]
         return next((place for place in places if self._ours(place) is not None), None)
 
     def _ours(self, path: str) -> File | None:
         return self.ours.files.get(path) or self.ours.strays.get(path)
 
-    def _missing(self, unit: _Unit, base: File | None, theirs: File | None, why: tuple[str, ...]) -> FileChange | None:
+    def _missing(
+        self, tracked: TrackedFile, base: File | None, theirs: File | None, why: tuple[str, ...]
+    ) -> FileChange | None:
         """The user has no such file: it is new, or they deleted it."""
-        if theirs is None or unit.new is None:
+        if theirs is None or tracked.new is None:
             return None
         if base is None:
-            return FileChange(unit.new, "added", "new in the template", None, theirs, why=why)
-        if _covers(self.context.restore, unit.paths):
-            return FileChange(unit.new, "restored", "you asked for it", None, theirs, why=why)
-        if base == theirs and unit.old == unit.new:
+            return FileChange(tracked.new, "added", "new in the template", None, theirs, why=why)
+        if _covers(self.options.restore, tracked.paths):
+            return FileChange(tracked.new, "restored", "requested with `--restore`", None, theirs, why=why)
+        if base == theirs and tracked.old == tracked.new:
             return None
-        reason = f"you deleted it; the template changed it: `paccel upgrade --restore {unit.new}` brings it back"
-        return FileChange(unit.new, "kept", reason, why=why)
+        reason = f"deleted by you; changed in the template (`paccel upgrade --restore {tracked.new}` brings it back)"
+        return FileChange(tracked.new, "kept", reason, why=why)
 
     def _deleted(self, place: str, base: File | None, ours: File, why: tuple[str, ...]) -> FileChange:
-        """The template has it no more."""
+        """The template no longer has it."""
         if place in self.renamed.values():
             return FileChange(
-                place, "kept", "the template deleted it; you renamed it, so it is yours", ours, ours, why=why
+                place, "kept", "deleted in the template; you renamed it, so it stays", ours, ours, why=why
             )
         if ours == base:
-            return FileChange(place, "deleted", "the template deleted it; you had not changed it", ours, None, why=why)
-        reason = "the template deleted it, you changed it: yours is kept; delete it if you do not need it"
+            return FileChange(place, "deleted", "deleted in the template; you had not edited it", ours, None, why=why)
+        reason = _DELETED_BUT_EDITED
         return FileChange(place, "conflict", reason, ours, ours, conflicts=1, why=why)
 
     def _merged(
@@ -257,15 +302,15 @@ class _Planner(NamedTuple):
             return None
         if ours == theirs:
             if moved_from is None:
-                return FileChange(path, "kept", "yours equals the template's already", ours, ours, why=why)
+                return FileChange(path, "kept", "already the same as in the template", ours, ours, why=why)
             return FileChange(path, "moved", moved, ours, ours, moved_from, why=why)
         result = merge_file(
             base.content if base else None,
             ours.content,
             theirs.content,
             path,
-            self.context.labels,
-            self.context.settings,
+            self.options.labels,
+            self.options.formatter_files,
         )
         executable = theirs.executable if base is None or ours.executable == base.executable else ours.executable
         if base is None and ours.content != theirs.content:
@@ -275,43 +320,45 @@ class _Planner(NamedTuple):
         if result.conflicts:
             status, reason = "conflict", "you and the template changed the same lines"
             if base is None:
-                reason = "you and the template each have added this file"
+                reason = "you and the template both added this file"
         elif moved_from is not None:
             status, reason = "moved", ""
         elif ours == base:
-            status, reason = "updated", "you had not changed it" if ours.content != after.content else "mode only"
+            status, reason = "updated", (
+                "you had not edited it" if ours.content != after.content else "only its mode changes"
+            )
         elif after == ours:
-            status, reason = "kept", "yours holds the template's change already"
+            status, reason = "kept", "your file already has the template's change"
         else:
-            status, reason = "merged", "your edits and the template's"
+            status, reason = "merged", "has your edits and the template's changes"
         incoming = File(result.incoming, theirs.executable) if result.incoming is not None else None
         text = "; ".join(part for part in (reason, notes) if part)
         return FileChange(path, status, text, ours, after, moved_from, result.conflicts, incoming, why)
 
-    def _without_base(self, unit: _Unit, why: tuple[str, ...]) -> FileChange | None:
-        """What was generated is lost, and the user's file is not what it was: nothing of theirs is overwritten."""
-        path = unit.paths[0]
-        ours, theirs = self._ours(path), self._theirs(unit)
+    def _without_base(self, tracked: TrackedFile, why: tuple[str, ...]) -> FileChange | None:
+        """The generated version is lost and the user's file differs from it: nothing of theirs is overwritten."""
+        path = tracked.paths[0]
+        ours, theirs = self._ours(path), self._theirs(tracked)
         if ours is None:
-            return self._missing(unit, File(b"", not theirs.executable), theirs, why) if theirs else None
+            return self._missing(tracked, File(b"", not theirs.executable), theirs, why) if theirs else None
         if ours == theirs:
             return None
-        reason = "no baseline to merge with: yours is kept, the template's is beside it"
+        reason = f"there is no baseline to merge with: {_KEPT_ASIDE}"
         if theirs is None:
-            reason = "the template deleted it, you changed it: yours is kept; delete it if you do not need it"
+            reason = _DELETED_BUT_EDITED
         return FileChange(path, "conflict", reason, ours, ours, None, 1, theirs, why)
 
     def _obstructed(
-        self, unit: _Unit, place: str, base: File | None, theirs: File | None, why: tuple[str, ...]
+        self, tracked: TrackedFile, place: str, base: File | None, theirs: File | None, why: tuple[str, ...]
     ) -> FileChange | None:
-        """A link or a folder stands where the file should: it is never written through, never replaced."""
+        """A link or a folder is where the file should be: it is never written through, never replaced."""
         obstacle = self.ours.obstacles[place]
-        if theirs is None or (base == theirs and unit.old == unit.new):
+        if theirs is None or (base == theirs and tracked.old == tracked.new):
             return None
-        kinds = {"link": "a symbolic link", "folder": "a folder", "special": "no regular file"}
+        kinds = {"link": "a symbolic link", "folder": "a folder", "special": "not a regular file"}
         if obstacle.kind == "folder" and all(self._leaves(path) for path in obstacle.below):
-            return FileChange(place, "added", "it takes the place of a folder", None, theirs, why=why)
-        reason = f"`{obstacle.at}` is {kinds[obstacle.kind]} of yours: it stays, the template's is beside it"
+            return FileChange(place, "added", "replaces a folder whose files are gone", None, theirs, why=why)
+        reason = f"`{obstacle.at}` is {kinds[obstacle.kind]}: {_KEPT_ASIDE}"
         return FileChange(place, "conflict", reason, conflicts=1, incoming=theirs, why=why)
 
     def _leaves(self, path: str) -> bool:
@@ -320,17 +367,17 @@ class _Planner(NamedTuple):
 
 
 def _clear_ways(changes: Sequence[FileChange], ours: Snapshot) -> Iterable[FileChange]:
-    """Keep a new file back where a file of the user's stands in the way of its folder, and does not leave."""
+    """Put a new file aside where its folder cannot be made, because a file of the user's is there and stays."""
     leaving = {change.moved_from or change.path for change in changes if change.after is None or change.moved_from}
     for change in changes:
         obstacle = ours.obstacles.get(change.path)
         if change.after is None or obstacle is None or obstacle.kind != "file" or obstacle.at in leaving:
             yield change
             continue
-        reason = f"`{obstacle.at}` is a file of yours, where the template has a folder: the template's is beside it"
+        reason = f"`{obstacle.at}` is a file, but the template has a folder there: {_KEPT_ASIDE}"
         yield FileChange(change.path, "conflict", reason, conflicts=1, incoming=change.after, why=change.why)
 
 
 def _covers(chosen: Iterable[str], paths: Iterable[str]) -> bool:
-    """Whether one of the paths is chosen, by itself or by a folder it is in."""
+    """Whether one of the paths is chosen, itself or by a folder that it is in."""
     return any(path == some or path.startswith(some.rstrip("/") + "/") for some in chosen for path in paths)

@@ -1,10 +1,9 @@
-"""Stage an upgrade: new content, backups and journal written aside, so that a rename begins it."""
+"""Stage an upgrade: write new content, backups and journal aside, so that one rename starts it."""
 
-import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..errors import PreconditionError
 from ..files import disk
@@ -40,7 +39,7 @@ def _wanted(changes: Sequence[FileChange], state: Mapping[str, bytes]) -> list[_
         elif change.before != change.after:
             wants.append(_Want(change.path, change.after, change.before))
         elif change.status == "conflict" and change.before is not None:
-            # Not written, but for the user to decide about: going back has to bring it back as it was.
+            # Not written, but left for the user to resolve: going back must restore it as it was.
             wants.append(_Want(change.path, change.before, change.before))
         if change.incoming is not None:
             wants.append(_Want(f"{INCOMING_DIR}/{change.path}", change.incoming, checked=False))
@@ -52,11 +51,10 @@ def stage(
     changes: Sequence[FileChange],
     state: Mapping[str, bytes],
     markers: Sequence[str],
-    summary: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write all that `start` will put in place, and what is there now, with a journal; see `apply.start`.
+    """Write everything that `apply.start` puts in place, and what is there now, with a journal.
 
-    Only the last step, a rename, makes it an upgrade under way.
+    Only the last step, a rename, starts the upgrade.
     """
     staging = root / STAGING_DIR
     disk.remove_folder(staging)
@@ -75,11 +73,11 @@ def stage(
         markers=tuple(f" {marker}" for marker in markers),
         made=tuple(_made(root, files)),
         emptied=_emptied(root, files),
-        summary=tuple(summary),
+        summary=tuple(change.summary for change in changes),
     )
     disk.write_file(staging / "journal.json", journal.to_json(), 0o644, later=True)
-    disk.settle_all(Path(folder, name) for folder, _, names in os.walk(staging) for name in ("", *names))
-    disk.rename_folder(staging, root / UPGRADE_DIR)
+    disk.settle_tree(staging)
+    disk.rename(staging, root / UPGRADE_DIR)
     disk.settle(root / STATE_DIR)
 
 
@@ -90,11 +88,15 @@ def _stage_one(root: Path, staging: Path, number: int, want: _Want, leaving: set
         old = stamp_of(root, want.path)
         content = (root / want.path).read_bytes() if old else b""
         if want.checked and (want.seen is None or content != want.seen.content or old is None):
-            raise PreconditionError(f"`{want.path}` changed while the upgrade was planned: run `paccel upgrade` again")
+            raise PreconditionError(
+                f"`{want.path}` changed while the upgrade was being planned: run `paccel upgrade` again"
+            )
         if old is not None:
             disk.write_file(staging / "old" / str(number), content, old.mode, later=True)
     elif want.path.casefold() not in leaving and stamp_of(root, want.path) is not None:
-        raise PreconditionError(f"`{want.path}` appeared while the upgrade was planned: run `paccel upgrade` again")
+        raise PreconditionError(
+            f"`{want.path}` appeared while the upgrade was being planned: run `paccel upgrade` again"
+        )
     if want.new is None:
         return Operation(want.path, old, None)
     before = old or (stamp_of(root, want.like) if want.like else None)

@@ -1,7 +1,7 @@
-"""Upgrade a project: render its template again and merge the result into what the user has made of it.
+"""Upgrade a project: render its template again and merge the result into the user's files.
 
-    plan = make_plan(root)              what would happen, per file; nothing is written
-    outcome = upgrade(root)             make it happen
+    plan = make_plan(root)              what would happen to each file; nothing is written
+    outcome = upgrade(root)             plan and apply
     outcome = set_answers(root, {"ema": "true"})
     continue_upgrade(root), abort_upgrade(root), undo_upgrade(root)
 
@@ -17,16 +17,18 @@ from ..catalog.catalog import Template, load_template
 from ..catalog.changelog import changes_between
 from ..catalog.migrate import carry_answers
 from ..catalog.questions import Answer, resolve_answers
-from ..errors import PaccelError, PreconditionError, UsageError
+from ..errors import PaccelError, PreconditionError, StateError, UsageError
 from ..files import disk
 from ..files.tree import File, Tree, check_path
 from ..merge.markers import Labels, has_markers
 from ..project.folder import read_paths
 from ..project.snapshot import take_snapshot
 from ..project.state import Manifest, read_manifest, read_state, state_bytes
+from ..render.formatter import Formatted
 from . import apply
+from .git import dirty_files
 from .journal import read_journal
-from .plan import Context, FileChange, plan_files
+from .plan import FileChange, Summary, UpgradeOptions, plan_files
 
 State = Literal["nothing", "planned", "done", "conflicts", "aborted", "undone"]
 
@@ -56,8 +58,13 @@ class Plan(NamedTuple):
 
     @property
     def found(self) -> bool:
-        """Whether there is anything to do, be it only a newer version to record."""
+        """Whether there is anything to do, even if only to record a newer version."""
         return self.baseline is not None
+
+    @property
+    def summaries(self) -> tuple[Summary, ...]:
+        """What to tell the user about each change."""
+        return tuple(change.summary for change in self.changes)
 
     @property
     def conflicts(self) -> tuple[str, ...]:
@@ -69,24 +76,26 @@ class Plan(NamedTuple):
             "from": _version(self.before),
             "to": _version(self.after),
             "answers": dict(self.after.answers),
-            "changes": [change.to_json(with_diff) for change in self.changes],
+            "changes": [
+                change.summary.to_json() | ({"diff": change.diff()} if with_diff else {}) for change in self.changes
+            ],
             "conflicts": list(self.conflicts),
             "notes": list(self.notes),
         }
 
 
 class Outcome(NamedTuple):
-    """What has become of an upgrade.
+    """The result of an upgrade.
 
     Attributes:
         state: "nothing" to do; only "planned"; "done"; "conflicts" are in files now; "aborted"; "undone".
-        changes: Per file what happened, as `FileChange.to_json` gives it.
+        changes: What happened to each file.
         conflicts: Paths left to the user.
         notes: What else the user should know.
     """
 
     state: State
-    changes: tuple[Mapping[str, Any], ...] = ()
+    changes: tuple[Summary, ...] = ()
     conflicts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -98,7 +107,7 @@ class Outcome(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         return {
             "state": self.state,
-            "changes": [dict(change) for change in self.changes],
+            "changes": [change.to_json() for change in self.changes],
             "conflicts": list(self.conflicts),
             "notes": list(self.notes),
         }
@@ -113,14 +122,14 @@ def make_plan(
     restore: Sequence[str] = (),
     only: Sequence[str] = (),
 ) -> Plan:
-    """Render today's template and decide what becomes of each file; writes nothing.
+    """Render today's template and decide what to do with each file; writes nothing.
 
     Args:
         root: The project's folder.
         template: Another source to render from, from now on.
         answers: Question -> new value, as typed.
-        skip: Files or folders to leave alone from now on.
-        restore: Files that the user deleted and wants again; also ends their being skipped.
+        skip: Files or folders that upgrades leave alone from now on.
+        restore: Files that the user deleted and wants again; they are no longer skipped either.
         only: Files or folders to upgrade now, the others later. Empty: all.
 
     Raises:
@@ -134,10 +143,10 @@ def make_plan(
     restore = [_project_path(path) for path in restore]
     chosen = [_project_path(path) for path in only]
     skipped = tuple(sorted({*before.skipped, *(_project_path(path) for path in skip)} - {*restore}))
-    settled = before._replace(skipped=skipped, template=found.ref._replace(version=before.template.version))
-    same = (found.version, carried, __version__) == (before.template.version, before.answers, before.paccel)
+    settled = before._replace(skipped=skipped, template=found.ref._replace(digest=before.template.digest))
+    same = (found.digest, carried, __version__) == (before.template.digest, before.answers, before.paccel)
     began = [path for path in skipped if path not in before.skipped]
-    notes += [f"`{path}` is left alone from now on; `paccel upgrade --restore {path}` ends that" for path in began]
+    notes += [f"upgrades skip `{path}` from now on; `paccel upgrade --restore {path}` stops skipping" for path in began]
     if same and not restore:  # the same render: nothing to merge
         _check_known(began, before.files, "--skip")
         _check_known(chosen, before.files, "upgrade")
@@ -145,14 +154,16 @@ def make_plan(
             return Plan(root, before, before, None, (), tuple(notes))
         return Plan(root, before, settled, read_state(root)[1], (), tuple(notes))
     base, unknown, lost = _read_base(root, before)
-    theirs = _render(found, carried, base)
+    earlier = Formatted(base, before.unformatted) if before.paccel == __version__ else None
+    rendered = _render(found, carried, earlier)
+    theirs = rendered.tree
     _check_known(restore, {**theirs, **dict.fromkeys(before.skipped)}, "--restore")
     _check_known(began, {**before.files, **theirs}, "--skip")
     _check_known(chosen, {**base, **theirs}, "upgrade")
     labels = _labels(before, found)
-    context = Context(
+    options = UpgradeOptions(
         labels=labels,
-        settings={path: file.content for path, file in read_paths(root, _FORMATTER_FILES).items()},
+        formatter_files={path: file.content for path, file in read_paths(root, _FORMATTER_FILES).items()},
         moved=tuple((move.old, move.new) for move in found.metadata.moved),
         unknown=frozenset(unknown),
         skipped=skipped,
@@ -161,11 +172,15 @@ def make_plan(
         why=changes_between(found.metadata.changes, before.template.release),
     )
     snapshot = take_snapshot(root, {*base, *theirs, *unknown}, base)
-    planned = plan_files(base, snapshot, theirs, context)
+    planned = plan_files(base, snapshot, theirs, options)
     _refuse_markers(planned.changes, theirs)
     complete = planned.baseline == theirs or not chosen
-    after = Manifest.of(found.ref, carried, planned.baseline, skipped)
-    if not complete:  # what was left for later belongs to the old version still
+    # A file that is skipped, or left for later, stays in the baseline as it was.
+    unformatted = {
+        path: sha for path, sha in rendered.unformatted.items() if planned.baseline.get(path) == theirs[path]
+    }
+    after = Manifest.of(found.ref, carried, planned.baseline, skipped, unformatted)
+    if not complete:  # what is left for later still belongs to the old version
         after = after._replace(paccel=before.paccel, template=before.template, answers=before.answers)
     return Plan(root, before, after, planned.baseline, planned.changes, (*notes, *lost, *found.warnings), labels)
 
@@ -188,11 +203,11 @@ def upgrade(
         dry_run: Plan only.
 
     Raises:
-        PreconditionError: An upgrade is under way, files to be touched are dirty in git, or cannot be written.
+        PreconditionError: An upgrade is unfinished, files to change are dirty in git, or cannot be written.
     """
     if dry_run:
         plan = make_plan(root, template=template, answers=answers, skip=skip, restore=restore, only=only)
-        return Outcome("planned", _summary(plan), plan.conflicts, plan.notes)
+        return Outcome("planned", plan.summaries, plan.conflicts, plan.notes)
     with disk.locked(root):
         refuse_unfinished(root)
         apply.clear_leftovers(root)
@@ -208,55 +223,56 @@ def set_answers(
 
 
 def apply_plan(plan: Plan, *, allow_dirty: bool = False) -> Outcome:
-    """Apply a plan of what is on the disk now; hold `disk.locked` around planning and this."""
+    """Apply a plan of what is on the disk now; hold `disk.locked` while planning and applying."""
     if plan.baseline is None:
         return Outcome("nothing", (), (), plan.notes)
-    from .git import dirty_files
-
     touched = [path for change in plan.changes if change.writes for path in (change.path, change.moved_from) if path]
     dirty = [] if allow_dirty else dirty_files(plan.root, touched)
     if dirty:
         names = ", ".join(f"`{path}`" for path in dirty)
         raise PreconditionError(
-            f"Files that the upgrade touches have changes that are not committed: {names}; commit them, or run it again"
-            " with `--allow-dirty`"
+            f"The upgrade changes files with uncommitted edits: {names}; commit them, or add `--allow-dirty`"
         )
     state = state_bytes(plan.after, plan.baseline)
     markers = (plan.labels.ours, plan.labels.base, plan.labels.theirs)
-    journal = apply.start(plan.root, plan.changes, state, markers, _summary(plan))
+    journal = apply.start(plan.root, plan.changes, state, markers)
     return Outcome("conflicts" if journal.conflicts else "done", journal.summary, journal.conflicts, plan.notes)
 
 
 def continue_upgrade(root: Path) -> Outcome:
-    """Finish an upgrade that was interrupted, or whose conflicts are decided.
+    """Finish an upgrade that was interrupted, or whose conflicts are resolved.
 
     Raises:
-        PreconditionError: None is under way, or conflict markers are left.
+        PreconditionError: There is none, or conflict markers are left.
     """
-    under_way = read_journal(root)
-    if under_way is not None and under_way.phase == "undo":
-        return abort_upgrade(root)._replace(state="undone", changes=under_way.summary)
+    unfinished = read_journal(root)
+    if unfinished is not None and unfinished.phase == "undo":
+        return abort_upgrade(root)._replace(state="undone", changes=unfinished.summary)
     with disk.locked(root):
         journal = apply.resume(root)
-    decided = {"status": "decided", "reason": "as you left it"}
-    changes = ({**change, **decided} if change["path"] in journal.conflicts else change for change in journal.summary)
-    return Outcome("done", tuple(changes))
+    return Outcome(
+        "done",
+        tuple(
+            change._replace(status="resolved", reason="as you left it") if change.path in journal.conflicts else change
+            for change in journal.summary
+        ),
+    )
 
 
 def abort_upgrade(root: Path) -> Outcome:
-    """Put everything back as it was before the upgrade that is under way.
+    """Put everything back as it was before the unfinished upgrade.
 
     Raises:
-        PreconditionError: None is under way.
+        PreconditionError: There is none.
     """
     with disk.locked(root):
         edited = apply.abort(root)
-    notes = (f"edited since, kept as `{apply.ABORTED_DIR}/{path}`" for path in edited)
+    notes = (f"your edits made since are kept in `{apply.ABORTED_DIR}/{path}`" for path in edited)
     return Outcome("aborted", notes=tuple(notes))
 
 
 def undo_upgrade(root: Path) -> Outcome:
-    """Put everything back as it was before the last upgrade, byte for byte. One that is under way is aborted.
+    """Put everything back as it was before the last upgrade, byte for byte. An unfinished one is aborted.
 
     Raises:
         PreconditionError: There is none, or files were edited since it was finished.
@@ -270,50 +286,54 @@ def undo_upgrade(root: Path) -> Outcome:
 
 
 def refuse_unfinished(root: Path) -> None:
-    """Raise PreconditionError if an upgrade is under way."""
+    """Raise PreconditionError if an upgrade is unfinished."""
     journal = read_journal(root)
     if journal is None:
         return
     if journal.phase == "resolve":
         left = apply.unresolved(root, journal)
         names = ", ".join(f"`{path}`" for path in left or journal.conflicts)
-        what = "has conflicts left in" if left else "waits for your word on"
+        what = f"resolve the conflicts in {names}, then" if left else f"the conflicts in {names} are resolved;"
         raise PreconditionError(
-            f"The last upgrade {what} {names}: decide them, then run `paccel upgrade --continue`; or go back with"
+            f"The last upgrade is not finished: {what} run `paccel upgrade --continue`, or go back with"
             " `paccel upgrade --abort`"
         )
     raise PreconditionError(
-        "An upgrade was interrupted: finish it with `paccel upgrade --continue`, or go back with `paccel upgrade --abort`"
+        "The last upgrade was interrupted: finish it with `paccel upgrade --continue`, or go back with `paccel upgrade --abort`"
     )
 
 
 def _read_base(root: Path, manifest: Manifest) -> tuple[dict[str, File], set[str], list[str]]:
-    """The baseline; where it is lost, what can be had of it: (files, paths whose content is lost, notes)."""
+    """The baseline; if it is lost, what can be recovered: (files, paths whose content is lost, notes)."""
     try:
         return read_state(root)[1], set(), []
-    except PreconditionError as error:
-        reason = str(error).partition("; ")[0].partition(": restore")[0]
+    except StateError as error:
+        problem = error.problem
     try:
         template = load_template(manifest.template.source)
-        tree = _render(template, resolve_answers(template, manifest.answers))
+        tree = _render(template, resolve_answers(template, manifest.answers)).tree
         if {path: (file.sha256, file.executable) for path, file in tree.items()} == dict(manifest.files):
-            return tree, set(), [f"{reason}: it was rendered again"]
+            return dict(tree), set(), [f"{problem}; it was rendered again"]
     except PaccelError:
         pass  # the old template is gone, or renders something else today
     # The manifest still knows what each file was: the ones that are as they were are their own baseline.
     here = read_paths(root, manifest.files)
     base = {path: file for path, file in here.items() if (file.sha256, file.executable) == manifest.files[path]}
-    return base, set(manifest.files) - set(base), [f"{reason}: your edited files are kept, unmerged"]
+    return (
+        base,
+        set(manifest.files) - set(base),
+        [f"{problem}; the files that you edited are kept as they are, unmerged"],
+    )
 
 
-def _render(template: Template, answers: Mapping[str, Answer], known: Tree | None = None) -> dict[str, File]:
-    from ..render.render import render  # not needed where the version has not changed
+def _render(template: Template, answers: Mapping[str, Answer], earlier: Formatted | None = None) -> Formatted:
+    from ..render.render import render_formatted  # loads Jinja, which a project that is up to date does not need
 
-    return render(template, answers, known)
+    return render_formatted(template, answers, earlier)
 
 
 def _labels(before: Manifest, template: Template) -> Labels:
-    if template.version == before.template.version:
+    if template.digest == before.template.digest:
         return Labels("yours", "template with old answers", "template with new answers")
     if before.template.release != template.ref.release:
         return Labels(
@@ -321,7 +341,7 @@ def _labels(before: Manifest, template: Template) -> Labels:
         )
     if before.paccel != __version__:
         return Labels("yours", f"paccel {before.paccel} template", f"paccel {__version__} template")
-    return Labels("yours", f"template {before.template.version[:8]}", f"template {template.version[:8]}")
+    return Labels("yours", f"template {before.template.digest[:8]}", f"template {template.digest[:8]}")
 
 
 def _refuse_markers(changes: Sequence[FileChange], theirs: Tree) -> None:
@@ -335,7 +355,7 @@ def _refuse_markers(changes: Sequence[FileChange], theirs: Tree) -> None:
     ]
     if marked:
         names = ", ".join(f"`{path}`" for path in marked)
-        raise PreconditionError(f"Conflict markers are left in {names}: edit them so that each conflict is decided")
+        raise PreconditionError(f"There are conflict markers in {names}: resolve these conflicts first")
 
 
 def _project_path(path: str) -> str:
@@ -352,14 +372,11 @@ def _check_known(paths: Sequence[str], tree: Mapping[str, object], option: str) 
             raise UsageError(f"`{option} {path}`: the template has no such file")
 
 
-def _summary(plan: Plan) -> tuple[dict[str, Any], ...]:
-    return tuple(change.to_json() for change in plan.changes)
-
-
 def _version(manifest: Manifest) -> dict[str, Answer]:
     return {
         "paccel": manifest.paccel,
         "template": manifest.template.name,
         "source": manifest.template.source,
-        "version": manifest.template.version,
+        "version": manifest.template.digest,
+        "digest": manifest.template.digest,
     }

@@ -9,7 +9,7 @@ from paccel.project.snapshot import take_snapshot
 from paccel.project.state import Manifest, read_state, state_bytes, write_state
 from paccel.upgrade import apply
 from paccel.upgrade.journal import UNDO_DIR, UPGRADE_DIR
-from paccel.upgrade.plan import Context, FileChange, plan_files
+from paccel.upgrade.plan import FileChange, UpgradeOptions, plan_files
 
 REF = TemplateRef("demo", "demo", "0" * 64)
 CODE = b"".join(b"line_%d = 0\n" % i for i in range(12))
@@ -57,14 +57,14 @@ def project(root: Path, ours: Tree = OURS, base: Tree = BASE) -> Path:
 
 def changes(root: Path, theirs: Tree) -> tuple[FileChange, ...]:
     _, base = read_state(root)
-    return plan_files(base, take_snapshot(root, {*base, *theirs}, base), theirs, Context()).changes
+    return plan_files(base, take_snapshot(root, {*base, *theirs}, base), theirs, UpgradeOptions()).changes
 
 
 def upgraded(root: Path, theirs: Tree) -> None:
     with disk.locked(root):
         apply.clear_leftovers(root)
         state = state_bytes(Manifest.of(REF, {}, theirs), theirs)
-        apply.start(root, changes(root, theirs), state, ("yours", "old template", "new template"), ())
+        apply.start(root, changes(root, theirs), state, ("yours", "old template", "new template"))
 
 
 def undone(root: Path) -> None:

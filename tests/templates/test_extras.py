@@ -68,7 +68,7 @@ OPTIONS_OF_SBATCH = {
 def all_extras(name: str) -> Answers:
     """What turns everything on that a template has besides its own questions."""
     template = load_template(name)
-    own = template.layers[-1].context
+    own = template.layers[-1].entries
     return {question: options[1] for question, options in choices(template).items() if question not in own}
 
 

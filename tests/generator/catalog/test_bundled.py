@@ -50,7 +50,7 @@ def test_the_template_explains_itself(name: str) -> None:
 def test_nothing_in_the_template_depends_on_day_chance_or_machine(name: str) -> None:
     template = load_template(name)
     for layer in [*template.layers, *(layer for _, layer in template.extras)]:
-        assert "_extensions" not in layer.context
+        assert "_extensions" not in layer.entries
         for path, file in {**layer.project, **layer.partials}.items():
             if b"\0" not in file.content:
                 assert not UNSTABLE.search(file.content.decode()), f"{layer.name}/{path}"
@@ -97,13 +97,13 @@ from paccel.render.render import render
 from paccel.files.tree import tree_hash
 for name in sys.argv[1:]:
     template = load_template(name)
-    print(template.version, tree_hash(render(template, resolve_answers(template, {}, project_name="my-project"))))
+    print(template.digest, tree_hash(render(template, resolve_answers(template, {}, project_name="my-project"))))
 """
 
 
 @pytest.mark.slow
 def test_every_process_renders_the_same_bytes(tmp_path: Path) -> None:
-    expected = "".join(f"{defaults(name)[0].version} {tree_hash(defaults(name)[1])}\n" for name in NAMES)
+    expected = "".join(f"{defaults(name)[0].digest} {tree_hash(defaults(name)[1])}\n" for name in NAMES)
     for seed in ("0", "1"):
         result = subprocess.run(
             [sys.executable, "-c", PROGRAM, *NAMES],

@@ -40,7 +40,7 @@ def test_a_zip_file_is_a_template(template: Make, tmp_path: Path, prefix: str) -
     (tmp_path / "demo.zip").write_bytes(zipped(folder, prefix))
     found = load_template(str(tmp_path / "demo.zip"))
     assert (found.name, found.source) == (prefix.rstrip("/") or "demo", str(tmp_path / "demo.zip"))
-    assert found.version == load_template(str(folder)).version
+    assert found.digest == load_template(str(folder)).digest
 
 
 def test_a_zip_file_may_hold_a_template_and_its_layers(template: Make, tmp_path: Path) -> None:
@@ -59,21 +59,21 @@ def test_a_zip_file_with_several_templates_is_ambiguous(template: Make, tmp_path
         load_template(pack)
     assert (load_template(f"{pack}#two").name, load_template(f"{pack}#two").source) == ("two", f"{pack}#two")
     for nowhere in ("three", "../../../tmp", "/"):
-        with pytest.raises(TemplateError, match="holds no folder"):
+        with pytest.raises(TemplateError, match="has no folder"):
             load_template(f"{pack}#{nowhere}")
 
 
 @NeedsGit
 def test_a_git_repository_is_a_template(template: Make, tmp_path: Path) -> None:
     folder = template({"a.txt": "x\n", "run.sh": "#!/bin/sh\n"})
-    version = load_template(str(folder)).version
+    version = load_template(str(folder)).digest
     git("init", folder)
     git("-C", folder, "add", ".")
     git("-C", folder, "commit", "-m", "x")
     url = folder.as_uri()
     for source in (url, f"git+{url}"):
         found = load_template(source)
-        assert (found.name, found.source, found.version) == ("demo", source, version)
+        assert (found.name, found.source, found.digest) == ("demo", source, version)
 
 
 @NeedsGit

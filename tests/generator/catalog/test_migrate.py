@@ -31,13 +31,13 @@ def test_yes_and_no_become_choices_as_they_are_written() -> None:
     found = template({"size": ["small", "large"]}, ("large", "size", {"true": "large", "false": "small"}))
     answers, notes = carry_answers({"large": True}, found, {})
     assert answers == {"size": "large"}
-    assert notes == ["the answer `large=true` is `size=large` now"]
+    assert notes == ["the answer `large=true` is now `size=large`"]
 
 
 def test_only_where_a_stored_answer_is_wrong_another_is_asked_for() -> None:
     found = template({"size": ["small", "large"]})
-    with pytest.raises(UsageError, match="Give another answer"):
+    with pytest.raises(UsageError, match="Change the answer with"):
         carry_answers({"size": "medium"}, found, {})
     with pytest.raises(UsageError) as wrong:
         carry_answers({"size": "small"}, found, {"size": "huge"})
-    assert "Give another answer" not in str(wrong.value)
+    assert "Change the answer with" not in str(wrong.value)

@@ -22,7 +22,7 @@ ENTRIES = {
 
 
 def asker(entries: dict[str, Any] | None = None) -> Any:
-    return SimpleNamespace(name="demo", questions=parse_questions(entries or ENTRIES, "demo"), settings={})
+    return SimpleNamespace(name="demo", questions=parse_questions(entries or ENTRIES, "demo"), constants={})
 
 
 def test_the_kinds_come_from_the_defaults() -> None:
@@ -74,9 +74,9 @@ def test_no_has_many_spellings(word: object) -> None:
         ({"ema": None}, "neither"),
         (
             {"data": "mnst"},
-            r"`data=mnst` is not one of its choices: `digits`, `mnist`, `folder`; did you mean `mnist`\?",
+            r"`data=mnst` is not valid; choose from `digits`, `mnist`, `folder`; did you mean `mnist`\?",
         ),
-        ({"data": ""}, "not one of its choices"),
+        ({"data": ""}, "is not valid"),
         ({"data": True}, "`data` takes text, not true or false"),
         ({"author": ["a"]}, "`author` takes text, not a list"),
         ({"author": {"a": "b"}}, "`author` takes text, not a table"),
@@ -95,7 +95,7 @@ def test_all_problems_come_at_once() -> None:
     with pytest.raises(UsageError) as caught:
         resolve_answers(asker(), {"emaa": "1", "data": "x", "ema": "maybe"}, project_name="-x-")
     text = str(caught.value)
-    assert all(part in text for part in ("emaa", "data=x", "ema=maybe", "`-x-` is not a project name"))
+    assert all(part in text for part in ("emaa", "data=x", "ema=maybe", "`-x-` is not a valid project name"))
     assert len(text.splitlines()) == 5
 
 
@@ -127,7 +127,7 @@ def test_names_of_packages_are_names_of_projects(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "-a", "a-", ".a", "a b", "a/b", "ä", "a\n", "a;b", "٣"])
 def test_other_names_are_not(name: str) -> None:
-    with pytest.raises(UsageError, match="is not a project name"):
+    with pytest.raises(UsageError, match="is not a valid project name"):
         check_project_name(name)
 
 
@@ -162,7 +162,7 @@ def test_answers_come_from_toml_and_json(tmp_path: Path, name: str, text: str) -
         ("a.toml", "a = ", "not valid TOML"),
         ("a.json", "{", "not valid JSON"),
         ("a.json", "[" * 100_000, "not valid JSON"),
-        ("a.json", "[1]", "must hold a table"),
+        ("a.json", "[1]", "must contain a table"),
         ("a.yaml", "a: 1", r"`\*.toml` or `\*.json`"),
         ("missing.toml", None, "cannot be read: No such file"),
     ],

@@ -13,8 +13,8 @@ import pytest
 
 from paccel import __version__
 from paccel.catalog import catalog
-from paccel.catalog.catalog import bundled_names
-from paccel.cli.console import parse_settings
+from paccel.catalog.catalog import bundled_names, load_template
+from paccel.cli.console import parse_answers
 from paccel.errors import UsageError
 
 Run = Callable[..., Any]
@@ -48,6 +48,18 @@ def test_the_version_is_printed(paccel: Run) -> None:
     assert paccel("--version").out == f"paccel {__version__}\n"
 
 
+def test_paccel_is_a_module_to_run(work: Path) -> None:
+    command = [sys.executable, "-m", "paccel", "--version"]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"paccel {__version__}\n"
+
+
+def test_help_lists_the_commands_in_the_order_of_their_use(paccel: Run) -> None:
+    lines = paccel("--help").out.partition("Commands:\n")[2].splitlines()
+    names = ["new", "list", "show", "diff", "upgrade", "set", "adopt", "doctor", "completion"]
+    assert [line.split()[0] for line in lines] == names
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["new", "--help"], ["diff", "-h"]])
 def test_help_is_help(paccel: Run, arguments: list[str]) -> None:
     outcome = paccel(*arguments)
@@ -68,7 +80,7 @@ def test_wrong_usage_exits_with_2(paccel: Run, arguments: list[str], message: st
     outcome = paccel(*arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert message in outcome.err
-    assert "--help` shows what there is" in outcome.err
+    assert "--help`)" in outcome.err
 
 
 def test_list_names_every_bundled_template(paccel: Run) -> None:
@@ -95,7 +107,7 @@ def test_show_describes_a_template(paccel: Run, demo: Path) -> None:
         "demo  Demo\n"
         "A demo.\n"
         "\n"
-        "Questions (answer with `--set name=value`)\n"
+        "Questions (answer with `--set KEY=VALUE`; the default is in brackets)\n"
         "  ema [false]\n"
         "  data [digits]  What to train on\n"
         "    digits  small\n"
@@ -111,23 +123,23 @@ def test_show_describes_a_template(paccel: Run, demo: Path) -> None:
     )
 
 
-def test_only_of_paccels_own_templates_it_is_said_what_a_readme_tells(paccel: Run, template: Make) -> None:
+def test_only_bundled_templates_say_what_their_readme_has(paccel: Run, template: Make) -> None:
     other = template({"README.md": "# Other\n", "train.py": '"""Train it. At once."""\n', "pyproject.toml": ""})
     assert paccel("show", other, "--json").data["files"] == {
         "README.md": "",
         "pyproject.toml": "dependencies and tool settings",
         "train.py": "Train it",
     }
-    assert "how to upgrade" not in paccel("show", other).out + paccel("new", "other", "--template", other).out
-    assert "how to upgrade" in paccel("show", "minimal").out
-    assert "how to upgrade" in paccel("new", "own", "--template", "minimal", "--dry-run").out
+    assert "what to expect" not in paccel("show", other).out + paccel("new", "other", "--template", other).out
+    assert "what to expect" in paccel("show", "minimal").out
+    assert "what to expect" in paccel("new", "own", "--template", "minimal", "--dry-run").out
 
 
-def test_show_says_what_a_bundled_template_reaches(paccel: Run) -> None:
+def test_show_says_what_result_to_expect(paccel: Run) -> None:
     for name in bundled_names():
         reaches = paccel("show", name, "--json").data["reaches"]
         assert reaches, name
-        assert f"It reaches {reaches}" in paccel("show", name).out
+        assert f"Expected result: {reaches}" in paccel("show", name).out
 
 
 def test_show_as_json(paccel: Run, demo: Path) -> None:
@@ -144,6 +156,7 @@ def test_show_as_json(paccel: Run, demo: Path) -> None:
         },
     ]
     assert list(data["files"]) == ["launch/run.sh", "logo.png", "model.py", "train.py"]
+    assert data["version"] == data["digest"] == load_template(str(demo)).digest
 
 
 def test_show_of_an_unknown_template_exits_with_4(paccel: Run) -> None:
@@ -302,9 +315,9 @@ def test_colour_is_for_terminals(paccel: Run, made: Path) -> None:
 
 
 def test_answers_are_split_at_the_first_equals_sign() -> None:
-    assert parse_settings(["a=b=c", "d=", "a=e"]) == {"a": "e", "d": ""}
+    assert parse_answers(["a=b=c", "d=", "a=e"]) == {"a": "e", "d": ""}
     with pytest.raises(UsageError):
-        parse_settings(["a"])
+        parse_answers(["a"])
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -96,7 +96,7 @@ def test_set_wins_over_the_answers_file(paccel: Run, work: Path, demo: Path) -> 
 
 def test_hooks_are_warned_about(paccel: Run, template: Make) -> None:
     folder = template(extra={"hooks/pre_gen_project.sh": "exit 1"})
-    assert "Warning: The template's hooks" in paccel("new", "x", "--template", folder).err
+    assert "Warning: The hooks in" in paccel("new", "x", "--template", folder).err
     assert paccel("new", "y", "--template", folder, "--json").data["warnings"]
 
 
@@ -152,14 +152,14 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     ),
     "value outside the choices": (["x", "--template", "DEMO", "--set", "data=mnst"], 2, "did you mean `mnist`?"),
     "bad bool": (["x", "--template", "DEMO", "--set", "ema=maybe"], 2, "`ema=maybe` is neither `true` nor `false`"),
-    "no value": (["x", "--template", "DEMO", "--set", "ema"], 2, "`ema` is not an answer: write `question=value`"),
-    "no key": (["x", "--template", "DEMO", "--set", "=x"], 2, "write `question=value`"),
+    "no value": (["x", "--template", "DEMO", "--set", "ema"], 2, "`ema` is not an answer: write `KEY=VALUE`"),
+    "no key": (["x", "--template", "DEMO", "--set", "=x"], 2, "write `KEY=VALUE`"),
     "bad project name": (["my net!", "--template", "DEMO"], 2, "did you mean `my-net`?"),
     "project name with accents": (["Prüfung é", "--template", "DEMO"], 2, "did you mean `Prufung-e`?"),
     "bad project name as an answer": (
         ["x", "--template", "DEMO", "--set", "project_name=-"],
         2,
-        "is not a project name",
+        "is not a valid project name",
     ),
     "path is a file": (["file", "--template", "DEMO"], 2, "`file` exists and is not a folder"),
     "parent is a file": (["file/x", "--template", "DEMO"], 2, "is not a folder"),
@@ -174,7 +174,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     ),
     "no answers file": (["x", "--template", "DEMO", "--answers", "no.toml"], 2, "`no.toml` cannot be read"),
     "answers file of another kind": (["x", "--template", "DEMO", "--answers", "file"], 2, "`*.toml` or `*.json`"),
-    "no cookiecutter.json": (["x", "--template", "full"], 4, "`cookiecutter.json` is missing"),
+    "no cookiecutter.json": (["x", "--template", "full"], 4, "has no `cookiecutter.json`"),
     "template is no archive": (["x", "--template", "file"], 4, "is not a ZIP file"),
     "undefined variable": (["x", "--template", "UNDEFINED"], 4, "`train.py` line 2 of `undefined`"),
     "syntax error": (
@@ -221,7 +221,7 @@ def test_bad_input_gives_one_message_and_leaves_nothing(
 
 def test_all_wrong_answers_come_in_one_message(paccel: Run, demo: Path) -> None:
     err = paccel("new", "a b", "--template", demo, "--set", "emaa=1", "--set", "data=x", "--set", "project_name=?").err
-    assert all(part in err for part in ("`emaa`", "`data=x`", "`?` is not a project name"))
+    assert all(part in err for part in ("`emaa`", "`data=x`", "`?` is not a valid project name"))
 
 
 @needs_permissions

@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.applied import QUIET, THEIRS, project, undone, upgraded
+from support.applied import BASE, QUIET, REF, THEIRS, project, undone, upgraded
 
 from paccel.errors import PreconditionError
 from paccel.files import disk
 from paccel.files.tree import STATE_DIR, read_tree
-from paccel.project.state import read_state
+from paccel.project.folder import create_project
+from paccel.project.state import Manifest, read_state
 from paccel.upgrade import apply
 from paccel.upgrade.journal import STAGING_DIR
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="folders cannot be waite
 def test_nothing_is_renamed_that_is_not_on_the_disk_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = project(tmp_path / "project")
     settled: set[int] = set()
-    real_sync, real_rename, real_replace = os.fsync, disk.rename_folder, disk.replace_file
+    real_sync, real_rename, real_replace = os.fsync, disk.rename, disk.replace_file
     missing: list[Path] = []
     renamed: list[str] = []
 
@@ -40,7 +41,7 @@ def test_nothing_is_renamed_that_is_not_on_the_disk_yet(tmp_path: Path, monkeypa
         real_replace(source, target)
 
     monkeypatch.setattr(os, "fsync", sync)
-    monkeypatch.setattr(disk, "rename_folder", rename)
+    monkeypatch.setattr(disk, "rename", rename)
     monkeypatch.setattr(disk, "replace_file", replace)
     upgraded(root, QUIET)
     assert missing == []
@@ -54,7 +55,7 @@ class Watched:
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root = root
         self.events: list[tuple[str, str]] = []
-        for what in ("settle", "replace_file", "rename_folder", "remove_file"):
+        for what in ("settle", "replace_file", "rename", "remove_file"):
             monkeypatch.setattr(disk, what, self._noted(what, getattr(disk, what)))
 
     def _noted(self, what, real):  # type: ignore[no-untyped-def]
@@ -72,7 +73,7 @@ class Watched:
 
 STATE = f"{STATE_DIR}"
 JOURNAL = ("replace_file", f"{STATE}/upgrade/journal.json")
-BEGUN = ("rename_folder", f"{STATE}/upgrade")
+BEGUN = ("rename", f"{STATE}/upgrade")
 BASELINE, MANIFEST = ("replace_file", f"{STATE}/baseline.zip"), ("replace_file", f"{STATE}/manifest.json")
 
 
@@ -83,7 +84,7 @@ def test_each_step_forward_is_on_the_disk_before_the_next(tmp_path: Path, monkey
     assert STATE in watched.between(BEGUN, ("remove_file", "gone/only.py"))
     # Until the journal goes, it covers whatever part of all this a power cut lets through: one wait is enough.
     folders = {".", "new_place", "added", "added/deep", "alone/in_its", STATE}
-    assert folders <= watched.between(MANIFEST, ("rename_folder", f"{STATE}/undo"))
+    assert folders <= watched.between(MANIFEST, ("rename", f"{STATE}/undo"))
 
 
 def test_files_with_conflicts_are_on_the_disk_before_the_journal_says_so(
@@ -109,9 +110,52 @@ def test_each_step_back_is_on_the_disk_before_the_journal_goes(tmp_path: Path, m
     watched = Watched(root, monkeypatch)
     undone(root)
     assert f"{STATE}/upgrade" in watched.between(JOURNAL, ("remove_file", "new_place/moved.py"))
-    last = ("rename_folder", STAGING_DIR)
+    last = ("rename", STAGING_DIR)
     assert {".", "gone", STATE} <= watched.between(("replace_file", "train.py"), last)
     assert STATE in {name for what, name in watched.events[watched.events.index(last) :] if what == "settle"}
+
+
+@pytest.mark.parametrize("existing", [False, True], ids=["new folder", "empty folder"])
+def test_a_new_project_is_on_the_disk_before_it_is_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool
+) -> None:
+    settled: set[int] = set()
+    missing: list[Path] = []
+    real_sync, real_rename = os.fsync, disk.rename
+
+    def sync(descriptor: int) -> None:
+        real_sync(descriptor)
+        settled.add(os.fstat(descriptor).st_ino)
+
+    def rename(source: Path, target: Path) -> None:
+        missing.extend(path for path in [source, *source.rglob("*")] if path.stat().st_ino not in settled)
+        real_rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(disk, "rename", rename)
+    root = tmp_path / "net"
+    if existing:
+        root.mkdir()
+    create_project(root, Manifest.of(REF, {}, BASE), BASE)
+    assert missing == []
+    assert (root if existing else tmp_path).stat().st_ino in settled
+    assert read_tree(root) == BASE
+
+
+def test_a_failed_write_of_a_whole_file_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk.write_whole(tmp_path / "a", b"old")
+    (tmp_path / ".a.new").write_bytes(b"left by a killed command")
+
+    def fail(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "replace_file", fail)
+        with pytest.raises(OSError, match="No space"):
+            disk.write_whole(tmp_path / "a", b"new")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old"}
+    disk.write_whole(tmp_path / "a", b"new")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"new"}
 
 
 @pytest.mark.parametrize("failing", ["journal.json", STATE_DIR])
@@ -170,7 +214,7 @@ def test_a_power_cut_that_kept_the_state_and_lost_the_files_is_made_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, cut, done = project(tmp_path / "project"), tmp_path / "cut", tmp_path / "done"
-    rename = disk.rename_folder
+    rename = disk.rename
 
     def copied(source: Path, target: Path) -> None:
         if target.name == "undo":
@@ -180,7 +224,7 @@ def test_a_power_cut_that_kept_the_state_and_lost_the_files_is_made_good(
             shutil.copytree(root, cut)
 
     with monkeypatch.context() as patched:
-        patched.setattr(disk, "rename_folder", copied)
+        patched.setattr(disk, "rename", copied)
         upgraded(root, QUIET)
     for name in ("baseline.zip", "manifest.json"):  # renamed last, and on the disk first
         shutil.copy2(done / STATE_DIR / name, cut / STATE_DIR / name)

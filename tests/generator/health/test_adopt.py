@@ -1,16 +1,20 @@
 """`paccel adopt`: a baseline for a project that lost its own, and nothing else."""
 
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from support.upgraded import TRAIN, Case
 
+from paccel.files import disk
+from paccel.project.state import MANIFEST_PATH
+
 
 def test_a_project_without_its_state_can_be_adopted(case: Case) -> None:
     assert case.run("set", "average=true").code == 0
     case.edit("train.py", "rate = 0.1", "rate = 0.5")
-    assert case.run("adopt", "--template", case.source).code == 3  # it is sound
+    assert case.run("adopt", "--template", case.source).code == 3  # its state is valid
     shutil.rmtree(case.root / ".paccel")
     mine = case.tree()
     result = case.run("adopt", "--template", case.source, "--json")
@@ -57,3 +61,30 @@ def test_a_choice_that_cannot_be_rendered_is_not_the_projects(case: Case) -> Non
     picky = case.make({"train.py": TRAIN.replace("# %", "#") + bad}, {"kind": ["good", "bad"]}, name="picky")
     shutil.rmtree(case.root / ".paccel")
     assert case.run("adopt", "--template", picky, "--json").data["answers"]["kind"] == "good"
+
+
+def test_nothing_is_adopted_while_another_command_works(case: Case) -> None:
+    (case.root / MANIFEST_PATH).unlink()
+    with disk.locked(case.root):
+        outcome = case.run("adopt", "--template", case.source)
+    assert outcome.code == 3
+    assert "Another paccel command is working" in outcome.err
+    assert not (case.root / MANIFEST_PATH).exists()
+    assert case.run("adopt", "--template", case.source).code == 0
+
+
+def test_an_adoption_looks_again_before_it_writes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another command may have written a valid state after the first look."""
+    manifest = (case.root / MANIFEST_PATH).read_bytes()
+    (case.root / MANIFEST_PATH).unlink()
+    locked = disk.locked
+
+    def late(root: Path) -> AbstractContextManager[None]:
+        (root / MANIFEST_PATH).write_bytes(manifest)
+        return locked(root)
+
+    monkeypatch.setattr(disk, "locked", late)
+    case.edit("train.py", "rate = 0.1", "rate = 0.5")
+    outcome = case.run("adopt", "--template", case.source)
+    assert (outcome.code, "valid `.paccel` already" in outcome.err) == (3, True)
+    assert (case.root / MANIFEST_PATH).read_bytes() == manifest

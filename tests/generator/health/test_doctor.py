@@ -1,4 +1,4 @@
-"""`paccel doctor` tells what is here and what is broken, and repairs a baseline when it can prove it."""
+"""`paccel doctor` says what is here and what is broken, and rebuilds a baseline when the hashes prove it."""
 
 import subprocess
 from collections.abc import Callable
@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from paccel import __version__
+from paccel.files import disk
 from paccel.health import doctor
 from paccel.project.state import BASELINE_PATH, MANIFEST_PATH, read_state
 
@@ -34,7 +36,7 @@ def made(paccel: Run, work: Path, demo: Path, monkeypatch: pytest.MonkeyPatch) -
     return work / "net"
 
 
-def test_a_sound_project_is_sound(paccel: Run, made: Path) -> None:
+def test_a_valid_project_is_ok(paccel: Run, made: Path) -> None:
     outcome = paccel("doctor")
     assert outcome.code == 0
     assert outcome.out == (
@@ -43,15 +45,15 @@ def test_a_sound_project_is_sound(paccel: Run, made: Path) -> None:
         "devices     cuda:0 (H200, 150 GiB)\n"
         "precisions  fp32\n"
         "backends    gloo\n"
-        "project     net, from demo, by paccel 0.1.0\n"
-        "state       sound\n"
+        f"project     net (template demo, paccel {__version__})\n"
+        "state       ok\n"
     )
     data = paccel("doctor", "--json").data
     assert data["machine"] == MACHINE | TORCH
     assert data["project"] == {
         "root": str(made),
         "template": "demo",
-        "paccel": "0.1.0",
+        "paccel": __version__,
         "sound": True,
         "problems": [],
     }
@@ -68,8 +70,8 @@ def test_damage_exits_with_3_and_says_where(paccel: Run, made: Path) -> None:
     (made / BASELINE_PATH).write_bytes(b"")
     outcome = paccel("doctor")
     assert outcome.code == 3
-    assert "damaged" in outcome.out
-    assert "`train.py` holds conflict markers" in outcome.out
+    assert "state       needs attention\n" in outcome.out
+    assert "`train.py` contains conflict markers" in outcome.out
     assert "`.paccel/baseline.zip` is damaged: it is not a ZIP file" in outcome.out
     assert len(paccel("doctor", "--json").data["project"]["problems"]) == 2
 
@@ -89,7 +91,7 @@ def test_outside_of_a_project_the_machine_is_told(paccel: Run, work: Path, monke
     monkeypatch.setattr(doctor, "examine_machine", lambda: MACHINE | TORCH)
     outcome = paccel("doctor")
     assert outcome.code == 0
-    assert "project     none here\n" in outcome.out
+    assert "project     none in this folder\n" in outcome.out
     assert paccel("doctor", "--json").data["project"] is None
 
 
@@ -115,12 +117,12 @@ def late(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        (answer('{"versions": {}}'), "torch is not installed: `pip install paccel[runtime]`"),
-        (answer(stderr="Traceback\nOSError: libcuda.so", code=1), "torch cannot be asked: OSError: libcuda.so"),
-        (answer(code=-11), "it ended with code -11"),
-        (answer("nonsense"), "torch cannot be asked"),
-        (answer(""), "torch cannot be asked"),
-        (late, "did not answer within 120 s"),
+        (answer('{"versions": {}}'), "torch is not installed: run `pip install 'paccel[runtime]'`"),
+        (answer(stderr="Traceback\nOSError: libcuda.so", code=1), "torch cannot be imported: OSError: libcuda.so"),
+        (answer(code=-11), "exit code -11"),
+        (answer("nonsense"), "torch could not be checked"),
+        (answer(""), "torch could not be checked"),
+        (late, "torch could not be imported within 120 s"),
     ],
 )
 def test_a_torch_that_does_not_answer_is_explained(
@@ -141,7 +143,7 @@ def test_a_lost_baseline_is_rebuilt(paccel: Run, made: Path) -> None:
         outcome = paccel("doctor", "--rebuild-baseline")
         assert (outcome.code, outcome.out) == (
             0,
-            "Rebuilt the baseline of net: 2 files, as the manifest records them\n",
+            "Rebuilt the baseline of net: 2 files, identical to those in the manifest\n",
         )
         assert (made / BASELINE_PATH).read_bytes() == before
         assert read_state(made) == state
@@ -154,10 +156,10 @@ def test_a_template_of_another_version_rebuilds_nothing(paccel: Run, made: Path,
     (demo / "{{cookiecutter.project_name}}" / "train.py").write_text("b = 2\n")
     outcome = paccel("doctor", "--rebuild-baseline")
     assert outcome.code == 3
-    assert "from another version of `demo`" in outcome.err
-    assert "put the template back and try again" in outcome.err
+    assert "The template `demo` has changed" in outcome.err
+    assert "restore the template and try again" in outcome.err
     manifest = (made / MANIFEST_PATH).read_text()
-    (made / MANIFEST_PATH).write_text(manifest.replace('"paccel": "0.1.0"', '"paccel": "0.0.9"'))
+    (made / MANIFEST_PATH).write_text(manifest.replace(f'"paccel": "{__version__}"', '"paccel": "0.0.9"'))
     assert "`pip install paccel==0.0.9` and try again" in paccel("doctor", "--rebuild-baseline").err
     assert (made / BASELINE_PATH).read_bytes() == b""
 
@@ -168,7 +170,7 @@ def test_a_render_that_differs_from_the_manifest_rebuilds_nothing(paccel: Run, m
     (made / MANIFEST_PATH).write_text(manifest.replace(sha, "0" * 64))
     outcome = paccel("doctor", "--rebuild-baseline")
     assert outcome.code == 3
-    assert "other files than the manifest recorded: `train.py`" in outcome.err
+    assert "no longer renders the files that the manifest recorded: `train.py`" in outcome.err
 
 
 def test_conflict_markers_in_the_manifest_are_explained_first(paccel: Run, made: Path) -> None:
@@ -176,3 +178,13 @@ def test_conflict_markers_in_the_manifest_are_explained_first(paccel: Run, made:
     outcome = paccel("doctor", "--rebuild-baseline")
     assert outcome.code == 3
     assert "git conflict markers" in outcome.err
+
+
+def test_a_baseline_is_not_rebuilt_while_another_command_works(paccel: Run, made: Path) -> None:
+    (made / BASELINE_PATH).write_bytes(b"")
+    with disk.locked(made):
+        outcome = paccel("doctor", "--rebuild-baseline")
+    assert outcome.code == 3
+    assert "Another paccel command is working" in outcome.err
+    assert (made / BASELINE_PATH).read_bytes() == b""
+    assert paccel("doctor", "--rebuild-baseline").code == 0

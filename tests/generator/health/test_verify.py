@@ -19,7 +19,7 @@ def test_verify_compiles_and_runs_the_projects_tests(case: Case) -> None:
     case.change("train.py", "second = 2", "second = 3")
     result = case.run("upgrade", "--verify")
     assert result.code == 0
-    assert result.out.endswith("Verified: it compiles, and its tests pass\n")
+    assert result.out.endswith("Verified: the project compiles, and its tests pass\n")
     case.change("train.py", "third = 3", "third = 4")
     result = case.run("upgrade", "--verify")
     assert result.code == 1
@@ -34,7 +34,7 @@ def test_verify_without_pytest_says_so_and_blames_no_test(case: Case, monkeypatc
     case.change("train.py", "second = 2", "second = 3")
     result = case.run("upgrade", "--verify")
     assert result.code == 1
-    assert f"the project's tests were not run: `{sys.executable}` has no `no_pytest`" in result.out
+    assert f"the project's tests were not run: `no_pytest` is not installed for `{sys.executable}`" in result.out
     assert "fail" not in result.out
 
 
@@ -46,11 +46,11 @@ def project(root: Path, tests: str | None = None) -> Path:
     return root
 
 
-def test_a_file_that_is_not_sound_is_named_and_no_test_is_run(tmp_path: Path) -> None:
+def test_a_file_that_is_not_valid_is_named_and_no_test_is_run(tmp_path: Path) -> None:
     root = project(tmp_path, "open('ran', 'w').close()\n")
     (root / "b.py").write_text("x = = 1\n")
     found = verify.verify(root, ["a.py", "b.py", "gone.py"])
-    assert (found.problems, found.ran_tests) == (("`b.py` is not sound Python",), False)
+    assert (found.problems, found.ran_tests) == (("`b.py` is not valid Python",), False)
     assert not (root / "ran").exists()
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paccel.catalog.metadata import TemplateRef
-from paccel.errors import PreconditionError, TemplateError
+from paccel.errors import PreconditionError, StateError, TemplateError
 from paccel.files.tree import File, check_file_path
 from paccel.project.state import BASELINE_PATH, MANIFEST_PATH, Manifest, read_state, state_bytes, write_state
 
@@ -94,6 +94,29 @@ def test_a_failed_write_leaves_the_state_before_it(project: Path, monkeypatch: p
     assert sorted(os.listdir(project / ".paccel")) == ["baseline.zip", "manifest.json"]
 
 
+def test_comments_of_a_baseline_are_ignored(project: Path) -> None:
+    """paccel 0.1.0 kept a hash in the comment of each entry."""
+    with zipfile.ZipFile(project / BASELINE_PATH) as archive:
+        entries = [(entry, archive.read(entry)) for entry in archive.infolist()]
+    with zipfile.ZipFile(project / BASELINE_PATH, "w") as archive:
+        for entry, content in entries:
+            entry.comment = b"0" * 64
+            archive.writestr(entry, content)
+    assert read_state(project) == (MANIFEST, TREE)
+
+
+def test_what_is_damaged_and_what_to_do_are_told_apart(project: Path) -> None:
+    (project / BASELINE_PATH).write_bytes(pack(("a", b"1"), ("../x", b"2")))
+    with pytest.raises(StateError) as caught:
+        read_state(project)
+    assert caught.value.problem == (
+        "`.paccel/baseline.zip` is damaged: it holds a name that cannot be used"
+        " (A file path leads outside the project: `../x`)"
+    )
+    assert "doctor --rebuild-baseline" in caught.value.remedy
+    assert str(caught.value) == f"{caught.value.problem}; {caught.value.remedy}"
+
+
 def test_a_folder_without_a_manifest_is_no_project(tmp_path: Path) -> None:
     with pytest.raises(PreconditionError, match="paccel adopt"):
         read_state(tmp_path)
@@ -147,6 +170,7 @@ def test_another_schema_asks_for_a_newer_paccel(project: Path, schema: object) -
         {"files": {"a": {"sha256": "0", "executable": False}}},
         {"files": {"a": {"sha256": "0" * 64, "executable": 1}}},
         {"files": {"a": "0"}},
+        {"files": {"a": {"sha256": "0" * 64, "executable": False, "unformatted": 1}}},
     ],
 )
 def test_a_manifest_with_wrong_entries_is_damaged(project: Path, changes: dict[str, object]) -> None:

@@ -208,7 +208,7 @@ def test_what_cannot_be_rendered_is_explained(template: Make, files: dict[str, s
 
 
 def test_extensions_that_are_code_are_refused(template: Make) -> None:
-    with pytest.raises(TemplateError, match="runs no code of a template"):
+    with pytest.raises(TemplateError, match="never runs code from a template"):
         rendered(template({}, {"_extensions": ["local_extensions.Anything"]}))
     assert texts(rendered(template({"a": "{% do [] %}x"}, {"_extensions": ["jinja2.ext.do"]}))) == {"a": "x"}
 
@@ -239,7 +239,7 @@ from paccel.render.render import render
 from paccel.files.tree import tree_hash
 template = load_template(sys.argv[1])
 tree = render(template, resolve_answers(template, {}, project_name="my-project"))
-print(template.version, tree_hash(tree), list(tree))
+print(template.digest, tree_hash(tree), list(tree))
 """
 
 

@@ -21,7 +21,7 @@ from paccel.upgrade.journal import STAGING_DIR, read_journal
 WRITES = (
     "write_file",
     "replace_file",
-    "rename_folder",
+    "rename",
     "remove_file",
     "make_folder",
     "remove_empty_folder",

@@ -21,9 +21,9 @@ from paccel.project.snapshot import Obstacle, Snapshot, take_snapshot
 from paccel.project.state import MANIFEST_PATH, Manifest, read_manifest, state_bytes, write_state
 from paccel.upgrade import apply
 from paccel.upgrade import journal as journal_module
-from paccel.upgrade.journal import STAGING_DIR, UNDO_DIR, UPGRADE_DIR, read_journal
+from paccel.upgrade.journal import STAGING_DIR, UNDO_DIR, UPGRADE_DIR, Journal, read_journal
 from paccel.upgrade.moves import template_moves
-from paccel.upgrade.plan import Context, FileChange, plan_files
+from paccel.upgrade.plan import FileChange, Summary, UpgradeOptions, plan_files
 
 OLD, NEW = {"a.txt": File(b"old\n")}, {"a.txt": File(b"new\n")}
 REF = TemplateRef("demo", "demo", "0" * 64)
@@ -37,9 +37,9 @@ def project(root: Path) -> Path:
 
 def start(root: Path, meanwhile: bytes = b"old\n", ours: bytes = b"old\n") -> None:
     (root / "a.txt").write_bytes(ours)
-    changes = plan_files(OLD, take_snapshot(root, OLD, OLD), NEW, Context()).changes
+    changes = plan_files(OLD, take_snapshot(root, OLD, OLD), NEW, UpgradeOptions()).changes
     (root / "a.txt").write_bytes(meanwhile if meanwhile != b"old\n" else ours)
-    apply.start(root, changes, state_bytes(Manifest.of(REF, {}, NEW), NEW), ("yours", "old", "new"), ())
+    apply.start(root, changes, state_bytes(Manifest.of(REF, {}, NEW), NEW), ("yours", "old", "new"))
 
 
 def test_a_file_edited_between_plan_and_upgrade_is_not_overwritten(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_journal_behind_a_link_is_refused(tmp_path: Path) -> None:
 def test_a_project_with_an_upgrade_under_way_is_not_adopted(tmp_path: Path) -> None:
     root = project(tmp_path)
     start(root, ours=b"mine\n")
-    with pytest.raises(PreconditionError, match="under way"):
+    with pytest.raises(PreconditionError, match="is not finished"):
         adopt(root)
 
 
@@ -114,7 +114,7 @@ def test_no_part_of_the_way_to_a_journal_is_a_link(tmp_path: Path, part: str) ->
 def test_a_line_that_only_looks_like_one_of_our_markers_is_the_users(tmp_path: Path) -> None:
     root = project(tmp_path)
     start(root, ours=b"mine\n")
-    with pytest.raises(PreconditionError, match="markers are left"):
+    with pytest.raises(PreconditionError, match="still contains conflict markers"):
         apply.resume(root)
     (root / "a.txt").write_bytes(b"Git writes\n<<<<<<< HEAD\nabove your side.\n")
     apply.resume(root)
@@ -135,14 +135,14 @@ def test_what_a_staging_left_is_removed_by_itself_and_before_the_next(tmp_path: 
 
 def test_ctrl_c_behind_the_last_rename_leaves_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = project(tmp_path)
-    real = disk.rename_folder
+    real = disk.rename
 
     def rename(source: Path, target: Path) -> None:
         real(source, target)
         if target == root / UNDO_DIR:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(disk, "rename_folder", rename)
+    monkeypatch.setattr(disk, "rename", rename)
     with pytest.raises(KeyboardInterrupt):
         start(root)
     assert (root / "a.txt").read_bytes() == b"new\n"
@@ -157,13 +157,13 @@ def test_what_could_be_undone_before_is_put_aside_whole_before_it_is_removed(
     removed: list[Path] = []
     real = disk.remove_folder
     monkeypatch.setattr(disk, "remove_folder", lambda path: (removed.append(path), real(path)))
-    apply.start(root, (), state_bytes(Manifest.of(REF, {}, NEW), NEW), (), ())
+    apply.start(root, (), state_bytes(Manifest.of(REF, {}, NEW), NEW), ())
     assert removed
     assert root / UNDO_DIR not in removed
     assert read_journal(root, UNDO_DIR) is not None
 
 
-def test_a_conflict_that_is_deleted_is_decided(tmp_path: Path) -> None:
+def test_a_conflict_that_is_deleted_is_resolved(tmp_path: Path) -> None:
     root = project(tmp_path)
     start(root, ours=b"mine\n")
     (root / "a.txt").unlink()
@@ -181,11 +181,11 @@ def test_git_is_told_to_pass_over_what_an_upgrade_keeps(tmp_path: Path) -> None:
 def test_a_file_that_appears_between_plan_and_upgrade_is_not_overwritten(tmp_path: Path) -> None:
     root = project(tmp_path)
     changes = plan_files(
-        OLD, take_snapshot(root, ["a.txt", "b.txt"], OLD), {**OLD, "b.txt": NEW["a.txt"]}, Context()
+        OLD, take_snapshot(root, ["a.txt", "b.txt"], OLD), {**OLD, "b.txt": NEW["a.txt"]}, UpgradeOptions()
     ).changes
     (root / "b.txt").write_bytes(b"just made\n")
     with pytest.raises(PreconditionError, match="appeared while"):
-        apply.start(root, changes, {}, (), ())
+        apply.start(root, changes, {}, ())
     assert (root / "b.txt").read_bytes() == b"just made\n"
 
 
@@ -262,7 +262,7 @@ def test_an_archive_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: py
 
 
 def test_a_file_that_is_skipped_and_restored_is_upgraded() -> None:
-    found = plan_files(OLD, Snapshot(OLD), NEW, Context(skipped=("a.txt",), restore=("a.txt",)))
+    found = plan_files(OLD, Snapshot(OLD), NEW, UpgradeOptions(skipped=("a.txt",), restore=("a.txt",)))
     assert [(change.path, change.status) for change in found.changes] == [("a.txt", "updated")]
     assert found.baseline == NEW
 
@@ -274,7 +274,7 @@ LINK = Obstacle("link", "a.py")
 
 
 def only_change(base: Tree, ours: Snapshot, theirs: Tree, **context: object) -> FileChange:
-    (change,) = plan_files(base, ours, theirs, Context(**context)).changes  # type: ignore[arg-type]
+    (change,) = plan_files(base, ours, theirs, UpgradeOptions(**context)).changes  # type: ignore[arg-type]
     return change
 
 
@@ -306,7 +306,9 @@ def test_a_folder_with_an_edited_file_gives_no_place_to_a_file() -> None:
     folder = Obstacle("folder", "a.py", ("a.py/x.py",))
     base = {"a.py/x.py": LONG}
     for ours, status in ((LONG, "added"), (MINE, "conflict")):
-        found = plan_files(base, Snapshot({"a.py/x.py": ours}, {"a.py": folder}), {"a.py": File(b"new\n")}, Context())
+        found = plan_files(
+            base, Snapshot({"a.py/x.py": ours}, {"a.py": folder}), {"a.py": File(b"new\n")}, UpgradeOptions()
+        )
         assert {change.path: change.status for change in found.changes}["a.py"] == status
 
 
@@ -363,10 +365,10 @@ def test_the_gate_counts_lines_in_conflicts_for_both_sides() -> None:
     assert not keeps_every_edit(sides, [Piece(("a",)), Piece(("mine",), ("b",), ("theirs", "more", "a"))][:1])
 
 
-def test_the_gate_looks_at_a_conflict_as_either_side_would_decide_it() -> None:
+def test_the_gate_looks_at_a_conflict_as_either_side_would_resolve_it() -> None:
     sides = Sides("python", ("x = 1",), ("x = 2",), ("x = 3",))
     torn = [Piece(("x = 2",), ("x = 1",), ("x = (",))]
-    assert problem(sides, torn) == "taken together, the changes are not sound Python"
+    assert problem(sides, torn) is not None
     assert problem(sides, torn, ours_only=True) is None
 
 
@@ -387,13 +389,22 @@ def test_the_gate_compares_imports_as_names() -> None:
     assert not keeps_every_edit(sides, [Piece(("import a, b, c, d",))])
 
 
+def test_what_a_journal_tells_the_user_survives_it() -> None:
+    told = [
+        Summary("a.py", "merged", "has both", why=("0.2.0: faster",)),
+        Summary("b.py", "moved", "the template moved it", moved_from="old.py"),
+        Summary("c.bin", "conflict", "binary", conflicts=2, incoming=".paccel/incoming/c.bin"),
+    ]
+    journal = Journal("resolve", (), (), summary=tuple(told))
+    assert Journal.from_json(journal.to_json()) == journal
+    assert told[0].to_json() == {"path": "a.py", "status": "merged", "reason": "has both", "why": ["0.2.0: faster"]}
+
+
+def test_a_journal_with_an_unknown_status_is_damaged() -> None:
+    content = Journal("resolve", (), (), summary=(Summary("a.py", "merged", ""),)).to_json()
+    with pytest.raises(PreconditionError, match="damaged"):
+        Journal.from_json(content.replace(b"merged", b"melted"))
+
+
 def test_the_manifest_that_is_written_is_json(tmp_path: Path) -> None:
     assert json.loads((project(tmp_path) / MANIFEST_PATH).read_text())["template"]["name"] == "demo"
-
-
-def test_files_are_equal_whatever_they_were_rendered_from() -> None:
-    here, there = File(b"x", True, "one origin"), File(b"x", True, "another")
-    assert here == there
-    assert (here != there) is False
-    assert len({here, there}) == 1
-    assert here != File(b"x", False, "one origin")

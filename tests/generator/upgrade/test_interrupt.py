@@ -16,13 +16,13 @@ RENDERING = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %
 RENDERER = """
 import os
 from pathlib import Path
-from paccel.render import render
+from paccel.render.render import LayerRenderer
 from paccel.cli.main import main
-generate = render._generate
-def noted(sources, source):
+files = LayerRenderer.files
+def noted(renderer):
     Path(os.environ["TMPDIR"] + ".ready").touch()
-    return generate(sources, source)
-render._generate = noted
+    yield from files(renderer)
+LayerRenderer.files = noted
 main()
 """
 WRITING = """

@@ -41,7 +41,7 @@ def test_what_is_no_file_any_more_is_not_read(tmp_path: Path) -> None:
     upgraded(root, THEIRS)
     (root / "picture.bin").unlink()
     os.mkfifo(root / "picture.bin")  # reading it would wait for ever
-    with pytest.raises(PreconditionError, match=r"`picture\.bin` is not a regular file any more"):
+    with pytest.raises(PreconditionError, match=r"`picture\.bin` is no longer a regular file"):
         apply.resume(root)
 
 
@@ -51,7 +51,7 @@ def test_a_file_that_was_put_back_and_edited_before_all_were_is_put_back_again(
     root = project(tmp_path)
     before = contents(root)
     upgraded(root, QUIET)
-    rename = disk.rename_folder
+    rename = disk.rename
 
     def interrupted(source: Path, target: Path) -> None:
         if target == root / STAGING_DIR:
@@ -59,7 +59,7 @@ def test_a_file_that_was_put_back_and_edited_before_all_were_is_put_back_again(
         rename(source, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr(disk, "rename_folder", interrupted)
+        patched.setattr(disk, "rename", interrupted)
         with pytest.raises(KeyboardInterrupt):
             undone(root)
     (root / "train.py").write_bytes(b"edited\n")

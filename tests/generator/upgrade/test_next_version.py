@@ -149,7 +149,7 @@ def test_an_unedited_project_becomes_what_the_next_version_makes(state: Path, tm
     manifest = read_manifest(root)
     template = load_template(manifest.template.source)
     assert dict(manifest.answers) == expected_answers(dict(old.answers))
-    assert (manifest.paccel, manifest.template.release, manifest.template.version) == (NEXT, NEXT, template.version)
+    assert (manifest.paccel, manifest.template.release, manifest.template.digest) == (NEXT, NEXT, template.digest)
     assert read_tree(root) == render(template, manifest.answers) == read_state(root)[1]
     statuses = {change["path"]: change["status"] for change in outcome.changes}
     place = "scores/scoring.py" if "evaluate.py" in old.files else "tests/test_training.py"
@@ -263,7 +263,7 @@ def test_a_user_who_installs_the_next_version_upgrades_with_one_command(template
     for line in ("moved     scores/scoring.py", "deleted   .gitattributes", "added     NOTES.md", "merged    train.py"):
         assert line in shown
     assert "`ema=true` is `average=true` now" in shown
-    assert "the new question `pace` is answered `steady`" in shown
+    assert "new question `pace`, answered with its default `steady`" in shown
     assert all(line in said(root) for line in (*MINE.values(), NEW_LINE, NEW_END, MOVED_LINE))
     assert run() == (0, "Up to date\n")
     assert run("--undo")[0] == 0

@@ -9,7 +9,7 @@ from paccel.catalog.metadata import Change
 from paccel.files.tree import File, Tree
 from paccel.project.snapshot import Obstacle, Snapshot, take_snapshot
 from paccel.upgrade.moves import template_moves
-from paccel.upgrade.plan import Context, FileChange, plan_files
+from paccel.upgrade.plan import FileChange, UpgradeOptions, plan_files
 
 LONG = File(b"".join(b"line_%d = 0\n" % i for i in range(12)))
 EDITED = File(LONG.content.replace(b"line_3 = 0", b"line_3 = 3"))
@@ -22,7 +22,7 @@ def plan(base: Tree, ours: Tree, theirs: Tree, **context: object) -> dict[str, F
     known = {*base, *theirs}
     files = {path: file for path, file in ours.items() if path in known}
     strays = {path: file for path, file in ours.items() if path not in known}
-    found = plan_files(base, Snapshot(files, {}, strays), theirs, Context(**context))  # type: ignore[arg-type]
+    found = plan_files(base, Snapshot(files, {}, strays), theirs, UpgradeOptions(**context))  # type: ignore[arg-type]
     return {change.path: change for change in found.changes}
 
 
@@ -95,18 +95,18 @@ def test_files_of_few_lines_are_no_moves_unless_equal() -> None:
 @pytest.mark.parametrize("kind", ["link", "folder", "special"])
 def test_what_is_no_file_stays_and_the_templates_version_lies_beside(kind: str) -> None:
     obstacle = Obstacle(kind, "a.py", ("a.py/mine",) if kind == "folder" else ())  # type: ignore[arg-type]
-    found = plan_files({"a.py": LONG}, Snapshot({}, {"a.py": obstacle}), {"a.py": CHANGED}, Context())
+    found = plan_files({"a.py": LONG}, Snapshot({}, {"a.py": obstacle}), {"a.py": CHANGED}, UpgradeOptions())
     (change,) = found.changes
     assert (change.status, change.after, change.incoming) == ("conflict", None, CHANGED)
-    assert plan_files({"a.py": LONG}, Snapshot({}, {"a.py": obstacle}), {"a.py": LONG}, Context()).changes == ()
+    assert plan_files({"a.py": LONG}, Snapshot({}, {"a.py": obstacle}), {"a.py": LONG}, UpgradeOptions()).changes == ()
 
 
 def test_skipped_and_postponed_files_keep_their_place_in_the_baseline() -> None:
     base, theirs = {"a.py": LONG, "b.py": LONG}, {"a.py": CHANGED, "b.py": CHANGED}
-    skipping = plan_files(base, Snapshot(base), theirs, Context(skipped=("a.py",)))
+    skipping = plan_files(base, Snapshot(base), theirs, UpgradeOptions(skipped=("a.py",)))
     assert skipping.baseline == {"a.py": LONG, "b.py": CHANGED}
     assert [(change.path, change.status) for change in skipping.changes] == [("a.py", "kept"), ("b.py", "updated")]
-    postponing = plan_files(base, Snapshot(base), theirs, Context(only=("b.py",)))
+    postponing = plan_files(base, Snapshot(base), theirs, UpgradeOptions(only=("b.py",)))
     assert postponing.baseline == {"a.py": LONG, "b.py": CHANGED}
     assert [change.path for change in postponing.changes] == ["b.py"]
 
@@ -143,7 +143,7 @@ def test_changelog_lines_are_those_of_later_versions() -> None:
 
 
 def test_an_edited_file_that_the_template_deleted_stays_though_its_base_is_lost() -> None:
-    found = plan_files({}, Snapshot({"a.py": EDITED}), {}, Context(unknown=frozenset({"a.py"}))).changes
+    found = plan_files({}, Snapshot({"a.py": EDITED}), {}, UpgradeOptions(unknown=frozenset({"a.py"}))).changes
     assert [(some.path, some.status, some.after) for some in found] == [("a.py", "conflict", EDITED)]
 
 
@@ -173,7 +173,7 @@ def test_a_binary_that_both_changed_lies_beside() -> None:
 
 def test_a_file_where_the_template_has_a_folder_stays() -> None:
     ours = Snapshot({}, {"lib/a.py": Obstacle("file", "lib")})
-    (change,) = plan_files({}, ours, {"lib/a.py": LONG}, Context()).changes
+    (change,) = plan_files({}, ours, {"lib/a.py": LONG}, UpgradeOptions()).changes
     assert (change.status, change.after, change.incoming) == ("conflict", None, LONG)
 
 

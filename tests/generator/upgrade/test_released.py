@@ -44,7 +44,7 @@ def test_an_unedited_project_becomes_what_new_would_make(project: Path, tmp_path
     assert outcome.conflicts == ()
     manifest = read_manifest(root)
     template = load_template(manifest.template.source)
-    assert (manifest.paccel, manifest.template.version) == (__version__, template.version)
+    assert (manifest.paccel, manifest.template.digest) == (__version__, template.digest)
     assert read_tree(root) == render(template, manifest.answers) == read_state(root)[1]
 
 

@@ -8,6 +8,7 @@ from support.applied import QUIET, REF, THEIRS, changes, contents, project, undo
 
 import paccel.upgrade.upgrade as engine
 from paccel.errors import PreconditionError
+from paccel.files import disk
 from paccel.project.state import Manifest, state_bytes
 from paccel.upgrade import apply
 from paccel.upgrade.journal import STAGING_DIR, UNDO_DIR, UPGRADE_DIR, read_journal, write_journal
@@ -83,7 +84,7 @@ def test_a_file_edited_while_an_undo_was_interrupted_is_kept_aside(tmp_path: Pat
     assert journal is not None
     write_journal(root, journal.in_phase("undo"))
     (root / "train.py").write_bytes(b"edited\n")
-    assert engine.continue_upgrade(root).notes == ("edited since, kept as `.paccel/aborted/train.py`",)
+    assert engine.continue_upgrade(root).notes == ("your edits made since are kept in `.paccel/aborted/train.py`",)
     assert (root / apply.ABORTED_DIR / "train.py").read_bytes() == b"edited\n"
     shutil.rmtree(root / apply.ABORTED_DIR)
     assert contents(root) == before
@@ -91,7 +92,7 @@ def test_a_file_edited_while_an_undo_was_interrupted_is_kept_aside(tmp_path: Pat
 
 def test_two_upgrades_at_once_are_refused(tmp_path: Path) -> None:
     root = project(tmp_path)
-    with apply.locked(root), pytest.raises(PreconditionError, match="Another paccel"), apply.locked(root):
+    with disk.locked(root), pytest.raises(PreconditionError, match="Another paccel"), disk.locked(root):
         pass
 
 
@@ -123,5 +124,5 @@ def test_a_folder_that_became_a_link_is_not_written_through(tmp_path: Path) -> N
     outside.mkdir()
     (root / "added").symlink_to(outside)
     with pytest.raises(PreconditionError, match="symbolic link"):
-        apply.start(root, planned, state_bytes(Manifest.of(REF, {}, QUIET), QUIET), (), ())
+        apply.start(root, planned, state_bytes(Manifest.of(REF, {}, QUIET), QUIET), ())
     assert not any(outside.iterdir())

@@ -25,7 +25,7 @@ def test_an_edit_and_a_change_elsewhere_both_arrive(case: Case) -> None:
     assert case.run("upgrade").out == "Up to date\n"
 
 
-def test_the_same_place_is_a_conflict_that_can_be_decided_or_aborted(case: Case) -> None:
+def test_the_same_place_is_a_conflict_that_can_be_resolved_or_aborted(case: Case) -> None:
     case.edit("train.py", "rate = 0.1", "rate = 0.5")
     case.change("train.py", "rate = 0.1", "rate = 0.9")
     before, state = case.tree(), (".paccel/manifest.json", ".paccel/baseline.zip")
@@ -35,7 +35,7 @@ def test_the_same_place_is_a_conflict_that_can_be_decided_or_aborted(case: Case)
     text = case.read("train.py")
     assert "<<<<<<< yours\n    rate = 0.5\n||||||| template" in text
     assert "=======\n    rate = 0.9\n>>>>>>> template" in text
-    assert [(case.root / path).read_bytes() for path in state] == kept  # moves on only when it is decided
+    assert [(case.root / path).read_bytes() for path in state] == kept  # moves on only when it is resolved
     assert case.run("upgrade").code == 3  # refused, not nested
     assert case.run("upgrade", "--continue").code == 3
     assert case.run("upgrade", "--abort").code == 0
@@ -56,11 +56,11 @@ def test_undo_in_the_middle_of_a_conflict_goes_back_and_keeps_what_was_edited_me
     case.change("train.py", "rate = 0.1", "rate = 0.9")
     before = case.tree()
     assert case.run("upgrade").code == 1
-    half_decided = case.read("train.py").replace("rate = 0.5", "rate = 0.7")
-    (case.root / "train.py").write_text(half_decided)
+    half_resolved = case.read("train.py").replace("rate = 0.5", "rate = 0.7")
+    (case.root / "train.py").write_text(half_resolved)
     assert case.run("upgrade", "--undo").code == 0
     assert {path: case.tree()[path] for path in before} == before
-    kept = [path for path in (case.root / ".paccel").rglob("train.py") if path.read_text() == half_decided]
+    kept = [path for path in (case.root / ".paccel").rglob("train.py") if path.read_text() == half_resolved]
     assert kept
 
 
@@ -113,7 +113,7 @@ def test_questions_are_renamed_dropped_and_added_over_time(case: Case) -> None:
     assert result.code == 0
     assert case.read("train.py") == "print('tensorboard a')\n"
     notes = "\n".join(result.data["notes"])
-    assert "`tracker=tb` is `logger=tensorboard` now" in notes
+    assert "`tracker=tb` is now `logger=tensorboard`" in notes
     assert "`average=false` is dropped" in notes
     assert "new question `fresh`" in notes
 
@@ -244,7 +244,7 @@ def test_markers_of_another_merge_are_not_merged_into(case: Case) -> None:
     case.change("train.py", "third = 3", "third = 4")
     before = case.tree()
     refused = case.run("upgrade")
-    assert (refused.code, "Conflict markers are left in `train.py`" in refused.err) == (3, True)
+    assert (refused.code, "There are conflict markers in `train.py`" in refused.err) == (3, True)
     assert case.tree() == before
 
 
@@ -259,13 +259,13 @@ def test_markers_that_the_template_writes_are_text_like_any_other(case: Case) ->
     assert "my line 8\n" in case.read("howto.md")
 
 
-def test_decided_conflicts_wait_for_the_word_before_the_next_upgrade(case: Case) -> None:
+def test_resolved_conflicts_need_continue_before_the_next_upgrade(case: Case) -> None:
     case.edit("train.py", "rate = 0.1", "rate = 0.5")
     case.change("train.py", "rate = 0.1", "rate = 0.9")
     assert case.run("upgrade").code == 1
     (case.root / "train.py").write_text("rate = 0.7\n")
     refused = case.run("upgrade")
-    assert (refused.code, "waits for your word on `train.py`" in refused.err) == (3, True)
+    assert (refused.code, "the conflicts in `train.py` are resolved;" in refused.err) == (3, True)
     assert case.run("upgrade", "--continue").code == 0
 
 
@@ -300,14 +300,14 @@ def test_options_that_make_no_sense_are_refused(case: Case, options: list[str], 
     assert case.tree() == before
 
 
-def test_a_decided_conflict_is_told_as_decided(case: Case) -> None:
+def test_a_resolved_conflict_is_reported_as_resolved(case: Case) -> None:
     case.edit("train.py", "rate = 0.1", "rate = 0.5")
     case.change("train.py", "rate = 0.1", "rate = 0.9")
     case.change("data.py", "value_0 = 0", "value_0 = 7")
     assert case.run("upgrade").code == 1
     (case.root / "train.py").write_text("rate = 0.7\n")
     shown = case.run("upgrade", "--continue").out
-    assert "  updated   data.py   you had not changed it\n  decided   train.py  as you left it\n" in shown
+    assert "  updated   data.py   you had not edited it\n  resolved  train.py  as you left it\n" in shown
 
 
 def test_diffs_stand_one_line_apart(case: Case) -> None:

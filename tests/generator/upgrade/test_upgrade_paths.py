@@ -13,7 +13,9 @@ def test_a_skipped_path_is_left_alone_until_it_is_restored(case: Case) -> None:
     assert "third = 4" in case.read("train.py")
     assert read_manifest(case.root).skipped == ("data.py",)
     case.change("data.py", "value_9 = 9", "value_9 = 8")
-    kept = "kept      data.py  you skip it; the template changed it: `paccel upgrade --restore data.py` ends that"
+    kept = (
+        "kept      data.py  skipped by you; changed in the template (`paccel upgrade --restore data.py` stops skipping)"
+    )
     assert kept in case.run("upgrade").out
     assert case.read("data.py") == DATA
     assert case.run("upgrade", "--restore", "data.py").code == 0
@@ -26,7 +28,7 @@ def test_a_skipped_folder_is_named_as_what_is_skipped_and_comes_back_as_one(case
     case.make({"train.py": TRAIN, "data.py": DATA, "lib/a.py": DATA}, QUESTIONS)
     assert case.run("upgrade", "--skip", "lib", "--skip", "data.py").code == 0
     case.change("lib/a.py", "value_0 = 0", "value_0 = 7")
-    assert "`paccel upgrade --restore lib` ends that" in case.run("upgrade", "--dry-run").out
+    assert "`paccel upgrade --restore lib` stops skipping" in case.run("upgrade", "--dry-run").out
     assert case.run("upgrade", "--restore", "lib").code == 0
     assert "value_0 = 7" in case.read("lib/a.py")
     assert read_manifest(case.root).skipped == ("data.py",)
@@ -35,7 +37,7 @@ def test_a_skipped_folder_is_named_as_what_is_skipped_and_comes_back_as_one(case
 def test_a_skip_of_what_the_template_has_no_more_can_be_ended(case: Case) -> None:
     assert case.run("upgrade", "--skip", "data.py").code == 0
     (case.source / PROJECT / "data.py").unlink()
-    assert "`paccel upgrade --restore data.py` ends that" in case.run("upgrade").out
+    assert "`paccel upgrade --restore data.py` stops skipping" in case.run("upgrade").out
     assert "deleted   data.py" in case.run("upgrade", "--restore", "data.py").out
     assert read_manifest(case.root).skipped == ()
     assert not (case.root / "data.py").exists()
@@ -67,6 +69,6 @@ def test_a_deleted_file_stays_deleted_until_it_is_restored(case: Case) -> None:
 
 def test_a_path_that_is_skipped_is_named_with_the_way_back(case: Case) -> None:
     shown = case.run("upgrade", "--skip", "data.py")
-    assert "no file changes; only `.paccel` does" in shown.out
-    assert "`data.py` is left alone from now on; `paccel upgrade --restore data.py` ends that" in shown.err
+    assert "No files change; only paccel's own state is updated" in shown.out
+    assert "upgrades skip `data.py` from now on; `paccel upgrade --restore data.py` stops skipping" in shown.err
     assert "left alone" not in case.run("upgrade").err

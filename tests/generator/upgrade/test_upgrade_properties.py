@@ -18,7 +18,7 @@ from paccel.merge.languages import parse_python
 from paccel.project.snapshot import Snapshot, take_snapshot
 from paccel.project.state import Manifest, read_state, state_bytes, write_state
 from paccel.upgrade import apply
-from paccel.upgrade.plan import INCOMING_DIR, Context, FileChange, FilePlan, plan_files
+from paccel.upgrade.plan import INCOMING_DIR, FileChange, FilePlan, UpgradeOptions, plan_files
 
 REF = TemplateRef("demo", "demo", "0" * 64)
 EXAMPLES = int(os.environ.get("PACCEL_EXAMPLES", "60"))
@@ -103,7 +103,7 @@ def planned(base: Tree, ours: Tree, theirs: Tree) -> FilePlan:
     known = {*base, *theirs}
     inside = {path: file for path, file in ours.items() if path in known}
     strays = {path: file for path, file in ours.items() if path not in known} if set(base) - set(ours) else {}
-    return plan_files(base, Snapshot(inside, {}, strays), theirs, Context())
+    return plan_files(base, Snapshot(inside, {}, strays), theirs, UpgradeOptions())
 
 
 def applied(ours: Tree, changes: tuple[FileChange, ...]) -> dict[str, File]:
@@ -162,8 +162,8 @@ def test_upgrade_and_then_undo_is_the_identity(base: Tree, ours: Tree, theirs: T
         write_tree(root, ours)
         write_state(root, Manifest.of(REF, {}, base), base)
         before = everything(root)
-        plan = plan_files(base, take_snapshot(root, {*base, *theirs}, base), theirs, Context())
-        apply.start(root, plan.changes, state_bytes(Manifest.of(REF, {}, theirs), theirs), (), ())
+        plan = plan_files(base, take_snapshot(root, {*base, *theirs}, base), theirs, UpgradeOptions())
+        apply.start(root, plan.changes, state_bytes(Manifest.of(REF, {}, theirs), theirs), ())
         if any(change.status == "conflict" for change in plan.changes):
             apply.abort(root)
         else:
