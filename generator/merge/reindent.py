@@ -12,15 +12,15 @@ from .pieces import Lines, Sides
 def reindented(sides: Sides) -> Sides | None:
     """The sides with each moved block moved on all three; None where no block moved, or it is not clear which."""
     base, ours, theirs = sides.texts
-    by_us = _shifts(base, ours)
-    if any(by_us.values()):
-        followed = _follow(base, theirs, by_us)
+    by_ours = _shifts(base, ours)
+    if any(by_ours.values()):
+        followed = _follow(base, theirs, by_ours)
         if followed is None:
             return None
         base, theirs = followed
-    by_them = _shifts(base, theirs)
-    if any(by_them.values()):
-        followed = _follow(base, ours, by_them)
+    by_theirs = _shifts(base, theirs)
+    if any(by_theirs.values()):
+        followed = _follow(base, ours, by_theirs)
         if followed is None:
             return None
         base, ours = followed

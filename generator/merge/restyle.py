@@ -16,7 +16,8 @@ Quotes = Literal["double", "single", "kept"]
 
 _QUOTES: dict[str, Quotes] = {"double": "double", "single": "single"}
 _FOUND_QUOTES: tuple[Quotes, ...] = ("double", "single", "kept")
-_USUAL_WIDTHS = (79, 80, 88, 100, 120)
+_CODE = {tokenize.NAME, tokenize.NUMBER, tokenize.OP}
+_USUAL_WIDTHS = (79, 88, 100, 120)
 
 
 class Style(NamedTuple):
@@ -105,7 +106,7 @@ def _found_in(source: str) -> Style | None:
     except (tokenize.TokenError, SyntaxError):
         return None
     # No formatter breaks a comment or a string.
-    longest = max((token.end[1] for token in tokens if token.type in {tokenize.NAME, tokenize.OP}), default=1)
+    longest = max((token.end[1] for token in tokens if token.type in _CODE), default=1)
     for width in (*(usual for usual in _USUAL_WIDTHS if usual >= longest), longest):
         if formatted(source, Style(width, "kept")) == source:  # as it is in any style that keeps the file
             styles = [Style(width, quotes) for quotes in _FOUND_QUOTES]

@@ -95,8 +95,7 @@ def _same_code(sides: Sides) -> bool:
 
 def _split(hunk: Hunk) -> list[Piece | Hunk] | None:
     """Take apart a hunk in which the sides changed different logical lines that lie next to each other."""
-    texts = [_in_logical_lines(hunk.sides.language, text) for text in hunk.sides.texts]
-    base, ours, theirs = texts
+    base, ours, theirs = (_in_logical_lines(hunk.sides.language, text) for text in hunk.sides.texts)
     if base is None or ours is None or theirs is None:
         return None
     regions = merge3_tight(base, ours, theirs, _shifted)

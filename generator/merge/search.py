@@ -8,6 +8,7 @@ that fails the gate becomes a conflict.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, combinations
 
 from .diff3 import merge3
 from .gate import keeps_every_edit, problem
@@ -23,9 +24,11 @@ MAX_REFINED_LINES = 20_000
 """A longer file is merged by lines only."""
 
 AS_IS = View("", lambda sides: sides)
-TABS = View("your tabs kept", with_tabs)
-ORDER = View("moved definitions matched by name", reordered)
-INDENTATION = View("changed indentation followed", reindented)
+VIEWS = (
+    View("your tabs kept", with_tabs),
+    View("moved definitions matched by name", reordered),
+    View("changed indentation followed", reindented),
+)
 
 
 def merge_lines(sides: Sides, formatter_files: Mapping[str, bytes] = {}) -> tuple[list[Piece], tuple[str, ...]]:
@@ -86,25 +89,20 @@ def _attempts(sides: Sides, formatter_files: Mapping[str, bytes]) -> Iterator[tu
 
 
 def _variants(sides: Sides, formatter_files: Mapping[str, bytes]) -> Iterator[tuple[Sides, Sides, str]]:
-    """The sides in every combination of views: (only formatted, in all views, note)."""
+    """The sides in every combination of views: (in the formatting alone, in all of them, note)."""
     yield sides, sides, ""
     if sides.language != "python" or parse_python(source_of(sides.ours)) is None:
         return
-    for formatting in _formatting(sides, formatter_files):
+    combined = [views for count in range(len(VIEWS) + 1) for views in combinations(VIEWS, count)]
+    # One after the other, as formatting takes the most time, and is rarely needed.
+    for formatting in chain([AS_IS], formatting_views(sides.ours, formatter_files)):
         formatted = formatting.apply(sides)
-        if formatted is None:
-            continue
-        for views in ((), (ORDER,), (INDENTATION,), (ORDER, INDENTATION)):
-            variant: Sides | None = formatted
+        for views in combined if formatted is not None else ():
+            variant = formatted
             for view in views:
                 variant = view.apply(variant) if variant is not None else None
-            if variant is not None and variant is not sides:
+            if formatted is not None and variant is not None and variant is not sides:
                 yield formatted, variant, ", ".join(view.note for view in (formatting, *views) if view.note)
-
-
-def _formatting(sides: Sides, formatter_files: Mapping[str, bytes]) -> Iterator[View]:
-    yield from (AS_IS, TABS)
-    yield from formatting_views(sides.ours, formatter_files)
 
 
 def _left(pieces: Sequence[Piece]) -> int:
