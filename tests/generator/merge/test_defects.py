@@ -134,6 +134,7 @@ def test_a_package_that_both_require_at_different_places_is_a_conflict_unless_it
         ("pillow==1 --hash=sha256:0", "pillow", True),
         ("pillow; os_name == 'nt'", "pillow; os_name == 'posix'", False),
         ("pillow", "pill", False),
+        ("# pillow", "# pillow", False),
     ):
         ours, theirs = base.replace("b\n", f"{mine}\nb\n"), base + f"{new}\n"
         merged = merge_file(base.encode(), ours.encode(), theirs.encode(), "requirements.txt")
