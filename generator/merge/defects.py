@@ -1,185 +1,189 @@
-"""What two sound edits can break together in one Python module, as far as its syntax tree tells for certain."""
+"""Defects that two valid edits can cause together: what a merged text has and neither side has.
+
+Each kind of defect is one function that finds it in one text. Only what a syntax tree tells for certain is a defect.
+"""
 
 import ast
 import builtins
-import re
 import symtable
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
-from .agreement import disagreement
-from .languages import import_names, nodes, parse_python, walk
+from .languages import Language, import_names, parse_python, requirement_key
 
-_KNOWN = frozenset(dir(builtins)) | {
+
+class Defect(NamedTuple):
+    """Something wrong with a text.
+
+    Attributes:
+        what: What the text does wrong, as the end of "The merged result would …".
+        where: What tells it from another one that reads the same.
+    """
+
+    what: str
+    where: str = ""
+
+
+def new_defect(language: Language, ours: str, theirs: str, result: str) -> str | None:
+    """The first defect of `result` that neither side has, in words; None if it has none."""
+    new = sorted(defects(language, result) - (defects(language, ours) | defects(language, theirs)))
+    return f"the merged result would {new[0].what}" if new else None
+
+
+@lru_cache(maxsize=8)  # the two sides are compared with every attempt to merge them
+def defects(language: Language, source: str) -> Counter[Defect]:
+    """Every defect of a text; of one that does not parse, or in a language that is not searched, none."""
+    if language == "requirements":
+        return Counter(_required_twice(source))
+    tree = parse_python(source) if language == "python" else None
+    if tree is None:
+        return Counter()
+    module = _Module(source, tree)
+    return Counter(defect for find in _PYTHON for defect in find(module))
+
+
+def _required_twice(source: str) -> Iterator[Defect]:
+    counts = Counter(requirement_key(line) for line in source.splitlines())
+    for key, count in counts.items():
+        if key is not None:
+            yield from [Defect(f"require `{key}` twice")] * (count - 1)
+
+
+# --- Python ----------------------------------------------------------------------------------------------------------
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_ALWAYS_BOUND = frozenset(dir(builtins)) | {
     *("__file__", "__name__", "__doc__", "__spec__", "__path__", "__package__", "__loader__", "__builtins__"),
     *("__class__", "__qualname__", "__module__", "__annotations__", "__dict__"),
 }
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def python_problem(base: str, ours: str, theirs: str, result: str) -> str | None:
-    """What is wrong with `result` that is wrong in neither side, in words; None if nothing is.
+@dataclass(frozen=True)
+class _Module:
+    """A Python module, with what several searches need."""
 
-    All four are sources of one module; `base` need not parse.
-    """
-    allowed = _definitions(base) | _definitions(ours) | _definitions(theirs)
-    twice = sorted((_definitions(result) - allowed).items())
-    if twice:
-        (scope, name), _ = twice[0]
-        return f"both changes together define `{scope}{name}` twice"
-    # The sides are looked at only where the result gives reason to: this runs at every merge of a Python file.
-    lost = _unbound(result) and sorted(_unbound(result) - _unbound(ours) - _unbound(theirs))
-    if lost:
-        return f"one change uses `{lost[0]}`, which the other removed or renamed"
-    gone = sorted(_missing_members(base, ours, theirs, result) | _missing_members(base, theirs, ours, result))
-    if gone:
-        return f"one change uses `.{gone[0]}`, which the other removed or renamed"
-    mixed = sorted(_mixed_calls(ours, theirs, result) | _mixed_calls(theirs, ours, result))
-    if mixed:
-        return f"one change calls `{mixed[0]}` instead of another function, to which the other change gives arguments"
-    if _dead_ends(result) and _dead_ends(result) > max(_dead_ends(ours), _dead_ends(theirs)):
-        return "one change would stand below a `return`, `raise`, `break` or `continue` of the other"
-    misfits = _misfits(result) and sorted(name for name, _ in _misfits(result) - _misfits(ours) - _misfits(theirs))
-    if misfits:
-        return f"one change calls `{misfits[0]}` with arguments that it does not take after the other"
-    if _unawaited(result):
-        mine, new = _unawaited(ours), _unawaited(theirs)
-        idle = sorted(
-            name for name in mine.keys() ^ new.keys() if _unawaited(result)[name] > max(mine[name], new[name])
-        )
-        if idle:
-            return f"one change calls `{idle[0]}` without `await`, and the other made it a coroutine"
-    double = sorted(_origins(result).keys() - _origins(ours).keys() - _origins(theirs).keys())
-    if double:
-        return f"both changes import `{double[0]}`, from different places"
-    if _double_keys(result) and _double_keys(result) > max(_double_keys(ours), _double_keys(theirs)):
-        return "both changes together give a key of a dictionary twice"
-    again = _done_twice(base, ours, theirs, result)
-    if again:
-        return f"both changes add `{again[0]}` to one function, at different places"
-    return disagreement(base, ours, theirs, result)
+    source: str
+    tree: ast.Module
 
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        return tuple(ast.walk(self.tree))
 
-@lru_cache(maxsize=32)
-def _definitions(source: str) -> Counter[tuple[str, str]]:
-    """How often each name is defined in a module: (scope, name), for the module and its classes."""
-    tree = parse_python(source)
-    return Counter(_defined("", tree.body)) if tree else Counter()
+    @cached_property
+    def definitions(self) -> Counter[tuple[str, str]]:
+        """How often the module and its classes define each name: (scope, name)."""
+        return Counter(_definitions("", self.tree.body))
+
+    @cached_property
+    def scopes(self) -> list[symtable.SymbolTable]:
+        """The module's scope, and then every scope in it."""
+        scopes = [symtable.symtable(self.source, "<merge>", "exec")]
+        for scope in scopes:  # which grows on the way
+            scopes += scope.get_children()
+        return scopes
+
+    @cached_property
+    def bound(self) -> set[str]:
+        """The names that the module's scope binds, in whatever function that is done."""
+        return {
+            symbol.get_name()
+            for scope in self.scopes
+            for symbol in scope.get_symbols()
+            if (scope is self.scopes[0] or symbol.is_global()) and (symbol.is_assigned() or symbol.is_imported())
+        }
+
+    @cached_property
+    def imports_everything(self) -> bool:
+        return any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in self.nodes)
+
+    @cached_property
+    def functions(self) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:
+        return {node.name: node for node in self.tree.body if isinstance(node, _FUNCTIONS)}
 
 
-def _defined(scope: str, body: Sequence[ast.stmt]) -> Iterator[tuple[str, str]]:
+def _definitions(scope: str, body: Sequence[ast.stmt]) -> Iterator[tuple[str, str]]:
     for node in body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield scope, node.name
             if isinstance(node, ast.ClassDef):
-                yield from _defined(f"{scope}{node.name}.", node.body)
+                yield from _definitions(f"{scope}{node.name}.", node.body)
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             yield scope, node.target.id
         elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             yield scope, node.targets[0].id
 
 
-@lru_cache(maxsize=32)
-def _unbound(source: str) -> frozenset[str]:
-    """Names that are read where no scope binds them: reading them must fail."""
-    if re.search(r"import\s*\*", source) or parse_python(source) is None:
-        return frozenset()
-    scopes = [symtable.symtable(source, "<merge>", "exec")]
-    bound: set[str] = set(_KNOWN)
-    read: set[str] = set()
-    while scopes:
-        scope = scopes.pop()
-        scopes += scope.get_children()
-        module = scope.get_type() == "module"
-        for symbol in scope.get_symbols():
-            if module or symbol.is_global():
-                if symbol.is_assigned() or symbol.is_imported():
-                    bound.add(symbol.get_name())
-                if symbol.is_referenced():
-                    read.add(symbol.get_name())
-    return frozenset(read - bound)
+def _defined_twice(module: _Module) -> Iterator[Defect]:
+    for (scope, name), count in module.definitions.items():
+        yield from [Defect(f"define `{scope}{name}` twice")] * (count - 1)
 
 
-def _missing_members(base: str, remover: str, other: str, result: str) -> set[str]:
-    """Members of the module's classes that one side removed with every use, and that the result uses again."""
-    removed = {name for scope, name in _definitions(base) if scope} - {name for _, name in _definitions(remover)}
-    added = {name for _, name in _definitions(other) - _definitions(base)}
-    gone = removed - added
-    return (gone - _attributes(remover)) & _attributes(result) if gone else set()
+def _unbound(module: _Module) -> Iterator[Defect]:
+    """Names that are read where no scope binds them."""
+    if module.imports_everything:
+        return
+    read = {
+        symbol.get_name()
+        for scope in module.scopes
+        for symbol in scope.get_symbols()
+        if (scope is module.scopes[0] or symbol.is_global()) and symbol.is_referenced()
+    }
+    for name in read - module.bound - _ALWAYS_BOUND:
+        yield Defect(f"use `{name}`, which it no longer defines")
 
 
-@lru_cache(maxsize=32)
-def _attributes(source: str) -> frozenset[str]:
-    return frozenset(node.attr for node in nodes(source) if isinstance(node, ast.Attribute))
+def _unexported(module: _Module) -> Iterator[Defect]:
+    """Names in `__all__` that the module does not bind."""
+    if module.imports_everything or "__getattr__" in module.functions:
+        return
+    for node in module.tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
+            strings = {str(item.value) for item in ast.walk(node) if isinstance(item, ast.Constant)}
+            for name in strings - module.bound:
+                yield Defect(f"export `{name}`, which it no longer defines")
 
 
-def _mixed_calls(changer: str, other: str, result: str) -> set[str]:
-    """Functions that only one side calls, called in the result with arguments that this side never gives them."""
-    of_changer, of_other = _calls(changer), _calls(other)
-    mixed: set[str] = set()
-    for name, given in _calls(result).items() - of_changer.items() - of_other.items():
-        if name in of_changer and name not in of_other:
-            allowed = of_changer[name]
-            mixed |= {name} if any(not any(call <= known for known in allowed) for call in given) else set()
-    return mixed
+def _foreign_members(module: _Module) -> Iterator[Defect]:
+    """Attributes that no class of the module defines: new is one whose class lost it to the other change."""
+    defined = {name for scope, name in module.definitions if scope}
+    for name in {node.attr for node in module.nodes if isinstance(node, ast.Attribute)} - defined:
+        yield Defect(f"use `.{name}`, which its class no longer has")
 
 
-@lru_cache(maxsize=32)
-def _calls(source: str) -> dict[str, frozenset[frozenset[str]]]:
-    """Function, as written -> the sets of arguments that it is called with: names, or places."""
-    calls: dict[str, set[frozenset[str]]] = {}
-    for node in nodes(source):
+def _arguments(module: _Module) -> Iterator[Defect]:
+    """Each argument of each function that is called: new is one where the lines of two different calls came together."""
+    found: set[str] = set()
+    for node in module.nodes:
         if isinstance(node, ast.Call):
-            calls.setdefault(_written(node.func), set()).add(_given(node))
-    return {name: frozenset(given) for name, given in calls.items()}
+            name = _name(node.func)
+            found |= {f"pass {count} positional arguments to `{name}`" for count in range(1, len(node.args) + 1)}
+            found |= {f"pass `{keyword.arg or '**'}` to `{name}`" for keyword in node.keywords}
+    for what in found:
+        yield Defect(f"{what}, as neither side does")
 
 
-def _given(call: ast.Call) -> frozenset[str]:
-    """The arguments of a call: names, or places."""
-    return frozenset(
-        [keyword.arg or "**" for keyword in call.keywords] + [str(place) for place in range(len(call.args))]
-    )
+def _name(function: ast.expr) -> str:
+    """A dotted name as it is written; of anything else, its last part."""
+    if isinstance(function, ast.Name):
+        return function.id
+    return f"{_name(function.value)}.{function.attr}" if isinstance(function, ast.Attribute) else ""
 
 
-def _written(node: ast.expr) -> str:
-    """An expression as it is written; `ast.unparse` is slow where a name is all there is."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute) and isinstance(node.value, (ast.Name, ast.Attribute)):
-        return f"{_written(node.value)}.{node.attr}"
-    return ast.unparse(node)
-
-
-@lru_cache(maxsize=32)
-def _misfits(source: str) -> frozenset[tuple[str, frozenset[str]]]:
-    """Calls that the function of the module which they name does not take: (function, arguments given)."""
-    tree = parse_python(source)
-    functions = {node.name: node for node in tree.body if isinstance(node, _FUNCTIONS)} if tree else {}
-    misfits: set[tuple[str, frozenset[str]]] = set()
-    for node in nodes(source):
+def _misfits(module: _Module) -> Iterator[Defect]:
+    """Calls that the function of the module which they name does not take."""
+    for node in module.nodes:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            function = functions.get(node.func.id)
+            function = module.functions.get(node.func.id)
             # A decorator may change what is taken, and stars hide what is given.
             hidden = any(isinstance(given, ast.Starred) for given in node.args) or any(
                 keyword.arg is None for keyword in node.keywords
             )
             if function is not None and not function.decorator_list and not hidden and not _fits(function.args, node):
-                misfits.add((node.func.id, _given(node)))
-    return frozenset(misfits)
-
-
-@lru_cache(maxsize=32)
-def _unawaited(source: str) -> Counter[str]:
-    """Coroutine of the module -> 1 and how often it is called without `await`, which may be right: `run(main())`."""
-    tree = parse_python(source)
-    coroutines = (node.name for node in (tree.body if tree else ()) if isinstance(node, ast.AsyncFunctionDef))
-    found = Counter(coroutines)
-    for node in nodes(source) if found else ():
-        for child in () if isinstance(node, ast.Await) else ast.iter_child_nodes(node):
-            if isinstance(child, ast.Call) and isinstance(child.func, ast.Name) and child.func.id in found:
-                found[child.func.id] += 1
-    return found
+                yield Defect(f"call `{node.func.id}` with arguments that it does not take", ast.unparse(node))
 
 
 def _fits(takes: ast.arguments, call: ast.Call) -> bool:
@@ -192,62 +196,74 @@ def _fits(takes: ast.arguments, call: ast.Call) -> bool:
     return fewer and needed <= given and (takes.kwarg is not None or all(key.arg in named for key in call.keywords))
 
 
-@lru_cache(maxsize=32)
-def _origins(source: str) -> dict[str, frozenset[tuple[str, str]]]:
-    """Name -> what the module's own imports bind to it, where that is more than one thing."""
-    tree = parse_python(source)
+def _unawaited(module: _Module) -> Iterator[Defect]:
+    """Calls of the module's coroutines without `await`; in a side they may be right, as in `run(main())`."""
+    coroutines = {name for name, node in module.functions.items() if isinstance(node, ast.AsyncFunctionDef)}
+    for node in module.nodes if coroutines else ():
+        for child in () if isinstance(node, ast.Await) else ast.iter_child_nodes(node):
+            if isinstance(child, ast.Call) and isinstance(child.func, ast.Name) and child.func.id in coroutines:
+                yield Defect(
+                    f"call `{child.func.id}`, which one change made a coroutine, without `await`", ast.unparse(node)
+                )
+
+
+def _ambiguous_imports(module: _Module) -> Iterator[Defect]:
+    """Names that the module's own imports bind to more than one thing."""
     origins: dict[str, set[tuple[str, str]]] = {}
-    for node in tree.body if tree else ():
+    for node in module.tree.body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
-            for module, name, alias in import_names(node):
-                bound = alias or name or module.partition(".")[0]
-                origins.setdefault(bound, set()).add((module, name) if alias or name else (bound, ""))
-    return {name: frozenset(found) for name, found in origins.items() if len(found) > 1}
+            for origin, name, alias in import_names(node):
+                bound = alias or name or origin.partition(".")[0]
+                origins.setdefault(bound, set()).add((origin, name) if alias or name else (bound, ""))
+    for name, found in origins.items():
+        if len(found) > 1:
+            yield Defect(f"import `{name}` from two different places")
 
 
-@lru_cache(maxsize=32)
-def _double_keys(source: str) -> int:
-    """How many keys stand twice in one dictionary."""
-    count = 0
-    for node in nodes(source):
+def _double_keys(module: _Module) -> Iterator[Defect]:
+    for node in module.nodes:
         if isinstance(node, ast.Dict):
-            keys = [repr(key.value) for key in node.keys if isinstance(key, ast.Constant)]
-            count += len(keys) - len(set(keys))
-    return count
+            counts = Counter(ast.unparse(key) for key in node.keys if isinstance(key, ast.Constant))
+            for key, count in counts.items():
+                yield from [Defect(f"have the key `{key}` twice in one dictionary")] * (count - 1)
 
 
-@lru_cache(maxsize=32)
-def _statements(source: str) -> Counter[tuple[str, str]]:
-    """How often each call that is a statement stands in each function: (function, call as written)."""
-    lines = source.split("\n")
-    found: Counter[tuple[str, str]] = Counter()
-    for function in nodes(source):
+def _unreachable(module: _Module) -> Iterator[Defect]:
+    """Statements below one that leaves their block."""
+    ends = (ast.Return, ast.Raise, ast.Break, ast.Continue)
+    for node in module.nodes:
+        for body in (getattr(node, field, ()) for field in ("body", "orelse", "finalbody")):
+            for place, statement in enumerate(body if isinstance(body, list) else (), 1):
+                if isinstance(statement, ends):
+                    leaving = type(statement).__name__.lower()
+                    yield from [Defect(f"have code that is never reached, below a `{leaving}`")] * (len(body) - place)
+
+
+def _repeated(module: _Module) -> Iterator[Defect]:
+    """Calls that stand more than once in a function as statements: two sides that add one mean it once, not twice."""
+    lines = module.source.split("\n")
+    counts: Counter[tuple[str, str]] = Counter()
+    for function in module.nodes:
         if isinstance(function, _FUNCTIONS):
-            for node in walk(function):
+            for node in ast.walk(function):
                 if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and node.end_lineno:
                     written = "".join("".join(lines[node.lineno - 1 : node.end_lineno]).split())
-                    found[function.name, written] += 1
-    return found
+                    counts[function.name, written] += 1
+    for (name, written), count in counts.items():
+        if not written.startswith("print("):
+            yield from [Defect(f"call `{written}` in `{name}` more often than either side")] * (count - 1)
 
 
-def _done_twice(base: str, ours: str, theirs: str, result: str) -> list[str]:
-    """Calls that each side put into the same function at another place: each meant it to happen once more, not twice."""
-    often = [key for key, count in _statements(result).items() if count > 1 and not key[1].startswith("print(")]
-    if not often or parse_python(base) is None:
-        return []
-    was, mine, new, now = map(_statements, (base, ours, theirs, result))
-    return sorted(
-        key[1] for key in often if was[key] < min(mine[key], new[key]) and now[key] > max(mine[key], new[key])
-    )
-
-
-@lru_cache(maxsize=32)
-def _dead_ends(source: str) -> int:
-    """How many statements stand below one that leaves their block."""
-    ends = (ast.Return, ast.Raise, ast.Break, ast.Continue)
-    count = 0
-    for node in nodes(source):
-        if isinstance(node, (ast.stmt, ast.ExceptHandler, ast.match_case, ast.Module)):
-            for body in (getattr(node, name, ()) for name in ("body", "orelse", "finalbody")):
-                count += next((len(body) - place for place, at in enumerate(body, 1) if isinstance(at, ends)), 0)
-    return count
+_PYTHON: tuple[Callable[[_Module], Iterator[Defect]], ...] = (
+    _defined_twice,
+    _unbound,
+    _unexported,
+    _foreign_members,
+    _arguments,
+    _misfits,
+    _unawaited,
+    _ambiguous_imports,
+    _double_keys,
+    _unreachable,
+    _repeated,
+)

@@ -1,8 +1,9 @@
-"""Line diff and three-way merge of sequences: the ground that every upgrade stands on.
+"""Line diff and three-way merge of sequences, on which every upgrade is built.
 
 `match` finds what two sequences have in common: lines that occur once on both sides anchor it (patience), and Myers'
 greedy search fills in between. `merge3` turns two such matches against one base into regions, each of which one side
-changed, both changed alike, or both changed differently (a conflict). Nothing here knows what a line means.
+changed, both changed alike, or both changed differently (a conflict). `merge3_tight` also tells changes apart that only
+touch. Nothing here knows what a line means.
 
 Sources: E. Myers, "An O(ND) Difference Algorithm and Its Variations" (1986); B. Cohen's patience diff; S. Khanna,
 K. Kunal, B. Pierce, "A Formal Investigation of Diff3" (2007).
@@ -10,14 +11,14 @@ K. Kunal, B. Pierce, "A Formal Investigation of Diff3" (2007).
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal["same", "ours", "theirs", "both", "conflict"]
 Lines = Sequence[Hashable]
 
 MAX_EDITS = 1500
-"""Myers' search gives up on a stretch that differs in more lines than this and calls all of it changed: sound, coarser."""
+"""Myers' search gives up on a stretch that differs in more lines than this, and all of it counts as changed."""
 
 
 class Region(NamedTuple):
@@ -123,6 +124,96 @@ def _kind(base: Lines, ours: Lines, theirs: Lines, b: range, o: range, t: range)
     if our_lines == base_lines:
         return "theirs"
     return "ours" if their_lines == base_lines else "conflict"
+
+
+class _Edit(NamedTuple):
+    """A change of one side.
+
+    Attributes:
+        base: The lines of the base that it replaces; empty for an insertion.
+        size: How many lines it puts there.
+        edges: Ends of `base` whose line was only shifted: what the other side inserts there may belong on either side.
+    """
+
+    base: range
+    size: int
+    edges: tuple[int, ...]
+
+
+class _Group(NamedTuple):
+    """Edits of both sides that collide, and the lines of the base that they cover."""
+
+    base: range
+    ours: list[_Edit]
+    theirs: list[_Edit]
+
+
+def merge3_tight(
+    base: Lines, ours: Lines, theirs: Lines, shifted: Callable[[Any, Any], bool] = lambda a, b: False
+) -> list[Region]:
+    """Merge as `merge3` does, but with a region of its own for each change that only touches one of the other side.
+
+    Two changes collide if they replace a common line or insert at one place. An insertion at the edge of a change does
+    not, unless the change is a deletion (the new line may belong to what is gone) or only shifted the line at that edge
+    (the new line may belong to the shifted block or stay outside).
+
+    Args:
+        shifted: Whether a line of a side is a line of the base that was only moved in or out.
+    """
+    regions: list[Region] = []
+    done = by_ours = by_theirs = 0
+    for group in _grouped(_edits(base, ours, shifted), _edits(base, theirs, shifted)):
+        regions += _unchanged(range(done, group.base.start), by_ours, by_theirs)
+        before_ours, before_theirs = by_ours, by_theirs
+        by_ours += sum(edit.size - len(edit.base) for edit in group.ours)
+        by_theirs += sum(edit.size - len(edit.base) for edit in group.theirs)
+        done = group.base.stop
+        spans = (
+            group.base,
+            range(group.base.start + before_ours, done + by_ours),
+            range(group.base.start + before_theirs, done + by_theirs),
+        )
+        regions.append(Region(_kind(base, ours, theirs, *spans), *spans))
+    return [*regions, *_unchanged(range(done, len(base)), by_ours, by_theirs)]
+
+
+def _unchanged(base: range, by_ours: int, by_theirs: int) -> list[Region]:
+    ours = range(base.start + by_ours, base.stop + by_ours)
+    return [Region("same", base, ours, range(base.start + by_theirs, base.stop + by_theirs))] if base else []
+
+
+def _edits(base: Lines, side: Lines, shifted: Callable[[Any, Any], bool]) -> list[_Edit]:
+    edits: list[_Edit] = []
+    for old, new in changes(base, side):
+        edges = [(old.start, 0), (old.stop, -1)] if old and new else []
+        moved = tuple(edge for edge, at in edges if shifted(base[old[at]], side[new[at]]))
+        edits.append(_Edit(old, len(new), moved))
+    return edits
+
+
+def _grouped(ours: list[_Edit], theirs: list[_Edit]) -> list[_Group]:
+    edits = [(edit, True) for edit in ours] + [(edit, False) for edit in theirs]
+    groups: list[_Group] = []
+    for edit, is_ours in sorted(edits, key=lambda item: (item[0].base.start, item[0].base.stop)):
+        last = groups[-1] if groups else None
+        others = (last.theirs if is_ours else last.ours) if last else []
+        if last and (edit.base.start < last.base.stop or any(_collide(edit, other) for other in others)):
+            (last.ours if is_ours else last.theirs).append(edit)
+            groups[-1] = last._replace(base=range(last.base.start, max(last.base.stop, edit.base.stop)))
+        else:
+            groups.append(_Group(edit.base, [edit] if is_ours else [], [] if is_ours else [edit]))
+    return groups
+
+
+def _collide(one: _Edit, other: _Edit) -> bool:
+    if one.base and other.base:
+        return one.base.start < other.base.stop and other.base.start < one.base.stop
+    if not one.base and not other.base:
+        return one.base.start == other.base.start
+    place, change = (one.base.start, other) if not one.base else (other.base.start, one)
+    if change.base.start < place < change.base.stop or place in change.edges:
+        return True
+    return not change.size and place in (change.base.start, change.base.stop)
 
 
 def _anchors(a: Lines, b: Lines, a_low: int, a_high: int, b_low: int, b_high: int) -> list[tuple[int, int]]:

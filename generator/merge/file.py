@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from .diff3 import match
-from .languages import language
-from .markers import PLAIN_LABELS, Labels, has_markers, written
+from .languages import language_of
+from .markers import PLAIN_LABELS, Labels, has_markers, write
 from .pieces import Piece, Sides, count_conflicts
 from .search import merge_lines
 from .text import Text, decode, dress, encode, is_binary
@@ -15,9 +15,9 @@ class MergeResult(NamedTuple):
     """A merged file.
 
     Attributes:
-        content: The merged bytes; the user's own where there is no way to write a conflict into them.
+        content: The merged bytes; the user's where a conflict cannot be written into them.
         conflicts: How many places are left to the user.
-        notes: Why, where it is not plain to see; and what was done beyond a merge of lines.
+        notes: Why there is a conflict, where that cannot be seen in it; and what was done beyond a merge by lines.
         incoming: The template's bytes, to be put beside the file, where `content` cannot hold both.
     """
 
@@ -33,39 +33,41 @@ def merge_file(
     theirs: bytes,
     path: str,
     labels: Labels = PLAIN_LABELS,
-    settings: Mapping[str, bytes] = {},
+    formatter_files: Mapping[str, bytes] = {},
 ) -> MergeResult:
     """Merge the user's and the template's changes of one file.
 
     Args:
-        base: The file as it was generated; None where it was not, or is not known: then whatever differs is a conflict.
+        base: The file as it was generated; None where it was not, or where that is lost: then every difference is a
+            conflict.
         ours: The user's file.
         theirs: The file as the template has it now.
-        path: Its path, which tells its language.
-        settings: The project's files that may hold settings of a formatter, see `read_styles`.
+        path: Its path, which says what language it is in.
+        labels: What conflict markers call the sides.
+        formatter_files: The project's files that may hold settings of a formatter, see `read_styles`.
     """
     if ours in (theirs, base):
         return MergeResult(theirs)
     if base == theirs:
         return MergeResult(ours)
     if is_binary(ours) or is_binary(theirs) or (base is not None and is_binary(base)):
-        return MergeResult(ours, 1, ("binary: yours is kept, the template's is beside it",), incoming=theirs)
+        return MergeResult(ours, 1, ("binary file: yours is kept, the template's is beside it",), incoming=theirs)
     if has_markers(ours) and not has_markers(theirs):
-        return MergeResult(ours, 1, ("it holds conflict markers already",), incoming=theirs)
-    mine, new = decode(ours), decode(theirs)
-    old = None if base is None else decode(base)
-    if old is None:
-        notes: tuple[str, ...] = ("there is no earlier version to compare with",)
-        pieces = _two_way(mine, new)
+        return MergeResult(ours, 1, ("it has conflict markers already",), incoming=theirs)
+    our_text, their_text = decode(ours), decode(theirs)
+    base_text = None if base is None else decode(base)
+    notes: tuple[str, ...] = ("no earlier version to compare with",)
+    if base_text is None:
+        pieces = _two_way(our_text, their_text)
     else:
-        sides = Sides(language(path), old.lines, mine.lines, new.lines)
-        pieces, notes = merge_lines(sides, settings)
-    text = dress(written(pieces, labels), old, mine, new)
+        sides = Sides(language_of(path), base_text.lines, our_text.lines, their_text.lines)
+        pieces, notes = merge_lines(sides, formatter_files)
+    text = dress(write(pieces, labels), base_text, our_text, their_text)
     return MergeResult(encode(text), count_conflicts(pieces), notes)
 
 
 def _two_way(ours: Text, theirs: Text) -> list[Piece]:
-    """Every difference a conflict: without a base nobody knows which side made it."""
+    """Every difference as a conflict: without a base, nobody knows which side made it."""
     pieces: list[Piece] = []
     i = j = 0
     for next_i, next_j in [*match(ours.lines, theirs.lines), (len(ours.lines), len(theirs.lines))]:

@@ -1,10 +1,11 @@
-"""What the merge knows of languages: whether a text parses, what it defines, where its logical lines begin and end."""
+"""What the merge knows of languages: whether a text parses, what it imports, where its logical lines begin and end."""
 
 import ast
 import io
 import json
 import re
 import tokenize
+import tomllib
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ _SUFFIXES: dict[str, Language] = {
 _NAMES: dict[str, Language] = {"Dockerfile": "commands", "Makefile": "commands", ".gitattributes": "commands"}
 
 
-def language(path: str) -> Language:
+def language_of(path: str) -> Language:
     """The language of a file, by its name."""
     name = PurePosixPath(path).name
     if name.startswith(".") and name.endswith("ignore"):
@@ -59,38 +60,16 @@ def parse_python(source: str) -> ast.Module | None:
     return tree
 
 
-@lru_cache(maxsize=32)
-def nodes(source: str) -> tuple[ast.AST, ...]:
-    """Every node of a module, walked once for all questions; empty if it does not parse."""
-    tree = parse_python(source)
-    return walk(tree) if tree else ()
-
-
-def walk(tree: ast.AST) -> tuple[ast.AST, ...]:
-    """What `ast.walk` gives, in its order, without loads and stores, in a third of its time."""
-    found = [tree]
-    for node in found:  # which grows on the way
-        for name in node._fields:
-            child = getattr(node, name, None)
-            if isinstance(child, list):
-                found += [item for item in child if isinstance(item, ast.AST)]
-            elif isinstance(child, ast.AST) and name != "ctx":
-                found.append(child)
-    return tuple(found)
-
-
-def parses(kind: Language, source: str) -> bool:
-    """Whether `source` is sound; a language that is not parsed here always is."""
-    if kind == "python":
+def parses(language: Language, source: str) -> bool:
+    """Whether `source` is valid; text in a language that is not parsed here always is."""
+    if language == "python":
         return parse_python(source) is not None
     try:
-        if kind == "toml":
-            import tomllib
-
+        if language == "toml":
             tomllib.loads(source)
-        elif kind == "json":
+        elif language == "json":
             json.loads(source, object_pairs_hook=_unique_keys)
-        elif kind == "yaml":
+        elif language == "yaml":
             return _yaml_parses(source)
     except (ValueError, RecursionError):
         return False
@@ -105,7 +84,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _yaml_parses(source: str) -> bool:
-    import yaml  # cookiecutter brings it; only a merge of a YAML file needs it
+    import yaml  # cookiecutter brings it; slow to import, and only a merge of a YAML file needs it
 
     try:
         documents = list(yaml.compose_all(source, yaml.SafeLoader))
@@ -128,28 +107,10 @@ def _yaml_parses(source: str) -> bool:
     return True
 
 
-def missing_jobs(source: str) -> set[str]:
-    """Jobs of a workflow that another of its jobs needs, and that are not in it; of other YAML, none."""
-    if "needs:" not in source:
-        return set()
-    import yaml
-
-    try:
-        whole = yaml.safe_load(source)
-    except (yaml.YAMLError, ValueError):
-        return set()
-    jobs = whole.get("jobs") if isinstance(whole, dict) else None
-    if not isinstance(jobs, dict):
-        return set()
-    needs = [job.get("needs") or [] for job in jobs.values() if isinstance(job, dict)]
-    named = {name for need in needs for name in ([need] if isinstance(need, str) else need) if isinstance(name, str)}
-    return named - jobs.keys()
-
-
 def imported(source: str) -> Counter[tuple[str, str, str]]:
-    """Every name that a Python text imports, wherever it does: (module, name, as).
+    """Every name that a Python text imports, anywhere in it: (module, name, as).
 
-    A text need not parse: one whose blocks were moved to follow the other side's does not, and imports all the same.
+    The text need not parse: where blocks were moved to follow the other side's, it may not.
     """
     tree = parse_python(source)
     trees = [tree] if tree else [parse_python(statement) for statement in _import_statements(source)]
@@ -161,7 +122,7 @@ def imported(source: str) -> Counter[tuple[str, str, str]]:
 
 
 IMPORT = re.compile(r"\s*(import\s+\w|from\s+[\w.]+\s+import\b)")
-"""How a line begins that begins an import."""
+"""The beginning of the first line of an import."""
 
 
 def _import_statements(source: str) -> Iterator[str]:
@@ -183,16 +144,31 @@ def import_names(node: ast.Import | ast.ImportFrom) -> list[tuple[str, str, str]
     return [(module, alias.name, alias.asname or "") for alias in node.names]
 
 
-def logical_lines(kind: Language, lines: Sequence[str]) -> list[range] | None:
-    """The logical lines of a text, as ranges of its lines that cover it; None where they cannot be told.
+def requirement_key(text: str) -> str | None:
+    """The normal name and the marker of a requirement, which together may stand once in a set; None for other text."""
+    # Slow to import, and only some merges need it.
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    # pip's comments, options of one requirement (`--hash=…`) and continued lines.
+    bare = re.split(r"\s(?:#|--)", text, maxsplit=1)[0].rstrip("\\ ")
+    try:
+        found = Requirement(bare)
+    except InvalidRequirement:
+        return None
+    return canonicalize_name(found.name) + (f"; {found.marker}" if found.marker else "")
+
+
+def logical_lines(language: Language, lines: Sequence[str]) -> list[range] | None:
+    """The logical lines of a text, as ranges that cover all its lines; None where they cannot be found.
 
     A statement over several lines is one; so is each blank line and each line that holds only a comment.
     """
-    if kind == "python":
+    if language == "python":
         return _python_lines(lines)
-    if kind == "toml":
+    if language == "toml":
         return _toml_lines(lines)
-    if kind in {"yaml", "requirements", "ignore", "commands"}:
+    if language in {"yaml", "requirements", "ignore", "commands"}:
         return _continued_lines(lines)
     return None
 
@@ -241,7 +217,7 @@ def _continued_lines(lines: Sequence[str]) -> list[range]:
 
 
 def _covered(spans: list[range], count: int) -> list[range]:
-    """Add a range of its own for each line between the spans."""
+    """Add a range for each single line between the spans."""
     covered: list[range] = []
     done = 0
     for span in [*spans, range(count, count)]:

@@ -1,6 +1,6 @@
-"""Conflict markers: written, found, and told from text that only looks like them."""
+"""Conflict markers: how they are written, and how they are found again and told from text that looks like them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from .pieces import Piece
@@ -17,9 +17,12 @@ class Labels(NamedTuple):
 
 PLAIN_LABELS = Labels()
 
+MARKER_SIZE = 7
+"""The least length of a marker."""
 
-def written(pieces: Sequence[Piece], labels: Labels) -> list[str]:
-    """The lines of a merge, conflicts between markers longer than any that the file holds itself."""
+
+def write(pieces: Sequence[Piece], labels: Labels) -> list[str]:
+    """The lines of a merge, with conflicts between markers that are longer than any in the file itself."""
     sides = [lines for piece in pieces for lines in (piece.lines, piece.base or (), piece.theirs or ())]
     size = marker_size(*sides)
     lines: list[str] = []
@@ -30,9 +33,6 @@ def written(pieces: Sequence[Piece], labels: Labels) -> list[str]:
         lines += [f"{'<' * size} {labels.ours}", *piece.lines, f"{'|' * size} {labels.base}", *(piece.base or ())]
         lines += ["=" * size, *piece.theirs, f"{'>' * size} {labels.theirs}"]
     return lines
-
-
-MARKER_SIZE = 7
 
 
 def has_markers(content: bytes) -> bool:
@@ -51,6 +51,19 @@ def has_markers(content: bytes) -> bool:
         elif wanted == "=" and line == "=" * size:
             wanted = ">"
         elif wanted == ">" and line[:1] == ">" and run == size and line[run : run + 1] in {" ", ""}:
+            return True
+    return False
+
+
+def has_labelled_marker(content: bytes, ends: Collection[str]) -> bool:
+    """Whether a marker that was written with known labels is left, even a single one.
+
+    Args:
+        ends: What follows the signs of such a marker: a space and its label.
+    """
+    for line in decode(content).lines:
+        sign = line[:1]
+        if sign and sign in "<|>" and line.startswith(sign * MARKER_SIZE) and line.lstrip(sign) in ends:
             return True
     return False
 

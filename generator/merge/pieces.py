@@ -1,44 +1,98 @@
-"""What a merge is made of: its three sides, and the pieces of its result."""
+"""What a merge works on: the three sides of a file, the pieces of its result, and a conflict in its place."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from .diff3 import Region
 from .languages import Language
+
+Lines = tuple[str, ...]
 
 
 class Sides(NamedTuple):
-    """The three texts of a merge, as lines, and their language."""
+    """The three texts of a merge, as lines without their line ends."""
 
-    kind: Language
-    base: tuple[str, ...]
-    ours: tuple[str, ...]
-    theirs: tuple[str, ...]
+    language: Language
+    base: Lines
+    ours: Lines
+    theirs: Lines
+
+    @property
+    def texts(self) -> tuple[Lines, Lines, Lines]:
+        return self.base, self.ours, self.theirs
+
+    def cut(self, region: Region) -> "Sides":
+        """The lines of one region of their merge."""
+        base, ours, theirs = (
+            text[span.start : span.stop]
+            for text, span in zip(self.texts, (region.base, region.ours, region.theirs), strict=True)
+        )
+        return self._replace(base=base, ours=ours, theirs=theirs)
 
 
 class Piece(NamedTuple):
-    """A stretch of a merge's result: lines that stand, or a conflict.
+    """A stretch of a merge's result: merged lines, or a conflict.
 
     Attributes:
-        lines: The lines; in a conflict, ours.
-        base: None where the lines stand.
-        theirs: None where the lines stand.
+        lines: The merged lines; in a conflict, ours.
+        base: None where the lines are merged.
+        theirs: None where the lines are merged.
     """
 
-    lines: tuple[str, ...]
-    base: tuple[str, ...] | None = None
-    theirs: tuple[str, ...] | None = None
+    lines: Lines
+    base: Lines | None = None
+    theirs: Lines | None = None
 
     @property
     def conflict(self) -> bool:
         return self.theirs is not None
 
 
+class Hunk(NamedTuple):
+    """A conflict of a merge by lines, and what a rule may know of its place.
+
+    Attributes:
+        sides: The lines of each side.
+        before: The lines above it that all three sides share.
+        whole: Whether it cuts no logical line on any side.
+        width: The line length of the user's file, at least black's default.
+    """
+
+    sides: Sides
+    before: Lines = ()
+    whole: bool = True
+    width: int = 88
+
+
+class View(NamedTuple):
+    """A way to look at a file in which some difference does not count as a change.
+
+    Attributes:
+        note: What it evens out, for the user.
+        apply: Put all three sides alike; None where that changes nothing or cannot be done safely.
+    """
+
+    note: str
+    apply: Callable[[Sides], Sides | None]
+
+
+def conflict(sides: Sides) -> Piece:
+    return Piece(sides.ours, sides.base, sides.theirs)
+
+
+def merged(region: Region, sides: Sides) -> Piece:
+    """What a region of a merge by lines becomes, with the lines that `cut` returns for it."""
+    if region.kind == "conflict":
+        return conflict(sides)
+    return Piece(sides.theirs if region.kind == "theirs" else sides.ours)
+
+
 def count_conflicts(pieces: Iterable[Piece]) -> int:
     return sum(piece.conflict for piece in pieces)
 
 
-def resolved(pieces: Iterable[Piece], side: str) -> tuple[str, ...]:
-    """The text in which every conflict is decided for `side`, "ours" or "theirs"."""
+def resolved(pieces: Iterable[Piece], side: str) -> Lines:
+    """The text with every conflict resolved for `side`, "ours" or "theirs"."""
     lines: list[str] = []
     for piece in pieces:
         lines += piece.lines if piece.theirs is None or side == "ours" else piece.theirs

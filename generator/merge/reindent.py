@@ -1,28 +1,26 @@
-"""Indentation taken out of a merge: a block that one side put into a `with` or a `try`, and the other side edited.
+"""The views in which indentation does not count: a block that was put into a `with` or a `try`, and tabs for spaces.
 
-The other two texts are given the indentation that the side which moved the block gave it; then lines are merged as ever.
+Where one side moved a block in or out, the other two get the block's new indentation.
 """
 
 from collections.abc import Sequence
 
 from .diff3 import changes, match
-from .pieces import Sides
-
-Lines = tuple[str, ...]
+from .pieces import Lines, Sides
 
 
 def reindented(sides: Sides) -> Sides | None:
-    """The sides with the blocks that either side moved moved on all three; None where none moved, or not clearly."""
-    base, ours, theirs = sides.base, sides.ours, sides.theirs
-    by_us = _shifts(base, ours)
-    if any(by_us.values()):
-        followed = _follow(base, theirs, by_us)
+    """The sides with each moved block moved on all three; None where no block moved, or it is not clear which."""
+    base, ours, theirs = sides.texts
+    by_ours = _shifts(base, ours)
+    if any(by_ours.values()):
+        followed = _follow(base, theirs, by_ours)
         if followed is None:
             return None
         base, theirs = followed
-    by_them = _shifts(base, theirs)
-    if any(by_them.values()):
-        followed = _follow(base, ours, by_them)
+    by_theirs = _shifts(base, theirs)
+    if any(by_theirs.values()):
+        followed = _follow(base, ours, by_theirs)
         if followed is None:
             return None
         base, ours = followed
@@ -31,7 +29,7 @@ def reindented(sides: Sides) -> Sides | None:
 
 
 def with_tabs(sides: Sides) -> Sides | None:
-    """The template's texts indented with tabs as the user's file is; None where it is not, or they are already."""
+    """The sides with the template's texts indented with tabs, as the user's is; None where it is not, or they are too."""
     indents = {line[0] for line in sides.ours if line[:1].isspace() and line.strip()}
     step = min((_indent(line) for line in sides.base if line.startswith(" ") and line.strip()), default=0)
     if indents != {"\t"} or not step or any(line.startswith("\t") for line in (*sides.base, *sides.theirs)):
@@ -46,13 +44,13 @@ def _tabbed(line: str, step: int) -> str:
 
 
 def _shifts(base: Lines, side: Lines) -> dict[int, int]:
-    """How far the side moved each line of the base that it kept, in columns."""
+    """By how many columns the side moved each line of the base that it kept."""
     pairs = match([line.strip() for line in base], [line.strip() for line in side])
     return {i: _indent(side[j]) - _indent(base[i]) for i, j in pairs if base[i].strip()}
 
 
 def _follow(base: Lines, other: Lines, shifts: dict[int, int]) -> tuple[Lines, Lines] | None:
-    """Base and the other side, moved by `shifts` (base line -> columns)."""
+    """Base and the other side, moved by `shifts`: base line -> columns."""
     bare = [line.strip() for line in base], [line.strip() for line in other]
     by_line = [0] * len(other)
     for i, j in match(*bare):
@@ -63,13 +61,13 @@ def _follow(base: Lines, other: Lines, shifts: dict[int, int]) -> tuple[Lines, L
             return None
         for j in in_other:
             by_line[j] = shift
-    moved_base = _moved(base, [shifts.get(i, 0) for i in range(len(base))])
-    moved_other = _moved(other, by_line)
+    moved_base = _shifted_lines(base, [shifts.get(i, 0) for i in range(len(base))])
+    moved_other = _shifted_lines(other, by_line)
     return None if moved_base is None or moved_other is None else (moved_base, moved_other)
 
 
 def _shift_of(in_base: range, in_other: range, base: Lines, other: Lines, shifts: dict[int, int]) -> int | None:
-    """How far the place of a change was moved: the base lines in it, or the lines around it if it is clear which."""
+    """How far to move a change: as the base lines in it, or as the lines around it; None where that is not clear."""
     inside = {shifts[i] for i in in_base if i in shifts}
     if inside or not in_other:
         return inside.pop() if len(inside) == 1 else (None if inside else 0)
@@ -85,7 +83,7 @@ def _shift_of(in_base: range, in_other: range, base: Lines, other: Lines, shifts
     return shifts[above] if with_above else shifts[below]
 
 
-def _moved(lines: Lines, shifts: Sequence[int]) -> Lines | None:
+def _shifted_lines(lines: Lines, shifts: Sequence[int]) -> Lines | None:
     for line, shift in zip(lines, shifts, strict=True):
         if shift and (line.count('"""') % 2 or line.count("'''") % 2):
             return None  # moving a string over several lines changes what it says

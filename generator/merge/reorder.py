@@ -1,48 +1,58 @@
-"""Definitions matched by name: a module's top-level statements put into the order that the user, or the template, chose.
+"""The view in which definitions stand in one order: moving a function is no edit of it.
 
-Moving a function is no edit of it. Base and template are put into the user's order where the user moved something, else
-base and user's file into the template's; then lines are merged as ever.
+A module's top-level statements are matched by name. Where the user moved some, base and template are put into the user's
+order; else, where the template did, base and user are put into the template's.
 """
 
 import ast
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from .languages import parse_python
-from .pieces import Sides, source_of
+from .pieces import Lines, Sides, source_of
 
-Unit = tuple[str, tuple[str, ...]]
+
+class _Definition(NamedTuple):
+    """A top-level statement with the comments and blank lines above it; the imports at the head are one."""
+
+    name: str
+    lines: Lines
+
+    @property
+    def blank_lines(self) -> int:
+        """How many blank lines it begins with."""
+        return next((i for i, line in enumerate(self.lines) if line.strip()), len(self.lines))
 
 
 def reordered(sides: Sides) -> Sides | None:
-    """The sides with their definitions in one order; None where they are in one order already, or cannot be split."""
-    base, ours, theirs = (_units(lines) for lines in (sides.base, sides.ours, sides.theirs))
+    """The sides with their definitions in one order; None where they are already, or cannot be matched."""
+    base, ours, theirs = map(_definitions, sides.texts)
     if not base or not ours or not theirs:
         return None
-    if _moved(base, ours):
+    if _differ_in_order(base, ours):
         return sides._replace(base=_in_order(base, ours), theirs=_in_order(theirs, ours))
-    if _moved(base, theirs):
+    if _differ_in_order(base, theirs):
         return sides._replace(base=_in_order(base, theirs), ours=_in_order(ours, theirs))
     return None
 
 
-def _units(lines: Sequence[str]) -> list[Unit] | None:
-    """Top-level statements with the comments and blank lines above them, named; a run of imports is one unit."""
+def _definitions(lines: Lines) -> list[_Definition] | None:
+    """The definitions of a module, with what follows the last as one more; None if two have one name."""
     tree = parse_python(source_of(lines))
     if tree is None:
         return None
-    units: list[Unit] = []
+    found: list[_Definition] = []
     start = 0
-    for name, end in _ends(tree.body):
-        units.append((name, tuple(lines[start:end])))
+    for name, end in (*_ends(tree.body), ("end", len(lines))):
+        found.append(_Definition(name, lines[start:end]))
         start = end
-    units.append(("end", tuple(lines[start:])))
-    counts = Counter(name for name, _ in units)
-    return units if max(counts.values()) == 1 else None
+    counts = Counter(definition.name for definition in found)
+    return found if max(counts.values()) == 1 else None
 
 
 def _ends(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:
-    """Name and last line of each unit; everything up to the last import of the head is one, which stays first."""
+    """Name and last line of each definition; everything up to the last import of the head is one, which stays first."""
     head = 0
     for place, node in enumerate(body):
         if isinstance(node, (ast.Import, ast.ImportFrom)) or (place == 0 and isinstance(node, ast.Expr)):
@@ -64,36 +74,30 @@ def _name(node: ast.stmt) -> str:
     return ("if " + ast.unparse(node.test)) if isinstance(node, ast.If) else ast.unparse(node)
 
 
-def _moved(base: list[Unit], side: list[Unit]) -> bool:
-    names = {name for name, _ in base} & {name for name, _ in side}
-    return [name for name, _ in base if name in names] != [name for name, _ in side if name in names]
+def _differ_in_order(one: list[_Definition], other: list[_Definition]) -> bool:
+    names, others = ([definition.name for definition in side] for side in (one, other))
+    return [name for name in names if name in others] != [name for name in others if name in names]
 
 
-def _in_order(units: list[Unit], order: list[Unit]) -> tuple[str, ...]:
-    """The units in the order of `order`; those that it does not have follow the unit they followed."""
-    by_name = dict(units)
+def _in_order(definitions: list[_Definition], order: list[_Definition]) -> Lines:
+    """The definitions in the order of `order`; those that it lacks follow the one that they followed."""
+    by_name = {definition.name: definition for definition in definitions}
+    places = {place.name: place for place in order}
     followers: dict[str, list[str]] = {}
-    known = {name for name, _ in order}
     last = ""
-    for name, _ in units:
-        if name in known:
+    for name in by_name:
+        if name in places:
             last = name
         else:
             followers.setdefault(last, []).append(name)
-    names = followers.get("", [])[:]
-    for name, _ in order:
+    names = list(followers.get("", []))
+    for name in places:
         if name in by_name:
-            names.append(name)
-            names += followers.get(name, [])
+            names += [name, *followers.get(name, [])]
     lines: list[str] = []
-    places = dict(order)
     for name in names:
-        unit = by_name[name]
-        # Blank lines above a unit belong to its place in the file, not to the unit.
-        blank = _blank_lines(places.get(name, unit))
-        lines += [""] * blank + list(unit[_blank_lines(unit) :])
+        definition = by_name[name]
+        # Blank lines above a definition belong to its place in the file, not to the definition.
+        lines += [""] * places.get(name, definition).blank_lines
+        lines += definition.lines[definition.blank_lines :]
     return tuple(lines)
-
-
-def _blank_lines(unit: tuple[str, ...]) -> int:
-    return next((i for i, line in enumerate(unit) if line.strip()), len(unit))

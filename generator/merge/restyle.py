@@ -1,22 +1,23 @@
-"""The user's formatter, read from the project or found by trying, so that formatting is not taken for a change.
+"""The views in which formatting does not count: the template's side as the user's formatter writes it.
 
-black is imported only when a merge has failed: it takes longer to import than most upgrades take.
+The user's style is read from the project's settings, or found in the user's file.
 """
 
 import io
 import tokenize
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal, NamedTuple
 
-from .pieces import source_of
+from .pieces import Lines, Sides, View, source_of
 
 Quotes = Literal["double", "single", "kept"]
 
 _QUOTES: dict[str, Quotes] = {"double": "double", "single": "single"}
-_GUESSED_QUOTES: tuple[Quotes, ...] = ("double", "single", "kept")
-_USUAL = (88, 79, 100, 120, 80, 99, 110, 119, 72, 60)
+_FOUND_QUOTES: tuple[Quotes, ...] = ("double", "single", "kept")
+_CODE = {tokenize.NAME, tokenize.NUMBER, tokenize.OP}
+_USUAL_WIDTHS = (79, 88, 100, 120)
 
 
 class Style(NamedTuple):
@@ -35,34 +36,46 @@ class Style(NamedTuple):
     preview: bool = False
 
 
+def formatting_views(ours: Sequence[str], formatter_files: Mapping[str, bytes]) -> Iterator[View]:
+    """Views of the template's texts in the user's style, the most likely first; see `read_styles` for the files."""
+    styles = styles_of(ours, read_styles(formatter_files))
+    # Without the last comma's say too: a list that the template only wrapped over more lines is no change then.
+    for style in (*styles, *(style._replace(magic_comma=False) for style in styles if style.magic_comma)):
+        yield View("your formatting kept", partial(restyled, style=style))
+
+
+def restyled(sides: Sides, style: Style) -> Sides | None:
+    """The sides with base and theirs in a style; None where they are already, or are not valid."""
+    base, theirs = format_lines(sides.base, style), format_lines(sides.theirs, style)
+    if base is None or theirs is None or (base, theirs) == (sides.base, sides.theirs):
+        return None
+    return sides._replace(base=base, theirs=theirs)
+
+
 def read_styles(project: Mapping[str, bytes]) -> tuple[Style, ...]:
     """The styles that a project's settings name: of black, then of ruff's formatter.
 
     Args:
-        project: Path -> content of `pyproject.toml`, `ruff.toml` and `.ruff.toml`, those there are; broken ones count
-            as missing.
+        project: Path -> content of `pyproject.toml`, `ruff.toml` and `.ruff.toml`, where they exist; broken ones are
+            passed over.
     """
     tables = {path: _table(content) for path, content in project.items()}
-    tool = tables.get("pyproject.toml", {}).get("tool", {})
+    tool = _subtable(tables.get("pyproject.toml", {}), "tool")
     styles: list[Style] = []
-    black = tool.get("black") if isinstance(tool, dict) else None
-    if isinstance(black, dict):
+    if isinstance(tool.get("black"), dict):
+        # As black itself reads them, and the formatter of a render does.
+        black = {name.removeprefix("--").replace("-", "_"): value for name, value in _subtable(tool, "black").items()}
         styles.append(
             Style(
-                width=_width(black.get("line-length", 88)),
-                quotes="kept" if black.get("skip-string-normalization", False) else "double",
-                magic_comma=not black.get("skip-magic-trailing-comma", False),
+                width=_width(black.get("line_length", 88)),
+                quotes="kept" if black.get("skip_string_normalization", False) else "double",
+                magic_comma=not black.get("skip_magic_trailing_comma", False),
                 preview=bool(black.get("preview", False)),
             )
         )
-    for ruff in (
-        tool.get("ruff") if isinstance(tool, dict) else None,
-        tables.get("ruff.toml"),
-        tables.get(".ruff.toml"),
-    ):
+    for ruff in (tool.get("ruff"), tables.get("ruff.toml"), tables.get(".ruff.toml")):
         if isinstance(ruff, dict):
-            rules = ruff.get("format", {})
-            rules = rules if isinstance(rules, dict) else {}
+            rules = _subtable(ruff, "format")
             styles.append(
                 Style(
                     width=_width(rules.get("line-length", ruff.get("line-length", 88))),
@@ -73,35 +86,38 @@ def read_styles(project: Mapping[str, bytes]) -> tuple[Style, ...]:
     return tuple(dict.fromkeys(styles))
 
 
-def styles_of(ours: Sequence[str], known: Sequence[Style]) -> Iterator[Style]:
-    """Styles worth trying on the template's side of a merge with `ours`, the surest first.
+def styles_of(ours: Sequence[str], known: Sequence[Style]) -> tuple[Style, ...]:
+    """The styles in which `ours` may be written: those of the settings in which it is, else one found in the file itself.
 
-    First the style that gives `ours` back when it is formatted: the settings' own, else one found by its line length.
-    A file that no formatter wrote gets the settings' style, with which changed lines may still match.
+    A file that no formatter wrote has the style of the settings: changed lines may still match in it.
     """
     source = source_of(ours)
-    if any(formatted(source, style) == source for style in known):
-        yield from (style for style in known if formatted(source, style) == source)
-        return
-    longest = max((len(line) for line in ours), default=0)
-    # Narrower ones than the longest line too: no formatter breaks a comment or a string.
-    for width in sorted({*_USUAL, longest, longest + 1} - {0}, key=lambda width: (width < longest, _rank(width))):
+    written = tuple(style for style in known if formatted(source, style) == source)
+    if written:
+        return written
+    found = _found_in(source)
+    return (found,) if found is not None else tuple(known)
+
+
+def _found_in(source: str) -> Style | None:
+    """The style in which a formatter wrote a file, in the narrowest usual width; None if no formatter wrote it."""
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return None
+    # No formatter breaks a comment or a string.
+    longest = max((token.end[1] for token in tokens if token.type in _CODE), default=1)
+    for width in (*(usual for usual in _USUAL_WIDTHS if usual >= longest), longest):
         if formatted(source, Style(width, "kept")) == source:  # as it is in any style that keeps the file
-            yield next(
-                style for quotes in _GUESSED_QUOTES if formatted(source, style := Style(width, quotes)) == source
-            )
-            return
-    yield from known or (Style(),)
-
-
-def _rank(width: int) -> int:
-    return _USUAL.index(width) if width in _USUAL else len(_USUAL)
+            styles = [Style(width, quotes) for quotes in _FOUND_QUOTES]
+            return next(style for style in styles if formatted(source, style) == source)
+    return None
 
 
 @lru_cache(maxsize=128)
 def formatted(source: str, style: Style) -> str | None:
     """`source` as black writes it in `style`; None where black cannot read it."""
-    import black
+    import black  # slow to import, and only some merges need it
 
     mode = black.Mode(
         line_length=style.width,
@@ -116,7 +132,7 @@ def formatted(source: str, style: Style) -> str | None:
     return single_quoted(text) if style.quotes == "single" else text
 
 
-def format_lines(lines: Sequence[str], style: Style) -> tuple[str, ...] | None:
+def format_lines(lines: Sequence[str], style: Style) -> Lines | None:
     """`lines` as black writes them in `style`; None where black cannot read them."""
     if not lines:
         return ()
@@ -129,6 +145,11 @@ def _table(content: bytes) -> dict[str, object]:
         return tomllib.loads(content.decode())
     except ValueError:
         return {}
+
+
+def _subtable(table: Mapping[str, object], name: str) -> dict[str, object]:
+    found = table.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _width(value: object) -> int:

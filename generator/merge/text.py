@@ -1,4 +1,4 @@
-"""A file's bytes as lines and what surrounds them, so that line endings never decide a merge, and nothing is lost."""
+"""A file's bytes as lines and what surrounds them, so that line ends never make a conflict and no byte is lost."""
 
 import codecs
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ def encode(text: Text) -> bytes:
 
 
 def dress(lines: Sequence[str], base: Text | None, ours: Text, theirs: Text) -> Text:
-    """Give merged lines the line ends, mark and final newline of the user's file, or the template's change of them."""
+    """Give merged lines the line ends, byte order mark and final newline of the user's file, or the template's change of them."""
     wanted = ours.mostly_crlf
     if base is not None and base.mostly_crlf == ours.mostly_crlf and ours.lines:
         wanted = theirs.mostly_crlf if theirs.lines else ours.mostly_crlf

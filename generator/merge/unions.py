@@ -1,7 +1,8 @@
-"""Conflict hunks whose lines are a set: imports, dependency lists, ignore files, keys of a JSON object.
+"""Conflicts whose lines are a set, merged by key: imports, definitions, requirements, ignored files, TOML and JSON members.
 
-Each function gets what base, ours and theirs have in a hunk, and returns the merged lines, or None where both changed
-the same element differently, or where it cannot be sure. The order is ours, then what is new in theirs.
+Each union takes a conflict apart into a mapping for each side, merges the three with `merge_keyed`, and writes the result
+as the user has it, with what is new in the template's at the end or where the order says. It returns None where both
+sides changed one element differently, or where it cannot be sure that the lines are a set.
 """
 
 import ast
@@ -10,22 +11,65 @@ import re
 import textwrap
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import eq
+from typing import Any, TypeVar
 
-from .languages import import_names, logical_lines, parse_python
-from .pieces import Sides, source_of
+from .languages import Language, import_names, logical_lines, parse_python, requirement_key
+from .pieces import Hunk, Lines, Sides, source_of
 
-Lines = Sequence[str]
+K = TypeVar("K")
+
+MISSING: Any = object()
+"""The value of a key that a side does not have, or that has none because both sides changed it differently."""
+
+
+def merge_keyed(
+    base: Mapping[K, Any],
+    ours: Mapping[K, Any],
+    theirs: Mapping[K, Any],
+    *,
+    same: Callable[[Any, Any], bool] = eq,
+    inside: Callable[[Any, Any, Any], Any] = lambda base, ours, theirs: MISSING,
+) -> dict[K, Any] | None:
+    """Merge three mappings key by key: our keys in their order, then those that are new in theirs.
+
+    Args:
+        same: Whether two values are equal; then ours stands.
+        inside: Merge the three values of a key that both sides changed; `MISSING` where that cannot be done.
+
+    Returns:
+        The merged mapping; None where both sides changed one key differently.
+    """
+
+    def equal(one: Any, other: Any) -> bool:
+        return one is other or (one is not MISSING and other is not MISSING and same(one, other))
+
+    merged: dict[K, Any] = {}
+    for key in (*ours, *(key for key in theirs if key not in ours)):
+        values = [side.get(key, MISSING) for side in (base, ours, theirs)]
+        if equal(values[1], values[2]) or equal(values[0], values[2]):
+            value = values[1]
+        elif equal(values[0], values[1]):
+            value = values[2]
+        else:
+            value = inside(*values)
+            if value is MISSING:
+                return None
+        if value is not MISSING:
+            merged[key] = value
+    return merged
+
+
+# --- imports ---------------------------------------------------------------------------------------------------------
+
 Name = tuple[str, str, str]
-
-_MISSING = object()
 
 
 @dataclass
 class _Import:
-    """One import statement of a hunk, with the comments and blank lines above it."""
+    """One import statement, with the comments and blank lines above it."""
 
     above: list[str]
     lines: list[str]
@@ -41,44 +85,43 @@ class _Import:
         return any("#" in line for line in self.lines)
 
 
-def union_imports(base: Lines, ours: Lines, theirs: Lines, width: int) -> list[str] | None:
-    """Merge hunks of nothing but imports as sets of names, changing only the statements that must change."""
-    in_base, in_ours, in_theirs = _imports(base), _imports(ours), _imports(theirs)
+def union_imports(hunk: Hunk) -> list[str] | None:
+    """Merge imports as sets of names, changing only the statements that must change."""
+    in_base, in_ours, in_theirs = (_imports(lines) for lines in hunk.sides.texts)
     if in_base is None or in_ours is None or in_theirs is None:
         return None
-    (before, _), (result, tail), (template, _) = in_base, in_ours, in_theirs
-    old, mine, new = ({name for item in side for name in item.names} for side in (before, result, template))
-    wanted = (old & mine & new) | (mine - old) | (new - old)
-    if _binds_twice(wanted):
+    (base, _), (result, tail), (theirs, _) = in_base, in_ours, in_theirs
+    names = [{name: True for item in side for name in item.names} for side in (base, result, theirs)]
+    wanted = merge_keyed(*names)
+    if wanted is None or _binds_twice(wanted):
         return None
     for item in list(result):
-        names = [name for name in item.names if name in wanted]
-        if names == item.names:
-            continue
-        item.names = names
-        if names:
-            item.lines = _write(names, len(item.lines) > 1, width)
-        else:
+        left = [name for name in item.names if name in wanted]
+        if left and left != item.names:
+            item.lines = _write(left, len(item.lines) > 1, hunk.width)
+        elif not left:
             result.remove(item)
-    _take_rewritten(before, result, template)
+        item.names = left
+    _take_rewritten(base, result, theirs)
+    known = {*hunk.sides.base, *hunk.sides.ours}
     present = {name for item in result for name in item.names}
     place = 0
-    for item in template:
+    for item in theirs:
         added = [name for name in item.names if name in wanted and name not in present]
         same = next((k for k, have in enumerate(result) if have.names and set(have.names) & set(item.names)), None)
         if not added:
             place = place if same is None else max(place, same + 1)
             continue
-        while place < len(result) and not set(result[place].names) & new and result[place].lines < item.lines:
-            place += 1  # what is new in ours, as far as it comes first in the alphabet
+        while place < len(result) and not names[2].keys() & result[place].names and result[place].lines < item.lines:
+            place += 1  # new in ours, and first in the alphabet
         host = next((have for have in result if have.module and have.module == item.module), None)
         if host is not None and not host.commented and not item.commented:
             host.names = _ordered(host.names, added)
-            host.lines = _write(host.names, len(host.lines) > 1, width)
+            host.lines = _write(host.names, len(host.lines) > 1, hunk.width)
             place = max(place, result.index(host) + 1)
         else:
-            lines = item.lines if added == item.names else _write(added, len(item.lines) > 1, width)
-            new_above = [line for line in item.above if line.strip() and line not in {*base, *ours}]
+            lines = item.lines if added == item.names else _write(added, len(item.lines) > 1, hunk.width)
+            new_above = [line for line in item.above if line.strip() and line not in known]
             result.insert(place, _Import(new_above, list(lines), added))
             place += 1
             if item.module == "__future__" and place < len(result) and not result[place].above:
@@ -86,22 +129,21 @@ def union_imports(base: Lines, ours: Lines, theirs: Lines, width: int) -> list[s
     return [line for item in result for line in (*item.above, *item.lines)] + tail
 
 
-def _take_rewritten(before: list[_Import], result: list[_Import], template: list[_Import]) -> None:
-    """Take over statements that only the template wrote anew without changing their names: a comment, for instance."""
-    was, new = ({tuple(item.names): item.lines for item in side} for side in (before, template))
+def _take_rewritten(base: list[_Import], result: list[_Import], theirs: list[_Import]) -> None:
+    """Take over statements that only the template rewrote without changing their names: a comment, for instance."""
+    in_base, in_theirs = ({tuple(item.names): item.lines for item in side} for side in (base, theirs))
     for item in result:
         names = tuple(item.names)
-        if names in new and item.lines == was.get(names):
-            item.lines = list(new[names])
+        if names in in_theirs and item.lines == in_base.get(names):
+            item.lines = list(in_theirs[names])
 
 
 def _imports(lines: Lines) -> tuple[list[_Import], list[str]] | None:
-    """The import statements of a hunk, and what follows the last; None if there is anything else."""
-    if any(line[:1].isspace() and line.strip() for line in lines) and textwrap.dedent("\n".join(lines)) != "\n".join(
-        lines
-    ):
+    """The import statements among the lines, and what follows the last; None if there is anything else."""
+    source = source_of(lines)
+    if any(line[:1].isspace() and line.strip() for line in lines) and textwrap.dedent(source) != source:
         return None  # imports inside a block: where they stand matters
-    tree = parse_python("".join(line + "\n" for line in lines))
+    tree = parse_python(source)
     spans = logical_lines("python", lines)
     if tree is None or spans is None:
         return None
@@ -120,7 +162,7 @@ def _imports(lines: Lines) -> tuple[list[_Import], list[str]] | None:
     return (items, above) if len(items) == len(tree.body) else None
 
 
-def _binds_twice(names: set[Name]) -> bool:
+def _binds_twice(names: Iterable[Name]) -> bool:
     """Whether two imports give different things the same name."""
     bound: dict[str, Name] = {}
     for module, name, alias in names:
@@ -134,7 +176,7 @@ def _binds_twice(names: set[Name]) -> bool:
 
 
 def _ordered(names: list[Name], added: list[Name]) -> list[Name]:
-    """Append, or sort if what was there is sorted."""
+    """Add names: sorted if those that were there are sorted, else at the end."""
     for key in (_plain, _folded):
         if [key(name) for name in names] == sorted(key(name) for name in names):
             return sorted([*names, *added], key=key)
@@ -160,189 +202,10 @@ def _write(names: list[Name], several_lines: bool, width: int) -> list[str]:
     return [head + "(", *(f"    {part}," for part in parts), ")"]
 
 
-# --- items: one string or one requirement a line -----------------------------------------------------------------
-
-_QUOTED = re.compile(r"""(?P<indent>\s*)(?P<body>"[^"\\]*"|'[^']*')\s*(?P<comma>,?)(?P<rest>\s*(#.*)?)""")
-_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(\[[^\]]*\])?\s*(?P<rest>[<>=!~;@].*)?")
-
-
-def union_items(base: Lines, ours: Lines, theirs: Lines, quoted: bool, ordered: bool) -> list[str] | None:
-    """Merge hunks of one item a line, by name of the requirement or by the whole line.
-
-    Args:
-        quoted: The items are strings of a TOML array, which need commas between them.
-        ordered: A line may undo one before it, as `!` does in an ignore file; such hunks are not sets.
-    """
-    if ordered and any(line.lstrip().startswith("!") for line in (*base, *ours, *theirs)):
-        return None
-    old, mine, new = (_items(side, quoted) for side in (base, ours, theirs))
-    if old is None or mine is None or new is None:
-        return None
-    chosen = _merge_keys(old, mine, new, _same_item)
-    if chosen is None:
-        return None
-    lines: list[str] = []
-    for line in ours:
-        key = _item_key(line, quoted)
-        if key is None:
-            lines.append(line)
-        elif key in chosen:
-            lines.append(chosen[key])
-    lines += [
-        line for line in theirs if _item_key(line, quoted) is None and line.strip() and line not in {*base, *ours}
-    ]
-    lines += [chosen[key] for key in new if key in chosen and key not in mine]
-    return _with_commas(lines, ours) if quoted else lines
-
-
-def _merge_keys(
-    old: dict[str, Any], mine: dict[str, Any], new: dict[str, Any], same: Callable[[Any, Any], bool]
-) -> dict[str, Any] | None:
-    """Three-way merge of mappings; None where both sides changed one key differently."""
-    chosen: dict[str, Any] = {}
-    for key in [*mine, *(key for key in new if key not in mine), *(key for key in old if key not in mine | new)]:
-        was, is_mine, is_new = (side.get(key, _MISSING) for side in (old, mine, new))
-        if is_mine is was or is_new is is_mine or same(is_mine, was):
-            value = is_new
-        elif is_new is was or same(is_new, was) or same(is_mine, is_new):
-            value = is_mine
-        else:
-            return None
-        if value is not _MISSING:
-            chosen[key] = is_mine if is_mine is not _MISSING and same(is_mine, value) else value
-    return chosen
-
-
-def _same_item(a: object, b: object) -> bool:
-    return isinstance(a, str) and isinstance(b, str) and a.strip().rstrip(",") == b.strip().rstrip(",")
-
-
-def _item_key(line: str, quoted: bool) -> str | None:
-    """What identifies the item of a line; None for blank lines and comments."""
-    text = line.strip()
-    if not text or text.startswith("#"):
-        return None
-    if quoted:
-        found = _QUOTED.fullmatch(line)
-        text = found["body"][1:-1] if found else text
-    return _requirement_key(text)
-
-
-def _requirement_key(text: str) -> str:
-    """A requirement's name and marker, or the text itself where it is none."""
-    found = _REQUIREMENT.fullmatch(text.partition(" #")[0].strip())
-    if not found:
-        return text
-    marker = (found["rest"] or "").partition(";")[2].strip()
-    return re.sub(r"[-_.]+", "-", found["name"]).lower() + (f"; {marker}" if marker else "")
-
-
-def _items(lines: Lines, quoted: bool) -> dict[str, str] | None:
-    items: dict[str, str] = {}
-    for line in lines:
-        key = _item_key(line, quoted)
-        if key is None:
-            continue
-        if key in items or (quoted and not _QUOTED.fullmatch(line)):
-            return None
-        items[key] = line
-    return items
-
-
-def _with_commas(lines: list[str], ours: Lines) -> list[str]:
-    """Every item but the last gets a comma; the last one as ours had it."""
-    of_ours = [found for line in ours if (found := _QUOTED.fullmatch(line))]
-    places = [i for i, line in enumerate(lines) if _QUOTED.fullmatch(line)]
-    for i in places:
-        found = _QUOTED.fullmatch(lines[i])
-        assert found
-        comma = "," if i != places[-1] or not of_ours or of_ours[-1]["comma"] else ""
-        lines[i] = found["indent"] + found["body"] + comma + found["rest"]
-    return lines
-
-
-def union_array(base: Lines, ours: Lines, theirs: Lines, width: int) -> list[str] | None:
-    """Merge hunks that are each one TOML assignment of an array of requirement-like strings, as `x = ["a", "b"]`."""
-    arrays: list[dict[str, str]] = []
-    keys: set[str] = set()
-    for side in (base, ours, theirs):
-        try:
-            table = tomllib.loads("\n".join(side))
-        except ValueError:
-            return None
-        (key, values), *more = table.items() or [("", None)]
-        if more or not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            return None
-        keys.add(key)
-        arrays.append({_requirement_key(value): value for value in values})
-        if len(arrays[-1]) != len(values) or not all(_REQUIREMENT.fullmatch(value) for value in values):
-            return None
-    old, mine, new = arrays
-    chosen = _merge_keys(old, mine, new, lambda a, b: bool(a == b)) if len(keys) == 1 else None
-    if chosen is None:
-        return None
-    items = [json.dumps(value, ensure_ascii=False) for value in chosen.values()]
-    head = ours[0].partition("[")[0]
-    line = f"{head}[{', '.join(items)}]"
-    if len(ours) == 1 and len(line) <= width:
-        return [line]
-    indent = next((found["indent"] for text in ours[1:] if (found := _QUOTED.fullmatch(text))), "    ")
-    return [f"{head}[", *(f"{indent}{item}," for item in items), "]"]
-
-
-# --- JSON --------------------------------------------------------------------------------------------------------
-
-
-def union_json(base: Lines, ours: Lines, theirs: Lines) -> list[str] | None:
-    """Merge whole JSON objects key by key, where writing ours out again gives ours: then no style is lost."""
-    texts = ["\n".join(side) for side in (base, ours, theirs)]
-    try:
-        old, mine, new = (json.loads(text) for text in texts)
-    except (ValueError, RecursionError):
-        return None
-    first = next((line for line in ours[1:] if line.strip()), "")
-    blank = first[: len(first) - len(first.lstrip())]
-    for indent in (blank or None, None):
-        for ascii_only in (False, True):
-            if json.dumps(mine, indent=indent, ensure_ascii=ascii_only) == texts[1]:
-                merged = _merge_json(old, mine, new)
-                if merged is _MISSING:
-                    return None
-                return json.dumps(merged, indent=indent, ensure_ascii=ascii_only).split("\n")
-    return None
-
-
-def _merge_json(old: object, mine: object, new: object) -> object:
-    """The merged value; `_MISSING` where both changed a value differently."""
-    if _same_json(mine, new) or _same_json(new, old):
-        return mine
-    if _same_json(mine, old):
-        return new
-    if not (isinstance(mine, dict) and isinstance(new, dict) and isinstance(old, dict)):
-        return _MISSING
-    merged: dict[str, object] = {}
-    for key in [*mine, *(key for key in new if key not in mine)]:
-        sides = [side.get(key, _MISSING) for side in (old, mine, new)]
-        if sides[1] is _MISSING and _same_json(sides[2], sides[0]):
-            continue  # we removed it
-        if sides[2] is _MISSING and _same_json(sides[1], sides[0]):
-            continue  # they removed it
-        value = _merge_json(*sides)
-        if value is _MISSING:
-            return _MISSING
-        merged[key] = value
-    return merged
-
-
-def _same_json(a: object, b: object) -> bool:
-    """Equality that tells `true` from `1`, which Python's does not."""
-    return a is b or (a is not _MISSING and b is not _MISSING and json.dumps(a) == json.dumps(b))
-
-
 def without_double_imports(sides: Sides, lines: Sequence[str]) -> list[str]:
     """Drop a top-level import that both sides added at different places: the later of two equal lines."""
     at_most = Counter[str]()
-    for side in (sides.ours, sides.theirs, sides.base):
+    for side in sides.texts:
         at_most |= Counter(_import_lines(side).values())
     seen = Counter[str]()
     again: set[int] = set()
@@ -362,3 +225,234 @@ def _import_lines(lines: Sequence[str]) -> dict[int, str]:
         for node in nodes
         if isinstance(node, (ast.Import, ast.ImportFrom)) and node.lineno == node.end_lineno
     }
+
+
+# --- definitions and fields ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Python that is nothing but definitions or annotated fields, each with the comments above it.
+
+    Attributes:
+        fields: Whether they are fields of a class.
+        indent: The columns before the first.
+        members: Name -> lines.
+        code: Name -> the syntax tree of those lines, as text.
+        tail: The lines after the last.
+    """
+
+    fields: bool
+    indent: int
+    members: dict[str, Lines]
+    code: dict[str, str]
+    tail: Lines
+
+
+def union_definitions(hunk: Hunk) -> list[str] | None:
+    """Keep both of two insertions at one place whose order means nothing: definitions, or fields of a class."""
+    if any(line.strip() for line in hunk.sides.base):
+        return None
+    for slide in range(min(len(hunk.before), 12) + 1):
+        # Where an insertion ends as the text above it ends (a decorator, a blank line), it can be read further up.
+        above = hunk.before[len(hunk.before) - slide :]
+        if slide and (hunk.sides.ours[-slide:] != above or hunk.sides.theirs[-slide:] != above):
+            break
+        ours, theirs = ((above + lines)[: len(lines)] for lines in (hunk.sides.ours, hunk.sides.theirs))
+        block, other = _block(ours), _block(theirs)
+        if block and other and (block.fields, block.indent) == (other.fields, other.indent):
+            merged = merge_keyed({}, block.code, other.code)
+            if merged is None:
+                return None
+            new = [line for name in merged if name not in block.code for line in other.members[name]]
+            if not new:
+                return list(hunk.sides.ours)
+            # What was read further up stands above still; the same lines end the insertion instead.
+            return [*_below(block, ours, new), *other.tail][slide:] + list(above)
+    return None
+
+
+def _below(block: _Block, ours: Lines, new: list[str]) -> list[str]:
+    """Our lines and new ones, with blank lines between definitions."""
+    if block.fields:
+        return [*ours, *new]
+    begin = next(place for place, line in enumerate(new) if line.strip())
+    if not ours[-1].strip():
+        return [*ours, *new[begin:]]
+    gap = [""] * (0 if begin else 1 if block.indent else 2)
+    return [*ours, *gap, *new]
+
+
+def _block(lines: Lines) -> _Block | None:
+    text = textwrap.dedent(source_of(lines))
+    tree = parse_python(text)
+    if tree is None or not tree.body:
+        return None
+    fields = isinstance(tree.body[0], ast.AnnAssign)
+    first = tree.body[0].lineno - 1
+    indent = len(lines[first]) - len(text.split("\n")[first])
+    members: dict[str, Lines] = {}
+    code: dict[str, str] = {}
+    start, name = 0, ""
+    for node in tree.body:
+        end = node.end_lineno or 0
+        documents = fields and name and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if not documents:
+            name = _member(node, fields)
+            if not name or name in members:
+                return None
+        members[name] = members.get(name, ()) + lines[start:end]
+        code[name] = code.get(name, "") + ast.dump(node)
+        start = end
+    return _Block(fields, indent, members, code, lines[start:])
+
+
+def _member(node: ast.stmt, fields: bool) -> str:
+    """The name that a statement defines; empty if it is no definition, or no field with a default."""
+    if not fields:
+        return node.name if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) else ""
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+        return node.target.id
+    return ""
+
+
+# --- one element on each line: requirements, ignored files, strings of a TOML array -------------------------------------
+
+
+def union_requirements(hunk: Hunk) -> list[str] | None:
+    """Merge requirements by package and marker."""
+    return _union_lines(hunk, lambda line: requirement_key(line) or line.strip())
+
+
+def union_ignored(hunk: Hunk) -> list[str] | None:
+    """Merge patterns of files to ignore; not where one undoes another above it, as `!` does."""
+    if any(line.lstrip().startswith("!") for lines in hunk.sides.texts for line in lines):
+        return None
+    return _union_lines(hunk, str.strip)
+
+
+_STRING = re.compile(r"""(?P<indent>\s*)(?P<body>"[^"\\]*"|'[^']*')\s*(?P<comma>,?)(?P<rest>\s*(#.*)?)""")
+
+
+def union_strings(hunk: Hunk) -> list[str] | None:
+    """Merge strings of a TOML array, one on each line, by package and marker where they are requirements."""
+    if not all(_STRING.fullmatch(line) for lines in hunk.sides.texts for line in lines if _is_element(line)):
+        return None
+    lines = _union_lines(hunk, lambda line: _value_key(_string(line)["body"][1:-1]))
+    if lines is None:
+        return None
+    places = [place for place, line in enumerate(lines) if _is_element(line)]
+    ends = [_string(line)["comma"] for line in hunk.sides.ours if _is_element(line)]
+    for place in places:  # each but the last needs a comma; the last has one where ours had it
+        found = _string(lines[place])
+        comma = "," if place != places[-1] or not ends or ends[-1] else ""
+        lines[place] = found["indent"] + found["body"] + comma + found["rest"]
+    return lines
+
+
+def _union_lines(hunk: Hunk, key: Callable[[str], str]) -> list[str] | None:
+    """Merge lines that each hold one element; None if one stands twice."""
+    read: list[dict[str, str]] = []
+    for lines in hunk.sides.texts:
+        elements = [line for line in lines if _is_element(line)]
+        read.append({key(line): line for line in elements})
+        if len(read[-1]) < len(elements):
+            return None
+    merged = merge_keyed(*read, same=lambda one, other: one.strip().rstrip(",") == other.strip().rstrip(","))
+    if merged is None:
+        return None
+    _, ours, theirs = read
+    kept = [merged.get(key(line)) if _is_element(line) else line for line in hunk.sides.ours]
+    known = {*hunk.sides.base, *hunk.sides.ours}
+    comments = [line for line in hunk.sides.theirs if line.strip() and not _is_element(line) and line not in known]
+    new = [merged[name] for name in theirs if name in merged and name not in ours]
+    return [line for line in (*kept, *comments, *new) if line is not None]
+
+
+def _is_element(line: str) -> bool:
+    """Whether a line is neither blank nor a comment."""
+    return bool(line.strip()) and not line.lstrip().startswith("#")
+
+
+def _string(line: str) -> re.Match[str]:
+    found = _STRING.fullmatch(line)
+    assert found, line
+    return found
+
+
+def _value_key(value: str) -> str:
+    return requirement_key(value) or value
+
+
+def union_array(hunk: Hunk) -> list[str] | None:
+    """Merge TOML assignments of one array of requirements, or of names, as `x = ["a", "b"]`."""
+    arrays: list[dict[str, str]] = []
+    names: set[str] = set()
+    for lines in hunk.sides.texts:
+        try:
+            table = tomllib.loads(source_of(lines))
+        except ValueError:
+            return None
+        (name, values), *more = table.items() or [("", None)]
+        if more or not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            return None
+        names.add(name)
+        arrays.append({requirement_key(value) or "": value for value in values})
+        if len(arrays[-1]) != len(values) or "" in arrays[-1]:
+            return None
+    merged = merge_keyed(*arrays) if len(names) == 1 else None
+    if merged is None:
+        return None
+    strings = [json.dumps(value, ensure_ascii=False) for value in merged.values()]
+    ours = hunk.sides.ours
+    head = ours[0].partition("[")[0]
+    line = f"{head}[{', '.join(strings)}]"
+    if len(ours) == 1 and len(line) <= hunk.width:
+        return [line]
+    indent = next((found["indent"] for text in ours[1:] if (found := _STRING.fullmatch(text))), "    ")
+    return [f"{head}[", *(f"{indent}{string}," for string in strings), "]"]
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def union_json(sides: Sides) -> list[str] | None:
+    """Merge whole JSON files key by key, where writing ours out again returns ours: then no style is lost."""
+    texts = ["\n".join(lines) for lines in sides.texts]
+    try:
+        base, ours, theirs = ({"": json.loads(text)} for text in texts)
+    except (ValueError, RecursionError):
+        return None
+    first = next((line for line in sides.ours[1:] if line.strip()), "")
+    blank = first[: len(first) - len(first.lstrip())]
+    for indent in (blank or None, None):
+        for ascii_only in (False, True):
+            if json.dumps(ours[""], indent=indent, ensure_ascii=ascii_only) == texts[1]:
+                merged = merge_keyed(base, ours, theirs, same=_same_json, inside=_merge_objects)
+                if merged is None:
+                    return None
+                return json.dumps(merged[""], indent=indent, ensure_ascii=ascii_only).split("\n")
+    return None
+
+
+def _merge_objects(base: object, ours: object, theirs: object) -> object:
+    if not (isinstance(base, dict) and isinstance(ours, dict) and isinstance(theirs, dict)):
+        return MISSING
+    merged = merge_keyed(base, ours, theirs, same=_same_json, inside=_merge_objects)
+    return MISSING if merged is None else merged
+
+
+def _same_json(one: object, other: object) -> bool:
+    """Equality that tells `true` from `1`, which Python's does not."""
+    return json.dumps(one) == json.dumps(other)
+
+
+Union = Callable[[Hunk], list[str] | None]
+
+UNIONS: dict[Language, tuple[Union, ...]] = {
+    "python": (union_imports, union_definitions),
+    "toml": (union_strings, union_array),
+    "requirements": (union_requirements,),
+    "ignore": (union_ignored,),
+}
+"""What may be a set in a conflict of each language."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from ..errors import PreconditionError
 from ..files import disk
 from ..files.tree import STATE_DIR
-from ..merge.text import decode
+from ..merge.markers import has_labelled_marker
 from .journal import STAGING_DIR, UNDO_DIR, UPGRADE_DIR, Journal, Operation, read_journal, stamp_of, write_journal
 from .plan import FileChange
 from .stage import stage
@@ -116,11 +116,8 @@ def unresolved(root: Path, journal: Journal) -> list[str]:
     for path in journal.conflicts:
         if stamp_of(root, path) is None:
             continue
-        for line in decode((root / path).read_bytes()).lines:
-            sign = line[:1]
-            if sign and sign in "<|>" and line.startswith(sign * 7) and line.lstrip(sign) in journal.markers:
-                left.append(path)
-                break
+        if has_labelled_marker((root / path).read_bytes(), journal.markers):
+            left.append(path)
     return left
 
 

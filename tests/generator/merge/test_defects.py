@@ -1,10 +1,16 @@
-"""What two sound edits can break together: found where it is certain, and not where it is not."""
+"""Defects that two valid edits cause together: found where it is certain, and not where it is not."""
 
 import pytest
 
-from paccel.merge.defects import python_problem
+from paccel.merge.defects import defects, new_defect
+from paccel.merge.file import merge_file
 
-SOUND = {
+
+def problem(ours: str, theirs: str, result: str) -> str:
+    return new_defect("python", ours, theirs, result) or ""
+
+
+VALID = {
     "bindings of every kind": (
         "import os.path\nfrom a import b as c\n\n\ndef f(p, *q, r=1, **s):\n    global g\n    g = p\n    with q as w, r as (x, y):\n"
         "        pass\n    for i, [j] in s:\n        print(i, j, w, x, y, g)\n    if (k := p):\n        return k\n"
@@ -26,6 +32,9 @@ SOUND = {
     "a decorated function takes what its decorator says": "import d\n\n\n@d.wrap\ndef f(a):\n    return a\n\n\nf()\n",
     "a function that takes anything": "def f(*args, **more):\n    return args, more\n\n\nf(1, 2, x=3)\n",
     "one module imported twice": "import os\nimport os.path\nfrom a import b\nfrom a import b\nprint(os, b)\n",
+    "an export that a star may bring": "from a import *\n\n__all__ = ['h']\n",
+    "an export that a function may bring": "__all__ = ['h']\n\n\ndef __getattr__(name):\n    return name\n",
+    "exports of every kind": "import a\n\n__all__ = ['a', 'f', 'C', 'x']\n\n\ndef f():\n    global x\n    x = 1\n\n\nclass C:\n    pass\n",
 }
 BROKEN = {
     "a name that only another function has": ("def f():\n    x = 1\n    return x\n\n\ndef g():\n    return x\n", "`x`"),
@@ -35,36 +44,42 @@ BROKEN = {
     "a keyword that is needed": ("def f(*, a):\n    return a\n\n\nf()\n", "`f`"),
     "a place given by its name": ("def f(a, /):\n    return a\n\n\nf(a=1)\n", "`f`"),
     "one name for two things": ("from a import x\nfrom b import x\n", "`x`"),
-    "a key that stands twice": ("x = {'a': 1, 'b': 2, 'a': 3}\n", "twice"),
-    "a statement below a return": ("def f():\n    return 1\n    print(2)\n", "below"),
+    "a key that stands twice": ("x = {'a': 1, 'b': 2, 'a': 3}\n", "`'a'` twice"),
+    "a statement below a return": ("def f():\n    return 1\n    print(2)\n", "below a `return`"),
+    "a statement below a break": ("for x in []:\n    break\n    print(2)\n", "below a `break`"),
+    "a function that stands twice": ("def f():\n    pass\ndef f():\n    pass\n", "define `f` twice"),
+    "a field that stands twice": ("class A:\n    x: int = 1\n    x: int = 2\n", "define `A.x` twice"),
+    "an export of nothing": ("__all__ = ['h']\nk = 1\n", "export `h`"),
 }
 
 
-@pytest.mark.parametrize("name", SOUND)
-def test_a_sound_module_has_no_problem(name: str) -> None:
-    assert python_problem(SOUND[name], "", "", SOUND[name]) is None
+@pytest.mark.parametrize("name", VALID)
+def test_a_valid_module_has_no_defect(name: str) -> None:
+    # Which functions get which arguments, and which members are foreign, is found in every module, and only compared.
+    compared = ("pass ", "use `.")
+    assert [found for found in defects("python", VALID[name]) if not found.what.startswith(compared)] == []
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_neither_side_had_is_a_problem_and_what_one_had_is_not(name: str) -> None:
+def test_what_neither_side_had_is_a_defect_and_what_one_had_is_not(name: str) -> None:
     source, named = BROKEN[name]
-    assert named in (python_problem(source, "", "", source) or "")
-    assert python_problem(source, source, "", source) is None
-    assert python_problem(source, "", source, source) is None
+    assert named in problem("", "", source)
+    assert problem(source, "", source) == ""
+    assert problem("", source, source) == ""
 
 
 LOOP = "def f(m):\n    for i in m:\n        m.a()\n{}        m.b()\n{}        m.c()\n"
 
 
-def test_a_call_that_both_add_to_one_function_is_a_problem_unless_it_only_prints() -> None:
+def test_a_call_that_both_add_to_one_function_is_a_defect_unless_it_only_prints() -> None:
     for call, found in (("        m.step()\n", True), ("        print(m)\n", False)):
-        sources = [LOOP.format(*places) for places in (("", ""), (call, ""), ("", call), (call, call))]
-        assert (python_problem(*sources) is not None) == found
+        ours, theirs, result = (LOOP.format(*places) for places in ((call, ""), ("", call), (call, call)))
+        assert ("more often" in problem(ours, theirs, result)) == found
 
 
-def test_a_call_that_stood_twice_already_is_no_problem() -> None:
+def test_a_call_that_stood_twice_already_is_no_defect() -> None:
     twice = LOOP.format("        m.step()\n", "        m.step()\n")
-    assert python_problem(twice, twice + "x = 1\n", twice + "\n\ny = 1\n", twice + "x = 1\n\n\ny = 1\n") is None
+    assert problem(twice + "x = 1\n", twice + "\n\ny = 1\n", twice + "x = 1\n\n\ny = 1\n") == ""
 
 
 PLAIN, COROUTINE = "def f():\n    return 1\n\n\n", "async def f():\n    return 1\n\n\n"
@@ -81,20 +96,47 @@ AWAITED = "async def g():\n    await f()\n"
         (PLAIN + "x = f()\n", PLAIN + "y = f()\n", PLAIN + "x = f()\ny = f()\n", False),
     ],
 )
-def test_a_call_of_what_the_other_side_made_a_coroutine_is_a_problem(
+def test_a_call_of_what_the_other_side_made_a_coroutine_is_a_defect(
     ours: str, theirs: str, result: str, found: bool
 ) -> None:
-    assert ("without `await`" in (python_problem(PLAIN, ours, theirs, result) or "")) == found
+    assert ("without `await`" in problem(ours, theirs, result)) == found
 
 
-def test_a_removed_field_whose_name_others_have_too_is_no_problem() -> None:
+def test_a_removed_field_whose_name_others_have_too_is_no_defect() -> None:
     fields = "class A:\n    rate: int = 1\n    size: int = 2\n\n\n"
     less = fields.replace("    rate: int = 1\n", "") + "print(other.rate)\n"
     more = fields + "print(other.rate)\nprint(another.rate)\n"
-    assert python_problem(fields + "print(other.rate)\n", less, more, less + "print(another.rate)\n") is None
+    assert problem(less, more, less + "print(another.rate)\n") == ""
+    less = less.replace("print(other.rate)\n", "")
+    assert "`.rate`" in problem(less, more, less + "print(another.rate)\n")
 
 
 def test_calls_that_both_sides_make_may_differ() -> None:
     base = "import m\n\nm.f()\nx = 1\nm.f(0)\n"
     ours, theirs = base.replace("m.f()", "m.f(a=1)"), base.replace("m.f(0)", "m.f(0, b=2)")
-    assert python_problem(base, ours, theirs, ours.replace("m.f(0)", "m.f(0, b=2)")) is None
+    assert problem(ours, theirs, ours.replace("m.f(0)", "m.f(0, b=2)")) == ""
+
+
+def test_an_argument_that_comes_to_another_function_is_a_defect() -> None:
+    assert "pass `b` to `g`" in problem("f(a=1, b=2)\n", "g(a=1)\n", "g(a=1, b=2)\n")
+    assert "pass 2 positional arguments to `m.g`" in problem("m.f(a, b)\n", "m.g(a)\n", "m.g(a, b)\n")
+    assert problem("f(1).g(x)\n", "f(2).g(x, a=1)\n", "f(1).g(x, a=1)\n") == ""
+
+
+def test_what_a_language_without_a_search_holds_is_no_defect() -> None:
+    assert new_defect("text", "", "", "def f(a):\n    return b\n") is None
+
+
+def test_a_package_that_both_require_at_different_places_is_a_conflict_unless_its_markers_differ() -> None:
+    base = "a\nb\nc\nd\n"
+    for mine, new, found in (
+        ("Pill_ow==1", "pill.ow>=2", True),
+        ("pillow==1 --hash=sha256:0", "pillow", True),
+        ("pillow; os_name == 'nt'", "pillow; os_name == 'posix'", False),
+        ("pillow", "pill", False),
+        ("# pillow", "# pillow", False),
+    ):
+        ours, theirs = base.replace("b\n", f"{mine}\nb\n"), base + f"{new}\n"
+        merged = merge_file(base.encode(), ours.encode(), theirs.encode(), "requirements.txt")
+        assert bool(merged.conflicts) == found, mine
+        assert not found or "require `pill" in merged.notes[0]

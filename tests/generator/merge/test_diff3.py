@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paccel.merge.diff3 import changes, match, merge3
+from paccel.merge.diff3 import Region, changes, match, merge3, merge3_tight
 
 WORDS = st.lists(st.sampled_from("abcdef"), max_size=25)
 
@@ -52,10 +53,21 @@ def test_a_file_of_many_unlike_lines_is_one_change_and_quick() -> None:
     assert changes(a, b)
 
 
+@pytest.mark.parametrize("merge", [merge3, merge3_tight])
 @settings(max_examples=200, deadline=None)
-@given(WORDS, WORDS, WORDS)
-def test_the_regions_cover_all_three_sides_in_order(base: list[str], ours: list[str], theirs: list[str]) -> None:
-    regions = merge3(base, ours, theirs)
+@given(base=WORDS, ours=WORDS, theirs=WORDS)
+def test_the_regions_cover_all_three_sides_in_order(
+    merge: Callable[..., list[Region]], base: list[str], ours: list[str], theirs: list[str]
+) -> None:
+    regions = merge(base, ours, theirs)
+    for region in regions:
+        texts = [text[span.start : span.stop] for text, span in zip((base, ours, theirs), region[1:], strict=True)]
+        if region.kind == "same":
+            assert texts[0] == texts[1] == texts[2]
+        elif region.kind in {"ours", "theirs"}:
+            assert texts[0] == texts[2 if region.kind == "ours" else 1]
+        else:
+            assert (texts[1] == texts[2]) == (region.kind == "both")
     for lines, name in ((base, "base"), (ours, "ours"), (theirs, "theirs")):
         spans = [getattr(region, name) for region in regions]
         assert [i for span in spans for i in span] == list(range(len(lines)))
@@ -119,3 +131,31 @@ def test_of_equal_lines_in_a_row_the_first_is_the_old_one() -> None:
     assert match("axb", "axxb") == [(0, 0), (1, 1), (2, 3)]
     assert match("umx", "vmxwx") == [(1, 1), (2, 2)]
     assert match("vmxwx", "umx") == [(1, 1), (2, 2)]
+
+
+def kinds(base: str, ours: str, theirs: str, shifted: Callable[[str, str], bool] = lambda a, b: False) -> list[str]:
+    return [region.kind for region in merge3_tight(base, ours, theirs, shifted)]
+
+
+def test_changes_that_only_touch_do_not_collide_in_a_tight_merge() -> None:
+    assert [region.kind for region in merge3("abcd", "aXcd", "abYd")] == ["same", "conflict", "same"]
+    assert kinds("abcd", "aXcd", "abYd") == ["same", "ours", "theirs", "same"]
+    assert kinds("abcd", "aXcd", "abYcd") == ["same", "ours", "theirs", "same"]
+    assert kinds("abcd", "aXcd", "aYbcd") == ["same", "theirs", "ours", "same"]
+
+
+def test_changes_of_a_common_line_and_insertions_at_one_place_collide_in_a_tight_merge_too() -> None:
+    assert kinds("abc", "aXc", "aYc") == ["same", "conflict", "same"]
+    assert kinds("abc", "aXc", "aXc") == ["same", "both", "same"]
+    assert kinds("abcd", "aXd", "abYd") == ["same", "conflict", "same"]
+    assert kinds("ab", "aXb", "aYb") == ["same", "conflict", "same"]
+
+
+def test_an_insertion_at_the_edge_of_a_deletion_or_of_a_shifted_line_collides() -> None:
+    def shifted(one: str, other: str) -> bool:
+        return one.lower() == other.lower()
+
+    assert kinds("abc", "ac", "abXc") == ["same", "conflict", "same"]
+    assert kinds("abcd", "aBcd", "abXcd") == ["same", "ours", "theirs", "same"]
+    assert kinds("abcd", "aBcd", "abXcd", shifted) == ["same", "conflict", "same"]
+    assert kinds("abcd", "aBQd", "abcXd", shifted) == ["same", "ours", "theirs", "same"]  # only `B` is shifted

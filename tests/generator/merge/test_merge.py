@@ -2,9 +2,8 @@
 
 import pytest
 
-from paccel.merge.defects import python_problem
 from paccel.merge.file import MergeResult, merge_file
-from paccel.merge.markers import Labels, has_markers
+from paccel.merge.markers import Labels, has_labelled_marker, has_markers
 from paccel.merge.restyle import Style, read_styles, single_quoted, styles_of
 from paccel.merge.text import Text, decode, encode
 
@@ -47,6 +46,21 @@ def test_markers_are_longer_than_any_in_the_file() -> None:
 )
 def test_markers_count_only_as_a_whole(content: bytes, expected: bool) -> None:
     assert has_markers(content) is expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"<<<<<<< yours\n", True),
+        (b"a\r\n>>>>>>>>> new template\r\n", True),
+        (b"||||||| old template\n", True),
+        (b"<<<<<<< HEAD\n=======\n", False),
+        (b"<<<<<< yours\n", False),
+        (b"see <<<<<<< yours\n", False),
+    ],
+)
+def test_a_single_marker_of_known_labels_is_found(content: bytes, expected: bool) -> None:
+    assert has_labelled_marker(content, [f" {label}" for label in Labels()]) is expected
 
 
 @pytest.mark.parametrize(
@@ -186,32 +200,6 @@ def test_a_broken_file_is_merged_by_lines() -> None:
 # --- what lines merge and nobody can run --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs", "result", "words"),
-    [
-        (
-            "def f():\n    pass\n",
-            "def f():\n    pass\n",
-            "def f():\n    pass\ndef f():\n    pass\n",
-            "define `f` twice",
-        ),
-        ("def g():\n    pass\n", "x = f()\ndef f():\n    pass\n", "x = f()\ndef g():\n    pass\n", "uses `f`"),
-        ("f(a=1, b=2)\n", "g(a=1)\n", "g(a=1, b=2)\n", "`g`"),
-        (
-            "def f():\n    return 1\n",
-            "def f():\n    x = 1\n    y = 2\n",
-            "def f():\n    return 1\n    y = 2\n",
-            "below a `return`",
-        ),
-    ],
-)
-def test_what_is_wrong_with_both_changes_together_is_named(ours: str, theirs: str, result: str, words: str) -> None:
-    known = "a = b = g = f = 0\n" if words == "`g`" else ""
-    problem = python_problem("", known + ours, known + theirs, known + result)
-    assert problem is not None
-    assert words in problem
-
-
 def test_a_removed_field_that_is_read_again_is_a_conflict_at_the_change_only() -> None:
     base = "class Config:\n    rate: float = 0.1\n    steps: int = 3\n\n\nconfig = Config()\nprint(config.steps)\nprint(1)\nprint(config.rate)\n"
     ours = base.replace("print(1)\n", "print(1)\nprint(config.rate + 1)\n")
@@ -234,10 +222,41 @@ def test_settings_of_black_and_ruff_are_read() -> None:
     assert read_styles({"pyproject.toml": b"not toml ["}) == ()
 
 
-def test_a_style_is_found_by_trying() -> None:
-    lines = ("call(", '    "first argument", "second argument", 12345', ")")
-    (style,) = styles_of(lines, ())
+def test_settings_of_black_may_be_spelled_with_underscores() -> None:
+    settings = b'[tool.black]\nline_length = 100\n"--skip-magic-trailing-comma" = true\n'
+    assert read_styles({"pyproject.toml": settings}) == (Style(100, magic_comma=False),)
+
+
+def test_the_template_is_formatted_as_the_settings_say() -> None:
+    """A call that fits into 100 columns, and not into black's 88."""
+    call = "value = function(first_long_argument, second_long_argument, third_long_argument, fourth)\n"
+    base, ours = "x = 1\n" + call + "y = 2\n", "x = 1\n" + call.replace("fourth", "mine ") + "y = 2\n"
+    theirs = base.replace(
+        call, "value = function(\n    first_long_argument, second_long_argument, third_long_argument, fourth\n)\n"
+    )
+    pyproject = {"pyproject.toml": b"[tool.black]\nline_length = 100\n"}
+    result = merge_file(base.encode(), ours.encode(), theirs.encode(), "train.py", LABELS, pyproject)
+    assert (result.conflicts, result.content.decode()) == (0, ours)
+    assert merge(base, ours, theirs).conflicts == 1
+
+
+LONG = ("call(", '    "first argument", "second argument", 12345', ")")
+
+
+def test_a_style_is_found_in_the_file() -> None:
+    (style,) = styles_of(LONG, ())
     assert 46 <= style.width < 54
+    assert styles_of(("x = 'a'",), ()) == (Style(79, "single"),)
+    assert styles_of(('x = "a"', "y = 'a'"), ()) == (Style(79, "kept"),)
+    assert styles_of(("x = 1  # " + 120 * "long", "y = [" + 80 * "1" + "]"), ()) == (Style(88),)
+
+
+def test_the_settings_count_for_a_file_in_their_style_or_in_none() -> None:
+    known = (Style(100), Style(120))
+    assert styles_of(LONG, known) != known
+    assert styles_of(("x = 1",), known) == known
+    assert styles_of(("x=1",), known) == known
+    assert styles_of(("x=1",), ()) == ()
 
 
 @pytest.mark.parametrize(

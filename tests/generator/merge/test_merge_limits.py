@@ -2,12 +2,12 @@
 
 import pytest
 
-from paccel.merge import reindent, unions
-from paccel.merge import reorder as units
-from paccel.merge import rules as refine
-from paccel.merge import search as merge
+from paccel.merge import rules, search
 from paccel.merge.file import merge_file
-from paccel.merge.pieces import Piece, Sides
+from paccel.merge.pieces import Hunk, Lines, Piece, Sides, View
+from paccel.merge.reindent import reindented
+from paccel.merge.reorder import reordered
+from paccel.merge.unions import union_definitions, union_ignored, union_requirements
 
 
 def merged(base: str, ours: str, theirs: str, path: str = "train.py") -> str | None:
@@ -22,12 +22,12 @@ IMPORTS = ("import a\n\nx = 1\n", "import a\nimport b\n\nx = 1\n", "import a\nim
 
 def test_a_file_that_is_very_long_is_merged_by_lines_only(monkeypatch: pytest.MonkeyPatch) -> None:
     assert merged(*IMPORTS) == "import a\nimport b\nimport c\n\nx = 1\n"
-    monkeypatch.setattr(merge, "MAX_REFINED_LINES", 3)
+    monkeypatch.setattr(search, "MAX_REFINED_LINES", 3)
     assert merged(*IMPORTS) is None
 
 
 def test_a_merge_of_very_many_conflicts_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refine, "MAX_HUNKS", 0)
+    monkeypatch.setattr(rules, "MAX_HUNKS", 0)
     assert merged(*IMPORTS) is None
 
 
@@ -38,29 +38,27 @@ def test_indentation_is_not_followed_in_a_file_that_does_not_parse() -> None:
 
 
 def test_a_variant_that_lost_a_line_is_not_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    followed = reindent.reindented
-
     def lossy(sides: Sides) -> Sides | None:
-        found = followed(sides)
+        found = reindented(sides)
         return found and found._replace(ours=tuple(line for line in found.ours if "mine" not in line))
 
     ours, theirs = IN_WITH.replace("a.start()\n", "a.start()\na.mine()\n"), STEP.replace("a.step()", "a.step(1)")
     assert merged(STEP, ours, theirs) == ours.replace("a.step()", "a.step(1)")
-    monkeypatch.setattr(reindent, "reindented", lossy)
+    monkeypatch.setattr(search, "VIEWS", (View("changed indentation followed", lossy),))
     result = merge_file(STEP.encode(), ours.encode(), theirs.encode(), "train.py")
     assert b"a.mine()" in result.content
     assert result.conflicts
 
 
-def test_a_rule_that_loses_a_line_is_not_followed_and_what_is_sound_beside_it_is(
+def test_a_rule_that_loses_a_line_is_not_followed_and_what_is_valid_beside_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sides = Sides("python", ("a = 1", "b = 1", "c = 1"), ("a = 2", "b = 1", "c = 2"), ("a = 1", "b = 3", "c = 3"))
     conflict = Piece(("b = 1", "c = 2"), ("b = 1", "c = 1"), ("b = 3", "c = 3"))
     wanted = [Piece(("a = 2",)), conflict]
-    assert refine.refine(sides) == wanted
-    monkeypatch.setattr(refine, "_by_rules", lambda hunk: iter([[]]))
-    assert refine.refine(sides) == wanted
+    assert rules.refine(sides) == wanted
+    monkeypatch.setattr(rules, "UNIONS", {"python": (lambda hunk: [],)})
+    assert rules.refine(sides) == wanted
 
 
 def test_a_conflict_shows_the_templates_lines_as_they_are() -> None:
@@ -113,7 +111,7 @@ def test_a_new_function_follows_the_one_that_it_followed_wherever_the_user_put_t
 def test_statements_that_stand_twice_are_not_put_in_order() -> None:
     base, theirs = module(F, G, H, "f()\n", "f()\n"), module(F, G, H, "f()\n", "f()\n", "f()\n")
     sides = [tuple(text.split("\n")) for text in (base, module(H, F, G, "f()\n", "f()\n"), theirs)]
-    assert units.reordered(Sides("python", *sides)) is None
+    assert reordered(Sides("python", *sides)) is None
 
 
 def test_two_imports_of_one_name_are_a_conflict_in_a_file_that_does_not_parse_too() -> None:
@@ -135,9 +133,19 @@ def test_one_requirement_in_two_spellings_is_one() -> None:
     assert merged(base, base + "PyYAML_Tools>=6\n", base + "pyyaml-tools>=7\n", "requirements.txt") is None
 
 
+def test_a_requirement_with_options_of_its_own_is_known_by_its_name() -> None:
+    base, ours = "a==1 --hash=sha256:0\n", "a==2 --hash=sha256:1  # mine\n"
+    assert merged(base, ours, base + "b\n", "requirements.txt") == ours + "b\n"
+    assert merged(base, ours, base.replace("a==1", "a==3"), "requirements.txt") is None
+
+
 def test_a_requirement_that_stands_twice_is_no_set() -> None:
-    twice = ["a>=1", "a<2"]
-    assert unions.union_items(twice, [*twice, "b"], [*twice, "c"], quoted=False, ordered=False) is None
+    twice = ("a>=1", "a<2")
+    assert union_requirements(Hunk(Sides("requirements", twice, (*twice, "b"), (*twice, "c")))) is None
+
+
+def test_lines_of_an_ignore_file_are_told_apart_by_case() -> None:
+    assert union_ignored(Hunk(Sides("ignore", (), ("Data",), ("data", "a-b")))) == ["Data", "data", "a-b"]
 
 
 def test_an_array_whose_order_may_mean_something_is_no_set() -> None:
@@ -169,8 +177,8 @@ def test_an_import_in_a_text_is_no_second_import() -> None:
 def test_insertions_are_told_apart_by_their_names_and_by_the_lines_above_both() -> None:
     a, b = ("def a():", "    pass"), ("def b():", "    pass")
 
-    def both(ours: tuple[str, ...], theirs: tuple[str, ...], before: tuple[str, ...] = ()) -> list[str] | None:
-        return refine._insert_both(refine.Hunk("python", (), ours, theirs, before, True, 88))
+    def both(ours: Lines, theirs: Lines, before: Lines = ()) -> list[str] | None:
+        return union_definitions(Hunk(Sides("python", (), ours, theirs), before))
 
     assert both(a, b) == [*a, "", "", *b]
     assert both(a, (*b, *b)) is None
@@ -183,7 +191,7 @@ def test_a_text_that_both_made_of_a_binary_is_kept_and_the_templates_lies_beside
     assert (result.content, result.conflicts, result.incoming) == (b"mine\n", 1, b"new\n")
 
 
-def test_only_the_change_that_makes_a_merge_unsound_becomes_a_conflict() -> None:
+def test_only_the_change_that_makes_a_merge_invalid_becomes_a_conflict() -> None:
     base = "def f():\n    return 1\n\n\nx = f()\ny = 1\nz = 1\nw = 1\n"
     ours = base.replace("y = 1\n", "y = f()\n")
     theirs = base.replace("def f():\n    return 1\n\n\nx = f()\n", "x = 1\n").replace("w = 1", "w = 2")
@@ -213,7 +221,7 @@ def test_a_conflict_that_must_stay_leaves_others_to_their_rules() -> None:
     assert result.conflicts == 1
 
 
-def test_a_function_and_a_method_are_not_put_one_behind_the_other() -> None:
+def test_a_function_and_a_method_are_not_put_one_after_the_other() -> None:
     base = "class C:\n    def a(self):\n        pass\n"
     method, function = "\n    def b(self):\n        pass\n", "\ndef f():\n    pass\n"
     assert merged(base, base + function, base + method) is None
@@ -306,13 +314,24 @@ def test_of_several_merges_the_one_that_leaves_the_least_is_shown() -> None:
     assert conflicts(base, "h(d)\ndef f(a):\n    b = d\nimport os\n", theirs)[0] == 1
 
 
+def test_the_templates_lines_in_a_conflict_have_tabs_where_the_users_have() -> None:
+    base = "def f():\n    a()\n    b(1)\n"
+    ours = base.replace("    ", "\t").replace("b(1)", "b(2)")
+    count, text = conflicts(base, ours, base.replace("    a()", "    if x:\n        a()").replace("b(1)", "b(3)"))
+    assert count == 1
+    assert (
+        text
+        == "def f():\n\tif x:\n\t\ta()\n<<<<<<< yours\n\tb(2)\n||||||| old template\n\tb(1)\n=======\n\tb(3)\n>>>>>>> new template\n"
+    )
+
+
 def test_no_tab_is_shown_to_whom_has_none() -> None:
     base, ours = "def g(a):\n        h(c)\n", "def f(a):\n        h(c)\ndef g(a):\n    a = f\n"
     count, text = conflicts(base, ours, "\n")
     assert (count, "\t" in text) == (1, False)
 
 
-def test_what_stands_below_a_conflict_stands_as_well_when_it_is_decided_for_the_user() -> None:
+def test_what_stands_below_a_conflict_stands_as_well_when_it_is_resolved_for_the_user() -> None:
     base, ours = "e = h\ncall(f)\n", "def mine():\n    e = h\ncall(f)\n"
     theirs = "def new():\n        h(e)\ne = h\nwith w(h):\n    call(f)\n"
     count, text = conflicts(base, ours, theirs)

@@ -368,7 +368,7 @@ def test_the_gate_counts_lines_in_conflicts_for_both_sides() -> None:
 def test_the_gate_looks_at_a_conflict_as_either_side_would_resolve_it() -> None:
     sides = Sides("python", ("x = 1",), ("x = 2",), ("x = 3",))
     torn = [Piece(("x = 2",), ("x = 1",), ("x = (",))]
-    assert problem(sides, torn) is not None
+    assert problem(sides, torn) == "the merged result would not be valid Python"
     assert problem(sides, torn, ours_only=True) is None
 
 
