@@ -1,11 +1,11 @@
-"""The network. Shapes: B rows, N numeric columns, C categorical columns, D width."""
+"""The model. Shapes: B rows, N numeric columns, C categorical columns, D width."""
 
 import torch
 from torch import nn
 
 
 class Table(nn.Module):
-    """Embeddings of the categories beside the numbers, then a few layers: one output, or one for each class."""
+    """An MLP on numbers and category embeddings, with one output, or one per class."""
 
     def __init__(self, num_numeric: int, category_sizes: list[int], outputs: int, width: int, dropout: float) -> None:
         super().__init__()
@@ -13,7 +13,7 @@ class Table(nn.Module):
         self.embeddings = nn.ModuleList(nn.Embedding(n, size) for n, size in zip(category_sizes, sizes, strict=True))
         self.layers = nn.Sequential(
             nn.Linear(num_numeric + sum(sizes), width),
-            nn.LayerNorm(width),  # unlike BatchNorm, the same for any number of processes and micro-batches
+            nn.LayerNorm(width),  # not BatchNorm: independent of the batch, so of processes and micro-batches
             nn.SiLU(),
             nn.Dropout(dropout),
             nn.Linear(width, width),
@@ -24,7 +24,7 @@ class Table(nn.Module):
         )
 
     def forward(self, numbers: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
-        """(B, N) float32 and (B, C) int64 to (B, outputs)."""
+        """Map numbers (B, N) float32 and categories (B, C) int64 to (B, outputs)."""
         embedded = [embed(categories[:, place]) for place, embed in enumerate(self.embeddings)]
         return self.layers(torch.cat([numbers, *embedded], dim=1))
 
