@@ -1,3 +1,3 @@
 """paccel: editable PyTorch training projects, generated once and upgraded for years."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

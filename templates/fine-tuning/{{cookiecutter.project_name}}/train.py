@@ -84,7 +84,7 @@ class Config:
     accumulate: int = 1  # gradient accumulation: micro-batches per step
     unfreeze_upper: float = 0.2  # fraction of steps after which the upper half is trained too, not only the head
     unfreeze_all: float = 0.4  # fraction of steps after which the whole model is trained; 1 = never
-    learning_rate: float = 3e-3  # peak, of the head
+    learning_rate: float = 3e-3  # of the head, at its peak
     layer_decay: float = 0.8  # learning rate factor from each layer to the one below it
     warmup_ratio: float = 0.3  # fraction of steps for warm-up
     weight_decay: float = 0.05  # AdamW weight decay; not applied to norms and biases

@@ -13,7 +13,7 @@ class Generator(nn.Module):
         self.start = nn.Linear(2 * latent_size, 4 * width * (image_size // 4) ** 2)
         self.grid = (4 * width, image_size // 4, image_size // 4)
         self.stages = nn.Sequential(
-            nn.GroupNorm(8, 4 * width),  # not BatchNorm: independent of the batch, so of processes and micro-batches
+            nn.GroupNorm(8, 4 * width),  # unlike BatchNorm, the same for any number of processes and micro-batches
             nn.SiLU(),
             nn.Upsample(scale_factor=2),
             nn.Conv2d(4 * width, 2 * width, 3, padding=1),

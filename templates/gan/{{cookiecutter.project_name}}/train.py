@@ -67,7 +67,7 @@ class Config:
     epochs: int | None = {{ 100 if cookiecutter.data == "digits" else 10 if cookiecutter.data == "mnist" else 50 }}  # epochs to train; None = until max_steps
     max_steps: int | None = None  # steps to train; None = until the epochs are done
     accumulate: int = 1  # gradient accumulation: micro-batches per step
-    learning_rate: float = 1e-3  # peak, of both models
+    learning_rate: float = 1e-3  # of both networks, at its peak
     # % include "train/config_schedule.py"
     penalty: float = 5.0  # weight of the gradient penalty (R1) of the discriminator
     max_grad_norm: float | None = None  # gradient clipping: maximum norm; None = off

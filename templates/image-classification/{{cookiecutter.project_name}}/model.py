@@ -66,7 +66,7 @@ def stage(channels: int, width: int) -> nn.Sequential:
     """Two convolutions and a max pooling: (B, channels, H, W) -> (B, width, H/2, W/2)."""
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1, bias=False),
-        nn.GroupNorm(8, width),  # not BatchNorm: independent of the batch, so of processes and micro-batches
+        nn.GroupNorm(8, width),  # unlike BatchNorm, the same for any number of processes and micro-batches
         nn.SiLU(),
         nn.Conv2d(width, width, 3, padding=1, bias=False),
         nn.GroupNorm(8, width),
@@ -98,7 +98,7 @@ class Block(nn.Module):
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
         self.branch = nn.Sequential(
-            nn.GroupNorm(8, channels),  # not BatchNorm: independent of the batch, so of processes and micro-batches
+            nn.GroupNorm(8, channels),  # unlike BatchNorm, the same for any number of processes and micro-batches
             nn.SiLU(),
             nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False),
             nn.GroupNorm(8, width),

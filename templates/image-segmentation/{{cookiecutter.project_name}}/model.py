@@ -52,7 +52,7 @@ def convolution(channels: int, width: int, stride: int = 1) -> nn.Sequential:
     """(B, channels, H, W) -> (B, width, H / stride, W / stride)."""
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False),
-        nn.GroupNorm(8, width),  # not BatchNorm: independent of the batch, so of processes and micro-batches
+        nn.GroupNorm(8, width),  # unlike BatchNorm, the same for any number of processes and micro-batches
         nn.SiLU(),
     )
 

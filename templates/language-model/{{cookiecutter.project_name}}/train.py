@@ -4,8 +4,8 @@
     accelerate launch train.py                the same file on several GPUs or machines
     python train.py --resume auto             continue the newest unfinished run
 
-Data comes from `data.py`, the model from `model.py`; `evaluate.py` tests the best weights of a run, `sample.py` generates
-text with them.
+Data comes from `data.py`, the model from `model.py`; `evaluate.py` tests the best weights of a run, and `sample.py`
+generates text with them.
 """
 
 # % if cookiecutter.profile

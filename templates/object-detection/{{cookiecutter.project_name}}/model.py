@@ -49,7 +49,7 @@ def stage(channels: int, width: int) -> nn.Sequential:
     """A strided and a plain convolution: (B, channels, H, W) -> (B, width, H/2, W/2)."""
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False),
-        nn.GroupNorm(8, width),  # not BatchNorm: independent of the batch, so of processes and micro-batches
+        nn.GroupNorm(8, width),  # unlike BatchNorm, the same for any number of processes and micro-batches
         nn.SiLU(),
         nn.Conv2d(width, width, 3, padding=1, bias=False),
         nn.GroupNorm(8, width),

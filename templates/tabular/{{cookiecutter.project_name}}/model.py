@@ -13,7 +13,7 @@ class Table(nn.Module):
         self.embeddings = nn.ModuleList(nn.Embedding(n, size) for n, size in zip(category_sizes, sizes, strict=True))
         self.layers = nn.Sequential(
             nn.Linear(num_numeric + sum(sizes), width),
-            nn.LayerNorm(width),  # not BatchNorm: independent of the batch, so of processes and micro-batches
+            nn.LayerNorm(width),  # unlike BatchNorm, the same for any number of processes and micro-batches
             nn.SiLU(),
             nn.Dropout(dropout),
             nn.Linear(width, width),
