@@ -27,7 +27,7 @@ def hold_out(images: ImageFolder) -> tuple[list[int], list[int]]:
         of_class[images.targets[index]].append(index)
     if few := [images.classes[label] for label, indices in of_class.items() if len(indices) < 2]:
         raise DataError(
-            f"`{images.root}` has only one image of {', '.join(few)}: each class needs at least two, one of them for eval"
+            f"`{images.root}` has only one image of {', '.join(few)}: each class needs two, one for eval"
         )
     held_out = [index for indices in of_class.values() for index in indices[: max(1, len(indices) // 10)]]
     kept = [index for indices in of_class.values() for index in indices[max(1, len(indices) // 10) :]]

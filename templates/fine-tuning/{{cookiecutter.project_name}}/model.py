@@ -1,7 +1,7 @@
 # % if cookiecutter.model == "timm"
-"""The model, from timm, and the preprocessing that its weights expect. Shapes: B images, C channels, H height, W width."""
+"""The model, from timm, with its preprocessing. Shapes: B images, C channels, H height, W width."""
 # % else
-"""The model, from torchvision, and the preprocessing that its weights expect. Shapes: B images, C channels, H height, W width."""
+"""The model, from torchvision, with its preprocessing. Shapes: B images, C channels, H height, W width."""
 # % endif
 
 # % if cookiecutter.model == "torchvision"

@@ -134,7 +134,7 @@ def make_splits(data_dir: Path, image_size: int) -> Splits:
         raise DataError(f"`{data_dir}` has different classes in train, {classes}, and test, {test_classes}")
     if len(labels) < 4 or len(test_labels) < 2:
         raise DataError(
-            f"`{data_dir}` has {len(labels)} images in train and {len(test_labels)} in test; at least four and two are needed"
+            f"`{data_dir}` has {len(labels)} images in train and {len(test_labels)} in test: it needs at least 4 and 2"
         )
     fixed = torch.Generator().manual_seed(0)  # not the run's seed, so the split stays the same
     eval, train = torch.randperm(len(labels), generator=fixed).tensor_split([max(2, len(labels) // 10)])

@@ -4,8 +4,8 @@
     accelerate launch train.py                the same file on several GPUs or machines
     python train.py --resume auto             continue the newest unfinished run
 
-Data comes from `data.py`, both models from `model.py`. `judge.py` scores generated images; `evaluate.py` scores those of
-a run's best weights.
+Data comes from `data.py`, both models from `model.py`. `judge.py` scores generated images, and `evaluate.py` tests the
+best weights of a run.
 """
 
 # % if cookiecutter.profile
@@ -90,7 +90,7 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 def discriminator_loss(
     discriminator: nn.Module, batch: Batch, fakes: torch.Tensor, penalty: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the loss summed over the batch, shape (), and the number of real and generated images classified correctly.
+    """Return the loss summed over the batch, shape (), and the number of images told apart correctly.
 
     The R1 penalty on the gradient at real images stabilizes training. It is estimated by finite differences, from the
     change of the output under a small disturbance, which avoids second derivatives.
@@ -179,7 +179,7 @@ def main(config: Config) -> None:
         generator, discriminator, generator_optimizer, discriminator_optimizer = run.prepare(
             generator, discriminator, generator_optimizer, discriminator_optimizer
         )
-        frozen_discriminator = run.accelerator.unwrap_model(discriminator)  # unwrapped: its gradients are not synchronized
+        frozen_discriminator = run.accelerator.unwrap_model(discriminator)  # its gradients are not synchronized
         # % if cookiecutter.schedule == "cosine"
         generator_schedule = schedules.cosine(generator_optimizer, total_steps, warmup_steps)
         discriminator_schedule = schedules.cosine(discriminator_optimizer, total_steps, warmup_steps)

@@ -39,8 +39,8 @@ from torchvision import models
 def make_model(name: str, channels: int, num_classes: int, pretrained: bool = False) -> nn.Module:
     """Build a torchvision model that takes images (B, C, H, W) and returns logits (B, num_classes).
 
-    Pretrained weights are those for ImageNet; the last layer is replaced and starts at random. If the images do not have
-    three channels, a 1x1 convolution maps them to three.
+    Pretrained weights are those for ImageNet. The last layer is replaced and starts at random. If the images do not
+    have three channels, a 1x1 convolution maps them to three.
     """
     # % include "images/classifier.py"
     try:

@@ -247,7 +247,7 @@ def main(config: Config) -> None:
             for step in run.steps(train_loader, accumulate=config.accumulate):
                 for batch in step:  # micro-batches; gradients are synchronized on the last one
                     # % if cookiecutter.mixup
-                    # Images are mixed within a micro-batch, so results depend on the number of processes and `accumulate`.
+                    # Images are mixed within a micro-batch: results depend on processes and `accumulate`.
                     loss, _ = compute_loss(model, mix(*batch), config.label_smoothing)  # a sum, not a mean
                     # % else
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean

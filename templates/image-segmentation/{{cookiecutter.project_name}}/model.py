@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models, segmentation
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet normalization, which pretrained weights expect
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet normalization
 
 
 class Segmenter(nn.Module):

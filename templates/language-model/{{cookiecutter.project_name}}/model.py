@@ -27,7 +27,7 @@ def make_model(name: str, vocabulary: int, context: int, *, pretrained: bool, ch
             raise ValueError(f"it has {settings.vocab_size} tokens but the tokenizer {vocabulary}: use the tokenizer of the model")
         settings.use_cache = False  # only useful for generation
         if pretrained:
-            model = AutoModelForCausalLM.from_pretrained(name, config=settings).float()  # some checkpoints are stored in bf16
+            model = AutoModelForCausalLM.from_pretrained(name, config=settings).float()  # some are stored in bf16
         else:
             model = AutoModelForCausalLM.from_config(settings)
     except (OSError, ValueError) as error:  # unknown name, or not a causal language model

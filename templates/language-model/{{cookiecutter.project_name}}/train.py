@@ -65,7 +65,7 @@ class Config:
     depth: int = 2  # number of transformer blocks
     heads: int = 4  # attention heads per block
     # % endif
-    checkpoint_activations: bool = False  # activation checkpointing: recompute blocks in the backward pass to save memory
+    checkpoint_activations: bool = False  # activation checkpointing: recompute blocks to save memory
 
     # Optimization
     # % if cookiecutter.data == "huggingface"

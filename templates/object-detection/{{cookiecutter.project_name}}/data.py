@@ -140,7 +140,7 @@ def check_images(splits: Splits, part: int, parts: int) -> None:
         except (OSError, SyntaxError, ValueError) as error:
             return f"`{path}` cannot be read: {error}"
         for _, (left, top, width, height) in objects:
-            if min(left, top) < -1 or left + width > image.width + 1 or top + height > image.height + 1:  # boxes may be rounded
+            if min(left, top) < -1 or left + width > image.width + 1 or top + height > image.height + 1:  # rounding
                 box = [left, top, width, height]
                 return f"`{path}` has {image.width} by {image.height} pixels, but the box {box} lies outside"
         return None

@@ -25,7 +25,7 @@ class EvaluateConfig:
 
     run_dir: Path | None = None  # run to evaluate; None = the newest under runs/
     split: Literal["train", "eval", "test"] = "test"  # split to evaluate on
-    weights: Literal["best", "final"] = "best"  # best: highest eval mean average precision; final: at the end of training
+    weights: Literal["best", "final"] = "best"  # best: highest eval mAP; final: at the end of training
 
 
 def load_splits(config: Config) -> Splits:

@@ -68,7 +68,7 @@ def read_table(path: Path) -> dict[str, list[str]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"`{path}` cannot be read as a UTF-8 CSV file: {error}") from None
     if len(set(names)) < len(names) or len(rows) < 10:
-        raise DataError(f"`{path}` needs distinct column names and at least 10 rows, but has the names {', '.join(names) or 'none'} and {len(rows)} rows")
+        raise DataError(f"`{path}` needs distinct column names and 10 rows: it has {', '.join(names) or 'none'}, and {len(rows)} rows")
     if wrong := [number for number, row in enumerate(rows, 2) if len(row) != len(names)]:
         raise DataError(f"`{path}` has a different number of cells than column names in line {wrong[0]}")
     return {name: [row[place].strip() for row in rows] for place, name in enumerate(names)}
@@ -92,9 +92,9 @@ def to_numbers(name: str, cells: list[str]) -> torch.Tensor:
 
 
 def make_splits(path: Path, target: str, categorical: tuple[str, ...]) -> Splits:
-    """Read and split a table: 70 % of rows for train, 10 % for eval, 20 % for test. All columns but the target are inputs.
+    """Read and split a table: 70 % of rows for train, 10 % for eval, 20 % for test.
 
-    Means, scales and categories come from the training rows only.
+    All columns but the target are inputs. Means, scales and categories come from the training rows only.
     """
     # % if cookiecutter.data == "sample"
     if not path.exists():

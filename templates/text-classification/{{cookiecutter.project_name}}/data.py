@@ -130,7 +130,7 @@ def make_splits(dataset: str, subset: str | None, text_columns: tuple[str, ...],
         raise DataError(f"`{dataset}` cannot be loaded: {error}") from None
     if not isinstance(tables, DatasetDict) or not {"train", "validation", "test"} <= tables.keys():
         raise DataError(
-            f"`{dataset}` has the splits {', '.join(tables)}, not train, validation and test: change the names in data.py"
+            f"`{dataset}` has the splits {', '.join(tables)}, not train, validation and test: edit data.py"
         )
     columns = tables["train"].column_names
     if missing := [column for column in (*text_columns, label_column) if column not in columns]:

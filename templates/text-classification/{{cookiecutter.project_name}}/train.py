@@ -4,8 +4,8 @@
     accelerate launch train.py                the same file on several GPUs or machines
     python train.py --resume auto             continue the newest unfinished run
 
-Data comes from `data.py`, tokenization from `tokens.py`, the model from `model.py`; `evaluate.py` tests the best weights
-of a run.
+Data comes from `data.py`, tokens from `tokens.py`, the model from `model.py`; `evaluate.py` tests the best weights of a
+run.
 """
 
 from collections import Counter

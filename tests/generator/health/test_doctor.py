@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from paccel import __version__
 from paccel.health import doctor
 from paccel.project.state import BASELINE_PATH, MANIFEST_PATH, read_state
 
@@ -43,7 +44,7 @@ def test_a_sound_project_is_sound(paccel: Run, made: Path) -> None:
         "devices     cuda:0 (H200, 150 GiB)\n"
         "precisions  fp32\n"
         "backends    gloo\n"
-        "project     net, from demo, by paccel 0.1.0\n"
+        f"project     net, from demo, by paccel {__version__}\n"
         "state       sound\n"
     )
     data = paccel("doctor", "--json").data
@@ -157,7 +158,7 @@ def test_a_template_of_another_version_rebuilds_nothing(paccel: Run, made: Path,
     assert "from another version of `demo`" in outcome.err
     assert "put the template back and try again" in outcome.err
     manifest = (made / MANIFEST_PATH).read_text()
-    (made / MANIFEST_PATH).write_text(manifest.replace('"paccel": "0.1.0"', '"paccel": "0.0.9"'))
+    (made / MANIFEST_PATH).write_text(manifest.replace(f'"paccel": "{__version__}"', '"paccel": "0.0.9"'))
     assert "`pip install paccel==0.0.9` and try again" in paccel("doctor", "--rebuild-baseline").err
     assert (made / BASELINE_PATH).read_bytes() == b""
 

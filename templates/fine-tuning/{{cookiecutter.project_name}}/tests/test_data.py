@@ -16,7 +16,7 @@ def test_a_class_with_one_image_is_named_where_there_is_no_folder_for_eval(setti
     for split in ("train", "test"):
         (settings["data_dir"] / split / "mice").mkdir()
         Image.new("RGB", (48, 40)).save(settings["data_dir"] / split / "mice" / "1.png")
-    fails(settings, "train` has only one image of mice: each class needs at least two, one of them for eval; or add a folder")
+    fails(settings, "train` has only one image of mice: each class needs two, one for eval; or add a folder")
 
 
 def test_each_class_is_in_train_and_in_eval_and_no_image_is_in_both(settings):

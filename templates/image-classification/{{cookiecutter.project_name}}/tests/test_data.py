@@ -24,7 +24,7 @@ def test_a_class_with_one_image_is_named(settings):
     for split in ("train", "test"):
         (settings["data_dir"] / split / "mice").mkdir()
         Image.new("RGB", (48, 40)).save(settings["data_dir"] / split / "mice" / "1.png")
-    fails(settings, "train` has only one image of mice: each class needs at least two, one of them for eval")
+    fails(settings, "train` has only one image of mice: each class needs two, one for eval")
 
 
 def test_each_class_is_in_train_and_in_eval_and_no_image_is_in_both(settings):
