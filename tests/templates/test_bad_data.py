@@ -46,16 +46,16 @@ def no_number(folder: Path) -> None:
 
 
 CASES: list[tuple[str, dict[str, Any], Callable[[Path], None], list[str], str]] = [
-    ("image-classification", {"data": "folder"}, one_class, [], "needs a folder of images for each of two classes"),
-    ("fine-tuning", {"data": "folder"}, one_class, [], "needs a folder of images for each of two classes"),
+    ("image-classification", {"data": "folder"}, one_class, [], "needs at least two classes"),
+    ("fine-tuning", {"data": "folder"}, one_class, [], "needs at least two classes"),
     ("gan", {"data": "folder"}, one_class, [], "has one class, ['only']"),
     ("object-detection", {"data": "coco"}, damaged_image, [], "`data/train/0.png` cannot be read"),
-    ("image-segmentation", {"data": "folder"}, nothing, [], "`data/classes.txt` is not there"),
+    ("image-segmentation", {"data": "folder"}, nothing, [], "`data/classes.txt` does not exist"),
     ("language-model", {"data": "folder"}, nothing, [], "There is no text in `data/train`"),
     ("language-model", {"data": "huggingface"}, nothing, ["--dataset=data"], "`data` or the tokenizer of"),
     ("text-classification", {"data": "csv"}, one_label, [], "`data/train.csv` has one class, `same`"),
     ("text-classification", {"data": "huggingface"}, nothing, ["--dataset=data"], "`data` cannot be loaded"),
-    ("tabular", {"data": "csv"}, no_number, [], "The column `size` has `large` in line 2, which is no number"),
+    ("tabular", {"data": "csv"}, no_number, [], "The column `size` has `large` in line 2, which is not a number"),
 ]
 
 

@@ -52,7 +52,7 @@ EVERYWHERE = [  # edits of what each template has
     ("train.py", "        checkpoints.restore()\n", "        count_runs()  # mine\n"),
     (
         "train.py",
-        "    seed: int = 0  # of the weights, the order of the data and everything random\n",
+        "    seed: int = 0  # random seed for initial weights, data order and augmentation\n",
         "    mine: int = 3\n",
     ),
     ("pyproject.toml", '    "torch>=2.6",\n', '    "einops>=0.8",  # mine\n'),

@@ -1,6 +1,7 @@
 """Generated projects as their owners meet them: type-checked, installed, trained, tested."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import setuptools
 from support.generated import TEMPLATES, cases, check, choices, rendered, sample
 from support.in_project import run_in
 
+from paccel import __version__
 from paccel.catalog.catalog import DEFAULT_TEMPLATE, load_template
 from paccel.files.tree import write_tree
 
@@ -78,4 +80,11 @@ def test_the_project_can_be_installed_for_editing(name: str, tmp_path: Path) -> 
     install = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", str(tmp_path / "my-project")]
     check(["pip", "--python", str(python), *install], tmp_path, PYTHONPATH=BUILD_TOOLS)
     (lines,) = (tmp_path / "env").glob("lib/*/site-packages/my_project-0.1.0.dist-info/METADATA")
-    assert "Requires-Dist: paccel[runtime]>=0.1.0" in lines.read_text()
+    assert "Requires-Dist: paccel[runtime]" in lines.read_text()
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_runtime_is_bounded_to_the_minor_version(name: str) -> None:
+    project = tomllib.loads(rendered(name, {})["pyproject.toml"].content.decode())["project"]
+    major, minor = map(int, __version__.split(".")[:2])
+    assert f"paccel[runtime]>={major}.{minor},<{major}.{minor + 1}" in project["dependencies"]

@@ -1,10 +1,10 @@
-"""Export the weights of a run: safetensors, and ONNX, checked against the model.
+"""Export the weights of a run to safetensors and ONNX, checked against the model.
 
-    python export.py                                      the best weights of the newest run, in its export/ folder
+    python export.py                                      the best weights of the newest run, into its export/ folder
     python export.py --run-dir runs/NAME --formats onnx
 
-The ONNX model takes one image of any size, (3, H, W) with pixels from 0 to 1, and gives its boxes, labels and scores
-without this project's code. torch.export takes no detector: how many boxes overlap is known only when it runs.
+The ONNX model takes one image of any size, (3, H, W) with pixels in [0, 1], and returns boxes, labels and scores. It
+does not need this project's code. torch.export cannot export detectors: non-maximum suppression depends on the data.
 """
 
 from collections.abc import Iterator
@@ -22,11 +22,18 @@ import torch
 from evaluate import load_batches, load_model, load_splits
 from train import Config
 
-OUTPUTS = ["boxes", "labels", "scores"]  # (N, 4) in pixels of the image, (N,) and (N,), in the order of the scores
+OUTPUTS = ["boxes", "labels", "scores"]  # (N, 4) in pixels of the image, (N,) and (N,), sorted by score
 
-# % set export_formats = '"safetensors", "onnx"'
 
-# % include "export/config.py"
+@dataclass
+class ExportConfig:
+    """What to export."""
+
+    run_dir: Path | None = None  # run to export; None = the newest under runs/
+    weights: Literal["best", "final"] = "best"  # best: of all evaluations; final: at the end of training
+    out_dir: Path | None = None  # output folder; None = export/ in the run directory
+    formats: tuple[Literal["safetensors", "onnx"], ...] = ("safetensors", "onnx")
+    tolerance: float = 1e-4  # largest allowed difference from the model's outputs, absolute and relative
 
 
 # % include "export/check.py"
@@ -50,10 +57,10 @@ def main(chosen: ExportConfig) -> Path:
             file = out_dir / "model.onnx"
             axes = {"image": {1: "height", 2: "width"}, **{name: {0: "found"} for name in OUTPUTS}}
             names: dict[str, Any] = {"input_names": ["image"], "output_names": OUTPUTS, "dynamic_axes": axes}
-            # By tracing, dynamo=False: the other way goes by torch.export. What tracing warns of, the check would find.
+            # dynamo=False exports by tracing, without torch.export. The check below finds what tracing warns about.
             warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
             torch.onnx.export(model, ([image],), file, dynamo=False, opset_version=16, **names)
-            evaluator = ReferenceEvaluator(onnx.load(file))  # of onnx itself: slow, and exact
+            evaluator = ReferenceEvaluator(onnx.load(file))  # ONNX's own: slow but exact
             found = evaluator.run(None, {"image": other.numpy(force=True)})
             outputs = [torch.from_numpy(output).to(run.device) for output in found]
             check("model.onnx", outputs, [expected[name] for name in OUTPUTS], chosen.tolerance)

@@ -1,5 +1,5 @@
 def tensors(outputs: Any) -> Iterator[torch.Tensor]:
-    """The tensors of what a model returns, in order."""
+    """Yield the tensors in a model's outputs, in order."""
     if isinstance(outputs, torch.Tensor):
         yield outputs
     elif outputs is not None:
@@ -8,15 +8,15 @@ def tensors(outputs: Any) -> Iterator[torch.Tensor]:
 
 
 def check(name: str, outputs: Any, expected: Any, tolerance: float) -> None:
-    """Compare outputs with the model's.
+    """Compare an exported file's outputs with the model's.
 
     Raises:
         ValueError: They differ by more than the tolerance, or in shape.
     """
     for ours, theirs in zip(tensors(outputs), tensors(expected), strict=True):
         if ours.shape != theirs.shape:
-            shapes = f"{tuple(ours.shape)}, not {tuple(theirs.shape)}"
-            raise ValueError(f"`{name}` gives other outputs than the model: their shape is {shapes}")
+            shapes = f"shape {tuple(ours.shape)}, expected {tuple(theirs.shape)}"
+            raise ValueError(f"The outputs of `{name}` differ from the model's: {shapes}")
         if not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance):
             worst = (ours - theirs).abs().max().item()
-            raise ValueError(f"`{name}` gives other outputs than the model: they differ by up to {worst:.2g}")
+            raise ValueError(f"The outputs of `{name}` differ from the model's by up to {worst:.2g}")

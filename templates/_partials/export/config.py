@@ -2,9 +2,8 @@
 class ExportConfig:
     """What to export."""
 
-    run_dir: Path | None = None  # the run; None is the newest one under runs/
-    weights: Literal["best", "final"] = "best"  # the best by the evaluation, or those at the end
-    out_dir: Path | None = None  # where the files go; None is export/ in the run directory
-    # % set formats = export_formats | default('"safetensors", "torch", "onnx"')
-    formats: tuple[Literal[{{ formats }}], ...] = ({{ formats }})
-    tolerance: float = 1e-4  # largest difference to the model's outputs, absolute, and relative to them
+    run_dir: Path | None = None  # run to export; None = the newest under runs/
+    weights: Literal["best", "final"] = "best"  # best: of all evaluations; final: at the end of training
+    out_dir: Path | None = None  # output folder; None = export/ in the run directory
+    formats: tuple[Literal["safetensors", "torch", "onnx"], ...] = ("safetensors", "torch", "onnx")
+    tolerance: float = 1e-4  # largest allowed difference from the model's outputs, absolute and relative

@@ -1,5 +1,5 @@
     if name not in models.list_models(models):
         raise ConfigError(
-            f"The model `{name}` cannot be loaded: torchvision has no classifier of that name, only those in "
-            "`torchvision.models.list_models(torchvision.models)`"
+            f"The model `{name}` cannot be loaded: torchvision has no classifier of that name; "
+            "`torchvision.models.list_models(torchvision.models)` lists them"
         )

@@ -1,14 +1,14 @@
 def read_folder(folder: Path, transform: Callable[[Any], torch.Tensor]) -> ImageFolder:
-    """The images of a folder that has a folder for each class.
+    """Read a folder of images with one subfolder per class.
 
     Raises:
-        DataError: It is not there, holds fewer than two classes, or a class without images.
+        DataError: It does not exist, has fewer than two classes, or a class without images.
     """
     if not folder.is_dir():
-        raise DataError(f"`{folder}` is no folder: put images into `{folder}/<class>/`, or name a place by `--data-dir`")
+        raise DataError(f"`{folder}` does not exist: put images into `{folder}/<class>/`, or set `--data-dir`")
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
     if len(classes) < 2:
-        raise DataError(f"`{folder}` needs a folder of images for each of two classes or more, and has {classes}")
+        raise DataError(f"`{folder}` needs at least two classes, one subfolder of images each, but has {classes}")
     try:
         return ImageFolder(folder, transform)
     except FileNotFoundError as error:  # a class without images
@@ -16,23 +16,18 @@ def read_folder(folder: Path, transform: Callable[[Any], torch.Tensor]) -> Image
 
 
 def hold_out(images: ImageFolder) -> tuple[list[int], list[int]]:
-    """The numbers of the images to train on, and of those for eval: 1 in 10 of each class, but one at least.
+    """Split into indices for training and for eval: 1 in 10 images of each class, at least one.
 
     Raises:
-        DataError: A class has one image.
+        DataError: A class has only one image.
     """
     of_class: dict[int, list[int]] = {label: [] for label in range(len(images.classes))}
-    # The split does not follow the run's seed: scores stay comparable.
+    # A fixed seed, not the run's, keeps the split the same and scores comparable.
     for index in torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist():
         of_class[images.targets[index]].append(index)
     if few := [images.classes[label] for label, indices in of_class.items() if len(indices) < 2]:
         raise DataError(
-            # % if eval_folder is defined
-            f"`{images.root}` has one image of {', '.join(few)}: two of each class are needed, one for eval, or a "
-            f"folder `{Path(images.root).with_name('eval')}`"
-            # % else
-            f"`{images.root}` has one image of {', '.join(few)}: two of each class are needed, one for eval"
-            # % endif
+            f"`{images.root}` has only one image of {', '.join(few)}: each class needs two, one for eval"
         )
     held_out = [index for indices in of_class.values() for index in indices[: max(1, len(indices) // 10)]]
     kept = [index for indices in of_class.values() for index in indices[max(1, len(indices) // 10) :]]
@@ -40,10 +35,10 @@ def hold_out(images: ImageFolder) -> tuple[list[int], list[int]]:
 
 
 def check_images(data_dir: Path, part: int, parts: int) -> None:
-    """Decode every image once, or one in `parts` of them: better now than in the third epoch.
+    """Decode every image once, to find damaged ones before training; each process checks its part.
 
     Raises:
-        DataError: Some cannot be read; names the first of them.
+        DataError: Some images cannot be read; the first ten are listed.
     """
 
     def problem(path: str) -> str | None:
@@ -54,13 +49,9 @@ def check_images(data_dir: Path, part: int, parts: int) -> None:
             return f"`{path}` cannot be read: {error}"
         return None
 
-    # % if eval_folder is defined
-    splits = [data_dir / split for split in ("train", "eval", "test") if (data_dir / split).is_dir()]
-    paths = [path for split in splits for path, _ in ImageFolder(split).samples]
-    # % else
-    paths = [path for split in ("train", "test") for path, _ in ImageFolder(data_dir / split).samples]
-    # % endif
-    with ThreadPoolExecutor() as pool:  # decoding does not hold Python's lock
+    folders = [data_dir / split for split in SPLITS if (data_dir / split).is_dir()]
+    paths = [path for folder in folders for path, _ in ImageFolder(folder).samples]
+    with ThreadPoolExecutor() as pool:  # decoding releases the GIL
         problems = [found for found in pool.map(problem, paths[part::parts]) if found]
     if problems:
-        raise DataError("\n".join([f"{len(problems)} images are damaged; remove or replace them:", *problems[:10]]))
+        raise DataError("\n".join([f"{len(problems)} images are damaged, remove or replace them:", *problems[:10]]))

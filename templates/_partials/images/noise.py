@@ -1,6 +1,6 @@
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Small images of noise in two classes."""
+    """Small noise images of two classes."""
     generator = torch.Generator().manual_seed(0)
     for split, size in (("train", 80), ("test", 8)):
         for index in range(size):

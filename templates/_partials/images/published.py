@@ -1,7 +1,7 @@
 # % if cookiecutter.model == "timm"
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """Weights for ImageNet's classes, where timm looks before it downloads."""
+    """ImageNet weights in the cache where timm looks before it downloads."""
     weights = timm.create_model(NAME).state_dict()
     published_as = timm.get_pretrained_cfg(NAME)
     assert published_as is not None
@@ -16,9 +16,9 @@ def published(tmp_path, monkeypatch):
 # % else
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """Weights for as many classes as the published ones have, where torchvision looks before it downloads."""
+    """ImageNet weights in the cache where torchvision looks before it downloads."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    weights = get_model(NAME, weights=None{{ ", weights_backbone=None" if has_backbone is defined }}).state_dict()
+    weights = get_model(NAME, weights=None).state_dict()
     path = tmp_path / "hub" / "checkpoints" / get_model_weights(NAME).DEFAULT.url.rsplit("/", 1)[-1]
     path.parent.mkdir(parents=True)
     torch.save(weights, path)

@@ -1,4 +1,4 @@
-"""The search runs trials, goes on where it was, ends a hopeless trial, and says what was best."""
+"""The search runs trials, continues an earlier study, prunes a hopeless trial and prints the best."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ import search
 
 @pytest.fixture
 def chosen(tmp_path, settings, monkeypatch):
-    """A search over very short runs, from the project's folder."""
+    """A search over very short runs, started in the project folder."""
     monkeypatch.chdir(Path(search.__file__).parent)
     fixed = {**settings, "max_steps": 4, "eval_every": 2}
     values = {name: str(value) if isinstance(value, Path) else value for name, value in fixed.items()}
@@ -20,7 +20,7 @@ def chosen(tmp_path, settings, monkeypatch):
     return search.SearchConfig(trials=1, study=tmp_path / "study", startup_trials=1, fixed=tmp_path / "fixed.toml")
 
 
-def test_a_search_goes_on_where_it_was_and_ends_what_is_hopeless(chosen, capsys):
+def test_a_search_continues_and_prunes_hopeless_trials(chosen, capsys):
     best = search.main(chosen)
     assert [name.partition("=")[0] for name in best] == ["--learning-rate", "--warmup-ratio"]
     assert "python train.py --learning-rate=" in capsys.readouterr().out
@@ -30,7 +30,7 @@ def test_a_search_goes_on_where_it_was_and_ends_what_is_hopeless(chosen, capsys)
     assert first.state is TrialState.COMPLETE
     assert sorted(first.intermediate_values) == [2, 4]
     assert json.loads((chosen.study / "trial-0" / "status.json").read_text())["state"] == "finished"
-    perfect = {{ "-1e9" if direction == "minimize" else "1e9" }}
+    perfect = -1e9 if chosen.direction == "minimize" else 1e9
     scores = {2: perfect, 4: perfect}
     study.add_trial(
         create_trial(params=first.params, distributions=first.distributions, intermediate_values=scores, value=perfect)

@@ -1,4 +1,4 @@
-    warmup_ratio: float = 0.07  # first share of all steps, over which the learning rate rises
+    warmup_ratio: float = 0.07  # fraction of steps for linear warm-up
     # % if cookiecutter.schedule == "wsd"
-    decay_ratio: float = 0.2  # last share of all steps, over which the learning rate falls to zero
+    decay_ratio: float = 0.2  # fraction of steps for the final decay to zero
     # % endif

@@ -1,7 +1,7 @@
 # % if cookiecutter.data == "digits"
-"""The images: scikit-learn's handwritten digits, written to a folder once; 5 of each class are for training."""
+"""The data: scikit-learn's handwritten digits, written to a folder once; 5 of each class are for training."""
 # % else
-"""The images: a folder of your own, with one folder of images for each class in `train/` and in `test/`."""
+"""The data: your own images, in one folder per class below `train/` and `test/`."""
 # % endif
 
 # % if cookiecutter.data == "digits"
@@ -28,8 +28,11 @@ from torchvision.datasets import ImageFolder
 from model import Preprocessing
 
 
+SPLITS = ("train", "eval", "test")  # subfolders of `data_dir`
+
+
 class Splits(NamedTuple):
-    """What to train on, what to choose the best weights by, and what to test them on at the end."""
+    """The data: `train` to train on, `eval` to choose the best weights, `test` for the final scores."""
 
     train: ImageFolder | Subset[Any]
     eval: ImageFolder | Subset[Any]
@@ -39,32 +42,31 @@ class Splits(NamedTuple):
 
 # % if cookiecutter.data == "digits"
 def write_digits(folder: Path) -> None:
-    """Write the digits as images, 8 by 8 pixels: 5 of each class for train, 300 for eval, the others for test."""
+    """Write the digits as images of 8 by 8 pixels: 5 of each class for train, 300 for eval, the rest for test."""
     digits = load_digits()
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     written: Counter[str] = Counter()
-    # The split does not follow the run's seed: scores stay comparable.
+    # A fixed seed, not the run's, keeps the split the same and scores comparable.
     for index in torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0)).tolist():
         label = str(digits.target[index])
         split = "train" if written[label] < 5 else "eval" if written["eval"] < 300 else "test"
         written.update([label, split])
         path = partial / split / label / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((digits.images[index] * 255 / 16).astype("uint8")).save(path)  # pixels are 0 to 16
-    partial.rename(folder)  # a folder that is there is whole
+        Image.fromarray((digits.images[index] * 255 / 16).astype("uint8")).save(path)  # raw pixels are in 0 to 16
+    partial.rename(folder)  # so that an existing folder is complete
 
 
 # % endif
-# % set eval_folder = true
 # % include "images/folder.py"
 
 
 def make_splits(data_dir: Path, seen: Preprocessing) -> Splits:
     """Images (3, size, size) float32, normalised as the weights expect, labels int64.
 
-    Reads `data_dir/train/<class>/*`, `data_dir/test/<class>/*` and, where it is there, `data_dir/eval/<class>/*`; else
-    1 in 10 training images of each class, but one at least, is for eval.
+    Reads `data_dir/train/<class>/*`, `data_dir/test/<class>/*` and, if it exists, `data_dir/eval/<class>/*`. Otherwise
+    1 in 10 training images of each class, at least one, is for eval.
     """
     to_tensor = [transforms.ToTensor(), transforms.Normalize(seen.mean, seen.std)]
     # % if cookiecutter.data == "digits"
@@ -95,13 +97,16 @@ def make_splits(data_dir: Path, seen: Preprocessing) -> Splits:
 
     train, test = read_folder(data_dir / "train", augmented), read_folder(data_dir / "test", plain)
     if train.classes != test.classes:
-        raise DataError(f"`{data_dir}` has other classes in train, {train.classes}, than in test, {test.classes}")
+        raise DataError(f"`{data_dir}` has different classes in train, {train.classes}, and test, {test.classes}")
     if (data_dir / "eval").is_dir():
         eval = read_folder(data_dir / "eval", plain)
         if train.classes != eval.classes:
-            raise DataError(f"`{data_dir}` has other classes in train, {train.classes}, than in eval, {eval.classes}")
+            raise DataError(f"`{data_dir}` has different classes in train, {train.classes}, and eval, {eval.classes}")
         return Splits(train, eval, test, train.classes)
 
-    kept, held_out = hold_out(train)
+    try:
+        kept, held_out = hold_out(train)
+    except DataError as error:
+        raise DataError(f"{error}; or add a folder `{data_dir / 'eval'}`") from None
     unaugmented = read_folder(data_dir / "train", plain)
     return Splits(Subset(train, kept), Subset(unaugmented, held_out), test, train.classes)

@@ -1,7 +1,7 @@
 # % if cookiecutter.model == "timm"
-"""The network, from timm, with what its weights expect. Shapes: B images, C channels, H height, W width."""
+"""The model, from timm, with its preprocessing. Shapes: B images, C channels, H height, W width."""
 # % else
-"""The network, from torchvision, with what its weights expect. Shapes: B images, C channels, H height, W width."""
+"""The model, from torchvision, with its preprocessing. Shapes: B images, C channels, H height, W width."""
 # % endif
 
 # % if cookiecutter.model == "torchvision"
@@ -26,14 +26,14 @@ from torchvision.transforms import InterpolationMode
 
 
 class Preprocessing(NamedTuple):
-    """How the images looked that the weights were made with, and so how they have to look."""
+    """The image preprocessing that the pretrained weights expect."""
 
     size: int  # height and width, in pixels
     # % if cookiecutter.data == "folder"
-    share: float  # of the shorter side of an image, that the middle which is looked at has
+    share: float  # fraction of the shorter side that the center crop keeps
     # % endif
     interpolation: InterpolationMode
-    mean: tuple[float, ...]  # of each channel, for pixels from 0 to 1
+    mean: tuple[float, ...]  # per channel, for pixels in [0, 1]
     std: tuple[float, ...]
 
 
@@ -41,18 +41,18 @@ class Preprocessing(NamedTuple):
 def make_model(name: str, num_classes: int | None = None, pretrained: bool = False) -> nn.Module:
     """Build a timm model that takes images (B, 3, H, W) and returns logits (B, num_classes).
 
-    The last layer is that of the weights only where those have as many classes, as None has; else it begins at random.
+    With `num_classes=None` the pretrained head is kept; with a different number of classes it is replaced at random.
     """
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
-    except (OSError, RuntimeError, ValueError) as error:  # there is none of that name, or no network
+    except (OSError, RuntimeError, ValueError) as error:  # unknown name, or no internet
         raise ConfigError(
-            f"The model `{name}` cannot be loaded: {error}; `timm.list_pretrained()` has the names that there are"
+            f"The model `{name}` cannot be loaded: {error}; `timm.list_pretrained()` lists the known names"
         ) from None
 
 
 def preprocessing(name: str, size: int | None = None) -> Preprocessing:
-    """What the model's pretrained configuration says; `size` instead of its own."""
+    """Read the preprocessing of the model's pretrained configuration; `size` overrides its image size."""
     config = resolve_model_data_config(make_model(name))
     interpolation = InterpolationMode(config["interpolation"])
     mean, std = tuple(config["mean"]), tuple(config["std"])
@@ -65,24 +65,24 @@ def preprocessing(name: str, size: int | None = None) -> Preprocessing:
 def make_model(name: str, num_classes: int, weights: str | None = None) -> nn.Module:
     """Build a torchvision model that takes images (B, 3, H, W) and returns logits (B, num_classes).
 
-    The weights are published ones ("DEFAULT", or a name), which are downloaded, or those of a .safetensors file; the
-    last layer begins at random.
+    `weights` names pretrained weights to download ("DEFAULT" or another name), or a .safetensors file. The last layer
+    is replaced and starts at random.
     """
     path = Path(weights) if weights is not None and weights.endswith(".safetensors") else None
     try:
         model = models.get_model(name, weights=None if path else weights)
         known = load_file(path) if path else {}
-    except (KeyError, OSError, SafetensorError, ValueError) as error:  # there are none of that name, or no network
+    except (KeyError, OSError, SafetensorError, ValueError) as error:  # unknown name, or no internet
         raise ConfigError(f"`{name}` with the weights `{weights}` cannot be loaded: {error}") from None
-    if getattr(model, "aux_logits", False):  # googlenet and inception_v3: published weights come without
-        raise ConfigError(f"`{name}` returns logits of three heads while it is trained: take its published weights")
+    if getattr(model, "aux_logits", False):  # googlenet and inception_v3 without pretrained weights
+        raise ConfigError(f"`{name}` returns auxiliary logits in training mode: use its pretrained weights")
     heads = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not heads:
-        raise ConfigError(f"`{name}` has no linear layer at its end: take another `--model`")
+        raise ConfigError(f"`{name}` has no final linear layer: choose another `--model`")
     features = model.get_submodule(heads[-1]).in_features
     if path:
         if (bias := f"{heads[-1]}.bias") not in known:
-            raise ConfigError(f"`{path}` has no `{bias}`: its weights are of another model than `{name}`")
+            raise ConfigError(f"`{path}` has no `{bias}`: its weights belong to a different model than `{name}`")
         model.set_submodule(heads[-1], nn.Linear(features, len(known[bias])))
         model.load_state_dict(known)
     model.set_submodule(heads[-1], nn.Linear(features, num_classes))
@@ -90,7 +90,7 @@ def make_model(name: str, num_classes: int, weights: str | None = None) -> nn.Mo
 
 
 def preprocessing(name: str, size: int | None = None) -> Preprocessing:
-    """What the model's published weights expect; `size` instead of their own."""
+    """Read the preprocessing of the model's pretrained weights; `size` overrides their image size."""
     # % include "images/classifier.py"
     preset = models.get_model_weights(name)["DEFAULT"].transforms()
     mean, std = tuple(preset.mean), tuple(preset.std)
@@ -104,9 +104,9 @@ def preprocessing(name: str, size: int | None = None) -> Preprocessing:
 
 
 def parts(model: nn.Module) -> list[nn.Module]:
-    """The parts of a model that have weights, from the input to the output; the last one is the head.
+    """List the layers of a model that have weights, from input to output; the last is the head.
 
-    Sequences of blocks are taken apart. Classifiers of timm and torchvision define their parts in the order of use.
+    Sequences of blocks are split into blocks. timm and torchvision define the layers of classifiers in order of use.
     """
     found: list[nn.Module] = []
     for child in model.children():

@@ -1,10 +1,10 @@
-"""Fine-tune a pretrained image classifier: its head first, then more and more of it. The loop is yours: edit it.
+"""Fine-tune a pretrained image classifier, first the head, then more layers. Edit the training loop in `main`.
 
-    python train.py                           on this machine, whatever it has
-    accelerate launch train.py                on several GPUs or machines, the same file
-    python train.py --resume auto             go on with the newest run that did not finish
+    python train.py                           on this machine: CPU, GPU or Apple silicon
+    accelerate launch train.py                the same file on several GPUs or machines
+    python train.py --resume auto             continue the newest unfinished run
 
-The images come from `data.py`, the network from `model.py`; `evaluate.py` tests a run's best weights.
+Data comes from `data.py`, the model from `model.py`; `evaluate.py` tests the best weights of a run.
 """
 
 # % if cookiecutter.profile
@@ -45,57 +45,61 @@ from model import make_model, parts, preprocessing
 
 @dataclass
 class Config:
-    """Every setting of a run: `python train.py --help` lists them, `--config FILE.toml` reads them."""
+    """The settings of a training run."""
 
     # Data
     # % if cookiecutter.data == "digits"
-    data_dir: Path = Path("data/digits")  # where the images are; the digits are written to it if it is not there
+    data_dir: Path = Path("data/digits")  # folder with the images; created from the digits if missing
     # % else
-    data_dir: Path = Path("data")  # where the images are
+    data_dir: Path = Path("data")  # folder with the images
     # % endif
     # % if cookiecutter.data == "digits" and cookiecutter.model == "torchvision"
-    image_size: int | None = 32  # height and width of images, in pixels; None is what the published weights expect
+    image_size: int | None = 32  # image height and width in pixels; None = what the pretrained weights expect
     # % else
-    image_size: int | None = None  # height and width of images, in pixels; None is what the weights expect
+    image_size: int | None = None  # image height and width in pixels; None = what the pretrained weights expect
     # % endif
     global_batch_size: int = {{ 25 if cookiecutter.data == "digits" else 32 }}  # samples per step, over all processes and micro-batches
     eval_batch_size: int = 256  # samples per evaluation batch, over all processes
-    num_workers: int = {{ 0 if cookiecutter.data == "digits" else 2 }}  # processes that load data, for each process that trains
-    limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
+    num_workers: int = {{ 0 if cookiecutter.data == "digits" else 2 }}  # DataLoader workers per process
+    limit_batches: int | None = None  # batches per epoch, for a quick try; None = all
 
     # Model
     # % if cookiecutter.model == "timm" and cookiecutter.data == "digits"
-    model: str = "local-dir:data/pretrained"  # what pretrain.py makes; or a name of timm's, or hf-hub:OWNER/NAME
-    pretrained: bool = True  # start from its weights; False is at random, for a comparison
+    model: str = "local-dir:data/pretrained"  # made by pretrain.py; or a timm model name, or hf-hub:OWNER/NAME
+    pretrained: bool = True  # start from pretrained weights; False = random weights, to compare
     # % elif cookiecutter.model == "timm"
     model: str = "resnet18.a1_in1k"  # any name in `timm.list_pretrained()`, or hf-hub:OWNER/NAME or local-dir:FOLDER
-    pretrained: bool = True  # start from its weights, which are downloaded; False is at random, for a comparison
+    pretrained: bool = True  # start from pretrained weights (downloaded); False = random weights, to compare
     # % elif cookiecutter.data == "digits"
     model: str = "shufflenet_v2_x0_5"  # any of `torchvision.models.list_models(torchvision.models)`
-    weights: str | None = "data/pretrained.safetensors"  # what pretrain.py makes; DEFAULT are the published ones
+    weights: str | None = "data/pretrained.safetensors"  # made by pretrain.py; DEFAULT = torchvision's
     # % else
     model: str = "resnet18"  # any of `torchvision.models.list_models(torchvision.models)`
-    weights: str | None = "DEFAULT"  # the published ones, which are downloaded; or a .safetensors file; None is at random
+    weights: str | None = "DEFAULT"  # DEFAULT = torchvision's (downloaded); or a .safetensors file; None = random
     # % endif
 
     # Optimization
-    epochs: int | None = {{ 100 if cookiecutter.data == "digits" else 10 }}  # passes over the training data; None is until max_steps
-    max_steps: int | None = None  # steps after which the run ends; None is off
-    accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
-    unfreeze_upper: float = 0.2  # share of all steps after which the upper half is trained; until then, the head alone
-    unfreeze_all: float = 0.4  # share of all steps after which all is trained; from 1 on, never
+    epochs: int | None = {{ 100 if cookiecutter.data == "digits" else 10 }}  # epochs to train; None = until max_steps
+    max_steps: int | None = None  # steps to train; None = until the epochs are done
+    accumulate: int = 1  # gradient accumulation: micro-batches per step
+    unfreeze_upper: float = 0.2  # fraction of steps after which the upper half is trained too, not only the head
+    unfreeze_all: float = 0.4  # fraction of steps after which the whole model is trained; 1 = never
     learning_rate: float = 3e-3  # of the head, at its peak
-    layer_decay: float = 0.8  # what the learning rate is multiplied with from each part to the one before it
-    warmup_ratio: float = 0.3  # first share of all steps, over which the learning rates rise
-    weight_decay: float = 0.05  # AdamW's, for each step and learning rate; norms and biases are spared
-    max_grad_norm: float | None = 1.0  # gradients are scaled down to this norm; None is off
+    layer_decay: float = 0.8  # learning rate factor from each layer to the one below it
+    warmup_ratio: float = 0.3  # fraction of steps for warm-up
+    weight_decay: float = 0.05  # AdamW weight decay; not applied to norms and biases
+    max_grad_norm: float | None = 1.0  # gradient clipping: maximum norm; None = off
+    seed: int = 0  # random seed for initial weights, data order and augmentation
     # % include "train/config_extras.py"
-    seed: int = 0  # of the weights, the order of the data and everything random
 
-    # % if cookiecutter.data == "digits"
-    # % set eval_every = "20"
-    # % endif
-    # % include "train/config_hardware_and_record.py"
+    # Hardware
+    # % include "train/config_hardware.py"
+
+    # Record
+    log_every: int | None = 20  # steps between log lines; None = off
+    eval_every: int | None = {{ 20 if cookiecutter.data == "digits" else "None" }}  # steps between evaluations; None = after each epoch
+    save_every: int | None = {{ 20 if cookiecutter.data == "digits" else "None" }}  # steps between checkpoints; None = after each epoch
+    # % include "train/config_record.py"
 
 
 def compute_loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,21 +110,21 @@ def compute_loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> 
 
 
 def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
-    """Return loss and accuracy over every sample of the loader, each counted once on any number of processes."""
+    """Return loss and accuracy over the loader, counting every sample once on any number of processes."""
     meter = Meter(run)
-    with run.evaluating(model) as model:  # no gradients; the training mode comes back afterwards
+    with run.evaluating(model) as model:  # eval mode, no gradients; restored afterwards
         for batch in run.batches(loader):
             loss, logits = compute_loss(model, batch)
             labels = batch[1]
             meter.add(loss=loss, accuracy=(logits.argmax(-1) == labels).sum(), count=len(labels))
-    return meter.read()  # one exchange between processes, one wait for the device
+    return meter.read()  # one all-reduce over processes, one device sync
 
 
 def main(config: Config) -> None:
-    """Train as `config` says, on whatever this process was launched on."""
+    """Train with the settings of `config`; on several GPUs, every process calls this."""
     with Run(config) as run{{ ", ExitStack() as stack" if cookiecutter.profile }}:
         # % if cookiecutter.data == "digits"
-        with run.accelerator.main_process_first():  # the images are written and the weights are made once
+        with run.accelerator.main_process_first():  # one process writes the images and pretrains
             if not config.data_dir.exists():
                 write_digits(config.data_dir)
             # % if cookiecutter.model == "timm"
@@ -152,21 +156,21 @@ def main(config: Config) -> None:
         # % if cookiecutter.data == "digits"
         model = make_model(config.model, len(splits.classes), pretrained=config.pretrained)
         # % else
-        with run.accelerator.local_main_process_first():  # one download on each machine
+        with run.accelerator.local_main_process_first():  # one download per machine
             model = make_model(config.model, len(splits.classes), pretrained=config.pretrained)
         # % endif
         # % elif cookiecutter.data == "digits"
         model = make_model(config.model, len(splits.classes), weights=config.weights)
         # % else
-        with run.accelerator.local_main_process_first():  # one download on each machine
+        with run.accelerator.local_main_process_first():  # one download per machine
             model = make_model(config.model, len(splits.classes), weights=config.weights)
         # % endif
 
-        # What was pretrained is kept until the new head, which begins at random, has learnt to read it. A batch norm
-        # that is frozen uses its statistics and leaves them as they are: those of few images would spoil them.
+        # The head starts at random, so it is trained first while the pretrained layers are frozen. Frozen batch norms
+        # also keep their running statistics, which a few images would spoil.
         layers = parts(model)
         upper, everything = (1 + round(share * total_steps) for share in (config.unfreeze_upper, config.unfreeze_all))
-        stages = {1: layers[-1:], upper: layers[len(layers) // 2 :], everything: [model]}  # from which step on
+        stages = {1: layers[-1:], upper: layers[len(layers) // 2 :], everything: [model]}  # first step: what is trained
         unfreezing = finetuning.Unfreezing(run, model, stages)
         groups = finetuning.param_groups(
             model,
@@ -177,10 +181,16 @@ def main(config: Config) -> None:
         )
         model, optimizer = run.prepare(model, torch.optim.AdamW(groups))
         schedule = schedules.one_cycle(optimizer, total_steps, warmup_fraction=config.warmup_ratio)
-        # % include "train/extras.py"
+        # % if cookiecutter.ema
+        ema = EMA(model, decay=config.ema_decay)
+        # % endif
+        # % if cookiecutter.early_stopping
+        early_stopping = EarlyStopping(config.patience)
+        # % endif
+        # % include "train/profiler.py"
         train_meter = Meter(run)
 
-        # All that has state: what is named here is saved, and comes back when a run is resumed.
+        # Everything listed here is checkpointed and restored on resume.
         checkpoints = Checkpoints(
             run,
             keep_last=config.keep_last,
@@ -189,17 +199,22 @@ def main(config: Config) -> None:
             model=model,
             optimizer=optimizer,
             schedule=schedule,
-            # % include "train/extras_state.py"
+            # % if cookiecutter.ema
+            ema=ema,
+            # % endif
+            # % if cookiecutter.early_stopping
+            early_stopping=early_stopping,
+            # % endif
             train_meter=train_meter,
         )
         checkpoints.restore()
 
-        # A step is one update of the weights, from `global_batch_size` samples on however many processes.
+        # One step = one optimizer update over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
             for step in run.steps(train_loader, accumulate=config.accumulate):
                 unfreezing.apply(step.number)
-                for batch in step:  # micro-batches; gradients are exchanged on the last one
+                for batch in step:  # micro-batches; gradients are synchronized on the last one
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean
                     run.backward(loss, count=step.num_samples)  # divided once, by the whole global batch
                     train_meter.add(loss=loss, count=step.micro_batch_samples)
@@ -208,11 +223,33 @@ def main(config: Config) -> None:
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
-                # % include "train/extras_step.py"
+                # % if cookiecutter.ema
+                ema.update()
+                # % endif
+                # % if cookiecutter.profile
+                profiler.step()
+                # % endif
 
                 if step.every(config.log_every):
                     run.log("train", train_meter.read(), learning_rate=learning_rate, grad_norm=grad_norm)
-                # % include "train/loop_tail.py"
+                if step.due(config.eval_every):
+                    # % if cookiecutter.ema
+                    with ema.swapped_in():
+                        scores = evaluate(run, model, eval_loader)
+                    # % else
+                    scores = evaluate(run, model, eval_loader)
+                    # % endif
+                    run.log("eval", scores)
+                    checkpoints.keep_best(scores)
+                    # % if cookiecutter.early_stopping
+                    if early_stopping.should_stop(scores["loss"]):
+                        run.finish(f"no lower eval loss in {config.patience} evaluations")
+                    # % endif
+                if step.due(config.save_every):
+                    checkpoints.save()
+                if run.stopping():  # on a signal or the time limit; all processes agree on the step
+                    checkpoints.save()
+                    raise run.stopped()  # exit code 75: run again with `--resume auto`
         checkpoints.save_weights("final")
 
 

@@ -1,9 +1,9 @@
 # % if cookiecutter.data == "digits"
-"""The images: scikit-learn's handwritten digits, 1,797 of 8 by 8 pixels, shipped with the package."""
+"""The data: scikit-learn's 1,797 handwritten digits of 8 by 8 pixels, included in the package."""
 # % elif cookiecutter.data == "mnist"
-"""The images: MNIST, 70,000 handwritten digits of 28 by 28 pixels, downloaded by torchvision."""
+"""The data: MNIST, 70,000 handwritten digits of 28 by 28 pixels, downloaded by torchvision."""
 # % else
-"""The images: a folder of your own, with one folder of images for each class in `train/` and in `test/`."""
+"""The data: your own images, in one folder per class below `train/` and `test/`."""
 # % endif
 
 # % if cookiecutter.data != "digits"
@@ -27,7 +27,7 @@ from torchvision.datasets import ImageFolder
 
 
 class Splits(NamedTuple):
-    """What to train on, what to choose the best weights by, and what to test them on: images and their labels."""
+    """Images and labels: `train` to train on, `eval` to choose the best weights, `test` for the final scores."""
 
     train: TensorDataset
     eval: TensorDataset
@@ -38,10 +38,10 @@ class Splits(NamedTuple):
 
 
 class WithNoise(Dataset[tuple[torch.Tensor, ...]]):
-    """Each real image with the noise that its step needs: a latent for the generator, and a small disturbance.
+    """Real images with the noise of a training step: a latent for the generator, and a small disturbance.
 
-    Drawn here and not in the loop, noise is a function of the seed, the epoch and the sample, whichever process
-    fetches it: the result is the same on any number of them.
+    Drawn here and not in the loop, the noise is a function of seed, epoch and sample, so the result is the same on any
+    number of processes.
     """
 
     def __init__(self, real: TensorDataset, latent_size: int) -> None:
@@ -51,24 +51,24 @@ class WithNoise(Dataset[tuple[torch.Tensor, ...]]):
         return len(self.real)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
-        """An image (C, S, S), its label (), a latent (Z,) and a disturbance (C, S, S)."""
+        """Return an image (C, S, S), its label (), a latent (Z,) and a disturbance (C, S, S)."""
         image, label = self.real[index]
         return image, label, torch.randn(self.latent_size), torch.randn_like(image)
 
 
 def make_latents(size: int, latent_size: int, num_classes: int) -> TensorDataset:
-    """Latents (size, Z) and labels (size,), each class in turn: the same ones for each evaluation of each run."""
+    """Make latents (size, Z) and labels (size,), cycling through the classes; the same for every evaluation."""
     fixed = torch.Generator().manual_seed(0)
     return TensorDataset(torch.randn(size, latent_size, generator=fixed), torch.arange(size) % num_classes)
 
 
 # % if cookiecutter.data == "digits"
 def make_splits() -> Splits:
-    """Images (1, 8, 8) float32 with pixels from -1 to 1, labels int64: 1,197 for train, 300 each for eval and test."""
+    """Images (1, 8, 8) float32 with pixels in [-1, 1], labels int64: 1,197 for train, 300 each for eval and test."""
     digits = load_digits()
-    images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1  # pixels are 0 to 16
+    images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1  # raw pixels are in 0 to 16
     labels = torch.tensor(digits.target)
-    fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
+    fixed = torch.Generator().manual_seed(0)  # not the run's seed, so the split stays the same
     train, eval, test = torch.randperm(len(labels), generator=fixed).split([1197, 300, 300])
     return Splits(
         TensorDataset(images[train], labels[train]),
@@ -80,14 +80,14 @@ def make_splits() -> Splits:
     )
 # % elif cookiecutter.data == "mnist"
 def make_splits(data_dir: Path) -> Splits:
-    """Images (1, 28, 28) float32 with pixels from -1 to 1, labels int64; 1 in 12 training images is for eval."""
+    """Images (1, 28, 28) float32 with pixels in [-1, 1], labels int64; 1 in 12 training images is for eval."""
 
     def load(train: bool) -> tuple[torch.Tensor, torch.Tensor]:
         mnist = MNIST(data_dir, train=train, download=True)
         return mnist.data.unsqueeze(1) / 127.5 - 1, mnist.targets
 
     images, labels = load(train=True)
-    fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
+    fixed = torch.Generator().manual_seed(0)  # not the run's seed, so the split stays the same
     eval, train = torch.randperm(len(labels), generator=fixed).tensor_split([len(labels) // 12])
     return Splits(
         TensorDataset(images[train], labels[train]),
@@ -99,44 +99,44 @@ def make_splits(data_dir: Path) -> Splits:
     )
 # % else
 def load_folder(folder: Path, image_size: int) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-    """All images of a folder, (N, 3, image_size, image_size), their labels (N,), and the names of the classes.
+    """Load all images of a folder, (N, 3, image_size, image_size), their labels (N,), and the class names.
 
     Raises:
-        DataError: There are no images of at least two classes, or a file is no image; names it.
+        DataError: The folder has fewer than two classes, or a file is not an image.
     """
     size = [transforms.Resize(image_size), transforms.CenterCrop(image_size), transforms.ToTensor()]
     transform = transforms.Compose([*size, transforms.Normalize([0.5] * 3, [0.5] * 3)])
     try:
         files = ImageFolder(folder, transform)
     except FileNotFoundError as error:
-        raise DataError(f"No folder of images for each class in `{folder}`: {error}") from None
+        raise DataError(f"`{folder}` needs one subfolder of images per class: {error}") from None
     if len(files.classes) < 2:
-        raise DataError(f"`{folder}` has one class, {files.classes}: the judge needs two, a folder for each")
+        raise DataError(f"`{folder}` has one class, {files.classes}, but the judge needs at least two")
     images = []
     for path, _ in files.samples:
         try:
             images.append(transform(files.loader(path)))
         except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"`{path}` cannot be read as an image ({error}): mend it or take it away") from None
+            raise DataError(f"`{path}` cannot be read as an image ({error}): replace or remove it") from None
     return torch.stack(images), torch.tensor(files.targets), files.classes
 
 
 def make_splits(data_dir: Path, image_size: int) -> Splits:
-    """Images (3, image_size, image_size) float32 with pixels from -1 to 1, labels int64.
+    """Images (3, image_size, image_size) float32 with pixels in [-1, 1], labels int64.
 
-    Reads `data_dir/train/<class>/*` and `data_dir/test/<class>/*`, all into memory; 1 in 10 of train is for eval.
+    Reads `data_dir/train/<class>/*` and `data_dir/test/<class>/*` into memory. 1 in 10 training images is for eval.
     """
     if image_size < 8 or image_size % 4:
-        raise ConfigError(f"`image_size` must be a multiple of 4, and at least 8: {image_size}")
+        raise ConfigError(f"`image_size` must be a multiple of 4 and at least 8, not {image_size}")
     images, labels, classes = load_folder(data_dir / "train", image_size)
     test_images, test_labels, test_classes = load_folder(data_dir / "test", image_size)
     if classes != test_classes:
-        raise DataError(f"`{data_dir}` has other classes in train, {classes}, than in test, {test_classes}")
+        raise DataError(f"`{data_dir}` has different classes in train, {classes}, and test, {test_classes}")
     if len(labels) < 4 or len(test_labels) < 2:
         raise DataError(
-            f"`{data_dir}` has {len(labels)} images in train and {len(test_labels)} in test: four and two are the least"
+            f"`{data_dir}` has {len(labels)} images in train and {len(test_labels)} in test: it needs at least 4 and 2"
         )
-    fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
+    fixed = torch.Generator().manual_seed(0)  # not the run's seed, so the split stays the same
     eval, train = torch.randperm(len(labels), generator=fixed).tensor_split([max(2, len(labels) // 10)])
     return Splits(
         TensorDataset(images[train], labels[train]),

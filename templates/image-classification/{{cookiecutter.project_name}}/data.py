@@ -1,11 +1,11 @@
 # % if cookiecutter.data == "digits"
-"""The images: scikit-learn's handwritten digits, 1,797 of 8 by 8 pixels, shipped with the package."""
+"""The data: scikit-learn's 1,797 handwritten digits of 8 by 8 pixels, included in the package."""
 # % elif cookiecutter.data == "mnist"
-"""The images: MNIST, 70,000 handwritten digits of 28 by 28 pixels, downloaded by torchvision."""
+"""The data: MNIST, 70,000 handwritten digits of 28 by 28 pixels, downloaded by torchvision."""
 # % elif cookiecutter.data == "cifar10"
-"""The images: CIFAR-10, 60,000 photographs of 32 by 32 pixels in ten classes, downloaded by torchvision."""
+"""The data: CIFAR-10, 60,000 photographs of 32 by 32 pixels in ten classes, downloaded by torchvision."""
 # % else
-"""The images: a folder of your own, with one folder of images for each class in `train/` and in `test/`."""
+"""The data: your own images, in one folder per class below `train/` and `test/`."""
 # % endif
 
 # % if cookiecutter.data == "folder"
@@ -42,8 +42,13 @@ from torchvision.datasets import ImageFolder
 # % endif
 
 
+# % if cookiecutter.data == "folder"
+SPLITS = ("train", "test")  # subfolders of `data_dir`
+
+
+# % endif
 class Splits(NamedTuple):
-    """What to train on, what to choose the best weights by, and what to test them on at the end."""
+    """The data: `train` to train on, `eval` to choose the best weights, `test` for the final scores."""
 
     train: Dataset[Any]
     eval: Dataset[Any]
@@ -54,26 +59,26 @@ class Splits(NamedTuple):
 
 # % if cookiecutter.data != "folder"
 def labelled(images: torch.Tensor, labels: torch.Tensor, num_classes: int = 10) -> TensorDataset:
-    """Images with their labels.
+    """Make a dataset of images and labels, after checking the labels.
 
     Raises:
-        DataError: A label is none of 0 to num_classes - 1, or all are the same.
+        DataError: A label is not in 0 to num_classes - 1, or all labels are the same.
     """
     wrong = ((labels < 0) | (labels >= num_classes)).nonzero().flatten()
     if len(wrong):
         first = int(wrong[0])
         raise DataError(
-            f"{len(wrong)} labels are not from 0 to {num_classes - 1}: sample {first} has {int(labels[first])}"
+            f"{len(wrong)} labels are not in 0 to {num_classes - 1}: sample {first} has {int(labels[first])}"
         )
     if len(labels.unique()) < 2:
-        raise DataError(f"All {len(labels)} samples have the same label: there is nothing to tell apart")
+        raise DataError(f"All {len(labels)} samples have the same label; at least two classes are needed")
     return TensorDataset(images, labels)
 
 
 # % endif
 # % if cookiecutter.data == "digits"
 def with_shifts(images: torch.Tensor, labels: torch.Tensor) -> TensorDataset:
-    """Every image and its shifts by one pixel to each side: five times as much to learn from, and nothing random."""
+    """Augment with shifts by one pixel in each direction: five times as many images, without randomness."""
     padded = F.pad(images, (1, 1, 1, 1), value=-1.0)
     corners = [(1, 1), (0, 1), (2, 1), (1, 0), (1, 2)]
     shifted = [padded[:, :, top : top + 8, left : left + 8] for top, left in corners]
@@ -81,11 +86,11 @@ def with_shifts(images: torch.Tensor, labels: torch.Tensor) -> TensorDataset:
 
 
 def make_splits() -> Splits:
-    """Images (1, 8, 8) float32 with pixels from -1 to 1, labels int64: 1,197 for train, 300 each for eval and test."""
+    """Images (1, 8, 8) float32 with pixels in [-1, 1], labels int64: 1,197 for train, 300 each for eval and test."""
     digits = load_digits()
-    images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1  # pixels are 0 to 16
+    images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1  # raw pixels are in 0 to 16
     labels = torch.tensor(digits.target)
-    fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
+    fixed = torch.Generator().manual_seed(0)  # not the run's seed, so the split stays the same
     train, eval, test = torch.randperm(len(labels), generator=fixed).split([1197, 300, 300])
     return Splits(
         with_shifts(images[train], labels[train]),
@@ -96,18 +101,18 @@ def make_splits() -> Splits:
     )
 # % elif cookiecutter.data == "mnist"
 def make_splits(data_dir: Path) -> Splits:
-    """Images (1, 28, 28) float32 with pixels from -1 to 1, labels int64; 1 in 12 training images is for eval."""
+    """Images (1, 28, 28) float32 with pixels in [-1, 1], labels int64; 1 in 12 training images is for eval."""
 
     def load(train: bool) -> TensorDataset:
         mnist = MNIST(data_dir, train=train, download=True)
         return labelled(mnist.data.unsqueeze(1) / 127.5 - 1, mnist.targets)
 
-    fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
+    fixed = torch.Generator().manual_seed(0)  # not the run's seed, so the split stays the same
     train, eval = random_split(load(train=True), [11 / 12, 1 / 12], fixed)
     return Splits(train, eval, load(train=False), channels=1, num_classes=10)
 # % elif cookiecutter.data == "cifar10"
 class Augmented(Dataset[Any]):
-    """A dataset's images moved by up to 4 pixels and mirrored, at random."""
+    """A dataset with random crops, padded by 4 pixels, and random horizontal flips."""
 
     def __init__(self, dataset: Dataset[Any], size: int) -> None:
         self.dataset, self.size = dataset, size
@@ -122,7 +127,7 @@ class Augmented(Dataset[Any]):
 
 
 def make_splits(data_dir: Path) -> Splits:
-    """Images (3, 32, 32) float32 with pixels from -1 to 1, labels int64; 1 in 12 training images is for eval."""
+    """Images (3, 32, 32) float32 with pixels in [-1, 1], labels int64; 1 in 12 training images is for eval."""
 
     def load(train: bool) -> TensorDataset:
         cifar = CIFAR10(data_dir, train=train, download=True)
@@ -130,7 +135,7 @@ def make_splits(data_dir: Path) -> Splits:
         return labelled(images, torch.tensor(cifar.targets))
 
     known = load(train=True)
-    # The split does not follow the run's seed: scores stay comparable.
+    # A fixed seed, not the run's, keeps the split the same and scores comparable.
     order = torch.randperm(len(known), generator=torch.Generator().manual_seed(0)).tolist()
     held_out = len(known) // 12
     train = Augmented(Subset(known, order[held_out:]), len(known) - held_out)
@@ -140,10 +145,10 @@ def make_splits(data_dir: Path) -> Splits:
 
 
 def make_splits(data_dir: Path, image_size: int) -> Splits:
-    """Images (3, image_size, image_size) float32 with pixels from -1 to 1, labels int64.
+    """Images (3, image_size, image_size) float32 with pixels in [-1, 1], labels int64.
 
-    Reads `data_dir/train/<class>/*` and `data_dir/test/<class>/*`; 1 in 10 training images of each class, but one at
-    least, is for eval.
+    Reads `data_dir/train/<class>/*` and `data_dir/test/<class>/*`. 1 in 10 training images of each class, at least one,
+    is for eval.
     """
     to_tensor = [transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]
     augmented = transforms.Compose(
@@ -157,7 +162,7 @@ def make_splits(data_dir: Path, image_size: int) -> Splits:
         read_folder(data_dir / "test", plain),
     )
     if train.classes != test.classes:
-        raise DataError(f"`{data_dir}` has other classes in train, {train.classes}, than in test, {test.classes}")
+        raise DataError(f"`{data_dir}` has different classes in train, {train.classes}, and test, {test.classes}")
     kept, held_out = hold_out(train)
     return Splits(
         Subset(train, kept),

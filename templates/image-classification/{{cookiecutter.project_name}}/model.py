@@ -1,5 +1,5 @@
 # % if cookiecutter.model == "timm"
-"""The network, from timm. Shapes: B images, C channels, H height, W width."""
+"""The model, from timm. Shapes: B images, C channels, H height, W width."""
 
 from paccel.runtime import ConfigError
 import timm
@@ -12,9 +12,9 @@ def make_model(name: str, channels: int, num_classes: int, pretrained: bool = Fa
     """Build a timm model that takes images (B, C, H, W) and returns logits (B, num_classes)."""
     try:
         return timm.create_model(name, pretrained=pretrained, in_chans=channels, num_classes=num_classes)
-    except (OSError, RuntimeError, ValueError) as error:  # there is none of that name, or no network
+    except (OSError, RuntimeError, ValueError) as error:  # unknown name, or no internet
         raise ConfigError(
-            f"The model `{name}` cannot be loaded: {error}; `timm.list_models()` has the names that there are"
+            f"The model `{name}` cannot be loaded: {error}; `timm.list_models()` lists the known names"
         ) from None
 
 
@@ -22,14 +22,14 @@ def make_optimizer(model: nn.Module, name: str, learning_rate: float, weight_dec
     """Build an optimizer by its name in timm."""
     try:
         optimizer = create_optimizer_v2(model, name, lr=learning_rate, weight_decay=weight_decay)
-    except (AssertionError, ImportError, ValueError) as error:  # there is none of that name, or not on this machine
+    except (AssertionError, ImportError, ValueError) as error:  # unknown name, or not available on this machine
         known = ", ".join(map(str, list_optimizers()))
-        raise ConfigError(f"The optimizer `{name}` cannot be made: {error}; timm has {known}") from None
+        raise ConfigError(f"The optimizer `{name}` cannot be made: {error}; timm knows {known}") from None
     if getattr(optimizer, "is_second_order", False):
-        raise ConfigError(f"The optimizer `{name}` needs second derivatives, which the loop does not compute")
+        raise ConfigError(f"The optimizer `{name}` needs second derivatives, which the training loop does not compute")
     return optimizer
 # % elif cookiecutter.model == "torchvision"
-"""The network, from torchvision. Shapes: B images, C channels, H height, W width."""
+"""The model, from torchvision. Shapes: B images, C channels, H height, W width."""
 
 from paccel.runtime import ConfigError
 from torch import nn
@@ -39,23 +39,23 @@ from torchvision import models
 def make_model(name: str, channels: int, num_classes: int, pretrained: bool = False) -> nn.Module:
     """Build a torchvision model that takes images (B, C, H, W) and returns logits (B, num_classes).
 
-    Published weights are those for ImageNet; the last layer, of another number of classes, begins at random. Where the
-    images have another number of channels than three, a convolution in front brings them to three.
+    Pretrained weights are those for ImageNet. The last layer is replaced and starts at random. If the images do not
+    have three channels, a 1x1 convolution maps them to three.
     """
     # % include "images/classifier.py"
     try:
         model = models.get_model(name, weights="DEFAULT" if pretrained else None)
-    except OSError as error:  # no network
+    except OSError as error:  # no internet
         raise ConfigError(f"The weights of `{name}` cannot be loaded: {error}") from None
-    if getattr(model, "aux_logits", False):  # googlenet and inception_v3: published weights come without
-        raise ConfigError(f"`{name}` returns logits of three heads while it is trained: take it `--pretrained`")
+    if getattr(model, "aux_logits", False):  # googlenet and inception_v3 without pretrained weights
+        raise ConfigError(f"`{name}` returns auxiliary logits in training mode: use `--pretrained`")
     heads = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not heads:
-        raise ConfigError(f"`{name}` has no linear layer at its end: take another `--model`")
+        raise ConfigError(f"`{name}` has no final linear layer: choose another `--model`")
     model.set_submodule(heads[-1], nn.Linear(model.get_submodule(heads[-1]).in_features, num_classes))
     return model if channels == 3 else nn.Sequential(nn.Conv2d(channels, 3, 1), model)
 # % else
-"""The network. Shapes: B images, C channels, H height, W width."""
+"""The model. Shapes: B images, C channels, H height, W width."""
 
 import torch
 from torch import nn
@@ -63,7 +63,7 @@ from torch import nn
 
 # % if cookiecutter.model == "cnn"
 def stage(channels: int, width: int) -> nn.Sequential:
-    """Two convolutions and a halving of the image: (B, channels, H, W) -> (B, width, H/2, W/2)."""
+    """Two convolutions and a max pooling: (B, channels, H, W) -> (B, width, H/2, W/2)."""
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1, bias=False),
         nn.GroupNorm(8, width),  # unlike BatchNorm, the same for any number of processes and micro-batches
@@ -76,7 +76,7 @@ def stage(channels: int, width: int) -> nn.Sequential:
 
 
 class ConvNet(nn.Module):
-    """Three stages of convolutions, an average over the image, one linear layer."""
+    """Three convolutional stages, global average pooling and a linear layer."""
 
     def __init__(self, channels: int, num_classes: int, width: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class ConvNet(nn.Module):
         self.head = nn.Linear(4 * width, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) images to (B, num_classes) logits; H and W are at least 8."""
+        """Map images (B, C, H, W) to logits (B, num_classes); H and W are at least 8."""
         features = self.stages(images)
         return self.head(features.mean(dim=(2, 3)))
 
@@ -93,7 +93,7 @@ def make_model(channels: int, num_classes: int, width: int) -> nn.Module:
     return ConvNet(channels, num_classes, width)
 # % else
 class Block(nn.Module):
-    """Two convolutions beside a shortcut: (B, channels, H, W) -> (B, width, H/stride, W/stride)."""
+    """Residual block of two convolutions: (B, channels, H, W) -> (B, width, H/stride, W/stride)."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -113,9 +113,9 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A residual network in pre-activation form, three stages of two blocks.
+    """A pre-activation ResNet with three stages of two blocks.
 
-    Source: He et al. 2016, "Identity mappings in deep residual networks", with GroupNorm in place of BatchNorm.
+    Source: He et al. 2016, "Identity mappings in deep residual networks", with GroupNorm instead of BatchNorm.
     """
 
     def __init__(self, channels: int, num_classes: int, width: int) -> None:
@@ -133,7 +133,7 @@ class ResNet(nn.Module):
         self.head = nn.Linear(4 * width, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) images to (B, num_classes) logits."""
+        """Map images (B, C, H, W) to logits (B, num_classes)."""
         features = self.norm(self.stages(self.stem(images)))
         return self.head(features.mean(dim=(2, 3)))
 

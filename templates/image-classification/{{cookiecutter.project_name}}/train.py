@@ -1,10 +1,10 @@
-"""Train an image classifier. The loop at the end is yours: edit it.
+"""Train an image classifier. Edit the training loop in `main` as you like.
 
-    python train.py                           on this machine, whatever it has
-    accelerate launch train.py                on several GPUs or machines, the same file
-    python train.py --resume auto             go on with the newest run that did not finish
+    python train.py                           on this machine: CPU, GPU or Apple silicon
+    accelerate launch train.py                the same file on several GPUs or machines
+    python train.py --resume auto             continue the newest unfinished run
 
-The images come from `data.py`, the network from `model.py`; `evaluate.py` tests a run's best weights.
+Data comes from `data.py`, the model from `model.py`; `evaluate.py` tests the best weights of a run.
 """
 
 # % if cookiecutter.profile
@@ -53,53 +53,60 @@ from model import make_model
 
 @dataclass
 class Config:
-    """Every setting of a run: `python train.py --help` lists them, `--config FILE.toml` reads them."""
+    """The settings of a training run."""
 
     # Data
     # % if cookiecutter.data != "digits"
-    data_dir: Path = Path("data")  # where the images are
+    data_dir: Path = Path("data")  # folder with the images
     # % endif
     # % if cookiecutter.data == "folder"
-    image_size: int = 64  # height and width that images are brought to, in pixels
+    image_size: int = 64  # height and width of the model's input, in pixels
     # % endif
     global_batch_size: int = 64  # samples per step, over all processes and micro-batches
     eval_batch_size: int = 512  # samples per evaluation batch, over all processes
-    num_workers: int = {{ 2 if cookiecutter.data == "folder" else 0 }}  # processes that load data, for each process that trains
-    limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
+    num_workers: int = {{ 2 if cookiecutter.data == "folder" else 0 }}  # DataLoader workers per process
+    limit_batches: int | None = None  # batches per epoch, for a quick try; None = all
 
     # Model
     # % if cookiecutter.model == "timm"
     model: str = "resnet18"  # any name in `timm.list_models()`
-    pretrained: bool = False  # start from timm's published weights, which are downloaded
+    pretrained: bool = False  # start from timm's pretrained weights (downloaded)
     # % elif cookiecutter.model == "torchvision"
     model: str = "resnet18"  # any of `torchvision.models.list_models(torchvision.models)`
-    pretrained: bool = False  # start from the published weights, which are downloaded
+    pretrained: bool = False  # start from torchvision's pretrained weights (downloaded)
     # % else
-    width: int = 32  # channels of the first stage; each further stage doubles them
+    width: int = 32  # channels of the first stage; doubled at each further stage
     # % endif
 
     # Optimization
-    epochs: int | None = {{ 30 if cookiecutter.data == "folder" else 8 }}  # passes over the training data; None is until max_steps
-    max_steps: int | None = None  # steps after which the run ends; None is off
-    accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
+    epochs: int | None = {{ 30 if cookiecutter.data == "folder" else 8 }}  # epochs to train; None = until max_steps
+    max_steps: int | None = None  # steps to train; None = until the epochs are done
+    accumulate: int = 1  # gradient accumulation: micro-batches per step
     learning_rate: float = 1e-3  # at its peak
     # % include "train/config_schedule.py"
     # % if cookiecutter.model == "timm"
     optimizer: str = "adamw"  # any name in `timm.optim.list_optimizers()`
-    weight_decay: float = 0.05  # for each step and learning rate; timm's optimizers spare biases and norms
+    weight_decay: float = 0.05  # weight decay; timm does not apply it to biases and norms
     # % else
-    weight_decay: float = 0.05  # AdamW's, for each step and learning rate
+    weight_decay: float = 0.05  # AdamW weight decay
     # % endif
     # % if cookiecutter.mixup
-    label_smoothing: float = 0.1  # share of each training label that all classes get alike
-    mixup_alpha: float = 0.2  # of the beta distribution that weighs the two images; the nearer to 0, the less they mix
-    cutmix_alpha: float = 1.0  # the same for CutMix, by area; each batch takes one of the two
+    label_smoothing: float = 0.1  # label smoothing
+    mixup_alpha: float = 0.2  # MixUp: parameter of the Beta distribution; closer to 0 mixes less
+    cutmix_alpha: float = 1.0  # CutMix: the same; each batch uses one of the two
     # % endif
-    max_grad_norm: float | None = 1.0  # gradients are scaled down to this norm; None is off
+    max_grad_norm: float | None = 1.0  # gradient clipping: maximum norm; None = off
+    seed: int = 0  # random seed for initial weights, data order and augmentation
     # % include "train/config_extras.py"
-    seed: int = 0  # of the weights, the order of the data and everything random
 
-    # % include "train/config_hardware_and_record.py"
+    # Hardware
+    # % include "train/config_hardware.py"
+
+    # Record
+    log_every: int | None = 20  # steps between log lines; None = off
+    eval_every: int | None = None  # steps between evaluations; None = after each epoch
+    save_every: int | None = None  # steps between checkpoints; None = after each epoch
+    # % include "train/config_record.py"
 
 
 # % if cookiecutter.mixup
@@ -108,7 +115,7 @@ def compute_loss(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss summed over the batch, shape (), and the logits, shape (samples, classes).
 
-    Labels are classes, shape (samples,), or after mixing their shares, shape (samples, classes).
+    Labels are class indices, shape (samples,), or mixed class probabilities, shape (samples, classes).
     """
     images, labels = batch
     logits = model(images)
@@ -124,13 +131,13 @@ def compute_loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> 
 
 # % if cookiecutter.torchmetrics
 def evaluate(run: Run, model: nn.Module, loader: Loader, num_classes: int) -> dict[str, float]:
-    """Return loss, accuracy, precision and recall over every sample of the loader, each counted once.
+    """Return loss, accuracy, precision and recall over the loader, counting every sample once.
 
-    Accuracy counts samples alike; precision and recall are means over the classes. torchmetrics adds up over processes.
+    Precision and recall are macro averages over the classes. torchmetrics combines the processes.
     """
     # % else
 def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
-    """Return loss and accuracy over every sample of the loader, each counted once on any number of processes."""
+    """Return loss and accuracy over the loader, counting every sample once on any number of processes."""
     # % endif
     meter = Meter(run)
     # % if cookiecutter.torchmetrics
@@ -142,28 +149,28 @@ def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
         }
     ).to(run.device)
     # % endif
-    with run.evaluating(model) as model:  # no gradients; the training mode comes back afterwards
+    with run.evaluating(model) as model:  # eval mode, no gradients; restored afterwards
         for batch in run.batches(loader):
             loss, logits = compute_loss(model, batch)
             labels = batch[1]
             # % if cookiecutter.torchmetrics
             meter.add(loss=loss, count=len(labels))
-            if loader.batch_samples:  # 0 in a filler, by which a process takes part where a model is sharded
+            if loader.batch_samples:  # skip padding batches (only with sharded models)
                 metrics.update(logits, labels)
     return meter.read() | {name: value.item() for name, value in metrics.compute().items()}
             # % else
             meter.add(loss=loss, accuracy=(logits.argmax(-1) == labels).sum(), count=len(labels))
-    return meter.read()  # one exchange between processes, one wait for the device
+    return meter.read()  # one all-reduce over processes, one device sync
             # % endif
 
 
 def main(config: Config) -> None:
-    """Train as `config` says, on whatever this process was launched on."""
+    """Train with the settings of `config`; on several GPUs, every process calls this."""
     with Run(config) as run{{ ", ExitStack() as stack" if cookiecutter.profile }}:
         # % if cookiecutter.data == "digits"
         splits = make_splits()
         # % elif cookiecutter.data in ["mnist", "cifar10"]
-        with run.accelerator.local_main_process_first():  # one download on each machine
+        with run.accelerator.local_main_process_first():  # one download per machine
             splits = make_splits(config.data_dir)
         # % else
         splits = make_splits(config.data_dir, config.image_size)
@@ -186,7 +193,7 @@ def main(config: Config) -> None:
         warmup_steps = round(config.warmup_ratio * total_steps)
 
         # % if cookiecutter.model in ["timm", "torchvision"]
-        with run.accelerator.local_main_process_first():  # one download on each machine
+        with run.accelerator.local_main_process_first():  # one download per machine
             model = make_model(config.model, splits.channels, splits.num_classes, pretrained=config.pretrained)
         # % else
         model = make_model(splits.channels, splits.num_classes, config.width)
@@ -198,7 +205,13 @@ def main(config: Config) -> None:
         # % endif
         model, optimizer = run.prepare(model, optimizer)
         # % include "train/schedule.py"
-        # % include "train/extras.py"
+        # % if cookiecutter.ema
+        ema = EMA(model, decay=config.ema_decay)
+        # % endif
+        # % if cookiecutter.early_stopping
+        early_stopping = EarlyStopping(config.patience)
+        # % endif
+        # % include "train/profiler.py"
         # % if cookiecutter.mixup
         mix = v2.RandomChoice(
             [
@@ -209,7 +222,7 @@ def main(config: Config) -> None:
         # % endif
         train_meter = Meter(run)
 
-        # All that has state: what is named here is saved, and comes back when a run is resumed.
+        # Everything listed here is checkpointed and restored on resume.
         checkpoints = Checkpoints(
             run,
             keep_last=config.keep_last,
@@ -218,18 +231,23 @@ def main(config: Config) -> None:
             model=model,
             optimizer=optimizer,
             schedule=schedule,
-            # % include "train/extras_state.py"
+            # % if cookiecutter.ema
+            ema=ema,
+            # % endif
+            # % if cookiecutter.early_stopping
+            early_stopping=early_stopping,
+            # % endif
             train_meter=train_meter,
         )
         checkpoints.restore()
 
-        # A step is one update of the weights, from `global_batch_size` samples on however many processes.
+        # One step = one optimizer update over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
             for step in run.steps(train_loader, accumulate=config.accumulate):
-                for batch in step:  # micro-batches; gradients are exchanged on the last one
+                for batch in step:  # micro-batches; gradients are synchronized on the last one
                     # % if cookiecutter.mixup
-                    # Every process mixes the images of its own micro-batch: the result depends on how they are cut.
+                    # Images are mixed within a micro-batch: results depend on processes and `accumulate`.
                     loss, _ = compute_loss(model, mix(*batch), config.label_smoothing)  # a sum, not a mean
                     # % else
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean
@@ -241,14 +259,33 @@ def main(config: Config) -> None:
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
-                # % include "train/extras_step.py"
+                # % if cookiecutter.ema
+                ema.update()
+                # % endif
+                # % if cookiecutter.profile
+                profiler.step()
+                # % endif
 
                 if step.every(config.log_every):
                     run.log("train", train_meter.read(), learning_rate=learning_rate, grad_norm=grad_norm)
-                # % if cookiecutter.torchmetrics
-                # % set evaluation = "evaluate(run, model, eval_loader, splits.num_classes)"
-                # % endif
-                # % include "train/loop_tail.py"
+                if step.due(config.eval_every):
+                    # % if cookiecutter.ema
+                    with ema.swapped_in():
+                        scores = evaluate(run, model, eval_loader{{ ", splits.num_classes" if cookiecutter.torchmetrics }})
+                    # % else
+                    scores = evaluate(run, model, eval_loader{{ ", splits.num_classes" if cookiecutter.torchmetrics }})
+                    # % endif
+                    run.log("eval", scores)
+                    checkpoints.keep_best(scores)
+                    # % if cookiecutter.early_stopping
+                    if early_stopping.should_stop(scores["loss"]):
+                        run.finish(f"no lower eval loss in {config.patience} evaluations")
+                    # % endif
+                if step.due(config.save_every):
+                    checkpoints.save()
+                if run.stopping():  # on a signal or the time limit; all processes agree on the step
+                    checkpoints.save()
+                    raise run.stopped()  # exit code 75: run again with `--resume auto`
         checkpoints.save_weights("final")
 
 

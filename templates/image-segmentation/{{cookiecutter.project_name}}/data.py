@@ -1,11 +1,11 @@
 # % if cookiecutter.data == "scenes"
-"""The images and their masks: scenes composed from scikit-learn's handwritten digits, see `scenes.py`."""
+"""The data: scenes composed of scikit-learn's handwritten digits, with masks; see `scenes.py`."""
 # % else
-"""The images and their masks: a folder of your own.
+"""The data: your own images and masks.
 
-    data/classes.txt                the name of a class on each line: the first is that of the pixels that are 0
-    data/train/images/NAME.jpg      or another format
-    data/train/masks/NAME.png       as large as its image: for each pixel the number of its class, or 255 for none
+    data/classes.txt                one class name per line; the first is class 0
+    data/train/images/NAME.jpg      or another image format
+    data/train/masks/NAME.png       same size as the image; each pixel is a class index, or 255 for unlabelled
     data/test/images/, data/test/masks/
 """
 # % endif
@@ -37,24 +37,24 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 # % endif
 
-IGNORE = 255  # what a mask holds where a pixel has no class: it counts neither in the loss nor in the scores
+IGNORE = 255  # mask value of unlabelled pixels, which count neither in the loss nor in the scores
 # % if cookiecutter.data == "scenes"
 SIZES = {"train": 1500, "eval": 200, "test": 200}  # scenes in each split
 # % endif
 
 
 class Splits(NamedTuple):
-    """What to train on, what to choose the best weights by, and what to test them on at the end."""
+    """The data: `train` to train on, `eval` to choose the best weights, `test` for the final scores."""
 
     train: Dataset[Any]
     eval: Dataset[Any]
     test: Dataset[Any]
-    classes: list[str]  # by their numbers in the masks
+    classes: list[str]  # by class index
 
 
 # % if cookiecutter.data == "scenes"
 def make_splits() -> Splits:
-    """Images (3, 64, 64) float32 with pixels from 0 to 1, masks (64, 64) int64: 0 is the background, 1 the digit 0 …"""
+    """Images (3, 64, 64) float32 with pixels in [0, 1], masks (64, 64) int64: 0 is background, 1 is digit 0, …"""
     digits = split_digits()
 
     def compose(name: str, first_seed: int) -> TensorDataset:
@@ -65,61 +65,61 @@ def make_splits() -> Splits:
     return Splits(train, eval, test, classes=["background", *map(str, range(10))])
 # % else
 def read_classes(path: Path) -> list[str]:
-    """The names of the classes, a line for each.
+    """Read the class names, one per line.
 
     Raises:
-        DataError: The file is not there, or has fewer than two different names, or more than there are numbers for.
+        DataError: The file does not exist, has fewer than two distinct names, or too many.
     """
     if not path.is_file():
-        raise DataError(f"`{path}` is not there: write the names of the classes into it, a line for each")
+        raise DataError(f"`{path}` does not exist: write one class name per line into it")
     classes = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not 2 <= len(set(classes)) == len(classes) <= IGNORE:
-        raise DataError(f"`{path}` needs 2 to {IGNORE} different names, a line for each, and has {classes}")
+        raise DataError(f"`{path}` needs 2 to {IGNORE} distinct class names, one per line, but has {classes}")
     return classes
 
 
 def pair_files(folder: Path) -> list[tuple[Path, Path]]:
-    """Each image of a folder with its mask, by their names.
+    """Pair the images and masks of a folder by name.
 
     Raises:
-        DataError: There are no images, or some have no mask, or masks no image; names the first of them.
+        DataError: There are no images, or some have no mask, or masks no image; the first ten are listed.
     """
 
     def files(name: str, endings: tuple[str, ...]) -> dict[str, Path]:
         if not (folder / name).is_dir():
-            raise DataError(f"`{folder / name}` is no folder: put {name} there, or name a place by `--data-dir`")
+            raise DataError(f"`{folder / name}` does not exist: put {name} there, or set `--data-dir`")
         return {path.stem: path for path in sorted((folder / name).iterdir()) if path.suffix.lower() in endings}
 
-    images, masks = files("images", IMG_EXTENSIONS), files("masks", (".png",))  # JPEG would change a mask's numbers
+    images, masks = files("images", IMG_EXTENSIONS), files("masks", (".png",))  # JPEG would change class indices
     if not images:
         raise DataError(f"`{folder / 'images'}` has no images")
     problems = [f"`{images[name]}` has no mask `{folder / 'masks' / name}.png`" for name in sorted(images.keys() - masks)]
     problems += [f"`{masks[name]}` has no image of that name" for name in sorted(masks.keys() - images)]
     if problems:
-        raise DataError("\n".join([f"{len(problems)} files in `{folder}` have no partner:", *problems[:10]]))
+        raise DataError("\n".join([f"{len(problems)} files in `{folder}` have no counterpart:", *problems[:10]]))
     return [(image, masks[name]) for name, image in images.items()]
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """The numbers of the classes, (H, W) int64.
+    """Read the class indices, (H, W) int64.
 
     Raises:
-        DataError: The file has colours, not one number for each pixel.
+        DataError: The file has colour channels instead of one class index per pixel.
     """
     with Image.open(path) as image:
         if len(image.getbands()) > 1:
-            raise DataError(f"it has {image.mode} colours where a mask has one number for each pixel")
-        return np.array(image, dtype=np.int64)  # of an image with a palette, the numbers and not the colours
+            raise DataError(f"it is an {image.mode} image; a mask needs a single channel of class indices")
+        return np.array(image, dtype=np.int64)  # for palette images: indices, not colours
 
 
 def check_files(data_dir: Path, num_classes: int, part: int, parts: int) -> list[int]:
-    """Decode every image and mask once, or one in `parts` of them: better now than in the third epoch.
+    """Decode every image and mask once, to find bad ones before training; each process checks its part.
 
     Returns:
-        The numbers of the classes that occur in these masks.
+        The class indices that occur in these masks.
 
     Raises:
-        DataError: Some cannot be read or do not fit together; names the first of them.
+        DataError: Some cannot be read or do not fit together; the first ten are listed.
     """
 
     def look(pair: tuple[Path, Path]) -> tuple[set[int], str | None]:
@@ -132,16 +132,16 @@ def check_files(data_dir: Path, num_classes: int, part: int, parts: int) -> list
         except (OSError, SyntaxError, ValueError) as error:
             return set(), f"`{path}` cannot be read: {error}"
         if image.size != mask.shape[::-1]:
-            sizes = f"{mask.shape[1]} by {mask.shape[0]} pixels and its image {image.size[0]} by {image.size[1]}"
+            sizes = f"{mask.shape[1]} by {mask.shape[0]} pixels but its image {image.size[0]} by {image.size[1]}"
             return set(), f"`{mask_path}` has {sizes}"
         found = set(np.unique(mask).tolist()) - {IGNORE}
         wrong = sorted(number for number in found if not 0 <= number < num_classes)
         if wrong:
-            return set(), f"`{mask_path}` has {wrong[:5]}, none of 0 to {num_classes - 1} nor {IGNORE}"
+            return set(), f"`{mask_path}` has class indices {wrong[:5]}, which are neither 0 to {num_classes - 1} nor {IGNORE}"
         return found, None
 
     pairs = [pair for split in ("train", "test") for pair in pair_files(data_dir / split)]
-    with ThreadPoolExecutor() as pool:  # decoding does not hold Python's lock
+    with ThreadPoolExecutor() as pool:  # decoding releases the GIL
         seen = list(pool.map(look, pairs[part::parts]))
     problems = [problem for _, problem in seen if problem]
     if problems:
@@ -150,14 +150,14 @@ def check_files(data_dir: Path, num_classes: int, part: int, parts: int) -> list
 
 
 def check_classes(found: set[int]) -> None:
-    """Raise DataError where all masks together hold one class, or none."""
+    """Raise DataError if all masks together contain fewer than two classes."""
     if len(found) < 2:
-        held = f"nothing but class {found.pop()}" if found else "no class"
-        raise DataError(f"The masks hold {held} (and {IGNORE} for pixels without one): there is nothing to tell apart")
+        held = f"only class {found.pop()}" if found else "no class"
+        raise DataError(f"The masks contain {held} (besides {IGNORE} for unlabelled pixels); at least two are needed")
 
 
 class MaskedImages(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Images with their masks, transformed together."""
+    """Images and masks, transformed together."""
 
     def __init__(self, pairs: list[tuple[Path, Path]], transform: v2.Transform) -> None:
         self.pairs, self.transform = pairs, transform
@@ -172,13 +172,13 @@ class MaskedImages(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def make_splits(data_dir: Path, image_size: int) -> Splits:
-    """Images (3, image_size, image_size) float32 with pixels from 0 to 1, masks (image_size, image_size) int64.
+    """Images (3, image_size, image_size) float32 with pixels in [0, 1], masks (image_size, image_size) int64.
 
-    Of the training images, 1 in 10 is for eval. All are brought to one size, and scored at that size.
+    1 in 10 training images is for eval. All images are resized to one size and scored at that size.
     """
     # % if cookiecutter.model == "small"
     if image_size % 8:
-        raise ConfigError(f"`image_size` must be a multiple of 8, which the network halves three times: {image_size}")
+        raise ConfigError(f"`image_size` must be a multiple of 8, as the model halves it three times, not {image_size}")
     # % endif
     to_tensors = [v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True), v2.ToPureTensor()]
     crop = v2.RandomResizedCrop(image_size, scale=(0.5, 1.0))
@@ -188,8 +188,8 @@ def make_splits(data_dir: Path, image_size: int) -> Splits:
     classes = read_classes(data_dir / "classes.txt")
     known, test = pair_files(data_dir / "train"), pair_files(data_dir / "test")
     if len(known) < 2:
-        raise DataError(f"`{data_dir / 'train' / 'images'}` has 1 image: two are needed, one of them for eval")
-    fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
+        raise DataError(f"`{data_dir / 'train' / 'images'}` has 1 image; at least two are needed, one of them for eval")
+    fixed = torch.Generator().manual_seed(0)  # not the run's seed, so the split stays the same
     order = torch.randperm(len(known), generator=fixed).tolist()
     held_out = max(1, len(known) // 10)
     return Splits(

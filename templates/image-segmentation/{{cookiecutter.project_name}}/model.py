@@ -1,16 +1,16 @@
 # % if cookiecutter.model == "torchvision"
-"""The network, from torchvision. Shapes: B images, H height, W width."""
+"""The model, from torchvision. Shapes: B images, H height, W width."""
 
 from paccel.runtime import ConfigError
 import torch
 from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models, segmentation
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels: published weights expect them
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet normalization
 
 
 class Segmenter(nn.Module):
-    """A segmentation network of torchvision that takes pixels from 0 to 1, and returns nothing but its logits."""
+    """A torchvision segmentation model that takes pixels in [0, 1] and returns only logits."""
 
     mean: torch.Tensor
     deviation: torch.Tensor
@@ -22,19 +22,19 @@ class Segmenter(nn.Module):
         self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) images to (B, num_classes, H, W) logits."""
+        """Map images (B, 3, H, W) to logits (B, num_classes, H, W)."""
         return self.network((images - self.mean) / self.deviation)["out"]
 
 
 def make_model(name: str, num_classes: int, pretrained: bool = False) -> nn.Module:
-    """Build a segmentation network of torchvision.
+    """Build a torchvision segmentation model.
 
-    Published weights are taken wherever they fit, so everywhere but in the layers that know the classes. Batch norms
-    see the images that one process has at a time: cut otherwise, results differ a little.
+    Pretrained weights are loaded wherever shapes match: everywhere but in the class layers. Batch norm uses the images
+    of one micro-batch, so results depend slightly on the number of processes and micro-batches.
     """
     known = list_models(segmentation)
     if name not in known:
-        raise ConfigError(f"The model `{name}` cannot be built: torchvision's for segmentation are {', '.join(known)}")
+        raise ConfigError(f"The model `{name}` cannot be built: the segmentation models of torchvision are {', '.join(known)}")
     network = get_model(name, weights=None, weights_backbone=None, num_classes=num_classes)
     if pretrained:
         shapes = {key: value.shape for key, value in network.state_dict().items()}
@@ -42,7 +42,7 @@ def make_model(name: str, num_classes: int, pretrained: bool = False) -> nn.Modu
         network.load_state_dict({k: v for k, v in published.items() if shapes.get(k) == v.shape}, strict=False)
     return Segmenter(network)
 # % else
-"""The network. Shapes: B images, H height, W width."""
+"""The model. Shapes: B images, H height, W width."""
 
 import torch
 from torch import nn
@@ -58,14 +58,14 @@ def convolution(channels: int, width: int, stride: int = 1) -> nn.Sequential:
 
 
 class Down(nn.Sequential):
-    """See half as sharp and twice as far: (B, channels, H, W) -> (B, width, H/2, W/2)."""
+    """Downsample: (B, channels, H, W) -> (B, width, H/2, W/2)."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__(convolution(channels, width, stride=2), convolution(width, width))
 
 
 class Up(nn.Module):
-    """Bring what was seen from afar to where it belongs, beside what was seen there in detail."""
+    """Upsample and merge with the skip connection."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -73,14 +73,14 @@ class Up(nn.Module):
         self.mix = convolution(2 * width, width)
 
     def forward(self, far: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
-        """(B, channels, H, W) and (B, width, 2H, 2W) -> (B, width, 2H, 2W)."""
+        """Map features (B, channels, H, W) and skip (B, width, 2H, 2W) to (B, width, 2H, 2W)."""
         return self.mix(torch.cat([self.enlarge(far), near], dim=1))
 
 
 class SmallUNet(nn.Module):
-    """Three stages down, three up again, and what each saw on the way down is there on the way up.
+    """A U-Net with three downsampling and three upsampling stages.
 
-    Source: Ronneberger, Fischer, Brox 2015, "U-Net", smaller: nothing is computed at the images' full size but logits.
+    Source: Ronneberger, Fischer, Brox 2015, "U-Net". Smaller here: only the logits have full resolution.
     """
 
     def __init__(self, num_classes: int, width: int) -> None:
@@ -90,7 +90,7 @@ class SmallUNet(nn.Module):
         self.head = nn.ConvTranspose2d(width, num_classes, 2, stride=2)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) images with pixels from 0 to 1 to (B, num_classes, H, W) logits; H and W are multiples of 8."""
+        """Map images (B, 3, H, W), pixels in [0, 1], to logits (B, num_classes, H, W); H and W are multiples of 8."""
         half = self.down1(2 * images - 1)
         quarter = self.down2(half)
         eighth = self.down3(quarter)
@@ -98,6 +98,6 @@ class SmallUNet(nn.Module):
 
 
 def make_model(num_classes: int, width: int) -> nn.Module:
-    """Build the network; `width` is the number of channels in the first stage, a multiple of 8."""
+    """Build the model; `width` is the number of channels of the first stage, a multiple of 8."""
     return SmallUNet(num_classes, width)
 # % endif

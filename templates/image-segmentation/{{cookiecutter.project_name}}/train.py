@@ -1,11 +1,10 @@
-# % set watched, best_is = "mean_iou", "max"
-"""Train a network that gives each pixel a class. The loop at the end is yours: edit it.
+"""Train an image segmentation model. Edit the training loop in `main` as you like.
 
-    python train.py                           on this machine, whatever it has
-    accelerate launch train.py                on several GPUs or machines, the same file
-    python train.py --resume auto             go on with the newest run that did not finish
+    python train.py                           on this machine: CPU, GPU or Apple silicon
+    accelerate launch train.py                the same file on several GPUs or machines
+    python train.py --resume auto             continue the newest unfinished run
 
-The images come from `data.py`, the network from `model.py`; `evaluate.py` tests a run's best weights.
+Data comes from `data.py`, the model from `model.py`; `evaluate.py` tests the best weights of a run.
 """
 
 # % if cookiecutter.profile
@@ -46,68 +45,75 @@ from model import make_model
 
 @dataclass
 class Config:
-    """Every setting of a run: `python train.py --help` lists them, `--config FILE.toml` reads them."""
+    """The settings of a training run."""
 
     # Data
     # % if cookiecutter.data == "folder"
-    data_dir: Path = Path("data")  # where the images, their masks and classes.txt are
-    image_size: int = 256  # height and width that images are brought to, in pixels, a multiple of 8
+    data_dir: Path = Path("data")  # folder with images, masks and classes.txt
+    image_size: int = 256  # height and width that images are resized to, in pixels; a multiple of 8
     # % endif
     global_batch_size: int = 16  # samples per step, over all processes and micro-batches
     eval_batch_size: int = 64  # samples per evaluation batch, over all processes
-    num_workers: int = {{ 2 if cookiecutter.data == "folder" else 0 }}  # processes that load data, for each process that trains
-    limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
+    num_workers: int = {{ 2 if cookiecutter.data == "folder" else 0 }}  # DataLoader workers per process
+    limit_batches: int | None = None  # batches per epoch, for a quick try; None = all
 
     # Model
     # % if cookiecutter.model == "torchvision"
     model: str = "lraspp_mobilenet_v3_large"  # any of `torchvision.models.list_models(torchvision.models.segmentation)`
-    pretrained: bool = False  # start from torchvision's published weights, which are downloaded; its head is new
+    pretrained: bool = False  # start from torchvision's pretrained weights (downloaded), with a new head
     # % else
-    width: int = 32  # channels of the first stage, a multiple of 8; each further stage doubles them
+    width: int = 32  # channels of the first stage, a multiple of 8; doubled at each further stage
     # % endif
 
     # Optimization
-    epochs: int | None = {{ 8 if cookiecutter.data == "scenes" else 30 }}  # passes over the training data; None is until max_steps
-    max_steps: int | None = None  # steps after which the run ends; None is off
-    accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
+    epochs: int | None = {{ 8 if cookiecutter.data == "scenes" else 30 }}  # epochs to train; None = until max_steps
+    max_steps: int | None = None  # steps to train; None = until the epochs are done
+    accumulate: int = 1  # gradient accumulation: micro-batches per step
     learning_rate: float = {{ "3e-3" if cookiecutter.model == "small" else "5e-4" }}  # at its peak
     # % include "train/config_schedule.py"
-    weight_decay: float = 0.05  # AdamW's, for each step and learning rate
-    max_grad_norm: float | None = 5.0  # gradients are scaled down to this norm; None is off
+    weight_decay: float = 0.05  # AdamW weight decay
+    max_grad_norm: float | None = 5.0  # gradient clipping: maximum norm; None = off
+    seed: int = 0  # random seed for initial weights, data order and augmentation
     # % include "train/config_extras.py"
-    seed: int = 0  # of the weights, the order of the data and everything random
 
-    # % include "train/config_hardware_and_record.py"
+    # Hardware
+    # % include "train/config_hardware.py"
+
+    # Record
+    log_every: int | None = 20  # steps between log lines; None = off
+    eval_every: int | None = None  # steps between evaluations; None = after each epoch
+    save_every: int | None = None  # steps between checkpoints; None = after each epoch
+    # % include "train/config_record.py"
 
 
 def compute_loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss summed over the labelled pixels, shape (), and the logits, shape (images, classes, H, W)."""
     images, masks = batch
     logits = model(images)
-    # One row for each pixel: on a GPU, only so is there a deterministic kernel.
+    # One row per pixel: the 2d loss has no deterministic CUDA kernel.
     rows = logits.movedim(1, -1).flatten(0, 2)
     return F.cross_entropy(rows, masks.flatten(), ignore_index=IGNORE, reduction="sum"), logits
 
 
 def count_pixels(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """How many pixels of the batch have a class. Shape ()."""
+    """Count the labelled pixels of the batch. Shape ()."""
     return (batch[1] != IGNORE).sum()
 
 
 def evaluate(run: Run, model: nn.Module, loader: Loader, num_classes: int) -> tuple[dict[str, float], torch.Tensor]:
-    """Return loss, pixel accuracy and mean IoU over every pixel of the loader, and each class's IoU, shape (classes,).
+    """Return loss, pixel accuracy and mean IoU over the loader, and the IoU of each class, shape (classes,).
 
-    The intersection over union of a class is a ratio of sums over all images and processes, so no mean over images or
-    batches will do: pixels are counted by their true and predicted class, and divided once. NaN: the class is nowhere.
+    IoU comes from one confusion matrix over all images and processes: it is a ratio of sums, not a mean over batches.
+    A class that occurs nowhere has IoU NaN.
     """
     meter = Meter(run)
     counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=run.device)  # [true class, predicted class]
-    with run.evaluating(model) as model:  # no gradients; the training mode comes back afterwards
+    with run.evaluating(model) as model:  # eval mode, no gradients; restored afterwards
         for batch in run.batches(loader):
             loss, logits = compute_loss(model, batch)
             labelled = batch[1] != IGNORE
             truth, predicted = batch[1][labelled], logits.argmax(1)[labelled]
-            if loader.batch_samples:  # 0 in a filler, by which a process takes part where a model is sharded
+            if loader.batch_samples:  # skip padding batches (only with sharded models)
                 counts += torch.bincount(truth * num_classes + predicted, minlength=num_classes**2).view_as(counts)
             meter.add(loss=loss, accuracy=(predicted == truth).sum(), count=len(truth))
     counts = run.accelerator.reduce(counts, "sum").cpu()
@@ -117,7 +123,7 @@ def evaluate(run: Run, model: nn.Module, loader: Loader, num_classes: int) -> tu
 
 
 def main(config: Config) -> None:
-    """Train as `config` says, on whatever this process was launched on."""
+    """Train with the settings of `config`; on several GPUs, every process calls this."""
     with Run(config) as run{{ ", ExitStack() as stack" if cookiecutter.profile }}:
         # % if cookiecutter.data == "scenes"
         splits = make_splits()
@@ -131,7 +137,7 @@ def main(config: Config) -> None:
             config.global_batch_size,
             shuffle=True,
             # % if cookiecutter.model == "torchvision"
-            drop_last=True,  # a batch norm cannot do with a single image, which may be what is left
+            drop_last=True,  # batch norm needs more than one image
             # % endif
             num_workers=config.num_workers,
             limit_batches=config.limit_batches,
@@ -146,7 +152,7 @@ def main(config: Config) -> None:
         warmup_steps = round(config.warmup_ratio * total_steps)
 
         # % if cookiecutter.model == "torchvision"
-        with run.accelerator.local_main_process_first():  # one download on each machine
+        with run.accelerator.local_main_process_first():  # one download per machine
             model = make_model(config.model, len(splits.classes), pretrained=config.pretrained)
         # % else
         model = make_model(len(splits.classes), config.width)
@@ -154,10 +160,16 @@ def main(config: Config) -> None:
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         model, optimizer = run.prepare(model, optimizer)
         # % include "train/schedule.py"
-        # % include "train/extras.py"
+        # % if cookiecutter.ema
+        ema = EMA(model, decay=config.ema_decay)
+        # % endif
+        # % if cookiecutter.early_stopping
+        early_stopping = EarlyStopping(config.patience, mode="max")
+        # % endif
+        # % include "train/profiler.py"
         train_meter = Meter(run)
 
-        # All that has state: what is named here is saved, and comes back when a run is resumed.
+        # Everything listed here is checkpointed and restored on resume.
         checkpoints = Checkpoints(
             run,
             keep_last=config.keep_last,
@@ -166,32 +178,57 @@ def main(config: Config) -> None:
             model=model,
             optimizer=optimizer,
             schedule=schedule,
-            # % include "train/extras_state.py"
+            # % if cookiecutter.ema
+            ema=ema,
+            # % endif
+            # % if cookiecutter.early_stopping
+            early_stopping=early_stopping,
+            # % endif
             train_meter=train_meter,
         )
         checkpoints.restore()
 
-        # A step is one update of the weights, from `global_batch_size` samples on however many processes.
+        # One step = one optimizer update over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
             for step in run.steps(train_loader, accumulate=config.accumulate):
-                num_pixels = step.total(count_pixels)  # of all micro-batches on all processes
-                for batch in step:  # micro-batches; gradients are exchanged on the last one
+                num_pixels = step.total(count_pixels)  # over all micro-batches and processes
+                for batch in step:  # micro-batches; gradients are synchronized on the last one
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean
-                    run.backward(loss, count=num_pixels)  # divided once, by the pixels of the whole step
+                    run.backward(loss, count=num_pixels)  # divided once, by the labelled pixels of the whole step
                     train_meter.add(loss=loss, count=count_pixels(batch))
                 grad_norm = run.clip_grad_norm(model, config.max_grad_norm)
                 learning_rate = schedule.get_last_lr()[0]  # of this step
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
-                # % include "train/extras_step.py"
+                # % if cookiecutter.ema
+                ema.update()
+                # % endif
+                # % if cookiecutter.profile
+                profiler.step()
+                # % endif
 
                 if step.every(config.log_every):
                     run.log("train", train_meter.read(), learning_rate=learning_rate, grad_norm=grad_norm)
-                # % set evaluation = "evaluate(run, model, eval_loader, len(splits.classes))"
-                # % set result = "scores, _"
-                # % include "train/loop_tail.py"
+                if step.due(config.eval_every):
+                    # % if cookiecutter.ema
+                    with ema.swapped_in():
+                        scores, _ = evaluate(run, model, eval_loader, len(splits.classes))
+                    # % else
+                    scores, _ = evaluate(run, model, eval_loader, len(splits.classes))
+                    # % endif
+                    run.log("eval", scores)
+                    checkpoints.keep_best(scores)
+                    # % if cookiecutter.early_stopping
+                    if early_stopping.should_stop(scores["mean_iou"]):
+                        run.finish(f"no higher eval mean_iou in {config.patience} evaluations")
+                    # % endif
+                if step.due(config.save_every):
+                    checkpoints.save()
+                if run.stopping():  # on a signal or the time limit; all processes agree on the step
+                    checkpoints.save()
+                    raise run.stopped()  # exit code 75: run again with `--resume auto`
         checkpoints.save_weights("final")
 
 

@@ -1,11 +1,11 @@
-"""Train a language model: the next token of a text. The loop at the end is yours: edit it.
+"""Train a language model. Edit the training loop in `main` as you like.
 
-    python train.py                           on this machine, whatever it has
-    accelerate launch train.py                on several GPUs or machines, the same file
-    python train.py --resume auto             go on with the newest run that did not finish
+    python train.py                           on this machine: CPU, GPU or Apple silicon
+    accelerate launch train.py                the same file on several GPUs or machines
+    python train.py --resume auto             continue the newest unfinished run
 
-The text comes from `data.py`, the network from `model.py`; `evaluate.py` tests a run's best weights, `sample.py` lets
-them write.
+Data comes from `data.py`, the model from `model.py`; `evaluate.py` tests the best weights of a run, and `sample.py`
+generates text with them.
 """
 
 # % if cookiecutter.profile
@@ -37,66 +37,70 @@ from torch.nn import functional as F
 from data import PADDING, make_splits
 from model import count_flops, make_model
 
-# % if cookiecutter.data != "huggingface"
-# % set eval_every = 500
-# % endif
 
 @dataclass
 class Config:
-    """Every setting of a run: `python train.py --help` lists them, `--config FILE.toml` reads them."""
+    """The settings of a training run."""
 
     # Data
     # % if cookiecutter.data == "folder"
-    data_dir: Path = Path("data")  # holds the folders train, eval and test
+    data_dir: Path = Path("data")  # folder with subfolders train, eval and test
     # % elif cookiecutter.data == "huggingface"
-    dataset: str = "Salesforce/wikitext"  # a name on the hub, or a folder
-    subset: str | None = "wikitext-2-raw-v1"  # the dataset's configuration; None where it has but one
-    column: str = "text"  # of the dataset, holds the text
+    dataset: str = "Salesforce/wikitext"  # a dataset on the Hugging Face hub, or a folder
+    subset: str | None = "wikitext-2-raw-v1"  # configuration of the dataset; None if it has only one
+    column: str = "text"  # column of the dataset with the text
     # % endif
-    context: int = {{ 256 if cookiecutter.data == "huggingface" else 128 }}  # tokens that the model sees at once
-    global_batch_size: int = {{ 8 if cookiecutter.data == "huggingface" else 16 }}  # rows of `context` tokens per step, over all processes and micro-batches
-    eval_batch_size: int = 32  # rows per evaluation batch, over all processes
-    num_workers: int = 0  # processes that load data, for each process that trains; the rows lie in memory
-    limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
+    context: int = {{ 256 if cookiecutter.data == "huggingface" else 128 }}  # context length, in tokens
+    global_batch_size: int = {{ 8 if cookiecutter.data == "huggingface" else 16 }}  # effective batch size: sequences per step, over all processes and micro-batches
+    eval_batch_size: int = 32  # sequences per evaluation batch, over all processes
+    num_workers: int = 0  # DataLoader workers per process; the data is in memory
+    limit_batches: int | None = None  # batches per epoch, for a quick try; None = all
 
     # Model
     # % if cookiecutter.data == "huggingface"
-    model: str = "HuggingFaceTB/SmolLM2-135M"  # a name on the hub, or a folder; its tokenizer is used as well
-    pretrained: bool = True  # start from its weights, which are downloaded; else from random ones
+    model: str = "HuggingFaceTB/SmolLM2-135M"  # a model on the Hugging Face hub, or a folder; used with its tokenizer
+    pretrained: bool = True  # start from pretrained weights (downloaded); False = random weights
     # % else
-    width: int = 128  # numbers that stand for a token between the blocks
-    depth: int = 2  # blocks
-    heads: int = 4  # of attention in each block
+    width: int = 128  # embedding size
+    depth: int = 2  # number of transformer blocks
+    heads: int = 4  # attention heads per block
     # % endif
-    checkpoint_activations: bool = False  # compute blocks again in the backward pass, to save memory
+    checkpoint_activations: bool = False  # activation checkpointing: recompute blocks to save memory
 
     # Optimization
     # % if cookiecutter.data == "huggingface"
-    epochs: int | None = 1  # passes over the training data; None is until max_steps
-    max_steps: int | None = None  # steps after which the run ends; None is off
+    epochs: int | None = 1  # epochs to train; None = until max_steps
+    max_steps: int | None = None  # steps to train; None = until the epochs are done
     # % else
-    epochs: int | None = None  # passes over the training data; None is until max_steps
-    max_steps: int | None = 2500  # steps after which the run ends; None is off
+    epochs: int | None = None  # epochs to train; None = until max_steps
+    max_steps: int | None = 2500  # steps to train; None = until the epochs are done
     # % endif
-    accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
+    accumulate: int = 1  # gradient accumulation: micro-batches per step
     learning_rate: float = {{ "5e-5" if cookiecutter.data == "huggingface" else "7e-3" }}  # at its peak
     # % include "train/config_schedule.py"
-    weight_decay: float = 0.1  # AdamW's, of matrices, for each step and learning rate
-    max_grad_norm: float | None = 1.0  # gradients are scaled down to this norm; None is off
+    weight_decay: float = 0.1  # AdamW weight decay, of matrices only
+    max_grad_norm: float | None = 1.0  # gradient clipping: maximum norm; None = off
+    seed: int = 0  # random seed for initial weights, data order and augmentation
     # % include "train/config_extras.py"
-    seed: int = 0  # of the weights, the order of the data and everything random
 
-    # % set counts_flops = true
-    # % include "train/config_hardware_and_record.py"
+    # Hardware
+    # % include "train/config_hardware.py"
+    peak_flops: float | None = None  # peak FLOP/s of one device, for `time/mfu`; None = look it up
+
+    # Record
+    log_every: int | None = 20  # steps between log lines; None = off
+    eval_every: int | None = {{ "None" if cookiecutter.data == "huggingface" else 500 }}  # steps between evaluations; None = after each epoch
+    save_every: int | None = {{ "None" if cookiecutter.data == "huggingface" else 500 }}  # steps between checkpoints; None = after each epoch
+    # % include "train/config_record.py"
 
 
 def count_tokens(batch: list[torch.Tensor]) -> torch.Tensor:
-    """Tokens of a batch that are predicted. Shape (), int64."""
+    """Count the predicted tokens of a batch. Shape (), int64."""
     return (batch[0][:, 1:] != PADDING).sum()
 
 
 def compute_loss(model: nn.Module, batch: list[torch.Tensor]) -> torch.Tensor:
-    """Return the loss in nats, summed over the tokens that are predicted. Shape ()."""
+    """Return the loss in nats, summed over the predicted tokens. Shape ()."""
     rows = batch[0]
     read, predicted = rows[:, :-1].clamp(min=0), rows[:, 1:].long()
     # % if cookiecutter.data == "huggingface"
@@ -109,15 +113,15 @@ def compute_loss(model: nn.Module, batch: list[torch.Tensor]) -> torch.Tensor:
 
 def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
     # % if cookiecutter.data == "huggingface"
-    """Return the loss per token and the perplexity over every token of the loader, on any number of processes."""
+    """Return loss per token and perplexity over the loader, counting every token once on any number of processes."""
     # % else
-    """Return the loss and the bits per byte over every byte of the loader, on any number of processes."""
+    """Return loss and bits per byte over the loader, counting every byte once on any number of processes."""
     # % endif
     meter = Meter(run)
-    with run.evaluating(model) as model:  # no gradients; the training mode comes back afterwards
+    with run.evaluating(model) as model:  # eval mode, no gradients; restored afterwards
         for batch in run.batches(loader):
             meter.add(loss=compute_loss(model, batch), count=count_tokens(batch))
-    loss = meter.read()["loss"]  # one exchange between processes, one wait for the device
+    loss = meter.read()["loss"]  # one all-reduce over processes, one device sync
     # % if cookiecutter.data == "huggingface"
     return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
     # % else
@@ -126,7 +130,7 @@ def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
 
 
 def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """AdamW, which draws matrices to zero and leaves the scales of the norms alone."""
+    """Make AdamW with weight decay on matrices but not on norms."""
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     others = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -134,10 +138,10 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
 
 
 def main(config: Config) -> None:
-    """Train as `config` says, on whatever this process was launched on."""
+    """Train with the settings of `config`; on several GPUs, every process calls this."""
     with Run(config) as run{{ ", ExitStack() as stack" if cookiecutter.profile }}:
         # % if cookiecutter.data == "huggingface"
-        with run.accelerator.local_main_process_first():  # one download and one tokenization on each machine
+        with run.accelerator.local_main_process_first():  # one download and one tokenization per machine
             splits = make_splits(config.dataset, config.subset, config.column, config.model, config.context)
         # % elif cookiecutter.data == "folder"
         splits = make_splits(config.data_dir, config.context)
@@ -182,10 +186,16 @@ def main(config: Config) -> None:
         flops_per_row = count_flops(model, config.context)
         model, optimizer = run.prepare(model, make_optimizer(model, config))
         # % include "train/schedule.py"
-        # % include "train/extras.py"
+        # % if cookiecutter.ema
+        ema = EMA(model, decay=config.ema_decay)
+        # % endif
+        # % if cookiecutter.early_stopping
+        early_stopping = EarlyStopping(config.patience)
+        # % endif
+        # % include "train/profiler.py"
         train_meter = Meter(run)
 
-        # All that has state: what is named here is saved, and comes back when a run is resumed.
+        # Everything listed here is checkpointed and restored on resume.
         checkpoints = Checkpoints(
             run,
             keep_last=config.keep_last,
@@ -194,22 +204,27 @@ def main(config: Config) -> None:
             model=model,
             optimizer=optimizer,
             schedule=schedule,
-            # % include "train/extras_state.py"
+            # % if cookiecutter.ema
+            ema=ema,
+            # % endif
+            # % if cookiecutter.early_stopping
+            early_stopping=early_stopping,
+            # % endif
             train_meter=train_meter,
         )
         checkpoints.restore()
 
-        # A step is one update of the weights, from `global_batch_size` rows on however many processes.
+        # One step = one optimizer update over global_batch_size sequences, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
             for step in run.steps(
                 train_loader,
                 accumulate=config.accumulate,
-                flops_per_sample=flops_per_row,  # for the share of the peak that is used: `time/mfu`
+                flops_per_sample=flops_per_row,  # for model FLOPs utilization, `time/mfu`
                 peak_flops=config.peak_flops,
             ):
-                num_tokens = step.total(count_tokens)  # of all micro-batches on all processes
-                for batch in step:  # micro-batches; gradients are exchanged on the last one
+                num_tokens = step.total(count_tokens)  # over all micro-batches and processes
+                for batch in step:  # micro-batches; gradients are synchronized on the last one
                     loss = compute_loss(model, batch)  # a sum, not a mean
                     run.backward(loss, count=num_tokens)  # divided once, by the tokens of the whole step
                     train_meter.add(loss=loss, count=count_tokens(batch))
@@ -218,11 +233,33 @@ def main(config: Config) -> None:
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
-                # % include "train/extras_step.py"
+                # % if cookiecutter.ema
+                ema.update()
+                # % endif
+                # % if cookiecutter.profile
+                profiler.step()
+                # % endif
 
                 if step.every(config.log_every):
                     run.log("train", train_meter.read(), learning_rate=learning_rate, grad_norm=grad_norm)
-                # % include "train/loop_tail.py"
+                if step.due(config.eval_every):
+                    # % if cookiecutter.ema
+                    with ema.swapped_in():
+                        scores = evaluate(run, model, eval_loader)
+                    # % else
+                    scores = evaluate(run, model, eval_loader)
+                    # % endif
+                    run.log("eval", scores)
+                    checkpoints.keep_best(scores)
+                    # % if cookiecutter.early_stopping
+                    if early_stopping.should_stop(scores["loss"]):
+                        run.finish(f"no lower eval loss in {config.patience} evaluations")
+                    # % endif
+                if step.due(config.save_every):
+                    checkpoints.save()
+                if run.stopping():  # on a signal or the time limit; all processes agree on the step
+                    checkpoints.save()
+                    raise run.stopped()  # exit code 75: run again with `--resume auto`
         checkpoints.save_weights("final")
 
 

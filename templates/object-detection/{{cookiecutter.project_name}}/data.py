@@ -1,7 +1,7 @@
 # % if cookiecutter.data == "scenes"
-"""The images and the boxes in them: scenes composed from scikit-learn's handwritten digits, see `scenes.py`."""
+"""The data: scenes composed of scikit-learn's handwritten digits, with boxes; see `scenes.py`."""
 # % else
-"""The images and the boxes in them: a folder of your own, in COCO's format."""
+"""The data: your own images with annotations in COCO format."""
 # % endif
 
 # % if cookiecutter.data == "coco"
@@ -36,25 +36,25 @@ Objects = list[tuple[int, list[float]]]  # label, and left, top, width and heigh
 
 
 class Splits(NamedTuple):
-    """What to train on, what to choose the best weights by, and what to test them on at the end."""
+    """The data: `train` to train on, `eval` to choose the best weights, `test` for the final scores."""
 
     train: Dataset[Any]
     eval: Dataset[Any]
     test: Dataset[Any]
-    classes: list[str]  # of the labels 1, 2, …; 0 is the background
+    classes: list[str]  # for labels 1, 2, …; 0 is the background
     # % if cookiecutter.data == "coco"
-    annotated: list[tuple[Path, Objects]]  # each file, and what is in it
+    annotated: list[tuple[Path, Objects]]  # files and their objects
     # % endif
 
 
 def collate(samples: list[tuple[torch.Tensor, Target]]) -> Batch:
-    """Images differ in size and in the number of their objects, so a batch is lists, not tensors."""
+    """Batch as lists, not tensors: images differ in size and in the number of objects."""
     return [image for image, _ in samples], [target for _, target in samples]
 
 
 # % if cookiecutter.data == "scenes"
 class Scenes(Dataset[tuple[torch.Tensor, Target]]):
-    """Composed scenes, the same ones each time."""
+    """Composed scenes, the same each time."""
 
     def __init__(self, digits: tuple[torch.Tensor, torch.Tensor], first_seed: int, size: int) -> None:
         self.scenes = [make_scene(*digits, seed=first_seed + index) for index in range(size)]
@@ -68,7 +68,7 @@ class Scenes(Dataset[tuple[torch.Tensor, Target]]):
 
 
 def make_splits() -> Splits:
-    """Images (3, 64, 64) float32 with pixels from 0 to 1, and a target for each: the boxes and labels of its digits."""
+    """Images (3, 64, 64) float32 with pixels in [0, 1], each with the boxes and labels of its digits."""
     digits = split_digits()
     train, eval, test = (
         Scenes(digits[name], number * 1_000_000, size) for number, (name, size) in enumerate(SIZES.items())
@@ -76,24 +76,24 @@ def make_splits() -> Splits:
     return Splits(train, eval, test, classes=[str(digit) for digit in range(10)])
 # % else
 class Annotations(NamedTuple):
-    """What is where in the images of a folder."""
+    """The images of a folder and their annotations."""
 
     files: list[Path]
-    objects: list[Objects]  # of each image
-    classes: list[str]  # of the labels 1, 2, …
+    objects: list[Objects]  # per image
+    classes: list[str]  # for labels 1, 2, …
 
 
 def complain(what: str, problems: list[str]) -> None:
-    """Raise DataError with the first ten problems, if there are any."""
+    """Raise DataError with the first ten problems, if any."""
     if problems:
-        raise DataError("\n".join([f"{what}, for {len(problems)} reasons:", *problems[:10]]))
+        raise DataError("\n".join([f"{what}; {len(problems)} problems:", *problems[:10]]))
 
 
 def read_annotations(folder: Path) -> Annotations:
-    """Read `annotations.json` of a folder of images; regions of a crowd are left out.
+    """Read `annotations.json` of a folder of images, without crowd regions.
 
     Raises:
-        DataError: It cannot be read or trained on; says why.
+        DataError: It cannot be read or trained on.
     """
     path = folder / "annotations.json"
     try:
@@ -112,11 +112,11 @@ def read_annotations(folder: Path) -> Annotations:
     problems = [] if boxes else ["there are no boxes"]
     for image, category, box in boxes:
         if image not in files:
-            problems.append(f"a box is of the unknown image {image}")
+            problems.append(f"a box belongs to the unknown image {image}")
         elif category not in labels:
-            problems.append(f"a box of image {image} is of the unknown category {category}")
+            problems.append(f"a box of image {image} has the unknown category {category}")
         elif len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
-            problems.append(f"a box of image {image} is not left, top, width and height, or has no extent: {box}")
+            problems.append(f"a box of image {image} is not left, top, width and height with positive size: {box}")
         else:
             objects[image].append((labels[category], box))
     complain(f"`{path}` cannot be trained on", problems)
@@ -124,10 +124,10 @@ def read_annotations(folder: Path) -> Annotations:
 
 
 def check_images(splits: Splits, part: int, parts: int) -> None:
-    """Decode every image once, or one in `parts` of them: better now than in the third epoch.
+    """Decode every image once, to find bad ones before training; each process checks its part.
 
     Raises:
-        DataError: Some are missing or damaged, or have boxes outside; names the first of them.
+        DataError: Some are missing or damaged, or have boxes outside; the first ten are listed.
     """
 
     def problem(annotated: tuple[Path, Objects]) -> str | None:
@@ -136,22 +136,22 @@ def check_images(splits: Splits, part: int, parts: int) -> None:
             with Image.open(path) as image:
                 image.load()
         except FileNotFoundError:
-            return f"`{path}` is not there"
+            return f"`{path}` does not exist"
         except (OSError, SyntaxError, ValueError) as error:
             return f"`{path}` cannot be read: {error}"
         for _, (left, top, width, height) in objects:
-            if min(left, top) < -1 or left + width > image.width + 1 or top + height > image.height + 1:  # rounded
+            if min(left, top) < -1 or left + width > image.width + 1 or top + height > image.height + 1:  # rounding
                 box = [left, top, width, height]
-                return f"`{path}` has {image.width} by {image.height} pixels, and the box {box} outside"
+                return f"`{path}` has {image.width} by {image.height} pixels, but the box {box} lies outside"
         return None
 
-    with ThreadPoolExecutor() as pool:  # decoding does not hold Python's lock
+    with ThreadPoolExecutor() as pool:  # decoding releases the GIL
         problems = [text for text in pool.map(problem, splits.annotated[part::parts]) if text]
     complain("These images cannot be trained on", problems)
 
 
 class CocoImages(Dataset[tuple[torch.Tensor, Target]]):
-    """Images with what is where in them; `flip` mirrors one in two from left to right, at random."""
+    """Images and their targets; with `flip`, half of them are mirrored horizontally at random."""
 
     def __init__(self, annotations: Annotations, flip: bool) -> None:
         self.annotations, self.flip = annotations, flip
@@ -164,7 +164,7 @@ class CocoImages(Dataset[tuple[torch.Tensor, Target]]):
             image = to_tensor(opened.convert("RGB"))
         objects = self.annotations.objects[index]
         boxes = torch.tensor([box for _, box in objects], dtype=torch.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]  # COCO has left, top, width and height
+        boxes[:, 2:] += boxes[:, :2]  # COCO boxes are left, top, width, height
         if self.flip and torch.rand(()) < 0.5:
             image = image.flip(-1)
             boxes[:, [0, 2]] = image.shape[-1] - boxes[:, [2, 0]]
@@ -172,16 +172,16 @@ class CocoImages(Dataset[tuple[torch.Tensor, Target]]):
 
 
 def make_splits(data_dir: Path) -> Splits:
-    """Images (3, H, W) float32 with pixels from 0 to 1, each of its own size, and a target for each.
+    """Images (3, H, W) float32 with pixels in [0, 1], of any size, each with a target.
 
-    Reads `data_dir/train` and `data_dir/test`, images with `annotations.json` beside them; 1 in 10 of train is eval.
+    Reads `data_dir/train` and `data_dir/test`, each with images and `annotations.json`. 1 in 10 of train is for eval.
     """
     train, test = read_annotations(data_dir / "train"), read_annotations(data_dir / "test")
     if train.classes != test.classes:
-        raise DataError(f"`{data_dir}` has other classes in train, {train.classes}, than in test, {test.classes}")
+        raise DataError(f"`{data_dir}` has different classes in train, {train.classes}, and test, {test.classes}")
     if len(train.files) < 2:
-        raise DataError(f"`{data_dir / 'train'}` has 1 image in annotations.json: two are needed, one of them for eval")
-    fixed = torch.Generator().manual_seed(0)  # the split does not follow the run's seed: scores stay comparable
+        raise DataError(f"`{data_dir / 'train'}` has 1 image in annotations.json; at least two are needed, one of them for eval")
+    fixed = torch.Generator().manual_seed(0)  # not the run's seed, so the split stays the same
     order = torch.randperm(len(train.files), generator=fixed).tolist()
     held_out = max(1, len(train.files) // 10)
     return Splits(

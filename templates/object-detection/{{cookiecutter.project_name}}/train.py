@@ -1,11 +1,10 @@
-# % set watched, best_is = "map", "max"
-"""Train an object detector. The loop at the end is yours: edit it.
+"""Train an object detector. Edit the training loop in `main` as you like.
 
-    python train.py                           on this machine, whatever it has
-    accelerate launch train.py                on several GPUs or machines, the same file
-    python train.py --resume auto             go on with the newest run that did not finish
+    python train.py                           on this machine: CPU, GPU or Apple silicon
+    accelerate launch train.py                the same file on several GPUs or machines
+    python train.py --resume auto             continue the newest unfinished run
 
-The images come from `data.py`, the detector from `model.py`; `evaluate.py` tests a run's best weights.
+Data comes from `data.py`, the detector from `model.py`; `evaluate.py` tests the best weights of a run.
 """
 
 # % if cookiecutter.profile
@@ -48,62 +47,69 @@ from model import make_model
 
 @dataclass
 class Config:
-    """Every setting of a run: `python train.py --help` lists them, `--config FILE.toml` reads them."""
+    """The settings of a training run."""
 
     # Data
     # % if cookiecutter.data == "coco"
-    data_dir: Path = Path("data")  # where the images and their annotations are
+    data_dir: Path = Path("data")  # folder with images and annotations
     # % endif
-    image_size: int = {{ 64 if cookiecutter.data == "scenes" else 320 }}  # shorter side that the detector brings images to, in pixels
+    image_size: int = {{ 64 if cookiecutter.data == "scenes" else 320 }}  # shorter side that the detector resizes images to, in pixels
     global_batch_size: int = 16  # samples per step, over all processes and micro-batches
     eval_batch_size: int = 64  # samples per evaluation batch, over all processes
-    num_workers: int = {{ 2 if cookiecutter.data == "coco" else 0 }}  # processes that load data, for each process that trains
-    limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
+    num_workers: int = {{ 2 if cookiecutter.data == "coco" else 0 }}  # DataLoader workers per process
+    limit_batches: int | None = None  # batches per epoch, for a quick try; None = all
 
     # Model
     # % if cookiecutter.model == "torchvision"
     model: str = "fasterrcnn_mobilenet_v3_large_320_fpn"  # any Faster R-CNN, FCOS or RetinaNet of torchvision
-    pretrained: bool = False  # start from torchvision's published weights, which are downloaded; its head is new
+    pretrained: bool = False  # start from torchvision's pretrained weights (downloaded), with a new head
     # % else
-    width: int = 32  # channels of the first stage; each further stage doubles them
+    width: int = 32  # channels of the first stage; doubled at each further stage
     # % endif
 
     # Optimization
-    epochs: int | None = {{ 8 if cookiecutter.data == "scenes" else 30 }}  # passes over the training data; None is until max_steps
-    max_steps: int | None = None  # steps after which the run ends; None is off
-    accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
+    epochs: int | None = {{ 8 if cookiecutter.data == "scenes" else 30 }}  # epochs to train; None = until max_steps
+    max_steps: int | None = None  # steps to train; None = until the epochs are done
+    accumulate: int = 1  # gradient accumulation: micro-batches per step
     learning_rate: float = {{ "2e-3" if cookiecutter.model == "small" else "5e-4" }}  # at its peak
     # % include "train/config_schedule.py"
-    weight_decay: float = 0.05  # AdamW's, for each step and learning rate
-    max_grad_norm: float | None = 5.0  # gradients are scaled down to this norm; None is off
+    weight_decay: float = 0.05  # AdamW weight decay
+    max_grad_norm: float | None = 5.0  # gradient clipping: maximum norm; None = off
+    seed: int = 0  # random seed for initial weights, data order and augmentation
     # % include "train/config_extras.py"
-    seed: int = 0  # of the weights, the order of the data and everything random
 
-    # % include "train/config_hardware_and_record.py"
+    # Hardware
+    # % include "train/config_hardware.py"
+
+    # Record
+    log_every: int | None = 20  # steps between log lines; None = off
+    eval_every: int | None = None  # steps between evaluations; None = after each epoch
+    save_every: int | None = None  # steps between checkpoints; None = after each epoch
+    # % include "train/config_record.py"
 
 
 def compute_losses(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
     """Return the detector's losses by name, each summed over the images of the batch, shape ().
 
-    torchvision returns means over the batch, in which each image has the same weight: as many places are drawn from
-    one as from another. So a mean times the number of images is the sum, and what a step divides is right on any
-    number of processes. (Which places are drawn is random.)
+    torchvision returns means over the batch and samples the same number of anchors and proposals from each image, so
+    the mean times the number of images is the sum. It is divided by the images of the whole step, on any number of
+    processes. (The sampling is random.)
     """
     images, targets = batch
     return {name: loss * len(images) for name, loss in model(images, targets).items()}
 
 
 def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
-    """Return COCO's mean average precision over all images of the loader: `map` over overlaps, `map_50` at one half."""
+    """Return COCO mean average precision over the loader: `map` (IoU 0.5 to 0.95), `map_50` and `map_75`."""
     found: list[Target] = []
     truth: list[Target] = []
-    with run.evaluating(model) as model:  # no gradients; the training mode comes back afterwards
+    with run.evaluating(model) as model:  # eval mode, no gradients; restored afterwards
         for images, targets in run.batches(loader):
             predictions = model(images)
-            if loader.batch_samples:  # 0 in a filler, by which a process takes part where a model is sharded
+            if loader.batch_samples:  # skip padding batches (only with sharded models)
                 found += [{name: tensor.cpu() for name, tensor in image.items()} for image in predictions]
                 truth += [{name: tensor.cpu() for name, tensor in image.items()} for image in targets]
-    # Precision is no mean over images: the detections of all processes are ranked together.
+    # Average precision is not a mean over images: the detections of all processes are ranked together.
     metric = MeanAveragePrecision(sync_on_compute=False)
     metric.update(gather_object(found), gather_object(truth))
     scores = metric.compute()
@@ -111,7 +117,7 @@ def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
 
 
 def main(config: Config) -> None:
-    """Train as `config` says, on whatever this process was launched on."""
+    """Train with the settings of `config`; on several GPUs, every process calls this."""
     with Run(config) as run{{ ", ExitStack() as stack" if cookiecutter.profile }}:
         # % if cookiecutter.data == "scenes"
         splits = make_splits()
@@ -138,7 +144,7 @@ def main(config: Config) -> None:
         warmup_steps = round(config.warmup_ratio * total_steps)
 
         # % if cookiecutter.model == "torchvision"
-        with run.accelerator.local_main_process_first():  # one download on each machine
+        with run.accelerator.local_main_process_first():  # one download per machine
             model = make_model(config.model, len(splits.classes), config.image_size, pretrained=config.pretrained)
         # % else
         model = make_model(len(splits.classes), config.width, config.image_size)
@@ -146,10 +152,16 @@ def main(config: Config) -> None:
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         model, optimizer = run.prepare(model, optimizer)
         # % include "train/schedule.py"
-        # % include "train/extras.py"
+        # % if cookiecutter.ema
+        ema = EMA(model, decay=config.ema_decay)
+        # % endif
+        # % if cookiecutter.early_stopping
+        early_stopping = EarlyStopping(config.patience, mode="max")
+        # % endif
+        # % include "train/profiler.py"
         train_meter = Meter(run)
 
-        # All that has state: what is named here is saved, and comes back when a run is resumed.
+        # Everything listed here is checkpointed and restored on resume.
         checkpoints = Checkpoints(
             run,
             keep_last=config.keep_last,
@@ -158,19 +170,24 @@ def main(config: Config) -> None:
             model=model,
             optimizer=optimizer,
             schedule=schedule,
-            # % include "train/extras_state.py"
+            # % if cookiecutter.ema
+            ema=ema,
+            # % endif
+            # % if cookiecutter.early_stopping
+            early_stopping=early_stopping,
+            # % endif
             train_meter=train_meter,
         )
         checkpoints.restore()
 
-        # A step is one update of the weights, from `global_batch_size` samples on however many processes.
+        # One step = one optimizer update over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
             # % if cookiecutter.model == "torchvision"
             keep_statistics(model)
             # % endif
             for step in run.steps(train_loader, accumulate=config.accumulate):
-                for batch in step:  # micro-batches; gradients are exchanged on the last one
+                for batch in step:  # micro-batches; gradients are synchronized on the last one
                     losses = compute_losses(model, batch)  # sums, not means
                     loss = torch.stack(list(losses.values())).sum()
                     run.backward(loss, count=step.num_samples)  # divided once, by the whole global batch
@@ -180,11 +197,33 @@ def main(config: Config) -> None:
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
-                # % include "train/extras_step.py"
+                # % if cookiecutter.ema
+                ema.update()
+                # % endif
+                # % if cookiecutter.profile
+                profiler.step()
+                # % endif
 
                 if step.every(config.log_every):
                     run.log("train", train_meter.read(), learning_rate=learning_rate, grad_norm=grad_norm)
-                # % include "train/loop_tail.py"
+                if step.due(config.eval_every):
+                    # % if cookiecutter.ema
+                    with ema.swapped_in():
+                        scores = evaluate(run, model, eval_loader)
+                    # % else
+                    scores = evaluate(run, model, eval_loader)
+                    # % endif
+                    run.log("eval", scores)
+                    checkpoints.keep_best(scores)
+                    # % if cookiecutter.early_stopping
+                    if early_stopping.should_stop(scores["map"]):
+                        run.finish(f"no higher eval map in {config.patience} evaluations")
+                    # % endif
+                if step.due(config.save_every):
+                    checkpoints.save()
+                if run.stopping():  # on a signal or the time limit; all processes agree on the step
+                    checkpoints.save()
+                    raise run.stopped()  # exit code 75: run again with `--resume auto`
         checkpoints.save_weights("final")
 
 

@@ -1,10 +1,10 @@
-"""Predict a column of a table from the others. The loop at the end is yours: edit it.
+"""Predict one column of a table from the others. Edit the training loop in `main` as you like.
 
-    python train.py                           on this machine, whatever it has
-    accelerate launch train.py                on several GPUs or machines, the same file
-    python train.py --resume auto             go on with the newest run that did not finish
+    python train.py                           on this machine: CPU, GPU or Apple silicon
+    accelerate launch train.py                the same file on several GPUs or machines
+    python train.py --resume auto             continue the newest unfinished run
 
-The table comes from `data.py`, the network from `model.py`; `evaluate.py` tests a run's best weights.
+Data comes from `data.py`, the model from `model.py`; `evaluate.py` tests the best weights of a run.
 """
 
 # % if cookiecutter.profile
@@ -38,37 +38,44 @@ from model import make_model
 
 @dataclass
 class Config:
-    """Every setting of a run: `python train.py --help` lists them, `--config FILE.toml` reads them."""
+    """The settings of a training run."""
 
     # Data
-    table: Path = Path("data/table.csv")  # the CSV file
-    target: str = "target"  # the column to predict
+    table: Path = Path("data/table.csv")  # CSV file
+    target: str = "target"  # column to predict
     # % if cookiecutter.data == "sample" and cookiecutter.task == "regression"
-    categorical: tuple[str, ...] = ("sex",)  # columns whose cells are categories; all others hold numbers
+    categorical: tuple[str, ...] = ("sex",)  # columns with categories; all others are numeric
     # % else
-    categorical: tuple[str, ...] = ()  # columns whose cells are categories; all others hold numbers
+    categorical: tuple[str, ...] = ()  # columns with categories; all others are numeric
     # % endif
     global_batch_size: int = 32  # samples per step, over all processes and micro-batches
     eval_batch_size: int = 512  # samples per evaluation batch, over all processes
-    num_workers: int = 0  # processes that load data, for each process that trains; the table lies in memory
-    limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
+    num_workers: int = 0  # DataLoader workers per process; the data is in memory
+    limit_batches: int | None = None  # batches per epoch, for a quick try; None = all
 
     # Model
-    width: int = 64  # of the hidden layers
-    dropout: float = 0.0  # share of hidden values left out in training; above 0, processes draw their own
+    width: int = 64  # size of the hidden layers
+    dropout: float = 0.0  # dropout probability; each process draws its own mask
 
     # Optimization
-    epochs: int | None = 20  # passes over the training data; None is until max_steps
-    max_steps: int | None = None  # steps after which the run ends; None is off
-    accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
+    epochs: int | None = 20  # epochs to train; None = until max_steps
+    max_steps: int | None = None  # steps to train; None = until the epochs are done
+    accumulate: int = 1  # gradient accumulation: micro-batches per step
     learning_rate: float = 1e-3  # at its peak
     # % include "train/config_schedule.py"
-    weight_decay: float = 0.05  # AdamW's, for each step and learning rate
-    max_grad_norm: float | None = 1.0  # gradients are scaled down to this norm; None is off
+    weight_decay: float = 0.05  # AdamW weight decay
+    max_grad_norm: float | None = 1.0  # gradient clipping: maximum norm; None = off
+    seed: int = 0  # random seed for initial weights, data order and augmentation
     # % include "train/config_extras.py"
-    seed: int = 0  # of the weights, the order of the data and everything random
 
-    # % include "train/config_hardware_and_record.py"
+    # Hardware
+    # % include "train/config_hardware.py"
+
+    # Record
+    log_every: int | None = 20  # steps between log lines; None = off
+    eval_every: int | None = None  # steps between evaluations; None = after each epoch
+    save_every: int | None = None  # steps between checkpoints; None = after each epoch
+    # % include "train/config_record.py"
 
 
 def compute_loss(model: nn.Module, batch: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,36 +94,36 @@ def compute_loss(model: nn.Module, batch: list[torch.Tensor]) -> tuple[torch.Ten
 
 # % if cookiecutter.task == "regression"
 def evaluate(run: Run, model: nn.Module, loader: Loader, splits: Splits) -> dict[str, float]:
-    """Return loss, mean absolute error in the target's unit, and R², over every row, on any number of processes."""
+    """Return loss, mean absolute error in units of the target, and R², counting every row once."""
     meter = Meter(run)
-    with run.evaluating(model) as model:  # no gradients; the training mode comes back afterwards
+    with run.evaluating(model) as model:  # eval mode, no gradients; restored afterwards
         for batch in run.batches(loader):
             loss, predictions = compute_loss(model, batch)
             targets = batch[-1]
             error = (predictions - targets).abs().sum()
             meter.add(loss=loss, error=error, target=targets.sum(), square=targets.square().sum(), count=len(targets))
-    means = meter.read()  # one exchange between processes, one wait for the device
+    means = meter.read()  # one all-reduce over processes, one device sync
     variance = means["square"] - means["target"] ** 2
     r2 = 1 - 2 * means["loss"] / variance if variance else float("nan")
     return {"loss": means["loss"], "mean_absolute_error": means["error"] * splits.scale, "r2": r2}
 # % else
 def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
-    """Return loss and accuracy over every row of the loader, each counted once on any number of processes."""
+    """Return loss and accuracy over the loader, counting every row once on any number of processes."""
     meter = Meter(run)
-    with run.evaluating(model) as model:  # no gradients; the training mode comes back afterwards
+    with run.evaluating(model) as model:  # eval mode, no gradients; restored afterwards
         for batch in run.batches(loader):
             loss, logits = compute_loss(model, batch)
             labels = batch[-1]
             meter.add(loss=loss, accuracy=(logits.argmax(-1) == labels).sum(), count=len(labels))
-    return meter.read()  # one exchange between processes, one wait for the device
+    return meter.read()  # one all-reduce over processes, one device sync
 # % endif
 
 
 def main(config: Config) -> None:
-    """Train as `config` says, on whatever this process was launched on."""
+    """Train with the settings of `config`; on several GPUs, every process calls this."""
     with Run(config) as run{{ ", ExitStack() as stack" if cookiecutter.profile }}:
         # % if cookiecutter.data == "sample"
-        with run.accelerator.main_process_first():  # the table is written once
+        with run.accelerator.main_process_first():  # one process writes the table
             splits = make_splits(config.table, config.target, config.categorical)
         # % else
         splits = make_splits(config.table, config.target, config.categorical)
@@ -142,10 +149,16 @@ def main(config: Config) -> None:
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         model, optimizer = run.prepare(model, optimizer)
         # % include "train/schedule.py"
-        # % include "train/extras.py"
+        # % if cookiecutter.ema
+        ema = EMA(model, decay=config.ema_decay)
+        # % endif
+        # % if cookiecutter.early_stopping
+        early_stopping = EarlyStopping(config.patience)
+        # % endif
+        # % include "train/profiler.py"
         train_meter = Meter(run)
 
-        # All that has state: what is named here is saved, and comes back when a run is resumed.
+        # Everything listed here is checkpointed and restored on resume.
         checkpoints = Checkpoints(
             run,
             keep_last=config.keep_last,
@@ -154,16 +167,21 @@ def main(config: Config) -> None:
             model=model,
             optimizer=optimizer,
             schedule=schedule,
-            # % include "train/extras_state.py"
+            # % if cookiecutter.ema
+            ema=ema,
+            # % endif
+            # % if cookiecutter.early_stopping
+            early_stopping=early_stopping,
+            # % endif
             train_meter=train_meter,
         )
         checkpoints.restore()
 
-        # A step is one update of the weights, from `global_batch_size` rows on however many processes.
+        # One step = one optimizer update over global_batch_size rows, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
             for step in run.steps(train_loader, accumulate=config.accumulate):
-                for batch in step:  # micro-batches; gradients are exchanged on the last one
+                for batch in step:  # micro-batches; gradients are synchronized on the last one
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean
                     run.backward(loss, count=step.num_samples)  # divided once, by the whole global batch
                     train_meter.add(loss=loss, count=step.micro_batch_samples)
@@ -172,14 +190,33 @@ def main(config: Config) -> None:
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
-                # % include "train/extras_step.py"
+                # % if cookiecutter.ema
+                ema.update()
+                # % endif
+                # % if cookiecutter.profile
+                profiler.step()
+                # % endif
 
                 if step.every(config.log_every):
                     run.log("train", train_meter.read(), learning_rate=learning_rate, grad_norm=grad_norm)
-                # % if cookiecutter.task == "regression"
-                # % set evaluation = "evaluate(run, model, eval_loader, splits)"
-                # % endif
-                # % include "train/loop_tail.py"
+                if step.due(config.eval_every):
+                    # % if cookiecutter.ema
+                    with ema.swapped_in():
+                        scores = evaluate(run, model, eval_loader{{ ", splits" if cookiecutter.task == "regression" }})
+                    # % else
+                    scores = evaluate(run, model, eval_loader{{ ", splits" if cookiecutter.task == "regression" }})
+                    # % endif
+                    run.log("eval", scores)
+                    checkpoints.keep_best(scores)
+                    # % if cookiecutter.early_stopping
+                    if early_stopping.should_stop(scores["loss"]):
+                        run.finish(f"no lower eval loss in {config.patience} evaluations")
+                    # % endif
+                if step.due(config.save_every):
+                    checkpoints.save()
+                if run.stopping():  # on a signal or the time limit; all processes agree on the step
+                    checkpoints.save()
+                    raise run.stopped()  # exit code 75: run again with `--resume auto`
         checkpoints.save_weights("final")
 
 

@@ -1,5 +1,5 @@
 # % if cookiecutter.model == "pretrained"
-"""The network, from transformers."""
+"""The model, from transformers."""
 
 from paccel.runtime import ConfigError
 from torch import nn
@@ -7,29 +7,29 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 
 def make_model(name: str, num_classes: int, max_length: int, pretrained: bool = False) -> nn.Module:
-    """Build a classifier that takes what its tokenizer makes and returns an object with logits (B, num_classes).
+    """Build a classifier that takes the output of its tokenizer and returns an object with logits (B, num_classes).
 
     Args:
         name: A name on the hub, or a folder.
-        num_classes: Of the new last layer.
-        max_length: Tokens of a text, at most.
-        pretrained: Start from its weights, else from random ones.
+        num_classes: Size of the new last layer.
+        max_length: Maximum tokens per text.
+        pretrained: Start from pretrained weights instead of random ones.
     """
     try:
         settings = AutoConfig.from_pretrained(name, num_labels=num_classes)
         limit = getattr(settings, "max_position_embeddings", None)
         if limit is not None and max_length > limit:
-            raise ValueError(f"`max_length` {max_length} is longer than its limit: {limit} tokens")
+            raise ValueError(f"`max_length` {max_length} exceeds its limit of {limit} tokens")
         if pretrained:
-            # In float32, which some are not kept in; a last layer for other classes is left behind.
+            # Some checkpoints are stored in half precision; a last layer for other classes is replaced.
             return AutoModelForSequenceClassification.from_pretrained(
                 name, config=settings, ignore_mismatched_sizes=True
             ).float()
         return AutoModelForSequenceClassification.from_config(settings)
-    except (OSError, ValueError) as error:  # there is none of that name, or it classifies no texts
+    except (OSError, ValueError) as error:  # unknown name, or not a text classifier
         raise ConfigError(f"The model `{name}` cannot be used: {error}") from None
 # % else
-"""The network: a transformer that reads the whole text. Shapes: B texts, L tokens, D width, H heads."""
+"""The model: a transformer encoder. Shapes: B texts, L tokens, D width, H heads."""
 
 from paccel.runtime import ConfigError
 import torch
@@ -40,7 +40,7 @@ from tokens import PADDING
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each added to what went in: (B, L, D) -> (B, L, D)."""
+    """Pre-norm transformer block: (B, L, D) -> (B, L, D)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -62,9 +62,9 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Tokens (B, L) to logits (B, num_classes): blocks, then the mean over the tokens that are no padding."""
+    """Map tokens (B, L) to logits (B, num_classes): blocks, then mean pooling over the tokens without padding."""
 
-    _no_split_modules = ["Block"]  # what accelerate shards as one piece, with FSDP and TRANSFORMER_BASED_WRAP
+    _no_split_modules = ["Block"]  # wrapped as one unit by FSDP with TRANSFORMER_BASED_WRAP
 
     def __init__(
         self, vocabulary: int, max_length: int, num_classes: int, width: int, depth: int, heads: int
@@ -81,7 +81,7 @@ class Transformer(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         longest, limit = tokens.shape[1], self.positions.num_embeddings
         if longest > limit:
-            raise ValueError(f"A text has {longest} tokens, the model reads at most {limit}: cut it to `max_length`")
+            raise ValueError(f"A text has {longest} tokens but the model takes at most {limit}: truncate it to `max_length`")
         mask = tokens != PADDING
         x = self.words(tokens) + self.positions(torch.arange(longest, device=tokens.device))
         for block in self.blocks:
@@ -94,6 +94,6 @@ def make_model(
     vocabulary: int, max_length: int, num_classes: int, width: int, depth: int, heads: int
 ) -> nn.Module:
     if width % heads:
-        raise ConfigError(f"`width` {width} cannot be cut into {heads} heads")
+        raise ConfigError(f"`width` {width} is not divisible by {heads} heads")
     return Transformer(vocabulary, max_length, num_classes, width, depth, heads)
 # % endif

@@ -1,5 +1,5 @@
 # % if cookiecutter.model == "transformer"
-"""From texts to tokens: lower-case words, each numbered by its checksum. Shapes: B texts, L tokens."""
+"""Tokenization: lower-case words, hashed into the vocabulary. Shapes: B texts, L tokens."""
 
 import re
 from typing import Any
@@ -11,13 +11,13 @@ from torch.utils.data import Dataset
 
 from data import Sample
 
-PADDING, SEPARATOR = 0, 1  # tokens that are no words: behind a short text, and before the second of two
+PADDING, SEPARATOR = 0, 1  # special tokens: after a short text, and before each text
 
 
 def encode(texts: tuple[str, ...], vocabulary: int, max_length: int) -> torch.Tensor:
-    """The tokens of one text or two. Shape (L,), int64; L is from 1 to `max_length`.
+    """Tokenize one text or a pair. Shape (L,), int64; L is in 1 to `max_length`.
 
-    A word is its checksum modulo the vocabulary: no list of words is to be kept, and a few words share a number.
+    A word's token is its checksum modulo the vocabulary size: no vocabulary file is needed, and a few words collide.
     """
     tokens = []
     for text in texts:
@@ -28,13 +28,13 @@ def encode(texts: tuple[str, ...], vocabulary: int, max_length: int) -> torch.Te
 
 
 class Tokens(Dataset[Any]):
-    """Encoded samples: tokens (L,) int64 and the label.
+    """Tokenized samples: tokens (L,) int64 and the label.
 
     Args:
         samples: Texts and labels.
-        vocabulary: Different tokens.
-        max_length: Tokens of a text that are kept.
-        word_dropout: Share of the words that are left out, others each time. A sample's choice is a function of
+        vocabulary: Vocabulary size.
+        max_length: Maximum tokens per text; the rest is truncated.
+        word_dropout: Fraction of words dropped at random, anew each time. The choice is a function of
             (seed, epoch, sample), so it is the same on any number of processes and after a resume.
     """
 
@@ -54,11 +54,11 @@ class Tokens(Dataset[Any]):
 
 
 def collate(samples: list[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens (B, L), padded to the longest text among them, and labels (B,)."""
+    """Batch tokens (B, L), padded to the longest text, and labels (B,)."""
     tokens, labels = zip(*samples, strict=True)
     return pad_sequence(list(tokens), batch_first=True, padding_value=PADDING), torch.tensor(labels)
 # % else
-"""From texts to tokens, by the tokenizer of a model. Shapes: B texts, L tokens."""
+"""Tokenization with the tokenizer of a model. Shapes: B texts, L tokens."""
 
 from typing import Any
 
@@ -71,12 +71,12 @@ from data import Sample
 
 
 class Tokens(Dataset[Any]):
-    """Encoded samples: what the tokenizer makes of the texts, a dict of lists, and the label.
+    """Tokenized samples: the output of the tokenizer, a dict of lists, and the label.
 
     Args:
         samples: Texts and labels.
-        tokenizer: Of the model.
-        max_length: Tokens of a text that are kept.
+        tokenizer: The tokenizer of the model.
+        max_length: Maximum tokens per text; the rest is truncated.
     """
 
     def __init__(self, samples: list[Sample], tokenizer: Any, max_length: int) -> None:
@@ -91,20 +91,20 @@ class Tokens(Dataset[Any]):
         return self.encoded[index], self.labels[index]
 
     def collate(self, samples: list[tuple[Any, int]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """What the model takes, each (B, L) and padded to the longest text among them, and labels (B,)."""
+        """Batch the model inputs, each (B, L) and padded to the longest text, and labels (B,)."""
         encoded, labels = zip(*samples, strict=True)
         return dict(self.tokenizer.pad(list(encoded), return_tensors="pt")), torch.tensor(labels)
 
 
 def make_tokenizer(name: str, max_length: int) -> Any:
-    """Load a model's tokenizer by a name on the hub, or from a folder."""
+    """Load the tokenizer of a model, by its name on the hub or from a folder."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:  # there is none of that name
+    except (OSError, ValueError) as error:  # unknown name
         raise ConfigError(f"The tokenizer of `{name}` cannot be loaded: {error}") from None
     if max_length > tokenizer.model_max_length:
         raise ConfigError(
-            f"`max_length` {max_length} is longer than the limit of `{name}`: {tokenizer.model_max_length} tokens"
+            f"`max_length` {max_length} exceeds the limit of `{name}`: {tokenizer.model_max_length} tokens"
         )
     return tokenizer
 # % endif

@@ -1,11 +1,11 @@
-"""Train a text classifier. The loop at the end is yours: edit it.
+"""Train a text classifier. Edit the training loop in `main` as you like.
 
-    python train.py                           on this machine, whatever it has
-    accelerate launch train.py                on several GPUs or machines, the same file
-    python train.py --resume auto             go on with the newest run that did not finish
+    python train.py                           on this machine: CPU, GPU or Apple silicon
+    accelerate launch train.py                the same file on several GPUs or machines
+    python train.py --resume auto             continue the newest unfinished run
 
-The texts come from `data.py`, their tokens from `tokens.py`, the network from `model.py`; `evaluate.py` tests a run's
-best weights.
+Data comes from `data.py`, tokens from `tokens.py`, the model from `model.py`; `evaluate.py` tests the best weights of a
+run.
 """
 
 from collections import Counter
@@ -46,51 +46,58 @@ from tokens import Tokens, collate
 
 @dataclass
 class Config:
-    """Every setting of a run: `python train.py --help` lists them, `--config FILE.toml` reads them."""
+    """The settings of a training run."""
 
     # Data
     # % if cookiecutter.data == "csv"
-    data_dir: Path = Path("data")  # holds train.csv and test.csv
-    text_column: str = "text"  # of the files
-    label_column: str = "label"  # of the files; any words are classes
+    data_dir: Path = Path("data")  # folder with train.csv and test.csv
+    text_column: str = "text"  # column with the text
+    label_column: str = "label"  # column with the class names
     # % elif cookiecutter.data == "huggingface"
-    dataset: str = "nyu-mll/glue"  # a name on the hub, or a folder
-    subset: str | None = "mrpc"  # the dataset's configuration; None where it has but one
-    text_columns: tuple[str, ...] = ("sentence1", "sentence2")  # one, or two whose texts belong together
-    label_column: str = "label"  # holds numbers from 0
+    dataset: str = "nyu-mll/glue"  # a dataset on the Hugging Face hub, or a folder
+    subset: str | None = "mrpc"  # configuration of the dataset; None if it has only one
+    text_columns: tuple[str, ...] = ("sentence1", "sentence2")  # one column of texts, or two for text pairs
+    label_column: str = "label"  # column with labels, integers from 0
     # % endif
-    max_length: int = 128  # tokens of a text that are read; the rest is cut off
+    max_length: int = 128  # tokens per text; longer texts are truncated
     # % if cookiecutter.model == "transformer"
-    word_dropout: float = 0.3  # share of the words of a training text that are left out, others in each epoch
+    word_dropout: float = 0.3  # fraction of training words dropped at random, anew in each epoch
     # % endif
     global_batch_size: int = 32  # samples per step, over all processes and micro-batches
     eval_batch_size: int = 64  # samples per evaluation batch, over all processes
-    num_workers: int = 0  # processes that load data, for each process that trains
-    limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
+    num_workers: int = 0  # DataLoader workers per process
+    limit_batches: int | None = None  # batches per epoch, for a quick try; None = all
 
     # Model
     # % if cookiecutter.model == "pretrained"
-    model: str = "google-bert/bert-base-cased"  # a name on the hub, or a folder; its tokenizer is used as well
-    pretrained: bool = True  # start from its weights, which are downloaded; else from random ones
+    model: str = "google-bert/bert-base-cased"  # a model on the Hugging Face hub, or a folder; used with its tokenizer
+    pretrained: bool = True  # start from pretrained weights (downloaded); False = random weights
     # % else
-    vocabulary: int = 8192  # different tokens
-    width: int = 64  # numbers that stand for a token between the blocks
-    depth: int = 1  # blocks
-    heads: int = 2  # of attention in each block
+    vocabulary: int = 8192  # vocabulary size
+    width: int = 64  # embedding size
+    depth: int = 1  # number of transformer blocks
+    heads: int = 2  # attention heads per block
     # % endif
 
     # Optimization
-    epochs: int | None = {{ 3 if cookiecutter.model == "pretrained" else 20 }}  # passes over the training data; None is until max_steps
-    max_steps: int | None = None  # steps after which the run ends; None is off
-    accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
+    epochs: int | None = {{ 3 if cookiecutter.model == "pretrained" else 20 }}  # epochs to train; None = until max_steps
+    max_steps: int | None = None  # steps to train; None = until the epochs are done
+    accumulate: int = 1  # gradient accumulation: micro-batches per step
     learning_rate: float = {{ "2e-5" if cookiecutter.model == "pretrained" else "6e-3" }}  # at its peak
     # % include "train/config_schedule.py"
-    weight_decay: float = {{ "0.01" if cookiecutter.model == "pretrained" else "0.1" }}  # AdamW's, for each step and learning rate
-    max_grad_norm: float | None = 1.0  # gradients are scaled down to this norm; None is off
+    weight_decay: float = {{ "0.01" if cookiecutter.model == "pretrained" else "0.1" }}  # AdamW weight decay
+    max_grad_norm: float | None = 1.0  # gradient clipping: maximum norm; None = off
+    seed: int = 0  # random seed for initial weights, data order and augmentation
     # % include "train/config_extras.py"
-    seed: int = 0  # of the weights, the order of the data and everything random
 
-    # % include "train/config_hardware_and_record.py"
+    # Hardware
+    # % include "train/config_hardware.py"
+
+    # Record
+    log_every: int | None = 20  # steps between log lines; None = off
+    eval_every: int | None = None  # steps between evaluations; None = after each epoch
+    save_every: int | None = None  # steps between checkpoints; None = after each epoch
+    # % include "train/config_record.py"
 
 
 # % if cookiecutter.model == "pretrained"
@@ -109,9 +116,9 @@ def compute_loss(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tens
 
 
 def f1_score(counts: Counter[tuple[int, int]]) -> float:
-    """Harmonic mean of precision and recall, from the number of samples of each (label, prediction).
+    """Compute F1, the harmonic mean of precision and recall, from the counts of (label, prediction).
 
-    With two classes it is that of class 1, as GLUE has it; with more, the mean over the classes.
+    With two classes: F1 of class 1, as in GLUE. With more: the macro average over the classes.
     """
     classes: set[int] = {label for pair in counts for label in pair}
     scores = {}
@@ -124,26 +131,26 @@ def f1_score(counts: Counter[tuple[int, int]]) -> float:
 
 
 def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
-    """Return loss, accuracy and F1 over every sample of the loader, each counted once on any number of processes."""
+    """Return loss, accuracy and F1 over the loader, counting every sample once on any number of processes."""
     meter = Meter(run)
-    pairs = []  # labels and predictions of each batch, shape (2, samples)
-    with run.evaluating(model) as model:  # no gradients; the training mode comes back afterwards
+    pairs = []  # labels and predictions per batch, shape (2, samples)
+    with run.evaluating(model) as model:  # eval mode, no gradients; restored afterwards
         for batch in run.batches(loader):
             loss, logits = compute_loss(model, batch)
             labels, predictions = batch[1], logits.argmax(-1)
             meter.add(loss=loss, accuracy=(predictions == labels).sum(), count=len(labels))
-            if loader.batch_samples:  # 0 in a filler, by which a process takes part where a model is sharded
+            if loader.batch_samples:  # skip padding batches (only with sharded models)
                 pairs.append(torch.stack([labels, predictions]))
     mine = Counter((label, prediction) for pair in pairs for label, prediction in pair.T.tolist())
-    counts: Counter[tuple[int, int]] = sum(gather_object([mine]), Counter())  # of all processes
+    counts: Counter[tuple[int, int]] = sum(gather_object([mine]), Counter())  # over all processes
     return {**meter.read(), "f1": f1_score(counts)}
 
 
 def main(config: Config) -> None:
-    """Train as `config` says, on whatever this process was launched on."""
+    """Train with the settings of `config`; on several GPUs, every process calls this."""
     with Run(config) as run{{ ", ExitStack() as stack" if cookiecutter.profile }}:
         # % if cookiecutter.data == "huggingface"
-        with run.accelerator.local_main_process_first():  # one download on each machine
+        with run.accelerator.local_main_process_first():  # one download per machine
             splits = make_splits(config.dataset, config.subset, config.text_columns, config.label_column)
         # % elif cookiecutter.data == "csv"
         splits = make_splits(config.data_dir, config.text_column, config.label_column)
@@ -183,10 +190,16 @@ def main(config: Config) -> None:
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         model, optimizer = run.prepare(model, optimizer)
         # % include "train/schedule.py"
-        # % include "train/extras.py"
+        # % if cookiecutter.ema
+        ema = EMA(model, decay=config.ema_decay)
+        # % endif
+        # % if cookiecutter.early_stopping
+        early_stopping = EarlyStopping(config.patience)
+        # % endif
+        # % include "train/profiler.py"
         train_meter = Meter(run)
 
-        # All that has state: what is named here is saved, and comes back when a run is resumed.
+        # Everything listed here is checkpointed and restored on resume.
         checkpoints = Checkpoints(
             run,
             keep_last=config.keep_last,
@@ -195,16 +208,21 @@ def main(config: Config) -> None:
             model=model,
             optimizer=optimizer,
             schedule=schedule,
-            # % include "train/extras_state.py"
+            # % if cookiecutter.ema
+            ema=ema,
+            # % endif
+            # % if cookiecutter.early_stopping
+            early_stopping=early_stopping,
+            # % endif
             train_meter=train_meter,
         )
         checkpoints.restore()
 
-        # A step is one update of the weights, from `global_batch_size` samples on however many processes.
+        # One step = one optimizer update over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
             for step in run.steps(train_loader, accumulate=config.accumulate):
-                for batch in step:  # micro-batches; gradients are exchanged on the last one
+                for batch in step:  # micro-batches; gradients are synchronized on the last one
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean
                     run.backward(loss, count=step.num_samples)  # divided once, by the whole global batch
                     train_meter.add(loss=loss, count=step.micro_batch_samples)
@@ -213,11 +231,33 @@ def main(config: Config) -> None:
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
-                # % include "train/extras_step.py"
+                # % if cookiecutter.ema
+                ema.update()
+                # % endif
+                # % if cookiecutter.profile
+                profiler.step()
+                # % endif
 
                 if step.every(config.log_every):
                     run.log("train", train_meter.read(), learning_rate=learning_rate, grad_norm=grad_norm)
-                # % include "train/loop_tail.py"
+                if step.due(config.eval_every):
+                    # % if cookiecutter.ema
+                    with ema.swapped_in():
+                        scores = evaluate(run, model, eval_loader)
+                    # % else
+                    scores = evaluate(run, model, eval_loader)
+                    # % endif
+                    run.log("eval", scores)
+                    checkpoints.keep_best(scores)
+                    # % if cookiecutter.early_stopping
+                    if early_stopping.should_stop(scores["loss"]):
+                        run.finish(f"no lower eval loss in {config.patience} evaluations")
+                    # % endif
+                if step.due(config.save_every):
+                    checkpoints.save()
+                if run.stopping():  # on a signal or the time limit; all processes agree on the step
+                    checkpoints.save()
+                    raise run.stopped()  # exit code 75: run again with `--resume auto`
         checkpoints.save_weights("final")
 
 

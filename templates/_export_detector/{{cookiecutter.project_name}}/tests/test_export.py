@@ -1,3 +1,28 @@
-# % set exported = '"weights.safetensors", "model.onnx"'
-# % set sharpened = "roi_heads.box_predictor.cls_score.weight"
-# % include "export/test.py"
+"""The exported files return the same outputs as the model."""
+
+import pytest
+from safetensors.torch import load_file, save_file
+import torch
+
+import export
+import train
+
+
+@pytest.fixture
+def run_dir(tmp_path, settings):
+    train.main(train.Config(run_dir=tmp_path / "run", max_steps=2, trackers=(), **settings))
+    # After two steps all boxes have nearly the same score, and rounding would decide which of two boxes is kept.
+    weights = load_file(tmp_path / "run" / "weights" / "best.safetensors")
+    weights["roi_heads.box_predictor.cls_score.weight"] *= 100
+    save_file(weights, tmp_path / "run" / "weights" / "best.safetensors")
+    return tmp_path / "run"
+
+
+def test_every_format_is_written_and_matches_the_model(run_dir):
+    out_dir = export.main(export.ExportConfig(run_dir=run_dir))
+    assert {path.name for path in out_dir.iterdir()} == {"weights.safetensors", "model.onnx"}
+    best = load_file(run_dir / "weights" / "best.safetensors")
+    assert all(torch.equal(value, best[name]) for name, value in load_file(out_dir / "weights.safetensors").items())
+
+
+# % include "export/test_check.py"

@@ -1,4 +1,4 @@
-"""The notebook runs from its first cell to its last."""
+"""The notebook runs from the first cell to the last."""
 
 from ast import literal_eval
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The profiled steps leave a trace."""
+"""The profiled steps are written to a trace."""
 
 import json
 
@@ -8,7 +8,7 @@ import train
 
 
 def profiled_steps(run_dir):
-    """The steps in the trace of a run, counted from 0 as the profiler does."""
+    """The steps in the trace of a run; the profiler counts from 0."""
     (trace,) = (run_dir / "profile").glob("*.pt.trace.json")
     names = {event.get("name") for event in json.loads(trace.read_text())["traceEvents"]}
     return {name for name in names if name.startswith("ProfilerStep")}
@@ -21,8 +21,8 @@ def test_the_profiled_steps_are_in_a_trace(tmp_path, settings):
 
 
 @pytest.mark.parametrize("max_steps", [2, 3])
-def test_a_run_that_ends_before_its_profile_does_leaves_what_there_is(tmp_path, settings, max_steps):
-    for name in ("first", "second"):  # a profiler that went on would be in the way of the next
+def test_a_run_that_ends_during_profiling_leaves_a_partial_trace(tmp_path, settings, max_steps):
+    for name in ("first", "second"):  # a profiler left running would break the second run
         run_dir = tmp_path / name
         config = train.Config(
             run_dir=run_dir, max_steps=max_steps, profile_from=3, profile_steps=2, trackers=(), **settings

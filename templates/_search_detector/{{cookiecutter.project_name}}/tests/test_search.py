@@ -1,2 +1,1 @@
-# % set direction = "maximize"
 # % include "search/test.py"

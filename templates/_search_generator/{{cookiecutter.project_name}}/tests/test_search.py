@@ -1,2 +1,1 @@
-# % set direction = "minimize"
 # % include "search/test.py"

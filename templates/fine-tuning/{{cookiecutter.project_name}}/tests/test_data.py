@@ -1,4 +1,4 @@
-"""The split, and that bad data is a clear error before training starts."""
+"""The splits are right, and bad data raises a clear error before training starts."""
 
 from PIL import Image
 import pytest
@@ -16,7 +16,7 @@ def test_a_class_with_one_image_is_named_where_there_is_no_folder_for_eval(setti
     for split in ("train", "test"):
         (settings["data_dir"] / split / "mice").mkdir()
         Image.new("RGB", (48, 40)).save(settings["data_dir"] / split / "mice" / "1.png")
-    fails(settings, "train` has one image of mice: two of each class are needed, one for eval, or a folder")
+    fails(settings, "train` has only one image of mice: each class needs two, one for eval; or add a folder")
 
 
 def test_each_class_is_in_train_and_in_eval_and_no_image_is_in_both(settings):
@@ -37,7 +37,7 @@ def test_a_folder_for_eval_is_taken_and_checked(settings):
     splits = data.make_splits(settings["data_dir"], preprocessing(settings["model"], 32))
     assert [len(split) for split in splits[:3]] == [80, 8, 2]
     (settings["data_dir"] / "eval" / "dogs").rename(settings["data_dir"] / "eval" / "mice")
-    fails(settings, "than in eval")
+    fails(settings, "different classes in train, .*, and eval")
 # % if cookiecutter.data == "digits"
 
 

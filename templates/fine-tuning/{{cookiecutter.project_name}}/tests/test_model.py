@@ -1,4 +1,4 @@
-"""The weights come from where they are said to come from, and stay as they are while they are frozen."""
+"""Pretrained weights are loaded, and do not change while they are frozen."""
 
 import pytest
 # % if cookiecutter.model == "timm"
@@ -32,7 +32,7 @@ NAMES = ["resnet18", "vit_b_16", "convnext_tiny", "mobilenet_v3_small", "swin_t"
 
 
 def compare(one, other):
-    """The names of the tensors that are equal, and of those that are not."""
+    """Return the names of equal tensors and of different ones."""
     assert one.keys() == other.keys()
     equal = {name for name in one if one[name].shape == other[name].shape and torch.equal(one[name], other[name])}
     return equal, one.keys() - equal
@@ -50,7 +50,7 @@ def test_the_weights_are_those_of_the_file_but_for_a_new_head(weights, settings)
     assert preprocessing(settings["model"], settings.get("image_size")).size == 32
 
 
-def test_published_weights_are_taken_but_for_a_new_head(published):
+def test_pretrained_weights_are_loaded_except_the_head(published):
     # % if cookiecutter.model == "timm"
     model = make_model(NAME, 2, pretrained=True)
     # % else
@@ -59,7 +59,7 @@ def test_published_weights_are_taken_but_for_a_new_head(published):
     assert compare(model.state_dict(), published)[1] == {"fc.weight", "fc.bias"}
 
 
-def test_what_there_is_not_is_named(settings, tmp_path):
+def test_unknown_names_are_named(settings, tmp_path):
     # % if cookiecutter.model == "timm"
     for name in ("resnet1888", "local-dir:nowhere", "hf-hub:no name"):
         with pytest.raises(ValueError, match=f"The model `{name}` cannot be loaded"):
@@ -68,10 +68,10 @@ def test_what_there_is_not_is_named(settings, tmp_path):
     for wrong, problem in (
         ({"model": "resnet1888"}, "The model `resnet1888` cannot be loaded: torchvision has no classifier"),
         ({"model": "fcn_resnet50"}, "The model `fcn_resnet50` cannot be loaded: torchvision has no classifier"),
-        ({"model": "googlenet", "weights": None}, "`googlenet` returns logits of three heads"),
+        ({"model": "googlenet", "weights": None}, "`googlenet` returns auxiliary logits"),
         ({"weights": "nowhere.safetensors"}, "the weights `nowhere.safetensors` cannot be loaded"),
         ({"weights": "NOBODYS"}, "the weights `NOBODYS` cannot be loaded"),
-        ({"model": "mobilenet_v3_small"}, "has no `classifier.3.bias`: its weights are of another model than"),
+        ({"model": "mobilenet_v3_small"}, "has no `classifier.3.bias`: its weights belong to a different model than"),
     ):
         with pytest.raises(ValueError, match=problem):
             train.main(train.Config(run_dir=tmp_path / "run", trackers=(), **{**settings, **wrong}))
@@ -100,7 +100,7 @@ def test_the_parts_of_a_model_hold_all_of_its_weights_and_the_last_is_its_head(n
     with torch.device("meta"):  # shapes without memory
         model = get_model(name, num_classes=7)
     # % endif
-    own = list(model.parameters(recurse=False))  # such as a class token: of the first part, for `param_groups`
+    own = list(model.parameters(recurse=False))  # such as a class token; `param_groups` puts it into the first layer
     found = [id(weight) for weight in own] + [id(weight) for part in parts(model) for weight in part.parameters()]
     assert sorted(found) == sorted(id(weight) for weight in model.parameters())
     assert list(parts(model)[-1].parameters())[-1].shape == (7,)

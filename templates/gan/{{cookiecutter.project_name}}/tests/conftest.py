@@ -1,4 +1,4 @@
-"""The data that the tests train on, and the settings that make a run small."""
+"""Test data, and settings for small runs."""
 
 # % if cookiecutter.data != "digits"
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 
 # % if cookiecutter.data == "mnist"
 def write_idx(path: Path, array: torch.Tensor) -> None:
-    """Write bytes in MNIST's own file format."""
+    """Write a tensor in MNIST's file format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = b"".join(size.to_bytes(4, "big") for size in array.shape)
     path.write_bytes(bytes([0, 0, 8, array.dim()]) + shape + array.to(torch.uint8).numpy().tobytes())
@@ -23,7 +23,7 @@ def write_idx(path: Path, array: torch.Tensor) -> None:
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """A small MNIST of noise, where torchvision looks for the real one."""
+    """A small MNIST of noise, where torchvision looks for MNIST."""
     generator = torch.Generator().manual_seed(0)
     for name, size in (("train", 240), ("t10k", 60)):
         images = torch.randint(256, (size, 28, 28), generator=generator)
@@ -33,7 +33,7 @@ def data_dir(tmp_path: Path) -> Path:
 # % elif cookiecutter.data == "folder"
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Small images of noise in two classes."""
+    """Small noise images of two classes."""
     generator = torch.Generator().manual_seed(0)
     for split, size in (("train", 80), ("test", 8)):
         for index in range(size):
@@ -51,7 +51,7 @@ def settings() -> dict[str, object]:
 # % else
 def settings(data_dir: Path) -> dict[str, object]:
 # % endif
-    """What makes a run small, besides few steps."""
+    """Settings for a small run."""
     return {
         # % if cookiecutter.data != "digits"
         "data_dir": data_dir,

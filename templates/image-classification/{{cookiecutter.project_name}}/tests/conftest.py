@@ -1,4 +1,4 @@
-"""The data that the tests train on, and the settings that make a run small."""
+"""Test data, and settings for small runs."""
 
 # % if cookiecutter.data == "cifar10"
 import hashlib
@@ -24,7 +24,7 @@ from torchvision.datasets import CIFAR10
 
 # % if cookiecutter.data == "mnist"
 def write_idx(path: Path, array: torch.Tensor) -> None:
-    """Write bytes in MNIST's own file format."""
+    """Write a tensor in MNIST's file format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = b"".join(size.to_bytes(4, "big") for size in array.shape)
     path.write_bytes(bytes([0, 0, 8, array.dim()]) + shape + array.to(torch.uint8).numpy().tobytes())
@@ -32,7 +32,7 @@ def write_idx(path: Path, array: torch.Tensor) -> None:
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """A small MNIST of noise, where torchvision looks for the real one."""
+    """A small MNIST of noise, where torchvision looks for MNIST."""
     generator = torch.Generator().manual_seed(0)
     for name, size in (("train", 240), ("t10k", 60)):
         images = torch.randint(256, (size, 28, 28), generator=generator)
@@ -42,9 +42,9 @@ def data_dir(tmp_path: Path) -> Path:
 # % elif cookiecutter.data == "cifar10"
 @pytest.fixture
 def data_dir(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small CIFAR-10 of noise in the real one's file format, with its own checksums."""
+    """A small CIFAR-10 of noise in CIFAR-10's file format, with its own checksums."""
     if request.path.stem in ("test_notebook", "test_search"):
-        pytest.skip("it trains in another process, which takes no CIFAR-10 but the real one")
+        pytest.skip("trains in another process, which checks the checksums of CIFAR-10")
     generator = torch.Generator().manual_seed(0)
 
     def write(name: str, content: object) -> str:
@@ -72,7 +72,7 @@ def settings() -> dict[str, object]:
 # % else
 def settings(data_dir: Path) -> dict[str, object]:
 # % endif
-    """What makes a run small, besides few steps."""
+    """Settings for a small run."""
     return {
         # % if cookiecutter.data != "digits"
         "data_dir": data_dir,

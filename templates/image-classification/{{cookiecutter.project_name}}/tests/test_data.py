@@ -1,4 +1,4 @@
-"""Bad data is a clear error before training starts."""
+"""Bad data raises a clear error before training starts."""
 
 # % if cookiecutter.data == "folder"
 from PIL import Image
@@ -24,7 +24,7 @@ def test_a_class_with_one_image_is_named(settings):
     for split in ("train", "test"):
         (settings["data_dir"] / split / "mice").mkdir()
         Image.new("RGB", (48, 40)).save(settings["data_dir"] / split / "mice" / "1.png")
-    fails(settings, "train` has one image of mice: two of each class are needed, one for eval")
+    fails(settings, "train` has only one image of mice: each class needs two, one for eval")
 
 
 def test_each_class_is_in_train_and_in_eval_and_no_image_is_in_both(settings):
@@ -38,7 +38,7 @@ def test_each_class_is_in_train_and_in_eval_and_no_image_is_in_both(settings):
 # % else
 def test_a_label_out_of_range_is_named():
     images, labels = torch.zeros(4, 1, 8, 8), torch.tensor([0, 9, 10, -1])
-    with pytest.raises(ValueError, match="2 labels are not from 0 to 9: sample 2 has 10"):
+    with pytest.raises(ValueError, match="2 labels are not in 0 to 9: sample 2 has 10"):
         data.labelled(images, labels)
 
 

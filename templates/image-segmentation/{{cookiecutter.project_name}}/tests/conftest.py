@@ -1,4 +1,4 @@
-"""The data that the tests train on, and the settings that make a run small."""
+"""Test data, and settings for small runs."""
 
 # % if cookiecutter.data == "folder"
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Small images of noise, with a bright square of the second class on each, and one corner without a class."""
+    """Small noise images, each with a bright square of the second class and an unlabelled corner."""
     generator = torch.Generator().manual_seed(0)
     folder = tmp_path / "scenes"
     for split, size in (("train", 80), ("test", 4)):
@@ -36,7 +36,7 @@ import data
 @pytest.fixture
 # % if cookiecutter.data == "folder"
 def settings(data_dir: Path) -> dict[str, object]:
-    """What makes a run small, besides few steps."""
+    """Settings for a small run."""
     return {
         "data_dir": data_dir,
         "image_size": 32,
@@ -45,7 +45,7 @@ def settings(data_dir: Path) -> dict[str, object]:
     }
 # % else
 def settings(monkeypatch) -> dict[str, object]:
-    """What makes a run small, besides few steps."""
+    """Settings for a small run."""
     monkeypatch.setattr(data, "SIZES", {"train": 64, "eval": 8, "test": 8})
     return {"global_batch_size": 8}
 # % endif

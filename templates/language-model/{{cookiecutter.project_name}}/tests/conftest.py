@@ -1,4 +1,4 @@
-"""The text that the tests train on, and the settings that make a run small."""
+"""Test text, and settings for small runs."""
 
 # % if cookiecutter.data == "huggingface"
 import json
@@ -51,7 +51,7 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(dataset: Path, model: Path) -> dict[str, object]:
-    """What makes a run small, besides few steps."""
+    """Settings for a small run."""
     return {"dataset": str(dataset), "subset": "default", "model": str(model), "context": 32, "global_batch_size": 4}
 # % elif cookiecutter.data == "folder"
 
@@ -68,12 +68,12 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(data_dir: Path) -> dict[str, object]:
-    """What makes a run small, besides few steps."""
+    """Settings for a small run."""
     return {"data_dir": data_dir, "context": 32, "global_batch_size": 4, "width": 32, "depth": 2, "heads": 2}
 # % else
 
 @pytest.fixture
 def settings() -> dict[str, object]:
-    """What makes a run small, besides few steps."""
+    """Settings for a small run."""
     return {"context": 32, "global_batch_size": 8, "width": 32, "depth": 2, "heads": 2, "limit_batches": 20}
 # % endif

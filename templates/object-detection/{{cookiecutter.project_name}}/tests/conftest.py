@@ -1,4 +1,4 @@
-"""The data that the tests train on, and the settings that make a run small."""
+"""Test data, and settings for small runs."""
 
 # % if cookiecutter.data == "coco"
 import json
@@ -11,7 +11,7 @@ import torch
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Small images of noise, with a bright square on each but the first."""
+    """Small noise images, all but the first with a bright square."""
     generator = torch.Generator().manual_seed(0)
     categories = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
     for split, size in (("train", 40), ("test", 4)):
@@ -38,7 +38,7 @@ import data
 @pytest.fixture
 # % if cookiecutter.data == "coco"
 def settings(data_dir: Path) -> dict[str, object]:
-    """What makes a run small, besides few steps."""
+    """Settings for a small run."""
     return {
         "data_dir": data_dir,
         "image_size": 64,
@@ -47,7 +47,7 @@ def settings(data_dir: Path) -> dict[str, object]:
     }
 # % else
 def settings(monkeypatch) -> dict[str, object]:
-    """What makes a run small, besides few steps."""
+    """Settings for a small run."""
     monkeypatch.setattr(data, "SIZES", {"train": 64, "eval": 8, "test": 8})
     return {"global_batch_size": 4}
 # % endif

@@ -1,4 +1,4 @@
-"""The texts that the tests train on, and the settings that make a run small."""
+"""Test texts, and settings for small runs."""
 
 # % if cookiecutter.data == "csv"
 import csv
@@ -73,7 +73,7 @@ def settings(data_dir: Path{{ ", model: Path" if cookiecutter.model == "pretrain
 # % else
 def settings(dataset: Path{{ ", model: Path" if cookiecutter.model == "pretrained" }}) -> dict[str, object]:
 # % endif
-    """What makes a run small, besides few steps."""
+    """Settings for a small run."""
     return {
         # % if cookiecutter.data == "csv"
         "data_dir": data_dir,

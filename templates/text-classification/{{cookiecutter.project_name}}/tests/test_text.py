@@ -1,4 +1,4 @@
-"""What is this project's own: padding that changes nothing, F1, errors before training starts."""
+"""Padding changes nothing, F1 is right, and bad data raises an error before training starts."""
 
 from collections import Counter
 # % if cookiecutter.data == "huggingface"
@@ -47,7 +47,7 @@ def test_what_is_exported_reads_texts_of_any_length(tmp_path, settings):
     chosen = export.ExportConfig(run_dir=tmp_path / "run", formats=("torch",))
     network = torch.export.load(export.main(chosen) / "model.pt2").module()
     text = tokens.encode(("Three short words",), 512, 8)
-    padded, _ = tokens.collate([(text, 0), (torch.arange(1, 9), 0)])  # to the longest that there is
+    padded, _ = tokens.collate([(text, 0), (torch.arange(1, 9), 0)])  # to the maximum length
     torch.testing.assert_close(network(padded[:1]), network(text[None]), rtol=0, atol=1e-5)
 
 
@@ -75,11 +75,11 @@ def test_weights_that_are_not_there_are_an_error_before_training_starts(tmp_path
 # % endif
 def test_texts_longer_than_the_model_can_read_are_an_error_before_training_starts(tmp_path, settings):
     # % if cookiecutter.model == "pretrained"
-    with pytest.raises(ValueError, match="`max_length` 65 is longer than the limit of .*: 64 tokens"):
+    with pytest.raises(ValueError, match="`max_length` 65 exceeds the limit of .*: 64 tokens"):
         train.main(train.Config(run_dir=tmp_path / "run", **(settings | {"max_length": 65})))
     # % else
     model = train.make_model(vocabulary=512, max_length=8, num_classes=2, width=32, depth=1, heads=2)
-    with pytest.raises(ValueError, match="A text has 9 tokens, the model reads at most 8"):
+    with pytest.raises(ValueError, match="A text has 9 tokens but the model takes at most 8"):
         model(torch.ones(1, 9, dtype=torch.int64))
     # % endif
 # % if cookiecutter.data == "csv"
@@ -110,7 +110,7 @@ def test_a_file_of_nothing_but_names_is_an_error_before_training_starts(tmp_path
 def test_a_label_that_training_does_not_have_is_an_error_before_it_starts(tmp_path, settings, data_dir):
     path = data_dir / "test.csv"
     path.write_text(path.read_text().replace("plus", "neither"))
-    with pytest.raises(ValueError, match="has labels that train.csv does not have: neither"):
+    with pytest.raises(ValueError, match="has labels that do not occur in train.csv: neither"):
         train.main(train.Config(run_dir=tmp_path / "run", **settings))
 # % elif cookiecutter.data == "huggingface"
 
@@ -126,7 +126,7 @@ def test_each_split_and_both_texts_are_read(settings):
     [
         ("sentence2", "second", "has no column `sentence2`: it has"),
         ('"label": 1', '"label": 0', "has one class"),
-        ('"label": 1', '"label": -1', "has labels that are not from 0 to 1: {-1}"),
+        ('"label": 1', '"label": -1', "has labels that are not in 0 to 1: {-1}"),
         ('"word 4"', "null", "has rows without a text in `sentence1`, `sentence2`"),
     ],
 )

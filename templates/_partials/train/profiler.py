@@ -1,11 +1,5 @@
-        # % if cookiecutter.ema
-        ema = EMA({{ averaged | default("model") }}, decay=config.ema_decay)
-        # % endif
-        # % if cookiecutter.early_stopping
-        early_stopping = EarlyStopping(config.patience{{ ", mode=\"max\"" if best_is | default("min") == "max" }})
-        # % endif
         # % if cookiecutter.profile
-        # Of each process; look at a trace with https://ui.perfetto.dev. It ends with the run, however that ends.
+        # Writes one trace per process, to open with https://ui.perfetto.dev.
         profiler = stack.enter_context(
             torch.profiler.profile(
                 schedule=torch.profiler.schedule(

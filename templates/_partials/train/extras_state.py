@@ -1,6 +1,0 @@
-            # % if cookiecutter.ema
-            ema=ema,
-            # % endif
-            # % if cookiecutter.early_stopping
-            early_stopping=early_stopping,
-            # % endif

@@ -1,6 +1,0 @@
-                # % if cookiecutter.ema
-                ema.update()
-                # % endif
-                # % if cookiecutter.profile
-                profiler.step()
-                # % endif
