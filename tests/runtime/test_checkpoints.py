@@ -127,7 +127,7 @@ class TestTheBest:
     def feed(self, run: Run, checkpoints: Checkpoints, model: nn.Module, scores: dict[int, float]) -> list[int]:
         better = []
         for step, score in scores.items():
-            run._position.step = step
+            run.position.step = step
             nn.init.constant_(model.weight, step)
             if checkpoints.keep_best({"score": score}):
                 better.append(step)
@@ -167,7 +167,7 @@ class TestTheBest:
         with Run(Config(tmp_path / "run")) as run:
             checkpoints, _ = make(run, keep_best=2)
             for step, score in enumerate((0.1, 0.2, 0.3), start=1):
-                run._position.step = step
+                run.position.step = step
                 checkpoints.keep_best({"score": score})
             assert {path.stem for path in (run.run_dir / "weights").iterdir()} == {"best", "best-1", "best-2"}
 
@@ -191,10 +191,10 @@ class TestTheBest:
             gate.set()
             checkpoints._background.wait()
             gate.clear()
-            run._position.step = 2
+            run.position.step = 2
             checkpoints.keep_best({"score": 0.2})
             checkpoints.save()
-            run._position.step = 3
+            run.position.step = 3
             checkpoints._bests = [(0.3, 3), (0.2, 2)]  # as `keep_best` leaves them while step 2 is being written
             gate.set()
             checkpoints._background.wait()

@@ -105,7 +105,7 @@ class TestWhatIsPutBack:
             model(inputs + torch.randn_like(inputs)).sum().backward()
             optimizer.step()
             model[1].eval()
-            buffer, measured = model[1].running_mean, run._reporter.throughput.samples
+            buffer, measured = model[1].running_mean, run.reporter.throughput.samples
             before = everything(model, optimizer)
             if fails:
                 with pytest.raises(ArithmeticError):
@@ -114,8 +114,8 @@ class TestWhatIsPutBack:
                 find_learning_rate(run, model, optimizer, loader, loss_of)
             assert everything(model, optimizer) == before
             assert model[1].running_mean is buffer
-            assert run._reporter.throughput.samples == measured
-            assert not run._in_filler
+            assert run.reporter.throughput.samples == measured
+            assert not run.micro_batch.is_filler
 
     def test_an_optimizer_without_state_has_none_and_a_rate_stays_in_its_tensor(self) -> None:
         with Run(Config(), record=False) as run:
@@ -131,9 +131,8 @@ class TestWhatIsPutBack:
         with Run(Config(), record=False) as run:
             scaler = run.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
             scaler.scale(torch.ones(()))  # makes its scale, as the first backward pass does
-            run._plain = False
             loader, model, optimizer = setting(run)
-            measured = run._reporter.throughput
+            measured = run.reporter.throughput
             find_learning_rate(run, model, optimizer, loader, compute_loss, steps=10)
             assert scaler.get_scale() == 8.0
             assert measured.other_seconds > 0

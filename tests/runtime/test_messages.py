@@ -25,7 +25,7 @@ def test_wrong_data_on_some_of_two_processes_ends_both_with_one_message(start, t
     assert done.returncode == 1
     assert done.stderr.count(MESSAGE) == 1
     assert "Traceback" not in done.stderr, done.stderr
-    assert done.stderr.count("error: another process has ended") == 1
+    assert done.stderr.count("error: another process exited") == 1
     assert not list(tmp_path.glob("run*"))
 
 

@@ -94,9 +94,9 @@ def main(config: Config) -> dict[str, Any]:
     """Train, and return what a test wants to know of it."""
     with Run(config) as run:
         if run.device.type == "cpu" and config.skip_non_finite:
-            run._guard.looks_at_once = False
+            run.guard.reads = False
         if run.device.type == "cpu" and "scaler" in os.environ.get("IN_PLACE_OF_A_GPU", ""):
-            run.accelerator.scaler, run._plain = torch.amp.GradScaler("cpu", growth_interval=4), False
+            run.accelerator.scaler = torch.amp.GradScaler("cpu", growth_interval=4)
             run.accelerator.state._mixed_precision, run.accelerator.native_amp = "fp16", True
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(32, 1))
@@ -132,7 +132,7 @@ def main(config: Config) -> dict[str, Any]:
                 ema.update()
                 if all(torch.equal(_local(p), was) for p, was in zip(model.parameters(), before, strict=True)):
                     unchanged.append(step.number)
-                if (scaler := run._loss_scaler()) is not None:
+                if (scaler := run.prepared.loss_scaler) is not None:
                     scales[step.number] = scaler.get_scale()
                 if step.number == int(os.environ["KILL_AT"]):
                     os.kill(os.getpid(), signal.SIGKILL)
