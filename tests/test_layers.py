@@ -40,7 +40,7 @@ FOREIGN = {
     "AcceleratorState._reset_state": "a second run of a process, as accelerate's own tests do it",
     "getattr _step_supports_amp_scaling": "the only sign of an optimizer that skips its update where `found_inf` says so",
     "workers._iterator": "PyTorch has no word that ends persistent workers",
-    "workers._iterator._shutdown_workers": "the same",
+    "iterator._shutdown_workers": "the same",
 }
 
 # Imports that fail as if the packages were not installed, also for the processes that are started from here.

@@ -85,3 +85,8 @@ def ignore_signals(_worker: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGINT)):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
+
+
+def end_workers(iterator: Any) -> None:
+    """End the workers of a `DataLoader` by word: Python ends them by a signal, which they ignore, and waits for them."""
+    iterator._shutdown_workers()

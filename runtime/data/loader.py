@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset, default_collate
 
 from ..errors import ConfigError
-from .fetch import Fetch, as_is, gather_pinned, ignore_signals, to_device
+from .fetch import Fetch, as_is, end_workers, gather_pinned, ignore_signals, to_device
 from .order import INDEX_MASK, Order, Part, Portion, share, with_counts
 from .randomness import key, permutation
 
@@ -145,7 +145,7 @@ class IndexedLoader(Loader):
                 worker_init_fn=ignore_signals,
                 generator=torch.Generator(),  # else every epoch would draw from the global one
             )
-            Finalize(self, _end_workers, (self._workers,), exitpriority=100)  # before the queues are closed, at 10
+            Finalize(self, _end, (self._workers,), exitpriority=100)  # before the queues are closed, at 10
 
     def total_steps(self, epochs: int | None, max_steps: int | None = None) -> int:
         if self.steps_per_epoch == 0:
@@ -255,7 +255,6 @@ class _Parts(Sampler[Part]):
         return self.parts
 
 
-def _end_workers(workers: DataLoader[Any]) -> None:
-    """End the workers by word: when a process exits, Python sends a signal, which they ignore, and waits for them."""
+def _end(workers: DataLoader[Any]) -> None:
     if workers._iterator is not None:
-        workers._iterator._shutdown_workers()  # type: ignore[attr-defined]
+        end_workers(workers._iterator)

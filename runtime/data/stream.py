@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from ..errors import ConfigError
 from . import foreign
-from .fetch import as_is, ignore_signals, seed_hooks, to_device
+from .fetch import as_is, end_workers, ignore_signals, seed_hooks, to_device
 from .loader import Loader
 from .order import Order, Portion, share
 from .randomness import at, key, seed_host
@@ -88,20 +88,25 @@ class StreamLoader(Loader):
         self, epoch: int, first_step: int, micro_batches: int, state: Any, filler: bool = True
     ) -> Generator[Portion]:
         self._reader.begin(epoch, first_step, state, micro_batches, filler)
-        read: Any = self._reader
-        if self._num_workers:
-            read = DataLoader(
-                self._reader,
-                batch_size=None,
-                collate_fn=as_is,
-                num_workers=1,
-                pin_memory=self._device.type == "cuda",
-                worker_init_fn=ignore_signals,
-                generator=torch.Generator(),
-            )
-        for portion in read:
+        for portion in self._read_by_worker() if self._num_workers else self._reader:
             on_device = ((to_device(batch, self._device), counted) for batch, counted in portion.micro_batches)
             yield portion._replace(micro_batches=on_device)
+
+    def _read_by_worker(self) -> Iterator[Portion]:
+        workers = DataLoader(
+            self._reader,
+            batch_size=None,
+            collate_fn=as_is,
+            num_workers=1,
+            pin_memory=self._device.type == "cuda",
+            worker_init_fn=ignore_signals,
+            generator=torch.Generator(),
+        )
+        portions = iter(workers)
+        try:
+            yield from portions
+        finally:
+            end_workers(portions)
 
     def evaluation_batches(self, filler: bool) -> Iterator[tuple[Any, int]]:
         for portion in self.portions(0, 0, 1, None, filler):
