@@ -14,12 +14,12 @@ from torch.utils.data import Dataset
 
 from .config import RunSettings, config_to_dict
 from .data.loader import IndexedLoader, Loader
-from .data.order import Order
+from .data.order import Cut, Order
 from .data.randomness import key, seeder
 from .data.stream import StreamLoader, is_stream
 from .errors import AgreementError, ConfigError, Stopped, lost_another, show_uncaught_messages
 from .hardware.agreement import Agreement
-from .hardware.prepare import Prepared
+from .hardware.prepare import prepared_for
 from .hardware.processes import choose_precision, precision_name, set_up_numerics, start_processes
 from .loop.finite import FiniteGuard
 from .loop.position import Position
@@ -85,7 +85,7 @@ class Run:
             chosen = f"{precision_name(precision)} ({why})"
             self.reporter.say(f"training on {self.device.type}{count}, {chosen}, in {self.run_dir}")
         self.position = Position()
-        self.prepared = Prepared(self.accelerator, self.reporter.say, compile=settings.compile)
+        self.prepared = prepared_for(self.accelerator, self.reporter.say, compile=settings.compile)
         self.guard = FiniteGuard(
             self.position,
             self.prepared,
@@ -130,19 +130,9 @@ class Run:
             collate_fn: From a list of samples to a batch; PyTorch's default otherwise.
             limit_batches: Use only so many batches of each epoch, for a quick try. None is off.
         """
-        return (StreamLoader if is_stream(dataset) else IndexedLoader)(
-            dataset,
-            batch_size,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            num_workers=num_workers,
-            collate_fn=collate_fn,
-            limit=limit_batches,
-            seed=self._seed,
-            rank=self.agreement.rank,
-            num_processes=self.agreement.num_processes,
-            device=self.device,
-        )
+        options = (batch_size, shuffle, drop_last, num_workers, collate_fn, limit_batches)
+        cut = Cut(*options, self._seed, self.agreement.rank, self.agreement.num_processes, self.device)
+        return (StreamLoader if is_stream(dataset) else IndexedLoader)(dataset, cut)
 
     def prepare(self, *objects: Any) -> Any:
         """Move models to the device, compile them if the config says so, and wrap them for distribution.

@@ -6,7 +6,7 @@ that differ by at most one sample, so neither the number of processes nor the ac
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sized
+from collections.abc import Generator, Iterator, Sized
 from multiprocessing.util import Finalize
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset
 
 from ..errors import ConfigError
 from .fetch import Fetch, as_is, end_workers, gather_pinned, ignore_signals, to_device
-from .order import INDEX_MASK, Order, Part, Portion, share, with_counts
+from .order import INDEX_MASK, Cut, Part, Portion, share, with_counts
 from .randomness import key, permutation
 
 
@@ -103,45 +103,30 @@ class Loader(ABC):
 class IndexedLoader(Loader):
     """The batches of a dataset with a length and an index."""
 
-    def __init__(
-        self,
-        dataset: Dataset[Any],
-        batch_size: int,
-        *,
-        shuffle: bool | Order,
-        drop_last: bool,
-        num_workers: int,
-        collate_fn: Callable[[list[Any]], Any] | None,
-        limit: int | None,
-        seed: int,
-        rank: int,
-        num_processes: int,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, dataset: Dataset[Any], cut: Cut) -> None:
         if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
             raise ConfigError(f"`{type(dataset).__name__}` has no length or no index, and cannot be iterated")
-        if batch_size < 1:
-            raise ConfigError(f"A batch size must be at least 1: {batch_size}")
-        size = len(shuffle(1)) if callable(shuffle) else len(dataset)
-        steps = size // batch_size if drop_last else -(-size // batch_size)
-        steps = steps if limit is None else min(steps, limit)
-        super().__init__(dataset, batch_size, steps)
-        self.num_samples = min(size, steps * batch_size)
-        self._size, self._shuffle, self._seed = size, shuffle, seed
-        self._rank, self._num_processes, self._device = rank, num_processes, device
-        tensors = None if collate_fn else _FetchTensors.of(dataset, pins=device.type == "cuda")
-        self._fetch = tensors or Fetch(dataset, collate_fn or default_collate, key(seed, "sample"))
+        if cut.batch_size < 1:
+            raise ConfigError(f"A batch size must be at least 1: {cut.batch_size}")
+        self._cut = cut
+        self._size = len(cut.shuffle(1)) if callable(cut.shuffle) else len(dataset)
+        steps = self._size // cut.batch_size if cut.drop_last else -(-self._size // cut.batch_size)
+        super().__init__(dataset, cut.batch_size, steps if cut.limit is None else min(steps, cut.limit))
+        self.num_samples = min(self._size, self.steps_per_epoch * cut.batch_size)
+        pins = cut.device.type == "cuda"
+        tensors = None if cut.collate_fn else _FetchTensors.of(dataset, pins)
+        self._fetch = tensors or Fetch(dataset, cut.collate_fn or default_collate, key(cut.seed, "sample"))
         self._sampler = _Parts()
         self._workers: DataLoader[Any] | None = None
-        if num_workers and tensors is None:
+        if cut.num_workers and tensors is None:
             self._workers = DataLoader(
                 self._fetch,
                 batch_size=None,  # a part is a batch already
                 sampler=self._sampler,
                 collate_fn=as_is,
-                num_workers=num_workers,
+                num_workers=cut.num_workers,
                 persistent_workers=True,
-                pin_memory=device.type == "cuda",
+                pin_memory=pins,
                 worker_init_fn=ignore_signals,
                 generator=torch.Generator(),  # else every epoch would draw from the global one
             )
@@ -163,9 +148,9 @@ class IndexedLoader(Loader):
         return indices
 
     def _order(self, epoch: int) -> torch.Tensor:
-        if callable(self._shuffle):
-            return with_counts(self._shuffle(epoch), epoch, self._size, len(self.dataset))
-        return permutation(self._seed, epoch, self._size) if self._shuffle else torch.arange(self._size)
+        if callable(self._cut.shuffle):
+            return with_counts(self._cut.shuffle(epoch), epoch, self._size, len(self.dataset))
+        return permutation(self._cut.seed, epoch, self._size) if self._cut.shuffle else torch.arange(self._size)
 
     def portions(self, epoch: int, first_step: int, micro_batches: int, state: Any = None) -> Generator[Portion]:
         batches = self.training_batches(epoch, first_step, micro_batches)
@@ -179,11 +164,11 @@ class IndexedLoader(Loader):
     def training_parts(self, epoch: int, first_step: int, micro_batches: int) -> Iterator[Part]:
         """This process's parts of an epoch from `first_step` on, `micro_batches` to a step, fillers included."""
         order = self._order(epoch)
-        parts = micro_batches * self._num_processes
+        parts = micro_batches * self._cut.num_processes
         for step in range(first_step, self.steps_per_epoch):
             offset, size = step * self.batch_size, self.samples_of_step(step)
             for micro_batch in range(micro_batches):
-                start, stop = share(size, parts, micro_batch * self._num_processes + self._rank)
+                start, stop = share(size, parts, micro_batch * self._cut.num_processes + self._cut.rank)
                 if start < stop:
                     yield Part(epoch, order[offset + start : offset + stop], stop - start)
                 else:  # a real sample, so that every process runs the same number of forward passes
@@ -201,14 +186,14 @@ class IndexedLoader(Loader):
         Raises:
             ConfigError: The loader has a custom order, in which samples may be missing or come twice.
         """
-        if callable(self._shuffle):
+        if callable(self._cut.shuffle):
             raise ConfigError("Custom orders are for training only: evaluate with a loader without one")
         order = torch.arange(self.num_samples)
         starts = list(range(0, self.num_samples, self.batch_size))
-        if len(starts) > 1 and self.num_samples - starts[-1] < self._num_processes:
+        if len(starts) > 1 and self.num_samples - starts[-1] < self._cut.num_processes:
             starts.pop()
         for start, stop in itertools.pairwise([*starts, self.num_samples]):
-            first, last = share(stop - start, self._num_processes, self._rank)
+            first, last = share(stop - start, self._cut.num_processes, self._cut.rank)
             if first < last:
                 yield Part(0, order[start + first : start + last], last - first)
             elif filler:
@@ -218,7 +203,7 @@ class IndexedLoader(Loader):
         batches: Any = map(self._fetch.__getitem__, parts)
         if self._workers is not None:
             self._sampler.parts, batches = parts, self._workers
-        return ((to_device(batch, self._device), counted) for batch, counted in batches)
+        return ((to_device(batch, self._cut.device), counted) for batch, counted in batches)
 
 
 class _FetchTensors(Dataset[tuple[Any, int]]):

@@ -1,6 +1,7 @@
 """Which samples make which step, on which process."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,22 @@ INDEX_MASK = (1 << 40) - 1  # of a custom order; the bits above it count how oft
 
 Order = Callable[[int], Sequence[int] | torch.Tensor]
 """From an epoch, counted from 1, to the indices of its samples, in order."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a dataset is cut into batches, and whose share this process has; see `Run.loader`."""
+
+    batch_size: int
+    shuffle: bool | Order
+    drop_last: bool
+    num_workers: int
+    collate_fn: Callable[[list[Any]], Any] | None
+    limit: int | None  # batches of an epoch
+    seed: int
+    rank: int
+    num_processes: int
+    device: torch.device
 
 
 class Part(NamedTuple):

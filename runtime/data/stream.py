@@ -6,7 +6,7 @@ costly, such as decoding, belongs into `collate_fn`, which gets only the share t
 """
 
 import copy
-from collections.abc import Callable, Generator, Iterator, Sized
+from collections.abc import Generator, Iterator, Sized
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from . import foreign
 from .fetch import as_is, end_workers, ignore_signals, seed_hooks, to_device
 from .loader import Loader
-from .order import Order, Portion, share
+from .order import Cut, Portion, share
 from .randomness import at, key, seed_host
 
 
@@ -32,50 +32,26 @@ class StreamLoader(Loader):
 
     is_stream = True
 
-    def __init__(
-        self,
-        dataset: Any,
-        batch_size: int,
-        *,
-        shuffle: bool | Order,
-        drop_last: bool,
-        num_workers: int,
-        collate_fn: Callable[[list[Any]], Any] | None,
-        limit: int | None,
-        seed: int,
-        rank: int,
-        num_processes: int,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, dataset: Any, cut: Cut) -> None:
         problems = []
-        if shuffle:
+        if cut.shuffle:
             problems.append(
                 f"`{type(dataset).__name__}` has no index, so it cannot be shuffled here: let it shuffle itself"
             )
-        if batch_size < 1:
-            problems.append(f"A batch size must be at least 1: {batch_size}")
+        if cut.batch_size < 1:
+            problems.append(f"A batch size must be at least 1: {cut.batch_size}")
         if hasattr(dataset, "state_dict") != hasattr(dataset, "load_state_dict"):
             problems.append(f"`{type(dataset).__name__}` has one of `state_dict` and `load_state_dict`: it needs both")
-        if num_processes > 1 and foreign.is_unseeded(dataset):
+        if cut.num_processes > 1 and foreign.is_unseeded(dataset):
             problems.append(
                 f"`{type(dataset).__name__}` is shuffled without a seed, in another order on each process: "
                 "give `shuffle` a `seed`"
             )
         if problems:
             raise ConfigError("\n".join(problems))
-        super().__init__(dataset, batch_size, limit)
-        self._device = device
-        self._reader = _Reader(
-            dataset,
-            batch_size,
-            collate_fn or default_collate,
-            drop_last,
-            limit,
-            key(seed, "sample"),
-            rank,
-            num_processes,
-        )
-        self._num_workers = min(num_workers, 1)  # the steps of one stream come from one reader
+        super().__init__(dataset, cut.batch_size, cut.limit)
+        self._cut = cut
+        self._reader = _Reader(dataset, cut)
 
     def notice(self) -> str | None:
         return foreign.notice(self.dataset)
@@ -88,8 +64,8 @@ class StreamLoader(Loader):
         self, epoch: int, first_step: int, micro_batches: int, state: Any, filler: bool = True
     ) -> Generator[Portion]:
         self._reader.begin(epoch, first_step, state, micro_batches, filler)
-        for portion in self._read_by_worker() if self._num_workers else self._reader:
-            on_device = ((to_device(batch, self._device), counted) for batch, counted in portion.micro_batches)
+        for portion in self._read_by_worker() if self._cut.num_workers else self._reader:
+            on_device = ((to_device(batch, self._cut.device), counted) for batch, counted in portion.micro_batches)
             yield portion._replace(micro_batches=on_device)
 
     def _read_by_worker(self) -> Iterator[Portion]:
@@ -97,8 +73,8 @@ class StreamLoader(Loader):
             self._reader,
             batch_size=None,
             collate_fn=as_is,
-            num_workers=1,
-            pin_memory=self._device.type == "cuda",
+            num_workers=1,  # the steps of one stream come from one reader
+            pin_memory=self._cut.device.type == "cuda",
             worker_init_fn=ignore_signals,
             generator=torch.Generator(),
         )
@@ -119,20 +95,9 @@ class _Reader(IterableDataset[Portion]):
     Randomness is a function of (seed, epoch, place in the stream), so every process, and a resumed one, draws the same.
     """
 
-    def __init__(
-        self,
-        dataset: Any,
-        batch_size: int,
-        collate_fn: Callable[[list[Any]], Any],
-        drop_last: bool,
-        limit: int | None,
-        key: int,
-        rank: int,
-        num_processes: int,
-    ) -> None:
-        self.dataset, self.batch_size, self.collate_fn = dataset, batch_size, collate_fn
-        self.drop_last, self.limit, self.key = drop_last, limit, key
-        self.rank, self.num_processes = rank, num_processes
+    def __init__(self, dataset: Any, cut: Cut) -> None:
+        self.dataset, self.cut = dataset, cut
+        self.collate_fn, self.key = cut.collate_fn or default_collate, key(cut.seed, "sample")
         self.hooks = seed_hooks(dataset)
         self.begin(0, 0, None, 1, False)
 
@@ -152,15 +117,15 @@ class _Reader(IterableDataset[Portion]):
         jumps = has_state and step > 0 and self.state is not None
         if jumps:
             self.dataset.load_state_dict(self.state)
-        samples = self._samples(iter(self.dataset), epoch_key, step * self.batch_size if jumps else 0)
+        samples = self._samples(iter(self.dataset), epoch_key, step * self.cut.batch_size if jumps else 0)
         for _ in range(0 if jumps else step):
             self._take(samples)
-        batch = [] if step == self.limit else self._take(samples)
+        batch = [] if step == self.cut.limit else self._take(samples)
         while batch:
             state = copy.deepcopy(self.dataset.state_dict()) if has_state else None
             step += 1
-            following = [] if step == self.limit else self._take(samples)
-            yield Portion(len(batch), not following, self._cut(batch, epoch_key, step), state)
+            following = [] if step == self.cut.limit else self._take(samples)
+            yield Portion(len(batch), not following, self._share(batch, epoch_key, step), state)
             batch = following
 
     def _samples(self, source: Iterator[Any], epoch_key: int, place: int) -> Iterator[Any]:
@@ -182,15 +147,15 @@ class _Reader(IterableDataset[Portion]):
 
     def _take(self, samples: Iterator[Any]) -> list[Any]:
         """The samples of the next step over all processes; none at the end."""
-        batch = [sample for _, sample in zip(range(self.batch_size), samples, strict=False)]
-        return [] if self.drop_last and len(batch) < self.batch_size else batch
+        batch = [sample for _, sample in zip(range(self.cut.batch_size), samples, strict=False)]
+        return [] if self.cut.drop_last and len(batch) < self.cut.batch_size else batch
 
-    def _cut(self, batch: list[Any], epoch_key: int, step: int) -> list[tuple[Any, int]]:
+    def _share(self, batch: list[Any], epoch_key: int, step: int) -> list[tuple[Any, int]]:
         """This process's micro-batches of a step."""
         cut = []
         for number in range(self.micro_batches):
-            part = number * self.num_processes + self.rank
-            start, stop = share(len(batch), self.micro_batches * self.num_processes, part)
+            part = number * self.cut.num_processes + self.cut.rank
+            start, stop = share(len(batch), self.micro_batches * self.cut.num_processes, part)
             if start < stop or self.filler:
                 seed_host(at(~epoch_key, step << 16 | part))  # for what draws at random while it collates
                 cut.append((self.collate_fn(batch[start:stop] or batch[:1]), stop - start))

@@ -5,7 +5,6 @@ What differs between plain PyTorch, accelerate's wrappers and DeepSpeed is here,
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,6 +24,8 @@ from .sharding import ENGINES, gather_state, is_sharded_model, load_model, load_
 class Prepared:
     """The models and optimizers of a run, and how they go backward, clip and come into a checkpoint.
 
+    This one is for PyTorch as it is, DDP and FSDP2 among it: nothing scales the loss, optimizers need no wrapper.
+
     Args:
         accelerator: accelerate's.
         say: Takes a line for the terminal.
@@ -36,33 +37,35 @@ class Prepared:
     """
 
     def __init__(self, accelerator: Accelerator, say: Callable[[str], None], *, compile: bool) -> None:
-        self.accelerator = accelerator
+        self.accelerator, self.say, self.compile = accelerator, say, compile
         self.models: list[nn.Module] = []
         self.optimizers: list[Any] = []
-        self._say, self._compile = say, compile
         self._parameters: dict[nn.Module, list[nn.Parameter]] = {}
-
-    @cached_property
-    def _way(self) -> "_Plain":
-        kind = self.accelerator.distributed_type
-        if kind is DistributedType.DEEPSPEED:
-            return _DeepSpeed(self.accelerator, self.models, self._say)
-        if self.accelerator.scaler is not None or kind in ENGINES:
-            return _Accelerated(self.accelerator, self.models)
-        return _Plain(self.accelerator, self.models)
 
     def prepare(self, objects: Sequence[Any]) -> list[Any]:
         """What `Run.prepare` returns, in the same order."""
         # One that an earlier run has prepared still has the loss scaler of that run
-        own = [_without_wrapper(thing) for thing in objects]
-        if self._compile:
+        own = [thing.optimizer if isinstance(thing, AcceleratedOptimizer) else thing for thing in objects]
+        if self.compile:
             for model in own:
                 if isinstance(model, nn.Module):
                     model.compile()  # in place, so that the names of the weights stay as they are
-        ready = self._way.prepare(own)
+        ready = self.wrap(own)
         self.models += [thing for thing in ready if isinstance(thing, nn.Module)]
-        self.optimizers += [_without_wrapper(thing) for thing in ready if isinstance(thing, Optimizer)]
-        return ready
+        self.optimizers += [thing.optimizer for thing in ready if isinstance(thing, AcceleratedOptimizer)]
+        return [self.unwrap(thing) if isinstance(thing, AcceleratedOptimizer) else thing for thing in ready]
+
+    def wrap(self, things: list[Any]) -> list[Any]:
+        """What accelerate makes of them; a model that the loop has sharded stays as it is."""
+        sharded = [is_sharded_model(thing) for thing in things]
+        others = [thing for thing, is_sharded in zip(things, sharded, strict=True) if not is_sharded]
+        prepared = self.accelerator.prepare(*others) if others else ()
+        wrapped = iter(prepared if len(others) > 1 else [prepared])
+        return [thing if is_sharded else next(wrapped) for thing, is_sharded in zip(things, sharded, strict=True)]
+
+    def unwrap(self, optimizer: AcceleratedOptimizer) -> Any:
+        """The optimizer that the loop gets."""
+        return optimizer.optimizer
 
     def parameters(self, model: nn.Module) -> list[nn.Parameter]:
         """`model.parameters()` as a list, the same each time."""
@@ -72,11 +75,18 @@ class Prepared:
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a micro-batch's loss. Shape ()."""
-        self._way.backward(loss)
+        loss.backward()  # type: ignore[no-untyped-call]
 
     def clip_grad_norm(self, model: nn.Module, max_norm: float | None, *, reads: bool) -> Tensor:
         """As `gradients.clip_grad_norm`, over all processes. Collective where a model is sharded."""
-        return whole(self._way.clip_grad_norm(self.parameters(model), max_norm, reads=reads))
+        if self.has_shards():
+            return self.clip_by_accelerate(model, max_norm)
+        return clip_grad_norm(self.parameters(model), max_norm, reads=reads)
+
+    def clip_by_accelerate(self, model: nn.Module, max_norm: float | None) -> Tensor:
+        """For gradients that are scaled, or are shards of several kinds."""
+        limit = math.inf if max_norm is None else max_norm
+        return whole(torch.as_tensor(self.accelerator.clip_grad_norm_(self.parameters(model), limit)))
 
     def exchange_gradients(self, now: bool) -> None:
         """Say whether the next backward pass exchanges gradients between processes, as a step's last one does."""
@@ -91,16 +101,18 @@ class Prepared:
 
     def has_shards(self) -> bool:
         """Whether a forward pass is a collective, so that all processes must make as many."""
-        return self._way.has_shards()
+        by_accelerate = self.accelerator.distributed_type is DistributedType.FSDP
+        return by_accelerate or any(map(is_sharded_model, self.models))
 
     def for_evaluation(self, model: nn.Module) -> nn.Module:
         """The module inside a wrapper, where its forward pass works alone and calls no collective."""
-        return self._way.for_evaluation(model)
+        inner: nn.Module = model if self.has_shards() else self.accelerator.unwrap_model(model)
+        return inner
 
     @property
     def loss_scaler(self) -> Any:
         """What scales losses in fp16, with `state_dict` and `load_state_dict`; None where nothing does."""
-        return self._way.scaler
+        return None
 
     def state_of(self, thing: Any, keep: bool) -> Any:
         """The state of anything that is tracked, with whole tensors. Collective where it is sharded.
@@ -111,144 +123,97 @@ class Prepared:
         """
         if isinstance(thing, EngineOptimizer):
             return thing.state_dict(keep)
-        state = model_state(self._unwrapped(thing)) if isinstance(thing, nn.Module) else thing.state_dict()
+        state = model_state(self.unwrapped(thing)) if isinstance(thing, nn.Module) else thing.state_dict()
         return gather_state(state, keep)
 
     def load(self, thing: Any, state: Any) -> None:
         """Load what `state_of` has returned, on any number of processes. Collective where it is sharded."""
         if isinstance(thing, nn.Module):
-            load_model(self._unwrapped(thing), state)
-            self._way.take_weights()
+            load_model(self.unwrapped(thing), state)
         elif isinstance(thing, Optimizer):
             load_optimizer(thing, state)
         else:
             thing.load_state_dict(state)
 
-    def _unwrapped(self, model: nn.Module) -> Any:
+    def unwrapped(self, model: nn.Module) -> Any:
         """The model as it was written, so that a run goes on with or without `torch.compile` around it."""
         return self.accelerator.unwrap_model(model, keep_torch_compile=False)
 
 
-def _without_wrapper(thing: Any) -> Any:
-    return thing.optimizer if isinstance(thing, AcceleratedOptimizer) else thing
-
-
-class _Plain:
-    """PyTorch as it is: nothing scales the loss, and optimizers need no wrapper. DDP and FSDP2 are plain in this sense."""
-
-    scaler: Any = None
-
-    def __init__(self, accelerator: Accelerator, models: list[nn.Module]) -> None:
-        self.accelerator, self.models = accelerator, models
-
-    def prepare(self, things: list[Any]) -> list[Any]:
-        sharded = [is_sharded_model(thing) for thing in things]  # by the loop itself; accelerate shards in place, below
-        others = [thing for thing, is_sharded in zip(things, sharded, strict=True) if not is_sharded]
-        prepared = self.accelerator.prepare(*others) if others else ()
-        wrapped = iter(prepared if len(others) > 1 else [prepared])
-        ready = [thing if is_sharded else next(wrapped) for thing, is_sharded in zip(things, sharded, strict=True)]
-        return [self.optimizer(thing) if isinstance(thing, AcceleratedOptimizer) else thing for thing in ready]
-
-    def optimizer(self, wrapped: AcceleratedOptimizer) -> Any:
-        return wrapped.optimizer
-
-    def backward(self, loss: Tensor) -> None:
-        loss.backward()  # type: ignore[no-untyped-call]
-
-    def clip_grad_norm(self, parameters: list[nn.Parameter], max_norm: float | None, *, reads: bool) -> Tensor:
-        if self.has_shards():
-            return self._clip_by_accelerate(parameters, max_norm)
-        return clip_grad_norm(parameters, max_norm, reads=reads)
-
-    def _clip_by_accelerate(self, parameters: list[nn.Parameter], max_norm: float | None) -> Tensor:
-        """For gradients that are scaled, or are shards of several kinds."""
-        return torch.as_tensor(self.accelerator.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm))
-
-    def has_shards(self) -> bool:
-        by_accelerate = self.accelerator.distributed_type is DistributedType.FSDP
-        return by_accelerate or any(map(is_sharded_model, self.models))
-
-    def for_evaluation(self, model: nn.Module) -> nn.Module:
-        inner: nn.Module = model if self.has_shards() else self.accelerator.unwrap_model(model)
-        return inner
-
-    def take_weights(self) -> None:
-        """Weights were loaded: nothing else holds a copy of them."""
-
-
-class _Accelerated(_Plain):
-    """accelerate's wrappers: a loss scaler, or an engine that steps in a way of its own."""
+class AcceleratePrepared(Prepared):
+    """For accelerate's wrappers: a loss scaler, or an engine that steps in a way of its own."""
 
     @property
-    def scaler(self) -> Any:
+    def loss_scaler(self) -> Any:
         return self.accelerator.scaler
 
-    def optimizer(self, wrapped: AcceleratedOptimizer) -> Any:
-        if self.scaler is None or not takes_found_inf(wrapped.optimizer):
-            return wrapped
-        return FusedOptimizer(wrapped.optimizer, device_placement=False, scaler=self.scaler)
+    def unwrap(self, optimizer: AcceleratedOptimizer) -> Any:
+        if self.loss_scaler is None or not takes_found_inf(optimizer.optimizer):
+            return optimizer
+        return FusedOptimizer(optimizer.optimizer, device_placement=False, scaler=self.loss_scaler)
 
     def backward(self, loss: Tensor) -> None:
         self.accelerator.backward(loss)
 
-    def clip_grad_norm(self, parameters: list[nn.Parameter], max_norm: float | None, *, reads: bool) -> Tensor:
-        return self._clip_by_accelerate(parameters, max_norm)
+    def clip_grad_norm(self, model: nn.Module, max_norm: float | None, *, reads: bool) -> Tensor:
+        return self.clip_by_accelerate(model, max_norm)
 
 
-class _DeepSpeed(_Plain):
-    """DeepSpeed's engine: one model and one optimizer."""
+class DeepSpeedPrepared(Prepared):
+    """For DeepSpeed's engine: one model and one optimizer."""
 
-    engine: EngineOptimizer | None = None
+    engine: Any = None  # an `EngineOptimizer`, once there is a model to train
 
-    def __init__(self, accelerator: Accelerator, models: list[nn.Module], say: Callable[[str], None]) -> None:
-        super().__init__(accelerator, models)
-        self.say = say
-
-    def prepare(self, things: list[Any]) -> list[Any]:
+    def wrap(self, things: list[Any]) -> list[Any]:
         if all(isinstance(thing, nn.Module) for thing in things):  # an engine is for training
             return [self.accelerator.prepare_model(model, evaluation_mode=True) for model in things]
-        kinds = [sum(isinstance(thing, kind) for thing in things) for kind in (nn.Module, Optimizer)]
-        if self.engine is not None or kinds != [1, 1]:
+        models = [thing for thing in things if isinstance(thing, nn.Module)]
+        optimizers = [thing for thing in things if isinstance(thing, Optimizer)]
+        if self.engine is not None or (len(models), len(optimizers)) != (1, 1):
             raise ConfigError(
                 "DeepSpeed trains one model by one optimizer: give both to one `run.prepare`, and no others"
             )
         configure(self.accelerator, self.say)
-        groups = [
-            [list(group["params"]) for group in thing.param_groups] for thing in things if isinstance(thing, Optimizer)
-        ]
-        ready = super().prepare(things)
-        (model,) = (thing for thing in ready if isinstance(thing, nn.Module))
-        self.engine = EngineOptimizer(model, groups[0])
-        return [self.engine if isinstance(thing, AcceleratedOptimizer) else thing for thing in ready]
+        groups = [list(group["params"]) for group in optimizers[0].param_groups]
+        ready = super().wrap(things)
+        self.engine = EngineOptimizer(next(thing for thing in ready if isinstance(thing, nn.Module)), groups)
+        return ready
 
-    def optimizer(self, wrapped: AcceleratedOptimizer) -> Any:
-        return wrapped  # takes its place when the engine is there
+    def unwrap(self, optimizer: AcceleratedOptimizer) -> Any:
+        return self.engine
 
     @property
-    def scaler(self) -> Any:
+    def loss_scaler(self) -> Any:
         return None if self.engine is None else self.engine.scaler
 
     def backward(self, loss: Tensor) -> None:
-        self._trained().backward(loss, self.accelerator.sync_gradients)
+        self.engine.backward(loss, self.accelerator.sync_gradients)
 
-    def clip_grad_norm(self, parameters: list[nn.Parameter], max_norm: float | None, *, reads: bool) -> Tensor:
-        return self._trained().clip_grad_norm(parameters, max_norm, reads=reads)
+    def clip_grad_norm(self, model: nn.Module, max_norm: float | None, *, reads: bool) -> Tensor:
+        norm: Tensor = self.engine.clip_grad_norm(self.parameters(model), max_norm, reads=reads)
+        return whole(norm)
 
     def has_shards(self) -> bool:
         return self.engine is not None and self.engine.stage == 3
 
     def for_evaluation(self, model: nn.Module) -> nn.Module:
-        inner: nn.Module = model if self.engine is not None else self.accelerator.unwrap_model(model)
-        return inner
+        return model if self.engine is not None else super().for_evaluation(model)
 
-    def take_weights(self) -> None:
-        if self.engine is not None:
+    def load(self, thing: Any, state: Any) -> None:
+        super().load(thing, state)
+        if isinstance(thing, nn.Module) and self.engine is not None:
             self.engine.take_weights()
 
-    def _trained(self) -> EngineOptimizer:
-        if self.engine is None:
-            raise ConfigError("DeepSpeed has no model to train yet: give it with its optimizer to `run.prepare`")
-        return self.engine
+
+def prepared_for(accelerator: Accelerator, say: Callable[[str], None], *, compile: bool) -> Prepared:
+    """What prepares models and optimizers as this accelerator wants them."""
+    if accelerator.distributed_type is DistributedType.DEEPSPEED:
+        kind: type[Prepared] = DeepSpeedPrepared
+    elif accelerator.scaler is not None or accelerator.distributed_type in ENGINES:
+        kind = AcceleratePrepared
+    else:
+        kind = Prepared
+    return kind(accelerator, say, compile=compile)
 
 
 class FusedOptimizer(AcceleratedOptimizer):  # type: ignore[misc]

@@ -317,7 +317,7 @@ def test_shards_that_cannot_be_put_together_are_refused(tmp_path: Path, monkeypa
 def test_nothing_else_can_be_tracked_under_the_name_of_the_run(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run"), record=False) as run:
         with pytest.raises(ConfigError, match="`run` is the name of the run's own state in a checkpoint"):
-            Checkpoints(run, **{"run": nn.Linear(1, 1)})
+            Checkpoints(run, run=nn.Linear(1, 1))
         with pytest.raises(ConfigError, match="No state to track in `score`, `text`"):
             Checkpoints(run, score=1.0, text="", model=nn.Linear(1, 1))
 

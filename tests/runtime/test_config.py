@@ -286,7 +286,9 @@ class TestWhatARunReads:
         assert RunSettings.of(self.made(width=8)) == RunSettings()
         given = self.made(seed=3, time_limit=60, trackers=["wandb"], run_dir="runs/mine", resume=Path("runs/other"))
         found = RunSettings.of(given)
-        assert found == RunSettings(3, time_limit=60.0, trackers=("wandb",), run_dir=Path("runs/mine"), resume="runs/other")
+        assert found == RunSettings(
+            3, time_limit=60.0, trackers=("wandb",), run_dir=Path("runs/mine"), resume="runs/other"
+        )
 
     @pytest.mark.parametrize(
         ("name", "near"),
@@ -300,14 +302,18 @@ class TestWhatARunReads:
             ("skip_nonfinite", "skip_non_finite"),
         ],
     )
-    def test_a_field_that_is_spelt_almost_like_one_of_them_is_an_error_that_names_it(self, name: str, near: str) -> None:
+    def test_a_field_that_is_spelt_almost_like_one_of_them_is_an_error_that_names_it(
+        self, name: str, near: str
+    ) -> None:
         with pytest.raises(ConfigError, match=f"`{name}` is not read: rename it to `{near}`"):
             RunSettings.of(self.made(**{name: 1}))
         RunSettings.of(self.made(**{name: 1, near: getattr(RunSettings(), near)}))  # with both, it is no mistake
 
     def test_no_field_of_a_template_or_a_recipe_is_taken_for_one_of_them(self) -> None:
         files = [p for top in ("templates", "docs") for p in (ROOT / top).rglob("*") if p.suffix in (".py", ".md")]
-        names = {name for path in files for name in re.findall(r"(?m)^[ +]*(\w+): \S", path.read_text(encoding="utf-8"))}
+        names = {
+            name for path in files for name in re.findall(r"(?m)^[ +]*(\w+): \S", path.read_text(encoding="utf-8"))
+        }
         assert {"log_every", "learning_rate", "run_dir"} <= names
         own = {each.name for each in fields(RunSettings)}
         RunSettings.of(self.made(**dict.fromkeys(sorted(names - own))))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.utils import DistributedType
+from support.scaling import loss_scaler
 from support.together import together
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -128,8 +129,8 @@ class TestWhatIsPutBack:
             assert rate.item() == 0.5
 
     def test_the_loss_scale_and_the_speed_of_training(self) -> None:
-        with Run(Config(), record=False) as run:
-            scaler = run.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+        with loss_scaler(init_scale=8.0, growth_interval=2), Run(Config(), record=False) as run:
+            scaler = run.accelerator.scaler
             scaler.scale(torch.ones(()))  # makes its scale, as the first backward pass does
             loader, model, optimizer = setting(run)
             measured = run.reporter.throughput

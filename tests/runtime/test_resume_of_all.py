@@ -203,7 +203,10 @@ def test_an_object_that_is_missing_or_unknown_is_named(tmp_path: Path) -> None:
         Checkpoints(run, model=model, critic=nn.Linear(1, 1), stopping=EarlyStopping(1)).save()
     with (
         Run(Config(run_dir, "auto")) as run,
-        pytest.raises(CheckpointError, match="the checkpoint has no `meter`; the checkpoint has `critic`, `stopping`, not passed to `Checkpoints`"),
+        pytest.raises(
+            CheckpointError,
+            match="the checkpoint has no `meter`; the checkpoint has `critic`, `stopping`, not passed to `Checkpoints`",
+        ),
     ):
         Checkpoints(run, model=model, meter=Meter(run)).restore()
 

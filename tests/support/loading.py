@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from paccel.runtime.data.loader import IndexedLoader
+from paccel.runtime.data.order import Cut
 
 
 class Squares(Dataset):
@@ -43,7 +44,7 @@ def make(dataset: Dataset, batch_size: int = 8, **options: object) -> IndexedLoa
         "num_processes": 1,
         "device": torch.device("cpu"),
     }
-    return IndexedLoader(dataset, batch_size, **(defaults | options))
+    return IndexedLoader(dataset, Cut(batch_size, **(defaults | options)))
 
 
 def indices_of_steps(loaders: list[IndexedLoader], epoch: int, accumulate: int, first_step: int = 0) -> list[list[int]]:

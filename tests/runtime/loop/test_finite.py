@@ -94,7 +94,9 @@ class TestOnADevice:
         torch.manual_seed(0)
         model = nn.Linear(3, 2)
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, **options)
-        run = SimpleNamespace(position=Position(epoch=1), prepared=SimpleNamespace(loss_scaler=None, optimizers=[optimizer]))
+        run = SimpleNamespace(
+            position=Position(epoch=1), prepared=SimpleNamespace(loss_scaler=None, optimizers=[optimizer])
+        )
         guard = FiniteGuard(run.position, run.prepared, lambda text: None, may_skip, reads=False)  # type: ignore[arg-type]
         return guard, model, optimizer, run
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.scaling import loss_scaler
 from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
@@ -157,8 +158,7 @@ def scaled(run_dir: Path, stop_at: int = 0, resume: str = "never") -> list[float
     """8 steps with accelerate's loss scaler, as on a GPU in fp16, of which 3 and 6 overflow; the scale behind each."""
     scales = []
     try:
-        with Run(Config(run_dir, resume)) as run:
-            run.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+        with loss_scaler(init_scale=8.0, growth_interval=2), Run(Config(run_dir, resume)) as run:
             loader = run.loader(TensorDataset(torch.linspace(-1, 1, 16)[:, None]), 4, shuffle=True)
             model = nn.Linear(1, 1)
             model, optimizer = run.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
