@@ -194,7 +194,7 @@ def _steps(run: Run, loader: Loader, steps: int, accumulate: int) -> Iterator[St
     number, epoch = 0, 0
     while number < steps:
         epoch += 1
-        for portion in itertools.islice(loader.portions(epoch, 0, accumulate, None), steps - number):
+        for portion in itertools.islice(loader.portions(epoch, 0, accumulate), steps - number):
             number += 1
             yield Step(portion, number, epoch, accumulate, run.micro_batch, run.reporter.throughput)
 

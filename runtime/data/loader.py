@@ -68,27 +68,50 @@ class Loader(ABC):
             raise ConfigError("`epochs` and `max_steps` are both off: the run would never end")
         return min(limits)
 
-    def known_total_steps(self, epochs: int | None, max_steps: int | None) -> int | None:
-        """As `total_steps`; None where only the end of a stream will tell."""
-        is_unknown = self.known_steps is None and max_steps is None
-        return None if is_unknown else self.total_steps(epochs, max_steps)
-
     def evaluate(self, filler: bool) -> Iterator[tuple[Any, int]]:
         """The `evaluation_batches`, with `batch_samples` set to those that count in each."""
         for batch, counted in self.evaluation_batches(filler):
             self.batch_samples = counted
             yield batch, counted
 
+    def training_batches(self, epoch: int, first_step: int, micro_batches: int) -> Iterator[tuple[Any, int]]:
+        """This process's micro-batches of an epoch from `first_step` on, and how many samples count in each."""
+        for portion in self.portions(epoch, first_step, micro_batches):
+            yield from itertools.islice(portion.micro_batches, micro_batches)
+
     def notice(self) -> str | None:
         """What is not exact, or takes long, when a run is resumed on this data; None where nothing is."""
         return None
+
+    # What only data with an index has
+
+    def samples_of_step(self, step: int) -> int:
+        """Samples in a step of an epoch, counted from 0, over all processes."""
+        raise self._has_no_index()
+
+    def training_parts(self, epoch: int, first_step: int, micro_batches: int) -> Iterator[Part]:
+        """This process's parts of an epoch from `first_step` on, `micro_batches` to a step, fillers included."""
+        raise self._has_no_index()
+
+    def evaluation_parts(self, filler: bool) -> Iterator[Part]:
+        """This process's parts of one pass in order, each sample once over all processes."""
+        raise self._has_no_index()
+
+    def fetch(self, parts: Iterator[Part]) -> Iterator[tuple[Any, int]]:
+        """The batch of each part, on the device, with the number of its samples that count."""
+        raise self._has_no_index()
+
+    def _has_no_index(self) -> ConfigError:
+        return ConfigError(f"`{type(self.dataset).__name__}` is a stream: it has no index to choose samples by")
+
+    # What each kind of data has in its own way
 
     @abstractmethod
     def indices_of_step(self, epoch: int, step: int) -> list[int]:
         """The samples of a step of an epoch, steps counted from 0, in the order in which they are dealt."""
 
     @abstractmethod
-    def portions(self, epoch: int, first_step: int, micro_batches: int, state: Any) -> Generator[Portion]:
+    def portions(self, epoch: int, first_step: int, micro_batches: int, state: Any = None) -> Generator[Portion]:
         """The steps of an epoch after its first `first_step`; `state` is that of the portion before, or None."""
 
     @abstractmethod
@@ -138,7 +161,6 @@ class IndexedLoader(Loader):
         return super().total_steps(epochs, max_steps)
 
     def samples_of_step(self, step: int) -> int:
-        """Samples in a step of an epoch, counted from 0, over all processes."""
         return min(self.batch_size, self.num_samples - step * self.batch_size)
 
     def indices_of_step(self, epoch: int, step: int) -> list[int]:
@@ -153,16 +175,11 @@ class IndexedLoader(Loader):
         return permutation(self._cut.seed, epoch, self._size) if self._cut.shuffle else torch.arange(self._size)
 
     def portions(self, epoch: int, first_step: int, micro_batches: int, state: Any = None) -> Generator[Portion]:
-        batches = self.training_batches(epoch, first_step, micro_batches)
+        batches = self.fetch(self.training_parts(epoch, first_step, micro_batches))
         for step in range(first_step, self.steps_per_epoch):
             yield Portion(self.samples_of_step(step), step + 1 == self.steps_per_epoch, batches)
 
-    def training_batches(self, epoch: int, first_step: int, micro_batches: int) -> Iterator[tuple[Any, int]]:
-        """The batch of each of `training_parts`, and how many of its samples count."""
-        return self._fetch_all(self.training_parts(epoch, first_step, micro_batches))
-
     def training_parts(self, epoch: int, first_step: int, micro_batches: int) -> Iterator[Part]:
-        """This process's parts of an epoch from `first_step` on, `micro_batches` to a step, fillers included."""
         order = self._order(epoch)
         parts = micro_batches * self._cut.num_processes
         for step in range(first_step, self.steps_per_epoch):
@@ -175,7 +192,7 @@ class IndexedLoader(Loader):
                     yield Part(epoch, order[offset : offset + 1], 0)
 
     def evaluation_batches(self, filler: bool) -> Iterator[tuple[Any, int]]:
-        return self._fetch_all(self.evaluation_parts(filler))
+        return self.fetch(self.evaluation_parts(filler))
 
     def evaluation_parts(self, filler: bool) -> Iterator[Part]:
         """This process's parts of one pass in order, each sample once over all processes.
@@ -199,7 +216,7 @@ class IndexedLoader(Loader):
             elif filler:
                 yield Part(0, order[:1], 0)
 
-    def _fetch_all(self, parts: Iterator[Part]) -> Iterator[tuple[Any, int]]:
+    def fetch(self, parts: Iterator[Part]) -> Iterator[tuple[Any, int]]:
         batches: Any = map(self._fetch.__getitem__, parts)
         if self._workers is not None:
             self._sampler.parts, batches = parts, self._workers

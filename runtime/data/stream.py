@@ -61,7 +61,7 @@ class StreamLoader(Loader):
         return list(range(step * self.batch_size, (step + 1) * self.batch_size))
 
     def portions(
-        self, epoch: int, first_step: int, micro_batches: int, state: Any, filler: bool = True
+        self, epoch: int, first_step: int, micro_batches: int, state: Any = None, filler: bool = True
     ) -> Generator[Portion]:
         self._reader.begin(epoch, first_step, state, micro_batches, filler)
         for portion in self._read_by_worker() if self._cut.num_workers else self._reader:
@@ -85,7 +85,7 @@ class StreamLoader(Loader):
             end_workers(portions)
 
     def evaluation_batches(self, filler: bool) -> Iterator[tuple[Any, int]]:
-        for portion in self.portions(0, 0, 1, None, filler):
+        for portion in self.portions(0, 0, 1, filler=filler):
             yield from portion.micro_batches
 
 

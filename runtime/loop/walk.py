@@ -27,7 +27,8 @@ def walk_steps(
     loader: Loader, accumulate: int, passes: int, position: Position, micro_batch: MicroBatch, reporter: Reporter
 ) -> Iterator[Step]:
     """Yield the steps of the epoch that are left, from the restored position on."""
-    reporter.total_steps = loader.known_total_steps(position.epochs, position.max_steps)
+    is_bounded = loader.known_steps is not None or position.max_steps is not None
+    reporter.total_steps = loader.total_steps(position.epochs, position.max_steps) if is_bounded else None
     if position.step == 0 and (notice := loader.notice()):
         reporter.say(notice)
     if position.step_in_epoch and position.stream_is_over:
