@@ -314,7 +314,7 @@ class TestWhatIsNotExact:
 
     def test_a_generator_of_the_stream_s_own_is_said(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         pytest.importorskip("torchdata")
-        own = "draws its order from a generator of its own"
+        own = "draws its order from its own generator"
         assert own in said_at_the_start(torchdata_nodes(torch.Generator()), tmp_path / "own", capsys)
         assert own not in said_at_the_start(torchdata_nodes(), tmp_path / "none", capsys)
 
