@@ -77,7 +77,7 @@ def measure(megabytes: float, saves: int, folder: Path) -> tuple[dict[str, Found
             run.backward(((model(inputs) - inputs) ** 2).mean())
             optimizer.step()
             optimizer.zero_grad()
-            run._position.step += 1
+            run.position.step += 1
             return time.perf_counter() - started
 
         def steps_until(done: Callable[[], bool]) -> list[float]:
@@ -90,7 +90,7 @@ def measure(megabytes: float, saves: int, folder: Path) -> tuple[dict[str, Found
         size = 0
         for turn in range(saves + 1):  # the first is for caches
             for name, checkpoints in ways.items():
-                folder_of_step = run.run_dir / "checkpoints" / f"step-{run._position.step}"
+                folder_of_step = run.run_dir / "checkpoints" / f"step-{run.position.step}"
                 started = time.perf_counter()
                 checkpoints.save()
                 stall = time.perf_counter() - started

@@ -103,7 +103,7 @@ def save_at(kind: str, step: int, run_dir: Path) -> None:
     """Leave a run that stands at a step."""
     with contextlib.suppress(Stopped), Run(Config(run_dir)) as run:
         checkpoints = checkpoints_of(run)
-        run._position = place_of(kind, step)
+        run.position.load_state_dict(place_of(kind, step).state_dict())
         checkpoints.save()
         raise run.stopped()
 
@@ -119,7 +119,7 @@ def resume(kind: str, step: int, run_dir: Path) -> tuple[float, float]:
             for current in run.steps(loader):
                 for batch in current:
                     taken = time.perf_counter() - started, time.process_time() - cpu
-                    expected = loader.indices_of_step(epoch, run._position.step_in_epoch - 1)
+                    expected = loader.indices_of_step(epoch, run.position.step_in_epoch - 1)
                     assert current.number == step + 1
                     assert batch.tolist() == expected, "the first batch is not the next"
                     raise run.stopped()

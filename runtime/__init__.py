@@ -9,7 +9,7 @@ from .config import load_config
 from .data.loader import Loader
 from .early_stopping import EarlyStopping
 from .ema import EMA
-from .errors import AgreementError, CheckpointError, ConfigError, DataError, NonFiniteError, Stopped
+from .errors import AgreementError, CheckpointError, ConfigError, DataError, NonFiniteError, Stopped, exit_with_message
 from .learning_rate import find_learning_rate
 from .loop.step import Step
 from .meter import Meter
@@ -29,6 +29,7 @@ __all__ = [
     "Run",
     "Step",
     "Stopped",
+    "exit_with_message",
     "find_learning_rate",
     "finetuning",
     "load_config",

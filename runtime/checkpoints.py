@@ -4,22 +4,19 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from accelerate.utils import DistributedType
 from torch import nn
-from torch.optim import Optimizer
 
 from .config import config_from_dict
 from .ema import EMA
 from .errors import CheckpointError, ConfigError
-from .hardware.deepspeed import EngineOptimizer
-from .hardware.sharding import gather_state, load_model, load_optimizer, model_state
 from .record.record import Record
 from .record.status import RUNS
+from .run import Run
 from .storage.background import Background, on_host
 from .storage.checkpoint import (
     list_checkpoints,
@@ -31,9 +28,6 @@ from .storage.checkpoint import (
 )
 from .storage.weights import read_weights, write_weights
 
-if TYPE_CHECKING:
-    from .run import Run
-
 T = TypeVar("T")
 
 _OF_THE_BEST = re.compile(r"best-(\d+)(-.*)?\.safetensors")
@@ -42,8 +36,8 @@ _OF_THE_BEST = re.compile(r"best-(\d+)(-.*)?\.safetensors")
 class Checkpoints:
     """Saves and restores everything that is named here, and the run's own place in its data.
 
-    A checkpoint is written aside, hashed, renamed, and only then are older ones removed; what is torn or corrupted is
-    passed over for the one before it. Safetensors and JSON only: loading cannot run code. Sharded tensors (FSDP2,
+    A checkpoint is written aside, hashed, renamed, and only then are older ones removed; one that is torn or corrupted
+    is passed over for the one before it. Safetensors and JSON only: loading cannot run code. Sharded tensors (FSDP2,
     DeepSpeed's ZeRO) are saved whole, so a run goes on with any number of processes.
 
     Args:
@@ -64,7 +58,8 @@ class Checkpoints:
 
     def __init__(
         self,
-        run: "Run",
+        run: Run,
+        /,
         *,
         keep_last: int = 2,
         keep: Collection[int] = (),
@@ -77,13 +72,19 @@ class Checkpoints:
         for name, number in (("keep_last", keep_last), ("keep_best", keep_best)):
             if number < 1:
                 raise ConfigError(f"`{name}` must be at least 1: {number}")
-        _check_shards(run)
-        stateless = [n for n, thing in tracked.items() if not hasattr(thing, "state_dict") or n == "run"]
-        if stateless:
+        plugin = run.accelerator.state.fsdp_plugin if run.accelerator.distributed_type is DistributedType.FSDP else None
+        if plugin is not None and plugin.fsdp_version != 2:  # would save one process's shards as if they were the whole
+            raise ConfigError("FSDP version 1 is not supported: set `fsdp_version: 2` in accelerate's configuration")
+        if "run" in tracked:
+            raise ConfigError("`run` is the name of the run's own state in a checkpoint: track this under another name")
+        if stateless := [name for name, thing in tracked.items() if not hasattr(thing, "state_dict")]:
             raise ConfigError(f"No state to track in {', '.join(f'`{name}`' for name in stateless)}")
         self._run = run
+        self._agreement, self._position, self._prepared = run.agreement, run.position, run.prepared
+        self._reporter, self._record = run.reporter, run.reporter.record
         self._folder = run.run_dir / "checkpoints"
-        self._keep_last, self._keep, self._keep_best = keep_last, frozenset(keep), keep_best
+        self._weights = run.run_dir / "weights"
+        self._keep_last, self._keep, self._num_best = keep_last, frozenset(keep), keep_best
         self._best, self._mode = best, mode
         self._tracked = tracked
         self._models = {name: thing for name, thing in tracked.items() if isinstance(thing, nn.Module)}
@@ -91,45 +92,42 @@ class Checkpoints:
         self._saved_step: int | None = None
         self._background = Background() if background else None
         if self._background is not None:
-            run._backgrounds.append(self._background)
+            run.at_end(self._background.wait)
 
     def restore(self) -> int:
         """Load the newest good checkpoint of the run, if there is one, and set the run's place in its data.
 
-        Collective. What was logged behind the checkpoint is dropped, since the run will log it again.
+        Collective. What was logged after the checkpoint is dropped, since the run will log it again.
 
         Returns:
             The step that the run stands at; 0 at the beginning.
 
         Raises:
-            CheckpointError: There are checkpoints and none is sound, or the objects in it are not those tracked here.
+            CheckpointError: There are checkpoints and none is good, or the objects in it are not those tracked here.
         """
-        run = self._run
-        path = run._agreement.on_main(self._choose)
+        path = self._agreement.on_main(self._choose)
         if path is None:
             return 0
         objects, _ = read_checkpoint(path)
         state = objects.pop("run")
         self._check_names(path, set(objects))
         for name, thing in self._tracked.items():
-            self._load(path, name, thing, objects[name])
-        for name, value in state["position"].items():
-            setattr(run._position, name, value)
-        run._logged_step = state["logged_step"]
-        if (scaler := run._loss_scaler()) is not None and state["scaler"]:
-            scaler.load_state_dict(state["scaler"])
-        run._guard.load_state_dict(state["guard"])
-        if run._fork is None:  # the weights and the checkpoint of another run are not in this one's directory
+            try:
+                self._prepared.load(thing, objects[name])
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise CheckpointError(f"`{name}` in `{path}` does not fit: {error}") from error
+        self._run.load_state_dict(state)
+        if self._run.fork is None:  # the weights and the checkpoint of another run are not in this one's folder
             self._bests = [(score, step) for score, step in state["bests"]]
-            self._saved_step = run._position.step
-        run._agreement.on_main(lambda: self._tidy_up(path))
-        run._reporter.say(f"resuming at step {run._position.step}, epoch {run._position.epoch}, from {path}")
-        return run._position.step
+            self._saved_step = self._position.step
+        self._agreement.on_main(lambda: self._tidy_up(path))
+        self._reporter.say(f"resuming at step {self._position.step}, epoch {self._position.epoch}, from {path}")
+        return self._position.step
 
     def keep_best(self, scores: Mapping[str, float]) -> bool:
         """If `scores` are the best so far, write `weights/best.safetensors`. Collective.
 
-        Of equal scores the later, trained longer, is the better one; a NaN is none.
+        Of equal scores the later, trained longer, is the better one; a NaN is never the best.
 
         Returns:
             Whether they were.
@@ -141,13 +139,13 @@ class Checkpoints:
             return False
         if self._best not in scores:
             raise ConfigError(f"No score `{self._best}` to choose the best by: there are {', '.join(scores)}")
-        score, step = float(scores[self._best]), self._run._position.step
+        score, step = float(scores[self._best]), self._position.step
         if math.isnan(score):
             return False
         sign = 1 if self._mode == "min" else -1
         found = sorted([*self._bests, (score, step)], key=lambda best: (sign * best[0], -best[1]))
-        self._bests = found[: self._keep_best]
-        if self._keep_best > 1 and (score, step) in self._bests:
+        self._bests = found[: self._num_best]
+        if self._num_best > 1 and (score, step) in self._bests:
             self.save_weights(f"best-{step}")
         if self._bests[0] != (score, step):
             return False
@@ -164,50 +162,48 @@ class Checkpoints:
             NonFiniteError: A gradient since the last log point was not finite, and may not be skipped.
             OSError: The disk is full or cannot be written; what was there before still stands.
         """
-        run = self._run
-        if self._saved_step == run._position.step:
+        step, epoch = self._position.step, self._position.epoch
+        if self._saved_step == step:
             return
         started = perf_counter()
-        run._guard.check()  # what is not finite does not get into a checkpoint
-        objects = {name: self._state_of(thing) for name, thing in self._tracked.items()}
-        position, scaler = replace(run._position), run._loss_scaler()
-        objects["run"] = {
-            "position": asdict(position),
-            "logged_step": run._logged_step,
-            "guard": run._guard.state_dict(),
-            "bests": [list(best) for best in self._bests],
-            "scaler": None if scaler is None else scaler.state_dict(),
-        }
+        run_state = self._run.state_dict() | {"bests": [list(best) for best in self._bests]}
+        objects = {name: self._state_of(thing) for name, thing in self._tracked.items()} | {"run": run_state}
         best_steps = {step for _, step in self._bests}
 
         def write(objects: dict[str, Any]) -> None:
-            metadata = {"step": position.step, "num_processes": run._agreement.num_processes}
-            write_checkpoint(self._folder / f"step-{position.step}", objects, metadata)
+            metadata = {"step": step, "num_processes": self._agreement.num_processes}
+            write_checkpoint(self._folder / f"step-{step}", objects, metadata)
             self._prune(best_steps)
-            if run._record is not None:
-                run._record.write_status("running", position.step, position.epoch)
+            if self._record is not None:
+                self._record.write_status("running", step, epoch)
 
         self._write("checkpoint", objects, write)
-        self._saved_step = position.step
-        run._reporter.throughput.other_seconds += perf_counter() - started
+        self._saved_step = step
+        self._reporter.throughput.other_seconds += perf_counter() - started
 
     def save_weights(self, name: str) -> None:
         """Write `weights/<name>.safetensors`: the weights that are evaluated, the EMA's where one is tracked.
 
         With several models, each has a file, `<name>-<model>.safetensors`. Collective.
+
+        Raises:
+            NonFiniteError: A gradient since the last log point was not finite, and may not be skipped.
+            OSError: The disk is full or cannot be written.
         """
-        run = self._run
-        run._guard.check()
+        self._run.guard.check()
         averages = [thing for thing in self._tracked.values() if isinstance(thing, EMA)]
-        metadata = {"step": str(run._position.step)}
+        metadata = {"step": str(self._position.step)}
 
         def write(states: dict[str, Any]) -> None:
             for model, state in states.items():
                 file = name if len(states) == 1 else f"{name}-{model}"
-                write_weights(run.run_dir / "weights" / f"{file}.safetensors", state, metadata)
+                write_weights(self._weights / f"{file}.safetensors", state, metadata)
 
         with averages[0].swapped_in() if averages else nullcontext():
             self._write("weights", {name: self._state_of(model) for name, model in self._models.items()}, write)
+
+    def _state_of(self, thing: Any) -> Any:
+        return self._prepared.state_of(thing, keep=self._agreement.rank == 0)
 
     def _write(self, kind: str, state: dict[str, Any], write: Callable[[dict[str, Any]], None]) -> None:
         """Let the main process write, now or in the background. Collective."""
@@ -219,89 +215,58 @@ class Checkpoints:
                 copy = on_host(state)
                 self._background.submit(kind, lambda: write(copy))
 
-        self._run._agreement.on_main(submit)
+        self._agreement.on_main(submit)
 
     def _choose(self) -> Path | None:
-        """The newest sound checkpoint, with a line for each that is not. On the main process only."""
-        if self._run._fork is not None and not list_checkpoints(self._folder):
-            problem = verify_checkpoint(self._run._fork)
-            if problem is not None:
-                raise CheckpointError(f"`{self._run._fork}` cannot be resumed from: {problem}")
-            return self._run._fork
+        """The newest good checkpoint, with a warning for each that is not. On the main process only."""
         found = list_checkpoints(self._folder)
         for _, path in found:
             problem = verify_checkpoint(path)
             if problem is None:
                 return path
-            self._run._reporter.warn(f"{path} is damaged ({problem}): falling back to the checkpoint before it")
+            self._reporter.warn(f"{path} is damaged ({problem}): falling back to the checkpoint before it")
         if found:
-            raise CheckpointError(f"None of the {len(found)} checkpoints in `{self._folder}` is sound")
-        self._cut_back_metrics()  # killed before its first checkpoint: begins anew
-        return None
+            raise CheckpointError(f"All {len(found)} checkpoints in `{self._folder}` are damaged")
+        origin = self._run.fork
+        if origin is None:
+            self._cut_back_metrics()  # killed before its first checkpoint: starts again
+        elif problem := verify_checkpoint(origin):
+            raise CheckpointError(f"`{origin}` cannot be resumed from: {problem}")
+        return origin
 
     def _prune(self, best_steps: set[int]) -> None:
         """Remove what is neither among the last, nor among the best, nor to be kept."""
         for step, path in list_checkpoints(self._folder)[self._keep_last :]:
             if step not in self._keep:
                 remove_checkpoint(path)
-        for path in (self._run.run_dir / "weights").glob("best-*"):
+        for path in self._weights.glob("best-*"):
             match = _OF_THE_BEST.fullmatch(path.name)
             if match and int(match[1]) not in best_steps:
                 path.unlink()  # last, as a run that goes on from an older checkpoint finds its best again
 
     def _tidy_up(self, restored: Path) -> None:
-        """Drop what was logged behind the checkpoint, and end the pruning in which the run may have been killed."""
+        """Drop what was logged after the checkpoint, and end the pruning in which the run may have been killed."""
         self._cut_back_metrics()
-        if self._run._fork is None:
-            for folder in (self._folder, self._run.run_dir / "weights"):
+        if self._run.fork is None:
+            for folder in (self._folder, self._weights):
                 remove_leftovers(folder)
         found = list_checkpoints(self._folder)
         if found and found[0][1] == restored:  # nothing is damaged, so nothing older is needed
             self._prune({step for _, step in self._bests})
 
     def _cut_back_metrics(self) -> None:
-        if self._run._record is not None:
-            self._run._record.cut_back(self._run._position.step)
+        if self._record is not None:
+            self._record.cut_back(self._position.step)
 
     def _check_names(self, path: Path, saved: set[str]) -> None:
         problems = []
         if missing := sorted(set(self._tracked) - saved):
-            problems.append(f"it has no {', '.join(f'`{name}`' for name in missing)}")
+            problems.append(f"the checkpoint has no {', '.join(f'`{name}`' for name in missing)}")
         if unknown := sorted(saved - set(self._tracked)):
-            problems.append(f"nothing here takes its {', '.join(f'`{name}`' for name in unknown)}")
+            names = ", ".join(f"`{name}`" for name in unknown)
+            problems.append(f"the checkpoint has {names}, not passed to `Checkpoints`")
         if problems:
             raise CheckpointError(f"`{path}` does not fit what is tracked: {'; '.join(problems)}")
-
-    def _load(self, path: Path, name: str, thing: Any, state: Any) -> None:
-        try:
-            if isinstance(thing, nn.Module):
-                load_model(self._unwrapped(thing), state)
-                if self._run._engine is not None:
-                    self._run._engine.take_weights()
-            elif isinstance(thing, Optimizer):
-                load_optimizer(thing, state)
-            else:
-                thing.load_state_dict(state)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"`{name}` in `{path}` does not fit: {error}") from error
-
-    def _unwrapped(self, model: nn.Module) -> Any:
-        """The model as it was written, so that a run goes on with or without `torch.compile` around it."""
-        return self._run.accelerator.unwrap_model(model, keep_torch_compile=False)
-
-    def _state_of(self, thing: Any) -> Any:
-        keep = self._run._agreement.rank == 0
-        if isinstance(thing, EngineOptimizer):
-            return thing.state_dict(keep)
-        state = model_state(self._unwrapped(thing)) if isinstance(thing, nn.Module) else thing.state_dict()
-        return gather_state(state, keep)
-
-
-def _check_shards(run: "Run") -> None:
-    """Refuse what would save one process's part as if it were the whole."""
-    state = run.accelerator.state
-    if run.accelerator.distributed_type is DistributedType.FSDP and state.fsdp_plugin.fsdp_version != 2:
-        raise ConfigError("FSDP version 1 is not supported: set `fsdp_version: 2` in accelerate's configuration")
 
 
 def load_run(config_class: type[T], run_dir: Path | None = None) -> tuple[Path, T]:
@@ -321,7 +286,7 @@ def load_run(config_class: type[T], run_dir: Path | None = None) -> tuple[Path, 
         run_dir = runs[-1].parent.parent
     settings = Record(run_dir).settings()
     if settings is None:
-        raise ConfigError(f"`{run_dir}` is no run directory: it holds no `config.json`")
+        raise ConfigError(f"`{run_dir}` is not a run directory: it has no `config.json`")
     return run_dir, config_from_dict(config_class, settings)
 
 

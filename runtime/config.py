@@ -1,4 +1,4 @@
-"""Settings: a dataclass from the command line, from a TOML file, and as JSON."""
+"""Settings: a dataclass from the command line, from a TOML file, and as JSON; and those of them that a run reads."""
 
 import contextlib
 import dataclasses
@@ -19,9 +19,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import tyro
 
 from .errors import ConfigError
-from .messages import end_with_messages
 
 C = TypeVar("C")
+
+_NEAR = 0.9  # of difflib: `time_limits` and `tracker` are near, `resume_from` and `speed` (to `seed`) are not
 
 
 def load_config(config_class: type[C], args: Sequence[str] | None = None) -> C:
@@ -29,9 +30,8 @@ def load_config(config_class: type[C], args: Sequence[str] | None = None) -> C:
 
     `--config FILE.toml` takes values from a file, by the names of the fields; the command line wins over it. `None`
     is None there and here. `--help` shows each field with its documentation, a string below it or a comment
-    behind it. A mistake ends the process with exit code 2 and one message, shown once on each host: what cannot be
-    parsed, everything that is wrong in the file, or the text of a ValueError that `__post_init__` raised. From then
-    on, an error that its reader can mend ends the process with its message as well, and exit code 1: see `messages`.
+    after it. A mistake ends the process with exit code 2 and one message, shown once on each host: what cannot be
+    parsed, everything that is wrong in the file, or the text of a ValueError that `__post_init__` raised.
 
     Args:
         config_class: A dataclass with fields of the types bool, int, float, str, Path, Literal, Enum, tuples and
@@ -53,12 +53,53 @@ def load_config(config_class: type[C], args: Sequence[str] | None = None) -> C:
             config: C = tyro.cli(
                 config_class, args=rest, default=default, description=description, console_outputs=shown
             )
-        end_with_messages()
         return config
     except ValueError as error:
         if shown:
             sys.stderr.write(f"{error}\nFor all settings: python {sys.argv[0]} --help\n")
         raise SystemExit(2) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """The fields of a `Config` that `Run` reads, each at its default where the `Config` has none of that name."""
+
+    seed: int = 0
+    precision: str = "auto"  # auto, fp32, bf16 or fp16
+    deterministic: bool = False  # deterministic algorithms only
+    compile: bool = False  # compile the models
+    run_dir: Path | None = None  # None is a new folder under runs/
+    resume: str = "never"  # auto, never, or the path of a run or a checkpoint
+    trackers: tuple[str, ...] = ()  # accelerate's, by name
+    time_limit: float | None = None  # seconds after which the run saves and stops
+    skip_non_finite: int = 0  # steps in a row that may be skipped because their gradient is not finite
+
+    @classmethod
+    def of(cls, config: Any) -> "RunSettings":
+        """Read them from a user's settings.
+
+        Raises:
+            ConfigError: A value is of the wrong type, or a field is spelt almost like one of these, which would be
+                silently off; lists all of it.
+        """
+        given = (
+            [f.name for f in _fields(config)]
+            if dataclasses.is_dataclass(config)
+            else list(getattr(config, "__dict__", ()))
+        )
+        problems: list[str] = []
+        found: dict[str, Any] = {}
+        hints = _hints(cls)
+        absent = [name for name in hints if not hasattr(config, name)]
+        for name in given:
+            if name in hints:
+                plain = _to_plain(getattr(config, name), name, problems)
+                found[name] = _from_plain(plain, hints[name], name, problems)
+            elif near := difflib.get_close_matches(name.lower(), absent, n=1, cutoff=_NEAR):
+                problems.append(f"  `{name}` is not read: rename it to `{near[0]}`, or to something less like it")
+        if problems:
+            raise ConfigError(f"Settings of `{type(config).__name__}` that a run cannot read:\n" + "\n".join(problems))
+        return cls(**found)
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:

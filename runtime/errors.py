@@ -1,16 +1,25 @@
-"""What can go wrong in a run, and whose doing it is.
+"""What can go wrong in a run, whose doing it is, and how a script ends on it.
 
 ValueError
 ├── ConfigError         a setting, argument or environment that cannot be used
 ├── DataError           data that cannot be trained on, or evaluated
 └── CheckpointError     a checkpoint, weights file or state that cannot be written or read
 RuntimeError
-└── AgreementError      this process is sound; another one failed
+└── AgreementError      this process is fine; another one failed
 ArithmeticError
 └── NonFiniteError      a loss or gradient is not a finite number
 SystemExit
 └── Stopped             no error: the run was asked to stop, and has saved
 """
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+_MOST_DELAY = 3  # seconds
 
 
 class ConfigError(ValueError):
@@ -42,4 +51,57 @@ class Stopped(SystemExit):
 
 
 MENDABLE = (ConfigError, DataError, CheckpointError)
-"""What its reader can mend: told by its message alone, and no trace is kept of a run that has not begun."""
+"""What its reader can mend: shown by its message alone. A run that fails with one before its first step leaves no trace."""
+
+
+def lost_another(error: BaseException | None) -> bool:
+    """Whether a process that this one waited for has ended: gloo says so, NCCL waits for the launcher."""
+    return isinstance(error, RuntimeError) and "by peer" in str(error)
+
+
+@contextmanager
+def exit_with_message() -> Iterator[None]:
+    """End the script with one message and no traceback on an error that its reader can mend.
+
+        if __name__ == "__main__":
+            with exit_with_message():
+                main(load_config(Config))
+
+    Those are ConfigError, DataError and CheckpointError, AgreementError on the other processes, and the loss of the
+    connection to a process that has ended. The exit code is 1, as for any error. All other errors pass through.
+
+    Raises:
+        SystemExit: In place of such an error.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _show_message(error):
+            raise
+        raise SystemExit(1) from None
+
+
+def show_uncaught_messages() -> None:
+    """Do the same for a script without `exit_with_message`, as paccel 0.1.0 generated them, through `sys.excepthook`."""
+    before = sys.excepthook
+    if before.__module__ == __name__:
+        return
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not _show_message(error):
+            before(kind, error, trace)
+
+    sys.excepthook = show
+
+
+def _show_message(error: BaseException) -> bool:
+    """Write the message of an error whose traceback would tell its reader nothing. Whether it is one."""
+    if isinstance(error, (*MENDABLE, AgreementError)):
+        # Where all processes of a host say the same, the launcher ends those that wait when the first has ended
+        time.sleep(min(int(os.environ.get("LOCAL_RANK", "0")), _MOST_DELAY))
+        sys.stderr.write(f"error: {error}\n")
+    elif lost_another(error):
+        sys.stderr.write("error: another process exited; its error is above\n")
+    else:
+        return False
+    return True

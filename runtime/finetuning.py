@@ -12,19 +12,18 @@ what has none. So what is trained is a function of the step, and there is no sta
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from .errors import ConfigError
-
-if TYPE_CHECKING:
-    from .run import Run
+from .run import Run
 
 Layers = Sequence[nn.Module | Sequence[nn.Module]]
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class Unfreezing:
@@ -47,7 +46,7 @@ class Unfreezing:
 
     def __init__(
         self,
-        run: "Run",
+        run: Run,
         model: nn.Module,
         stages: Mapping[int, Iterable[nn.Module]],
         *,
@@ -66,7 +65,7 @@ class Unfreezing:
                 first[id(parameter)] = min(starts[module], first.get(id(parameter), starts[module]))
         # By module and name, as sharding puts other objects in the place of the parameters
         self._parameters = [(module, name, first.get(id(parameter))) for module, name, parameter in own]
-        self._modes = [(m, _first(m, starts)) for m in model.modules() if eval_frozen or isinstance(m, _BatchNorm)]
+        self._modes = [(m, _first(m, starts)) for m in model.modules() if eval_frozen or isinstance(m, _BATCH_NORMS)]
         self._changes = sorted(set(first.values()))
         if not self._changes or self._changes[0] > 1:
             raise ConfigError(f"Nothing is trained in step 1: the first stage is at step {min(stages, default=None)}")

@@ -1,31 +1,29 @@
 """A learning-rate range test: which rates make the loss fall, before a run is started with one of them."""
 
 import copy
+import itertools
 import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from .data.loader import Loader
-from .data.stream import StreamLoader
 from .errors import ConfigError
 from .hardware.sharding import ENGINES
 from .loop.step import Step
 from .meter import Meter
 from .record.curves import COLORS, FAINT, INK, plot_style
+from .run import Run
 from .storage.files import atomic_write
-
-if TYPE_CHECKING:
-    from .run import Run
 
 _SMOOTHING = 0.8  # weight of the past in the smoothed loss
 _DIVERGED = 4.0  # times the lowest smoothed loss
@@ -71,7 +69,9 @@ class LearningRates:
                 text = f"suggestion {self.suggestion:.1e}".replace("e-0", "e-")
                 axes.set_title(text, loc="right", color=COLORS["eval"], fontsize=9, fontweight="normal")
             else:
-                axes.set_title("no rate makes it fall", loc="right", color=FAINT, fontsize=9, fontweight="normal")
+                axes.set_title(
+                    "no suggestion: the loss never decreased", loc="right", color=FAINT, fontsize=9, fontweight="normal"
+                )
             axes.tick_params(axis="x", which="minor", color=FAINT)
             axes.spines["bottom"].set_color(INK)
             content = BytesIO()
@@ -80,7 +80,7 @@ class LearningRates:
 
 
 def find_learning_rate(
-    run: "Run",
+    run: Run,
     model: nn.Module,
     optimizer: Any,
     loader: Loader,
@@ -110,7 +110,7 @@ def find_learning_rate(
         lowest: The first learning rate.
         highest: The last one.
         steps: How many are tried, in equal ratios.
-        accumulate: Micro-batches into which each process cuts its share of a step.
+        accumulate: Gradient accumulation: micro-batches per step on each process.
         max_grad_norm: Scale gradients down to this norm, as the loop does. None is off.
         count: What a micro-batch's loss sums over, such as its tokens; its samples otherwise.
 
@@ -137,14 +137,13 @@ def find_learning_rate(
                     group["lr"] = rate * ratio
             total = step.num_samples if count is None else step.total(count)
             for batch in step:
-                is_filler, run._in_filler = run._in_filler, True  # meters in the user's function count nothing of this
-                result = compute_loss(model, batch)
-                run._in_filler = is_filler
+                with run.micro_batch.uncounted():  # for meters in the user's function
+                    result = compute_loss(model, batch)
                 loss = result[0] if isinstance(result, tuple | list) else result
                 run.backward(loss / total)
                 meter.add(loss=loss, count=step.micro_batch_samples if count is None else count(batch))
             if max_grad_norm is not None:
-                run.accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)
+                run.prepared.clip_grad_norm(model, max_grad_norm, reads=False)
             optimizer.step()
             optimizer.zero_grad()
             value = meter.read()["loss"]  # one exchange in each step, so that all processes stop at the same
@@ -160,7 +159,7 @@ def find_learning_rate(
     return LearningRates(rates, losses, smoothed, _steepest(rates, smoothed))
 
 
-def _check(run: "Run", loader: Loader, lowest: float, highest: float, steps: int, accumulate: int) -> None:
+def _check(run: Run, loader: Loader, lowest: float, highest: float, steps: int, accumulate: int) -> None:
     problems = []
     if not 0 < lowest < highest < math.inf:
         problems.append(f"`lowest` must be above 0 and below `highest`: {lowest} and {highest}")
@@ -168,7 +167,7 @@ def _check(run: "Run", loader: Loader, lowest: float, highest: float, steps: int
         problems.append(f"`steps` must be at least 10: {steps}")
     if accumulate < 1:
         problems.append(f"`accumulate` must be at least 1: {accumulate}")
-    if isinstance(loader, StreamLoader):
+    if loader.is_stream:
         problems.append(
             f"`{type(loader.dataset).__name__}` is a stream, which cannot be put back: try data with an index"
         )
@@ -190,30 +189,29 @@ def _steepest(rates: list[float], smoothed: list[float]) -> float | None:
     return None if best is None or falls[best] <= 0 else rates[best]
 
 
-def _steps(run: "Run", loader: Loader, steps: int, accumulate: int) -> Iterator[Step]:
+def _steps(run: Run, loader: Loader, steps: int, accumulate: int) -> Iterator[Step]:
     """The first steps of the data, epoch after epoch, without moving the run's place in it."""
     number, epoch = 0, 0
     while number < steps:
         epoch += 1
-        source = loader.training_batches(epoch, 0, accumulate)
-        for step_in_epoch in range(min(loader.steps_per_epoch, steps - number)):
+        for portion in itertools.islice(loader.portions(epoch, 0, accumulate), steps - number):
             number += 1
-            yield Step(run, source, number, epoch, loader.samples_of_step(step_in_epoch), accumulate)
+            yield Step(portion, number, epoch, accumulate, run.micro_batch, run.reporter.throughput)
 
 
 @contextmanager
-def _put_back(run: "Run", model: nn.Module, optimizer: Any) -> Iterator[None]:
+def _put_back(run: Run, model: nn.Module, optimizer: Any) -> Iterator[None]:
     """Whatever is done to the model, the optimizer and the generators within is undone in the end, in place."""
     started = perf_counter()
     tensors = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
-    modules = [(module, dict(module._buffers), module.training) for module in model.modules()]
+    modules = [(module, dict(module.named_buffers(recurse=False)), module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     state = {parameter: _copy(values) for parameter, values in optimizer.state.items()}
     groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     values = [_copy(group) for group in groups]
-    scaler = run.accelerator.scaler
+    scaler = run.prepared.loss_scaler
     scale = None if scaler is None else scaler.state_dict()
-    position, in_filler, throughput = asdict(run._position), run._in_filler, run._reporter.throughput
+    throughput = run.reporter.throughput
     measured = copy.deepcopy(vars(throughput))
     host = random.getstate(), np.random.get_state()
     other = getattr(torch, run.device.type) if run.device.type not in ("cpu", "cuda") else None
@@ -230,7 +228,8 @@ def _put_back(run: "Run", model: nn.Module, optimizer: Any) -> Iterator[None]:
                 other.set_rng_state(device)
             with torch.no_grad():
                 for module, buffers, training in modules:
-                    module._buffers.update(buffers)  # where the forward pass has put another tensor in the place
+                    for name, _ in list(module.named_buffers(recurse=False)):
+                        setattr(module, name, buffers.get(name))  # the forward pass may have put another tensor there
                     module.training = training
                 for tensor, before in tensors:
                     tensor.copy_(before)
@@ -243,10 +242,8 @@ def _put_back(run: "Run", model: nn.Module, optimizer: Any) -> Iterator[None]:
             optimizer.state.update(state)
             if scaler is not None and scale:
                 scaler.load_state_dict(scale)
-            run._in_filler = in_filler
             vars(throughput).update(measured)
             throughput.other_seconds += perf_counter() - started
-            assert asdict(run._position) == position, "the test has a walk of its own"
 
 
 def _copy(value: Any) -> Any:

@@ -1,11 +1,10 @@
 """Means over samples, kept on the device until somebody reads them."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from .run import Run
+from .run import Run
 
 _CHUNK = 256  # values kept before they are folded into one
 
@@ -18,8 +17,8 @@ class Meter:
     each other: each is divided by its own count.
     """
 
-    def __init__(self, run: "Run") -> None:
-        self._run = run
+    def __init__(self, run: Run) -> None:
+        self._micro_batch, self._agreement = run.micro_batch, run.agreement
         self._folded: dict[str, float] = {}  # sums by name, and counts by the names that they belong to
         self._pending: dict[str, list[Any]] = {}
 
@@ -30,7 +29,7 @@ class Meter:
             count: Number of samples, or of whatever the sums run over; a tensor stays on its device.
             sums: For each name a sum over the samples, not a mean. Shape () or a number.
         """
-        if self._run._in_filler:
+        if self._micro_batch.is_filler:
             return
         pending = self._pending
         for name, value in ((" ".join(("count", *sums)), count), *sums.items()):
@@ -69,11 +68,11 @@ class Meter:
         """The sums since the last read, exactly, for each process in rank order. Collective."""
         for name in self._pending:
             self._fold(name)
-        return {"processes": self._run._agreement.gather(self._folded)}
+        return {"processes": self._agreement.gather(self._folded)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what this process had added; on another number of processes, the main one takes up everything."""
-        processes, agreement = state["processes"], self._run._agreement
+        processes, agreement = state["processes"], self._agreement
         self._folded, self._pending = {}, {}
         if len(processes) == agreement.num_processes:
             self._folded = dict(processes[agreement.rank])

@@ -1,6 +1,5 @@
 """A run: one training from start to end, on whatever the launcher offers."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,34 +9,27 @@ from typing import Any, Self
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
-from .config import config_to_dict
-from .data.loader import Loader
-from .data.order import Order
-from .data.randomness import at, seeder, stream
+from .config import RunSettings, config_to_dict
+from .data.loader import IndexedLoader, Loader
+from .data.order import Cut, Order
+from .data.randomness import key, seeder
 from .data.stream import StreamLoader, is_stream
-from .errors import AgreementError, ConfigError, Stopped
+from .errors import AgreementError, ConfigError, Stopped, lost_another, show_uncaught_messages
 from .hardware.agreement import Agreement
-from .hardware.deepspeed import EngineOptimizer
-from .hardware.gradients import add_gradients, clip_grad_norm
-from .hardware.prepare import prepare
+from .hardware.prepare import prepared_for
 from .hardware.processes import choose_precision, precision_name, set_up_numerics, start_processes
-from .hardware.sharding import ENGINES, is_sharded_model, whole
 from .loop.finite import FiniteGuard
 from .loop.position import Position
-from .loop.step import Step
+from .loop.step import MicroBatch, Step
 from .loop.stopping import StopRequest
-from .loop.walk import walk_epochs, walk_steps, walk_stream
-from .messages import lost_another
+from .loop.walk import walk_epochs, walk_steps
 from .record import progress
 from .record.opening import open_run_dir
 from .record.record import Record
 from .record.reporting import Reporter, check_trackers
-from .storage.background import Background
 
 
 class Run:
@@ -46,10 +38,9 @@ class Run:
     Use it as a context manager. It watches for signals, writes `status.json`, and draws the curves at the end.
 
     Args:
-        config: A dataclass with any of these fields, each off or at its default where missing: `seed` (0), `precision`
-            ("auto"), `deterministic` (False), `compile` (False), `run_dir`, `resume` ("never"), `trackers` (),
-            `time_limit` (seconds), `skip_non_finite` (0: steps in a row that may be skipped because their gradient is
-            not finite, see `FiniteGuard`). All of its fields are saved in `config.json`.
+        config: A dataclass. A run reads the fields that `RunSettings` names: `seed`, `precision`, `deterministic`,
+            `compile`, `run_dir`, `resume`, `trackers`, `time_limit`, `skip_non_finite`. All of its fields are saved in
+            `config.json`.
         record: Whether to keep a run directory. Without it, nothing is written, which is what an evaluation wants.
 
     Attributes:
@@ -62,19 +53,21 @@ class Run:
     """
 
     def __init__(self, config: Any, *, record: bool = True) -> None:
+        show_uncaught_messages()
+        settings = RunSettings.of(config)
         processes = start_processes()
         self.device: torch.device = processes.device
-        self._agreement = Agreement(processes.num_processes, processes.process_index)
-        self._seed = int(getattr(config, "seed", 0))
-        self._compile = bool(getattr(config, "compile", False))
-        trackers = tuple(getattr(config, "trackers", ())) if record else ()
-        precision, why = choose_precision(getattr(config, "precision", "auto"), self.device)
+        precision, why = choose_precision(settings.precision, self.device)
+        trackers = settings.trackers if record else ()
         check_trackers(trackers)
-        self._record: Record | None = None
-        self._fork: Path | None = None
+
+        # Parts of the run, for what takes a `Run`: `Checkpoints`, `Meter`, `find_learning_rate`
+        self.agreement = Agreement(processes.num_processes, processes.process_index)
+        opened: Record | None = None
+        self.fork: Path | None = None  # the checkpoint of another run that this one starts from
         if record:
-            self._record, self._fork = open_run_dir(self._agreement, config, config_to_dict(config))
-        self.run_dir = Path() if self._record is None else self._record.run_dir
+            opened, self.fork = open_run_dir(self.agreement, settings, config_to_dict(config))
+        self.run_dir = Path() if opened is None else opened.run_dir
         self.accelerator = Accelerator(
             mixed_precision=precision,
             cpu=self.device.type == "cpu",
@@ -83,33 +76,30 @@ class Run:
             step_scheduler_with_optimizer=False,
             rng_types=[],
         )
-        set_up_numerics(self.device, bool(getattr(config, "deterministic", False)))
-        self._reporter = Reporter(self.accelerator, self._record)
+        set_up_numerics(self.device, settings.deterministic)
+        self.reporter = Reporter(self.accelerator, opened)
         if trackers:
-            self._reporter.start_trackers(trackers, config_to_dict(config))
+            self.reporter.start_trackers(trackers, config_to_dict(config))
         if record:
-            count = f" with {self._agreement.num_processes} processes" if self._agreement.num_processes > 1 else ""
+            count = f" with {self.agreement.num_processes} processes" if self.agreement.num_processes > 1 else ""
             chosen = f"{precision_name(precision)} ({why})"
-            self._reporter.say(f"training on {self.device.type}{count}, {chosen}, in {self.run_dir}")
+            self.reporter.say(f"training on {self.device.type}{count}, {chosen}, in {self.run_dir}")
+        self.position = Position()
+        self.prepared = prepared_for(self.accelerator, self.reporter.say, compile=settings.compile)
+        self.guard = FiniteGuard(
+            self.position,
+            self.prepared,
+            self.reporter.warn,
+            settings.skip_non_finite,
+            reads=self.device.type == "cpu",
+        )
+        self.micro_batch = MicroBatch(settings.seed, self.agreement.rank, self.prepared)
+        seeder(self.device)(key(settings.seed, "start"))  # the first weights are a function of the seed
 
-        self._position = Position()
-        self._epochs: int | None = None
-        self._max_steps: int | None = None
+        self._seed = settings.seed
+        self._stop = StopRequest(self.agreement, settings.time_limit)
         self._logged_step = 0
-        self._stop = StopRequest(self._agreement, getattr(config, "time_limit", None))
-        self._step_key = stream(self._seed, "step", self._agreement.rank)
-        self._in_filler = False
-        self._loss_factor = 1
-        self._models: list[nn.Module] = []
-        self._backgrounds: list[Background] = []
-        self._optimizers: list[Any] = []
-        self._engine: EngineOptimizer | None = None
-        self._parameters: dict[int, list[nn.Parameter]] = {}
-        self._training_loader: Loader | None = None
-        self._guard = FiniteGuard(self, int(getattr(config, "skip_non_finite", 0)))
-        self._plain = self.accelerator.scaler is None and self.accelerator.distributed_type not in ENGINES
-        self._seed_all = seeder(self.device)
-        self._seed_all(stream(self._seed, "start"))
+        self._at_end: list[Callable[[], None]] = []
 
     # Before the loop
 
@@ -133,32 +123,23 @@ class Run:
         Args:
             dataset: Anything with a length and an index, or a stream: see `StreamLoader`.
             batch_size: Samples per step (or per evaluation batch), over all processes and micro-batches.
-            shuffle: A new order in each epoch, a function of (seed, epoch). Or one of your own, a function from the epoch
-                to the indices of its samples, some of them more than once if you like; the same on all processes.
+            shuffle: A new order in each epoch, a function of (seed, epoch). Or a custom one: a function from the epoch to
+                the indices of its samples, some of them more than once if you like; the same on all processes.
             drop_last: Leave out an epoch's last, smaller batch.
-            num_workers: Processes that fetch, for each process that trains; 0 fetches in the training process.
+            num_workers: DataLoader workers per process; 0 fetches in the training process.
             collate_fn: From a list of samples to a batch; PyTorch's default otherwise.
             limit_batches: Use only so many batches of each epoch, for a quick try. None is off.
         """
-        return (StreamLoader if is_stream(dataset) else Loader)(
-            dataset,
-            batch_size,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            num_workers=num_workers,
-            collate_fn=collate_fn,
-            limit=limit_batches,
-            seed=self._seed,
-            rank=self._agreement.rank,
-            num_processes=self._agreement.num_processes,
-            device=self.device,
-        )
+        options = (batch_size, shuffle, drop_last, num_workers, collate_fn, limit_batches)
+        cut = Cut(*options, self._seed, self.agreement.rank, self.agreement.num_processes, self.device)
+        return (StreamLoader if is_stream(dataset) else IndexedLoader)(dataset, cut)
 
     def prepare(self, *objects: Any) -> Any:
         """Move models to the device, compile them if the config says so, and wrap them for distribution.
 
         Optimizers come back as they are wherever plain PyTorch is right, else (loss scaling, DeepSpeed, XLA) as
-        accelerate's wrappers. Learning-rate schedules are made after this, and are not prepared.
+        accelerate's wrappers. Learning-rate schedules are made after this, and are not prepared. Collective: DDP
+        compares the models of all processes.
 
         Returns:
             The objects in the order given; the object itself if there is one.
@@ -166,7 +147,8 @@ class Run:
         Raises:
             ConfigError: DeepSpeed is given other than one model and one optimizer, or cannot be used as configured.
         """
-        return ready if len(ready := prepare(self, objects)) > 1 else ready[0]
+        ready = self.prepared.prepare(objects)
+        return tuple(ready) if len(ready) > 1 else ready[0]
 
     # The loop
 
@@ -180,7 +162,10 @@ class Run:
         Raises:
             ConfigError: Both are off.
         """
-        return walk_epochs(self, epochs, max_steps)
+        if epochs is None and max_steps is None:
+            raise ConfigError("`epochs` and `max_steps` are both off: the run would never end")
+        self.position.epochs, self.position.max_steps = epochs, max_steps
+        return walk_epochs(self.position)
 
     def steps(
         self,
@@ -195,8 +180,8 @@ class Run:
 
         Args:
             loader: The training data.
-            accumulate: Micro-batches into which each process cuts its share of a step. The result is the same for
-                any number, a smaller micro-batch takes less memory.
+            accumulate: Gradient accumulation: micro-batches per step on each process. The result is the same for any
+                number, a smaller micro-batch takes less memory.
             passes: How often each step may be iterated; more than once keeps its micro-batches on the device.
             flops_per_sample: Of a forward and backward pass: the share of the peak (MFU) is logged as `time/mfu`.
             peak_flops: Of one device each second. None is what is known of it in the run's precision.
@@ -207,29 +192,25 @@ class Run:
         for name, number in (("accumulate", accumulate), ("passes", passes)):
             if number < 1:
                 raise ConfigError(f"`{name}` must be at least 1: {number}")
-        self._training_loader = loader
-        self._reporter.measure_flops(flops_per_sample, peak_flops)
-        if isinstance(loader, StreamLoader):
-            return walk_stream(self, loader, accumulate, passes)
-        return walk_steps(self, loader, accumulate, passes)
+        self.guard.loader = loader
+        self.reporter.measure_flops(flops_per_sample, peak_flops)
+        return walk_steps(loader, accumulate, passes, self.position, self.micro_batch, self.reporter)
 
     def batches(self, loader: Loader) -> Iterator[Any]:
         """Yield this process's batches of one pass in order: each sample once over all processes.
 
-        A pass is never left half-way: asked to stop, the run says so, ends the pass, and stops after the step. Where a
-        model is sharded, a batch may be a filler: meters leave it out, others look at `loader.batch_samples`.
+        A pass always runs to its end: asked to stop, the run says so, finishes the pass, and stops after the step. Where
+        a model is sharded, a batch may be a filler: meters leave it out, others look at `loader.batch_samples`.
         """
-        total = loader.limit if isinstance(loader, StreamLoader) else loader.steps_per_epoch
         shown = self.accelerator.is_main_process
-        with progress.bar(total, 0, shown=shown, description="evaluating", delay=2.0) as bar:
-            for number, (batch, count) in enumerate(loader.evaluation_batches(filler=self._has_shards())):
-                loader.batch_samples, self._in_filler = count, count == 0
-                self._seed_all(at(~self._step_key, self._position.step << 16 | number))
-                if asked := self._stop.announcement():
-                    progress.say(f"{asked}: this evaluation is ended first, then the run saves and stops")
+        with progress.bar(loader.known_steps, 0, shown=shown, description="evaluating", delay=2.0) as bar:
+            for number, (batch, samples) in enumerate(loader.evaluate(filler=self.prepared.has_shards())):
+                self.micro_batch.begin_evaluation(self.position.step, number, samples)
+                if request := self._stop.announcement():
+                    progress.say(f"{request} received: finishing this evaluation, then saving and stopping")
                 yield batch
                 bar.update()
-        self._in_filler = False
+        self.micro_batch.end()
 
     @contextmanager
     def evaluating(self, model: nn.Module) -> Iterator[nn.Module]:
@@ -240,56 +221,40 @@ class Run:
             different numbers of batches; a sharded model as it is.
         """
         started = perf_counter()
-        inner = model if self._has_shards() or self._engine is not None else self.accelerator.unwrap_model(model)
         modes = [(module, module.training) for module in model.modules()]
         model.eval()
         try:
             with torch.no_grad():
-                yield inner
+                yield self.prepared.for_evaluation(model)
         finally:
             for module, training in modes:
                 module.training = training
-            self._reporter.throughput.other_seconds += perf_counter() - started
+            self.reporter.throughput.other_seconds += perf_counter() - started
 
     def backward(self, loss: torch.Tensor, count: int | torch.Tensor = 1) -> None:
         """Add the gradients of `loss / count`: of this micro-batch's share of the step.
 
         Distributed wrappers average over processes where a sum is meant; that is undone here. A filler counts nothing.
+        Collective in DDP and FSDP2, on the last micro-batch of a step.
 
         Args:
             loss: A sum over the micro-batch. Shape ().
             count: Samples (or tokens) of the whole step, over all micro-batches and processes.
         """
-        if self._plain:
-            add_gradients(loss, count, self._loss_factor)
-        elif self._engine is not None:
-            self._engine.backward(loss / count * self._loss_factor, self.accelerator.sync_gradients)
-        else:
-            self.accelerator.backward(loss / count * self._loss_factor)
+        self.prepared.backward(loss / count * self.micro_batch.loss_factor)
 
     def clip_grad_norm(self, model: nn.Module, max_norm: float | None) -> torch.Tensor:
         """Scale the gradients so that their norm is at most `max_norm`; None only measures.
 
-        Call it once in a step, after its last micro-batch. DeepSpeed's stages 1 to 3 clip and update at once: there, it
+        Call it once in a step, after its last micro-batch. DeepSpeed's stages 1 to 3 clip and update in one: there, it
         makes the update of `optimizer.step()` too. A norm that is not finite is an error, or as the config says, the
-        update is skipped: the same on all processes.
+        update is skipped: the same on all processes. Collective where the model is sharded.
 
         Returns:
             The norm before clipping, over all parameters. Shape (), on the device: reading it is a sync.
         """
-        parameters = self._parameters.get(id(model))
-        if parameters is None:
-            parameters = self._parameters[id(model)] = list(model.parameters())
-        reads = self._guard.looks_at_once
-        if self._engine is not None:
-            norm = self._engine.clip_grad_norm(parameters, max_norm, reads=reads)
-        elif self._plain and self.accelerator.distributed_type is not DistributedType.FSDP:
-            norm = clip_grad_norm(parameters, max_norm, reads=reads)
-        else:
-            limit = math.inf if max_norm is None else max_norm
-            norm = torch.as_tensor(self.accelerator.clip_grad_norm_(parameters, limit))
-        norm = whole(norm)
-        self._guard.take(norm, parameters)
+        norm = self.prepared.clip_grad_norm(model, max_norm, reads=self.guard.reads)
+        self.guard.take(norm, self.prepared.parameters(model))
         return norm
 
     def log(self, section: str, *groups: Mapping[str, Any], **values: Any) -> None:
@@ -304,15 +269,16 @@ class Run:
             NonFiniteError: A training loss or a gradient is not finite, and may not be. Raised on all processes.
             OSError: The disk is full or cannot be written; an AgreementError with its words on other processes.
         """
-        position = self._position
+        position = self.position
         found = {name: value for group in (*groups, values) for name, value in group.items() if value is not None}
         numbers = {name: value.item() if isinstance(value, torch.Tensor) else value for name, value in found.items()}
-        skipped = self._guard.read_skipped() if section == "train" else 0
-        numbers |= {"skipped_updates": skipped} if skipped else {}
-        times = self._reporter.times(section)
-        self._agreement.on_main(lambda: self._reporter.log(position.step, position.epoch, section, numbers, times))
+        skipped = self.guard.read_skipped() if section == "train" else 0
+        if skipped:
+            numbers["skipped_updates"] = skipped
+        times = self.reporter.times(section)
+        self.agreement.on_main(lambda: self.reporter.log(position.step, position.epoch, section, numbers, times))
         if section == "train":
-            self._guard.take_loss(numbers.get("loss"), min(self._logged_step + 1, position.step), skipped)
+            self.guard.take_loss(numbers.get("loss"), min(self._logged_step + 1, position.step), skipped)
             self._logged_step = position.step
 
     def stopping(self) -> bool:
@@ -328,42 +294,37 @@ class Run:
 
     def finish(self, reason: str) -> None:
         """End the run after this step, as finished: `epochs` and `steps` yield no more. For early stopping."""
-        self._position.finished = reason
-        self._reporter.say(f"finishing at step {self._position.step}: {reason}")
+        self.position.finished = reason
+        self.reporter.say(f"finishing at step {self.position.step}: {reason}")
 
-    # Behind the scenes
+    # Saving and ending
 
-    def _begin_micro_batch(self, step: int, number: int, count: int, of: int) -> None:
-        """Set what depends on the micro-batch: randomness, whether gradients are exchanged, what its loss counts."""
-        self._seed_all(at(self._step_key, step << 16 | number))
-        self._in_filler = count == 0
-        self._loss_factor = self._agreement.num_processes if count else 0
-        if of > 1:
-            is_last = number % of == 0  # of this pass over the step
-            self.accelerator.gradient_state._set_sync_gradients(is_last)
-            for model in self._models:
-                if isinstance(model, DistributedDataParallel):
-                    model.require_backward_grad_sync = is_last
-                elif is_sharded_model(model):
-                    model.set_requires_gradient_sync(is_last)
+    def state_dict(self) -> dict[str, Any]:
+        """The run's place and what goes with it; `Checkpoints` saves it.
 
-    def _has_shards(self) -> bool:
-        """Whether a forward pass is a collective, so that all processes must make as many."""
-        if self._engine is not None:
-            return self._engine.stage == 3
-        by_accelerate = self.accelerator.distributed_type is DistributedType.FSDP
-        return by_accelerate or any(map(is_sharded_model, self._models))
+        Raises:
+            NonFiniteError: A gradient since the last log point was not finite, and may not be skipped.
+        """
+        self.guard.check()  # what is not finite does not get into a checkpoint
+        scaler = self.prepared.loss_scaler
+        return {
+            "position": self.position.state_dict(),
+            "logged_step": self._logged_step,
+            "guard": self.guard.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
 
-    def _loss_scaler(self) -> Any:
-        """What scales losses in fp16, with `state_dict` and `load_state_dict`; None where nothing does."""
-        return self.accelerator.scaler if self._engine is None else self._engine.scaler
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.position.load_state_dict(state["position"])
+        self._logged_step = state["logged_step"]
+        self.guard.load_state_dict(state["guard"])
+        scaler = self.prepared.loss_scaler
+        if scaler is not None and state["scaler"]:
+            scaler.load_state_dict(state["scaler"])
 
-    def _is_over(self) -> bool:
-        """Whether no epoch is left to walk: the last is over, the steps are used up, or the loop has said so."""
-        position = self._position
-        all_epochs = self._epochs is not None and position.epoch >= self._epochs and not position.epoch_is_cut
-        out_of_steps = self._max_steps is not None and position.step >= self._max_steps
-        return position.finished is not None or (position.epoch_is_over and (all_epochs or out_of_steps))
+    def at_end(self, wait: Callable[[], None]) -> None:
+        """Call `wait` before the run ends, on the main process; what it raises, the run fails of."""
+        self._at_end.append(wait)
 
     def _wait_for_the_end(self, error: BaseException | None) -> BaseException | None:
         """Wait for all that go on and all that is written, collective if in order; returns what the run failed of."""
@@ -371,9 +332,9 @@ class Run:
         failed = None if ends_in_order else error
         try:
             if error is None:
-                self._agreement.gather(None)  # all have got here: nobody is left who may still fail
-            for background in self._backgrounds:
-                self._agreement.on_main(background.wait) if ends_in_order else background.wait()
+                self.agreement.gather(None)  # all have got here: nobody is left who may still fail
+            for wait in self._at_end:
+                self.agreement.on_main(wait) if ends_in_order else wait()
         except Exception as lost:
             return failed or lost
         return failed
@@ -384,21 +345,21 @@ class Run:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._stop.unwatch()
-        position, agreement, record = self._position, self._agreement, self._record
+        position, record = self.position, self.reporter.record
         failed = self._wait_for_the_end(error)
         if failed is None:
             reason = error.reason if isinstance(error, Stopped) else position.finished
-            self._reporter.close("stopped" if error else "finished", position.step, position.epoch, reason)
+            self.reporter.close("stopped" if error else "finished", position.step, position.epoch, reason)
         else:
             if record is not None:
                 if lost_another(failed) and (reason := record.failure()):
                     raise AgreementError(f"Another process failed: {reason}") from failed
-                process = agreement.rank if agreement.num_processes > 1 else None
+                process = self.agreement.rank if self.agreement.num_processes > 1 else None
                 record.write_failure(failed, position.step, position.epoch, process)
             if failed is not error:
                 raise failed
-            if agreement.num_processes > 1:
+            if self.agreement.num_processes > 1:
                 return  # to leave the process group in order, the others would have to answer
-        agreement.close()
+        self.agreement.close()
         self.accelerator.state.destroy_process_group()
         AcceleratorState._reset_state(reset_partial_state=True)  # so that a notebook can start another run

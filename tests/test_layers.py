@@ -22,9 +22,9 @@ GENERATOR_FLOORS = ["__main__", "cli", "health", "upgrade", "project", "render",
 RUNTIME_FLOORS = [
     "__init__",
     "learning_rate",
-    "checkpoints",
+    "checkpoints finetuning meter",
     "run",
-    "ema early_stopping finetuning meter schedules config",
+    "ema early_stopping schedules config",
     "loop",
     "record",
     "hardware",
@@ -38,7 +38,9 @@ NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}  # documented, though 
 # Private names of other packages that have no public counterpart; each with the reason where it is used.
 FOREIGN = {
     "AcceleratorState._reset_state": "a second run of a process, as accelerate's own tests do it",
-    "self.accelerator.gradient_state._set_sync_gradients": "which micro-batch is the last is known here, not there",
+    "getattr _step_supports_amp_scaling": "the only sign of an optimizer that skips its update where `found_inf` says so",
+    "workers._iterator": "PyTorch has no word that ends persistent workers",
+    "iterator._shutdown_workers": "the same",
 }
 
 # Imports that fail as if the packages were not installed, also for the processes that are started from here.

@@ -12,7 +12,7 @@ from .randomness import Canary, at, seed_host
 
 
 def gather_pinned(tensor: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """Rows of a tensor in page-locked memory, from which the copy to the GPU is not waited for."""
+    """Rows of a tensor in page-locked memory, from which the copy to the GPU does not block the host."""
     rows = torch.empty((len(indices), *tensor.shape[1:]), dtype=tensor.dtype, pin_memory=True)
     return torch.index_select(tensor, 0, indices, out=rows)
 
@@ -32,22 +32,22 @@ def to_device(batch: Any, device: torch.device) -> Any:
     return batch.to(device) if hasattr(batch, "to") else batch
 
 
-class Fetch(Dataset[Any]):
-    """Fetches and collates one part, with the same randomness in whichever process it runs.
+class Fetch(Dataset[tuple[Any, int]]):
+    """From a `Part` to its collated batch and the number of samples that count, the same in whichever process it runs.
 
     The first batch tells whether the data draws at random. If it does, it is fetched again, now and from then on with
-    the generators seeded for each sample; if not, later batches are watched still, and pay for one check each.
+    the generators seeded for each sample; if not, later batches are still checked, at the cost of one seeding each.
     """
 
-    def __init__(self, dataset: Any, collate_fn: Callable[[list[Any]], Any], key: int, *, repeats: bool) -> None:
-        self.dataset, self.collate_fn, self.key, self.repeats = dataset, collate_fn, key, repeats
+    def __init__(self, dataset: Any, collate_fn: Callable[[list[Any]], Any], key: int) -> None:
+        self.dataset, self.collate_fn, self.key = dataset, collate_fn, key
         self.canary: Canary | None = None
         self.hooks = seed_hooks(dataset)
         self.draws = bool(self.hooks)
 
-    def __getitems__(self, part: Part) -> tuple[Any, int]:
-        places: list[int] = part.indices.tolist()  # in the stream of the epoch's seeds
-        indices = [place & INDEX_MASK for place in places] if self.repeats else places
+    def __getitem__(self, part: Part) -> tuple[Any, int]:
+        places: list[int] = part.indices.tolist()  # each has a seed of its own
+        indices = [place & INDEX_MASK for place in places]
         if not self.draws:
             self.canary = self.canary or Canary()
             self.canary.set()
@@ -65,7 +65,7 @@ class Fetch(Dataset[Any]):
             for hook in self.hooks:
                 hook(seed)
             samples.append(self.dataset[index])
-        seed_host(at(~epoch_key, places[0]))  # collation may draw as well; its stream is another one
+        seed_host(at(~epoch_key, places[0]))  # for what draws at random while it collates
         return self.collate_fn(samples), part.counted
 
 
@@ -85,3 +85,8 @@ def ignore_signals(_worker: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGINT)):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
+
+
+def end_workers(iterator: Any) -> None:
+    """End the workers of a `DataLoader` by word: Python ends them by a signal, which they ignore, and waits for them."""
+    iterator._shutdown_workers()

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import RandomSampler
 
 _INNER = ("root", "source", "sampler", "dataset", "_ex_iterable", "ex_iterable")  # what a stream is made of
-_LARGEST_SEED = 2**64  # a seed that somebody has written is below; what the system gives where nobody has, above
+_LARGEST_SEED = 2**64  # a seed that somebody wrote is smaller; entropy from the system, where nobody did, is larger
 
 
 def has_whole_state(stream: Any) -> bool:
@@ -33,8 +33,8 @@ def notice(stream: Any) -> str | None:
         return f"{name} is shuffled without a seed: a resumed run reads it in another order; give `shuffle` a `seed`"
     if any(isinstance(getattr(part, "generator", None), torch.Generator) for part in _parts(stream)):
         return (
-            f"{name} draws its order from a generator of its own, which no state holds: a resumed run goes on in "
-            "another order; a `RandomSampler` without one draws it from the run's seed and the epoch"
+            f"{name} draws its order from its own generator, which no state holds: a resumed run goes on in another "
+            "order; a `RandomSampler` without a generator draws it from the run's seed and the epoch"
         )
     if not hasattr(stream, "state_dict"):
         return (

@@ -1,27 +1,66 @@
 """Which samples make which step, on which process."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 
 from ..errors import ConfigError
 
-INDEX_MASK = (1 << 40) - 1  # of an order of one's own; the bits above it count how often the index has come before
+INDEX_MASK = (1 << 40) - 1  # of a custom order; the bits above it count how often the index has come before
 
 
 Order = Callable[[int], Sequence[int] | torch.Tensor]
 """From an epoch, counted from 1, to the indices of its samples, in order."""
 
 
+@dataclass(frozen=True)
+class Cut:
+    """How a dataset is cut into batches, and whose share this process has; see `Run.loader`."""
+
+    batch_size: int
+    shuffle: bool | Order
+    drop_last: bool
+    num_workers: int
+    collate_fn: Callable[[list[Any]], Any] | None
+    limit: int | None  # batches of an epoch
+    seed: int
+    rank: int
+    num_processes: int
+    device: torch.device
+
+
 class Part(NamedTuple):
-    """The samples of one micro-batch on one process."""
+    """The samples of one micro-batch on one process.
+
+    Attributes:
+        epoch: Counted from 1; 0 in an evaluation.
+        indices: Shape (samples,), int64; one sample in a filler. In a custom order, repetitions are counted above
+            `INDEX_MASK`.
+        counted: Samples that count: 0 for a filler.
+    """
 
     epoch: int
-    indices: (
-        torch.Tensor
-    )  # shape (samples,), int64; one sample in a filler; with repetitions counted above `INDEX_MASK`
-    counted: int  # samples that count: 0 for a filler
+    indices: torch.Tensor
+    counted: int
+
+
+class Portion(NamedTuple):
+    """One step of the training data, as one process has it.
+
+    Attributes:
+        num_samples: Over all processes and micro-batches.
+        is_last: No step follows in this epoch.
+        micro_batches: This process's batches on its device, each with the number of its samples that count. An
+            iterator may go on with those of the next step.
+        state: Of a stream after this step, where it has one.
+    """
+
+    num_samples: int
+    is_last: bool
+    micro_batches: Iterable[tuple[Any, int]]
+    state: Any = None
 
 
 def share(size: int, parts: int, part: int) -> tuple[int, int]:
@@ -32,7 +71,7 @@ def share(size: int, parts: int, part: int) -> tuple[int, int]:
 
 
 def with_counts(indices: Any, epoch: int, size: int, available: int) -> torch.Tensor:
-    """An order of one's own, each repetition of an index told from the ones before it. Shape (size,), int64.
+    """A custom order in which each repetition of an index differs from the ones before it. Shape (size,), int64.
 
     Raises:
         ConfigError: It is not a row of as many indices as in epoch 1, or one of them is not in the dataset.

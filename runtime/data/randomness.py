@@ -1,34 +1,29 @@
 """Randomness as a function of where the run stands, so that no generator state has to be saved.
 
-Order is a function of (seed, epoch), a sample's augmentation of (seed, epoch, index), a step's randomness of
-(seed, step, micro-batch, rank), an evaluation's of (seed, step, batch, rank). Skipping to a step therefore costs the same for step 10 and step 10 million.
+Order is a function of (seed, epoch), a sample's augmentation of (seed, epoch, index), a step's randomness of (seed,
+step, micro-batch, rank), an evaluation's of (seed, step, batch, rank). Skipping to a step therefore costs the same for
+step 10 and step 10 million.
 """
 
 import random
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any
 
 import numpy as np
 import torch
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
-# Bound once, as they are called in each step
-_seed_torch = torch.default_generator.manual_seed
-_python: Any = random._inst
-_seed_python = super(random.Random, _python).seed  # the C method: no type dispatch, 2 µs less
-_seed_numpy = np.random.seed
 
 
-def stream(seed: int, name: str, *where: int) -> int:
-    """A 64-bit key for the stream of random numbers `name` of a run, the same on every machine."""
+def key(seed: int, name: str, *where: int) -> int:
+    """A 64-bit key for the random numbers of a run that are used for `name`, the same on every machine."""
     text = ":".join([str(seed), name, *map(str, where)])
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def at(key: int, position: int) -> int:
-    """The 64-bit seed at `position` of the stream `key`.
+    """The 64-bit seed at `position` under a key.
 
     Source: the output function of SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
     generators", figure 17).
@@ -42,12 +37,11 @@ def at(key: int, position: int) -> int:
 def seed_host(seed: int) -> None:
     """Seed the global generators of `random`, NumPy and PyTorch's CPU; no device is touched.
 
-    `torch.manual_seed` is not used: it also queues lazy calls for every kind of device, 400 µs a call.
+    `torch.manual_seed` also queues lazy calls for every kind of device, which takes 160 µs more.
     """
-    _seed_torch(seed)
-    _seed_python(seed)
-    _python.gauss_next = None  # the second of a pair, which the C method leaves
-    _seed_numpy(seed & 0xFFFFFFFF)
+    torch.default_generator.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
 
 
 def seeder(device: torch.device) -> Callable[[int], None]:
@@ -68,7 +62,7 @@ def seeder(device: torch.device) -> Callable[[int], None]:
 
 def permutation(seed: int, epoch: int, size: int) -> torch.Tensor:
     """The order of `size` samples in an epoch, counted from 1. Shape (size,), int64."""
-    generator = torch.Generator().manual_seed(stream(seed, "order", epoch))
+    generator = torch.Generator().manual_seed(key(seed, "order", epoch))
     return torch.randperm(size, generator=generator)
 
 

@@ -6,137 +6,87 @@ costly, such as decoding, belongs into `collate_fn`, which gets only the share t
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sized
-from typing import Any, NamedTuple
+from collections.abc import Generator, Iterator, Sized
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from ..errors import ConfigError
-from . import foreign as stream_state
-from .fetch import as_is, ignore_signals, seed_hooks, to_device
+from . import foreign
+from .fetch import as_is, end_workers, ignore_signals, seed_hooks, to_device
 from .loader import Loader
-from .order import Order, share
-from .randomness import at, seed_host, stream
-
-
-class Portion(NamedTuple):
-    """One step of a stream, as one process has it."""
-
-    num_samples: int  # over all processes
-    is_last: bool  # nothing follows in this epoch
-    micro_batches: list[tuple[Any, int]]  # batches with the number of their samples that count
-    state: Any  # of the stream behind this step
+from .order import Cut, Portion, share
+from .randomness import at, key, seed_host
 
 
 class StreamLoader(Loader):
-    """The batches of a stream, cut the same way on any number of processes. Made by `Run.loader`.
+    """The batches of a stream.
 
     A stream is anything that can be iterated, again for each epoch, and yields the same samples on every process. It
-    may have `set_epoch(epoch)`, and `state_dict()` and `load_state_dict(state)`, which is asked for behind each step
-    and makes resuming cost nothing; without them a resumed run reads up to where it stood. torchdata's
-    `StatefulDataLoader` with `batch_size=None`, its nodes, and the streams of `datasets` have these. What is not exact,
-    or takes long, when the run is resumed is said at its start.
+    may have `set_epoch(epoch)`, and `state_dict()` and `load_state_dict(state)`. The state is read after each step, and
+    makes resuming cost nothing; without it a resumed run reads up to where it stood. torchdata's `StatefulDataLoader`
+    with `batch_size=None`, its nodes, and the streams of `datasets` have these. At its start, a run says what is not
+    exact, or takes long, when it is resumed.
     """
 
-    def __init__(
-        self,
-        dataset: Any,
-        batch_size: int,
-        *,
-        shuffle: bool | Order,
-        drop_last: bool,
-        num_workers: int,
-        collate_fn: Callable[[list[Any]], Any] | None,
-        limit: int | None,
-        seed: int,
-        rank: int,
-        num_processes: int,
-        device: torch.device,
-    ) -> None:
+    is_stream = True
+
+    def __init__(self, dataset: Any, cut: Cut) -> None:
         problems = []
-        if shuffle:
+        if cut.shuffle:
             problems.append(
                 f"`{type(dataset).__name__}` has no index, so it cannot be shuffled here: let it shuffle itself"
             )
-        if batch_size < 1:
-            problems.append(f"A batch size must be at least 1: {batch_size}")
+        if cut.batch_size < 1:
+            problems.append(f"A batch size must be at least 1: {cut.batch_size}")
         if hasattr(dataset, "state_dict") != hasattr(dataset, "load_state_dict"):
             problems.append(f"`{type(dataset).__name__}` has one of `state_dict` and `load_state_dict`: it needs both")
-        if num_processes > 1 and stream_state.is_unseeded(dataset):
+        if cut.num_processes > 1 and foreign.is_unseeded(dataset):
             problems.append(
                 f"`{type(dataset).__name__}` is shuffled without a seed, in another order on each process: "
                 "give `shuffle` a `seed`"
             )
         if problems:
             raise ConfigError("\n".join(problems))
-        self.dataset, self.batch_size, self.limit = dataset, batch_size, limit
-        self.batch_samples = 0  # as in `Loader`
-        self._device = device
-        self._reader = _Reader(
-            dataset,
-            batch_size,
-            collate_fn or default_collate,
-            drop_last,
-            limit,
-            stream(seed, "sample"),
-            rank,
-            num_processes,
-        )
-        self._num_workers = min(num_workers, 1)  # the steps of one stream come from one reader
+        super().__init__(dataset, cut.batch_size, cut.limit)
+        self._cut = cut
+        self._reader = _Reader(dataset, cut)
 
-    @property
-    def steps_per_epoch(self) -> int:  # type: ignore[override]
-        """The limit in batches, which the stream may fall short of.
-
-        Raises:
-            ConfigError: There is none: a stream does not tell its length.
-        """
-        if self.limit is None:
-            raise ConfigError(
-                f"`{type(self.dataset).__name__}` does not tell its length: give `max_steps`, or `limit_batches`"
-            )
-        return self.limit
-
-    def total_steps(self, epochs: int | None, max_steps: int | None = None) -> int:
-        """Optimizer updates in a whole run: `epochs` passes of `limit_batches`, cut at `max_steps`."""
-        limits = [max_steps] if max_steps is not None else []
-        if epochs is not None and (self.limit is not None or not limits):
-            limits.append(epochs * self.steps_per_epoch)
-        if not limits:
-            raise ConfigError("`epochs` and `max_steps` are both off: the run would never end")
-        return min(limits)
+    def notice(self) -> str | None:
+        return foreign.notice(self.dataset)
 
     def indices_of_step(self, epoch: int, step: int) -> list[int]:
         """The samples of a step by their place in the stream, counted from 0; its last step may hold fewer."""
         return list(range(step * self.batch_size, (step + 1) * self.batch_size))
 
-    def portions(self, epoch: int, first_step: int, state: Any, micro_batches: int, filler: bool) -> Iterator[Portion]:
-        """This process's part of an epoch from `first_step` on; `state` is the stream's before it, or None."""
+    def portions(
+        self, epoch: int, first_step: int, micro_batches: int, state: Any = None, filler: bool = True
+    ) -> Generator[Portion]:
         self._reader.begin(epoch, first_step, state, micro_batches, filler)
-        if not self._num_workers:
-            yield from self._reader
-            return
+        for portion in self._read_by_worker() if self._cut.num_workers else self._reader:
+            on_device = ((to_device(batch, self._cut.device), counted) for batch, counted in portion.micro_batches)
+            yield portion._replace(micro_batches=on_device)
+
+    def _read_by_worker(self) -> Iterator[Portion]:
         workers = DataLoader(
             self._reader,
             batch_size=None,
             collate_fn=as_is,
-            num_workers=1,
-            pin_memory=self._device.type == "cuda",
+            num_workers=1,  # the steps of one stream come from one reader
+            pin_memory=self._cut.device.type == "cuda",
             worker_init_fn=ignore_signals,
             generator=torch.Generator(),
         )
-        read = iter(workers)
+        portions = iter(workers)
         try:
-            yield from read
+            yield from portions
         finally:
-            read._shutdown_workers()  # type: ignore[attr-defined]  # they ignore the signal that Python would send
+            end_workers(portions)
 
     def evaluation_batches(self, filler: bool) -> Iterator[tuple[Any, int]]:
-        """This process's batches of one pass, each sample once over all processes."""
-        for portion in self.portions(0, 0, None, 1, filler):
-            for batch, count in portion.micro_batches:
-                yield to_device(batch, self._device), count
+        for portion in self.portions(0, 0, 1, filler=filler):
+            yield from portion.micro_batches
 
 
 class _Reader(IterableDataset[Portion]):
@@ -145,20 +95,9 @@ class _Reader(IterableDataset[Portion]):
     Randomness is a function of (seed, epoch, place in the stream), so every process, and a resumed one, draws the same.
     """
 
-    def __init__(
-        self,
-        dataset: Any,
-        batch_size: int,
-        collate_fn: Callable[[list[Any]], Any],
-        drop_last: bool,
-        limit: int | None,
-        key: int,
-        rank: int,
-        num_processes: int,
-    ) -> None:
-        self.dataset, self.batch_size, self.collate_fn = dataset, batch_size, collate_fn
-        self.drop_last, self.limit, self.key = drop_last, limit, key
-        self.rank, self.num_processes = rank, num_processes
+    def __init__(self, dataset: Any, cut: Cut) -> None:
+        self.dataset, self.cut = dataset, cut
+        self.collate_fn, self.key = cut.collate_fn or default_collate, key(cut.seed, "sample")
         self.hooks = seed_hooks(dataset)
         self.begin(0, 0, None, 1, False)
 
@@ -168,55 +107,57 @@ class _Reader(IterableDataset[Portion]):
         self.micro_batches, self.filler = micro_batches, filler
 
     def __iter__(self) -> Iterator[Portion]:
-        key, step = at(self.key, self.epoch), self.first_step
-        self._seed(key, 0)  # for an order that is drawn when the stream begins, also where it then jumps to its place
+        epoch_key, step = at(self.key, self.epoch), self.first_step
+        self._seed(
+            epoch_key, 0
+        )  # for an order that is drawn when the stream begins, also where it then jumps to its place
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(self.epoch)
-        has_state = stream_state.has_whole_state(self.dataset)
+        has_state = foreign.has_whole_state(self.dataset)
         jumps = has_state and step > 0 and self.state is not None
         if jumps:
             self.dataset.load_state_dict(self.state)
-        samples = self._samples(iter(self.dataset), key, step * self.batch_size if jumps else 0)
+        samples = self._samples(iter(self.dataset), epoch_key, step * self.cut.batch_size if jumps else 0)
         for _ in range(0 if jumps else step):
             self._take(samples)
-        batch = [] if step == self.limit else self._take(samples)
+        batch = [] if step == self.cut.limit else self._take(samples)
         while batch:
             state = copy.deepcopy(self.dataset.state_dict()) if has_state else None
             step += 1
-            following = [] if step == self.limit else self._take(samples)
-            yield Portion(len(batch), not following, self._cut(batch, key, step), state)
+            following = [] if step == self.cut.limit else self._take(samples)
+            yield Portion(len(batch), not following, self._share(batch, epoch_key, step), state)
             batch = following
 
-    def _samples(self, source: Iterator[Any], key: int, place: int) -> Iterator[Any]:
+    def _samples(self, source: Iterator[Any], epoch_key: int, place: int) -> Iterator[Any]:
         """The samples from `place` on, each drawn with a seed of its own; the first with that of the beginning."""
         while True:
             if place > 0:
-                self._seed(key, place)
+                self._seed(epoch_key, place)
             try:
                 yield next(source)
             except StopIteration:
                 return
             place += 1
 
-    def _seed(self, key: int, place: int) -> None:
-        seed = at(key, place)
+    def _seed(self, epoch_key: int, place: int) -> None:
+        seed = at(epoch_key, place)
         seed_host(seed)
         for hook in self.hooks:
             hook(seed)
 
     def _take(self, samples: Iterator[Any]) -> list[Any]:
         """The samples of the next step over all processes; none at the end."""
-        batch = [sample for _, sample in zip(range(self.batch_size), samples, strict=False)]
-        return [] if self.drop_last and len(batch) < self.batch_size else batch
+        batch = [sample for _, sample in zip(range(self.cut.batch_size), samples, strict=False)]
+        return [] if self.cut.drop_last and len(batch) < self.cut.batch_size else batch
 
-    def _cut(self, batch: list[Any], key: int, step: int) -> list[tuple[Any, int]]:
+    def _share(self, batch: list[Any], epoch_key: int, step: int) -> list[tuple[Any, int]]:
         """This process's micro-batches of a step."""
         cut = []
         for number in range(self.micro_batches):
-            part = number * self.num_processes + self.rank
-            start, stop = share(len(batch), self.micro_batches * self.num_processes, part)
+            part = number * self.cut.num_processes + self.cut.rank
+            start, stop = share(len(batch), self.micro_batches * self.cut.num_processes, part)
             if start < stop or self.filler:
-                seed_host(at(~key, step << 16 | part))  # for what draws at random while it collates
+                seed_host(at(~epoch_key, step << 16 | part))  # for what draws at random while it collates
                 cut.append((self.collate_fn(batch[start:stop] or batch[:1]), stop - start))
         return cut
 

@@ -1,4 +1,4 @@
-"""What all processes must agree on, over a group of its own on the host, so that no device waits for it."""
+"""What all processes must agree on, over a separate group on the host, so that no device waits for it."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

@@ -1,18 +1,219 @@
-"""Models and optimizers as a run needs them: on the device, compiled, wrapped for distribution."""
+"""Models and optimizers as a run needs them: on the device, compiled, wrapped for distribution.
 
-from typing import TYPE_CHECKING, Any
+What differs between plain PyTorch, accelerate's wrappers and DeepSpeed is here, one class for each.
+"""
 
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import DistributedType
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ..errors import ConfigError
 from .deepspeed import EngineOptimizer, configure
-from .sharding import is_sharded_model
+from .gradients import clip_grad_norm, takes_found_inf
+from .sharding import ENGINES, gather_state, is_sharded_model, load_model, load_optimizer, model_state, whole
 
-if TYPE_CHECKING:
-    from ..run import Run
+
+class Prepared:
+    """The models and optimizers of a run, and how they go backward, clip and come into a checkpoint.
+
+    This one is for PyTorch as it is, DDP and FSDP2 among it: nothing scales the loss, optimizers need no wrapper.
+
+    Args:
+        accelerator: accelerate's.
+        say: Takes a line for the terminal.
+        compile: Whether to compile the models.
+
+    Attributes:
+        models: As they are trained, in their wrappers.
+        optimizers: PyTorch's own, without wrappers.
+    """
+
+    def __init__(self, accelerator: Accelerator, say: Callable[[str], None], *, compile: bool) -> None:
+        self.accelerator, self.say, self.compile = accelerator, say, compile
+        self.models: list[nn.Module] = []
+        self.optimizers: list[Any] = []
+        self._parameters: dict[nn.Module, list[nn.Parameter]] = {}
+
+    def prepare(self, objects: Sequence[Any]) -> list[Any]:
+        """What `Run.prepare` returns, in the same order."""
+        # One that an earlier run has prepared still has the loss scaler of that run
+        own = [thing.optimizer if isinstance(thing, AcceleratedOptimizer) else thing for thing in objects]
+        if self.compile:
+            for model in own:
+                if isinstance(model, nn.Module):
+                    model.compile()  # in place, so that the names of the weights stay as they are
+        ready = self.wrap(own)
+        self.models += [thing for thing in ready if isinstance(thing, nn.Module)]
+        self.optimizers += [thing.optimizer for thing in ready if isinstance(thing, AcceleratedOptimizer)]
+        return [self.unwrap(thing) if isinstance(thing, AcceleratedOptimizer) else thing for thing in ready]
+
+    def wrap(self, things: list[Any]) -> list[Any]:
+        """What accelerate makes of them; a model that the loop has sharded stays as it is."""
+        sharded = [is_sharded_model(thing) for thing in things]
+        others = [thing for thing, is_sharded in zip(things, sharded, strict=True) if not is_sharded]
+        prepared = self.accelerator.prepare(*others) if others else ()
+        wrapped = iter(prepared if len(others) > 1 else [prepared])
+        return [thing if is_sharded else next(wrapped) for thing, is_sharded in zip(things, sharded, strict=True)]
+
+    def unwrap(self, optimizer: AcceleratedOptimizer) -> Any:
+        """The optimizer that the loop gets."""
+        return optimizer.optimizer
+
+    def parameters(self, model: nn.Module) -> list[nn.Parameter]:
+        """`model.parameters()` as a list, the same each time."""
+        if model not in self._parameters:
+            self._parameters[model] = list(model.parameters())
+        return self._parameters[model]
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a micro-batch's loss. Shape ()."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def clip_grad_norm(self, model: nn.Module, max_norm: float | None, *, reads: bool) -> Tensor:
+        """As `gradients.clip_grad_norm`, over all processes. Collective where a model is sharded."""
+        if self.has_shards():
+            return self.clip_by_accelerate(model, max_norm)
+        return clip_grad_norm(self.parameters(model), max_norm, reads=reads)
+
+    def clip_by_accelerate(self, model: nn.Module, max_norm: float | None) -> Tensor:
+        """For gradients that are scaled, or are shards of several kinds."""
+        limit = math.inf if max_norm is None else max_norm
+        return whole(torch.as_tensor(self.accelerator.clip_grad_norm_(self.parameters(model), limit)))
+
+    def exchange_gradients(self, now: bool) -> None:
+        """Say whether the next backward pass exchanges gradients between processes, as a step's last one does."""
+        self.accelerator.sync_gradients = now
+        if now and self.accelerator.distributed_type is DistributedType.XLA:
+            self.accelerator.gradient_state.is_xla_gradients_synced = False
+        for model in self.models:
+            if isinstance(model, DistributedDataParallel):
+                model.require_backward_grad_sync = now
+            elif is_sharded_model(model):
+                model.set_requires_gradient_sync(now)
+
+    def has_shards(self) -> bool:
+        """Whether a forward pass is a collective, so that all processes must make as many."""
+        by_accelerate = self.accelerator.distributed_type is DistributedType.FSDP
+        return by_accelerate or any(map(is_sharded_model, self.models))
+
+    def for_evaluation(self, model: nn.Module) -> nn.Module:
+        """The module inside a wrapper, where its forward pass works alone and calls no collective."""
+        inner: nn.Module = model if self.has_shards() else self.accelerator.unwrap_model(model)
+        return inner
+
+    @property
+    def loss_scaler(self) -> Any:
+        """What scales losses in fp16, with `state_dict` and `load_state_dict`; None where nothing does."""
+        return None
+
+    def state_of(self, thing: Any, keep: bool) -> Any:
+        """The state of anything that is tracked, with whole tensors. Collective where it is sharded.
+
+        Args:
+            thing: A model, an optimizer or anything else with a `state_dict`.
+            keep: Whether this process wants what is gathered; it gets None for it otherwise.
+        """
+        if isinstance(thing, EngineOptimizer):
+            return thing.state_dict(keep)
+        state = model_state(self.unwrapped(thing)) if isinstance(thing, nn.Module) else thing.state_dict()
+        return gather_state(state, keep)
+
+    def load(self, thing: Any, state: Any) -> None:
+        """Load what `state_of` has returned, on any number of processes. Collective where it is sharded."""
+        if isinstance(thing, nn.Module):
+            load_model(self.unwrapped(thing), state)
+        elif isinstance(thing, Optimizer):
+            load_optimizer(thing, state)
+        else:
+            thing.load_state_dict(state)
+
+    def unwrapped(self, model: nn.Module) -> Any:
+        """The model as it was written, so that a run goes on with or without `torch.compile` around it."""
+        return self.accelerator.unwrap_model(model, keep_torch_compile=False)
+
+
+class AcceleratePrepared(Prepared):
+    """For accelerate's wrappers: a loss scaler, or an engine that steps in a way of its own."""
+
+    @property
+    def loss_scaler(self) -> Any:
+        return self.accelerator.scaler
+
+    def unwrap(self, optimizer: AcceleratedOptimizer) -> Any:
+        if self.loss_scaler is None or not takes_found_inf(optimizer.optimizer):
+            return optimizer
+        return FusedOptimizer(optimizer.optimizer, device_placement=False, scaler=self.loss_scaler)
+
+    def backward(self, loss: Tensor) -> None:
+        self.accelerator.backward(loss)
+
+    def clip_grad_norm(self, model: nn.Module, max_norm: float | None, *, reads: bool) -> Tensor:
+        return self.clip_by_accelerate(model, max_norm)
+
+
+class DeepSpeedPrepared(Prepared):
+    """For DeepSpeed's engine: one model and one optimizer."""
+
+    engine: Any = None  # an `EngineOptimizer`, once there is a model to train
+
+    def wrap(self, things: list[Any]) -> list[Any]:
+        if all(isinstance(thing, nn.Module) for thing in things):  # an engine is for training
+            return [self.accelerator.prepare_model(model, evaluation_mode=True) for model in things]
+        models = [thing for thing in things if isinstance(thing, nn.Module)]
+        optimizers = [thing for thing in things if isinstance(thing, Optimizer)]
+        if self.engine is not None or (len(models), len(optimizers)) != (1, 1):
+            raise ConfigError(
+                "DeepSpeed trains one model by one optimizer: give both to one `run.prepare`, and no others"
+            )
+        configure(self.accelerator, self.say)
+        groups = [list(group["params"]) for group in optimizers[0].param_groups]
+        ready = super().wrap(things)
+        self.engine = EngineOptimizer(next(thing for thing in ready if isinstance(thing, nn.Module)), groups)
+        return ready
+
+    def unwrap(self, optimizer: AcceleratedOptimizer) -> Any:
+        return self.engine
+
+    @property
+    def loss_scaler(self) -> Any:
+        return None if self.engine is None else self.engine.scaler
+
+    def backward(self, loss: Tensor) -> None:
+        self.engine.backward(loss, self.accelerator.sync_gradients)
+
+    def clip_grad_norm(self, model: nn.Module, max_norm: float | None, *, reads: bool) -> Tensor:
+        norm: Tensor = self.engine.clip_grad_norm(self.parameters(model), max_norm, reads=reads)
+        return whole(norm)
+
+    def has_shards(self) -> bool:
+        return self.engine is not None and self.engine.stage == 3
+
+    def for_evaluation(self, model: nn.Module) -> nn.Module:
+        return model if self.engine is not None else super().for_evaluation(model)
+
+    def load(self, thing: Any, state: Any) -> None:
+        super().load(thing, state)
+        if isinstance(thing, nn.Module) and self.engine is not None:
+            self.engine.take_weights()
+
+
+def prepared_for(accelerator: Accelerator, say: Callable[[str], None], *, compile: bool) -> Prepared:
+    """What prepares models and optimizers as this accelerator wants them."""
+    if accelerator.distributed_type is DistributedType.DEEPSPEED:
+        kind: type[Prepared] = DeepSpeedPrepared
+    elif accelerator.scaler is not None or accelerator.distributed_type in ENGINES:
+        kind = AcceleratePrepared
+    else:
+        kind = Prepared
+    return kind(accelerator, say, compile=compile)
 
 
 class FusedOptimizer(AcceleratedOptimizer):  # type: ignore[misc]
@@ -22,7 +223,7 @@ class FusedOptimizer(AcceleratedOptimizer):  # type: ignore[misc]
     scale has fallen says that it was not. Reading the scale waits for the device.
     """
 
-    _scale: float | None = None  # behind the last step
+    _scale: float | None = None  # after the last step
 
     def step(self, closure: Any = None) -> None:
         before = self.scaler.get_scale() if self._scale is None else self._scale
@@ -33,44 +234,3 @@ class FusedOptimizer(AcceleratedOptimizer):  # type: ignore[misc]
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self._scale = None  # it comes back as well
-
-
-def prepare(run: "Run", objects: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What `Run.prepare` returns, in the same order."""
-    # One that an earlier run has prepared still has the loss scaler of that run
-    plain = [thing.optimizer if isinstance(thing, AcceleratedOptimizer) else thing for thing in objects]
-    if run._compile:
-        for model in plain:
-            if isinstance(model, nn.Module):
-                model.compile()  # in place, so that the names of the weights stay as they are
-    groups = [
-        [list(group["params"]) for group in thing.param_groups] for thing in plain if isinstance(thing, Optimizer)
-    ]
-    if run.accelerator.distributed_type is DistributedType.DEEPSPEED:
-        if not groups and all(isinstance(thing, nn.Module) for thing in plain):  # an engine is for training
-            return tuple(run.accelerator.prepare_model(model, evaluation_mode=True) for model in plain)
-        _check_engine(run, plain)
-        configure(run.accelerator, run._reporter.say)
-    sharded = {id(thing) for thing in plain if is_sharded_model(thing)}  # before accelerate does, in place
-    whole = [thing for thing in plain if id(thing) not in sharded]
-    prepared = run.accelerator.prepare(*whole) if whole else ()
-    wrapped = iter(prepared if len(whole) > 1 else [prepared])
-    ready = [thing if id(thing) in sharded else next(wrapped) for thing in plain]
-    models = [thing for thing in ready if isinstance(thing, nn.Module)]
-    run._models += models
-    for index, thing in enumerate(ready):
-        if isinstance(thing, AcceleratedOptimizer):
-            run._optimizers.append(thing.optimizer)
-            if run.accelerator.distributed_type is DistributedType.DEEPSPEED:
-                ready[index] = run._engine = EngineOptimizer(models[0], groups[0])
-            elif run._plain:
-                ready[index] = thing.optimizer
-            elif thing.scaler is not None and getattr(thing.optimizer, "_step_supports_amp_scaling", False):
-                ready[index] = FusedOptimizer(thing.optimizer, device_placement=False, scaler=thing.scaler)
-    return tuple(ready)
-
-
-def _check_engine(run: "Run", objects: list[Any]) -> None:
-    kinds = [sum(isinstance(thing, kind) for thing in objects) for kind in (nn.Module, Optimizer)]
-    if run._engine is not None or kinds != [1, 1]:
-        raise ConfigError("DeepSpeed trains one model by one optimizer: give both to one `run.prepare`, and no others")

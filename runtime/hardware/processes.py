@@ -1,4 +1,4 @@
-"""Decisions made once, before a run starts: device, precision, run directory."""
+"""Settled once, before a run starts: process group, device, precision, numerics."""
 
 import itertools
 import os
@@ -31,7 +31,7 @@ def start_processes() -> PartialState:
 
 
 def _meeting_place() -> dict[str, Any]:
-    """Where a launcher's processes find each other: in one store, a place of its own for each run of a process.
+    """Where a launcher's processes find each other: in one store, under a prefix for each run of a process.
 
     A store, with the addresses of a run's processes in it, lives on while a model that was wrapped in the run does. A
     later group at the same port would find them and wait for threads that are gone.
@@ -43,8 +43,8 @@ def _meeting_place() -> dict[str, Any]:
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
         if next(_runs) > 1:
             raise ConfigError(
-                "DeepSpeed works in one run of a process, as it keeps the group of processes that ends with the run: "
-                "start each further run in a process of its own"
+                "DeepSpeed works in one run of a process, since its process group ends with the run: "
+                "start each further run in a new process"
             )
         return {}  # it takes no store
     if tuple(where) not in _stores:
@@ -54,7 +54,7 @@ def _meeting_place() -> dict[str, Any]:
 
 
 def skip_search_for_gpus() -> None:
-    """Let PyTorch answer at once that there is no GPU, where there is none.
+    """Keep PyTorch from searching for GPUs in each step, where there is none.
 
     DeepSpeed and Lightning set this variable when they are imported, accelerate imports DeepSpeed where it is
     installed, and a launcher hands it on. Without a GPU it changes no answer, and every optimizer step searches for
@@ -67,8 +67,8 @@ def skip_search_for_gpus() -> None:
 def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
     """The precision to train in, in accelerate's word for it, and why.
 
-    A setting of one's own wins over the launcher's, which wins over `auto`. The launcher's `no` counts as not chosen:
-    `accelerate launch` writes it where nobody was asked.
+    The `Config` wins over the launcher, which wins over `auto`. The launcher's `no` counts as not chosen:
+    `accelerate launch` writes it where nobody chose.
 
     Raises:
         ConfigError: Unknown, or fp16 on a device on which there is no loss scaling for it.
@@ -79,7 +79,7 @@ def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
             raise ConfigError(f"Unknown precision `{wanted}`: choose one of `auto`, `fp32`, `bf16`, `fp16`")
         if wanted == "fp16" and device.type == "cpu":
             raise ConfigError("Precision `fp16` needs an accelerator: on the CPU there is no loss scaling for it")
-        return PRECISIONS[wanted], "as asked for"
+        return PRECISIONS[wanted], "as configured"
     if launched != "no":
         return launched, "from the launcher's settings"
     if device.type == "cuda":

@@ -1,15 +1,17 @@
 """Gradients and losses that are not finite: passed over or an error, the same on all processes, without waiting."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..data.loader import Loader
 from ..errors import NonFiniteError
-
-if TYPE_CHECKING:
-    from ..run import Run
+from ..hardware.gradients import takes_found_inf
+from ..hardware.prepare import Prepared
+from .position import Position
 
 _SCALER_SKIPS = 24  # in a row: from its first scale, 2¹⁶, a loss scaler has then come down to 2⁻⁸
 _CHUNK = 256  # norms kept before they are looked at without a log point
@@ -19,20 +21,29 @@ _NAMED = 16  # samples that an error names
 class FiniteGuard:
     """Takes the norm of each step's gradient, and sees that no update with one that is not finite is made or kept.
 
-    Distributed wrappers have summed the gradient, so its norm is the same on all processes, and so is what follows.
-    On the CPU, a norm is looked at at once. On a device, reading would wait for it, so norms are kept until the next
-    log point, checkpoint or end of the run, and an update that is to be skipped is made harmless on the device.
+    Distributed wrappers have summed the gradient, so its norm is the same on all processes, and so is what follows. On
+    the CPU, a norm is read immediately. On a device, reading would wait for it, so norms are kept until the next log
+    point, checkpoint or end of the run, and an update that is to be skipped is made harmless on the device.
 
     Args:
-        run: The run whose steps these are.
+        position: Which step it is.
+        prepared: The optimizers, and the loss scaler where there is one.
+        warn: Takes a line for the terminal.
         may_skip: Steps in a row that may be skipped, and log points in a row whose loss alone may not be finite. 0 makes
             the first an error.
+        reads: Whether to read each norm immediately, as on the CPU.
+
+    Attributes:
+        loader: The training data, whose samples an error names.
     """
 
-    def __init__(self, run: "Run", may_skip: int) -> None:
-        self._run = run
+    def __init__(
+        self, position: Position, prepared: Prepared, warn: Callable[[str], None], may_skip: int, *, reads: bool
+    ) -> None:
+        self._position, self._prepared, self._warn = position, prepared, warn
         self._may_skip = may_skip
-        self.looks_at_once = run.device.type == "cpu"
+        self.reads = reads
+        self.loader: Loader | None = None
         self._pending: list[tuple[tuple[int, int, int], Tensor]] = []  # (step, epoch, step in the epoch), norm
         self._last_bad, self._in_a_row = 0, 0
         self._skipped = 0  # updates, since they were last logged
@@ -41,9 +52,9 @@ class FiniteGuard:
 
     def take(self, norm: Tensor, parameters: list[nn.Parameter]) -> None:
         """Look at the norm of this step's gradient, before its update."""
-        position = self._run._position
+        position = self._position
         place = position.step, position.epoch, position.step_in_epoch
-        if self.looks_at_once:
+        if self.reads:
             value = norm.item()
             if not math.isfinite(value):
                 if not self._scales():
@@ -72,23 +83,23 @@ class FiniteGuard:
     def take_loss(self, loss: Any, first_step: int, skipped: int) -> None:
         """Look at the mean training loss since `first_step`, at a log point.
 
-        Skipped updates explain one that is not finite. Where all gradients were, there is no update to be skipped: it
+        Skipped updates explain one that is not finite. Where all gradients were finite, there is no update to skip: it
         is an error, or where updates may be skipped, a warning at as many log points in a row.
 
         Raises:
-            NonFiniteError: At one log point more. Of one step, with its samples.
+            NonFiniteError: At one log point more. Names the samples, where the loss is that of one step.
         """
         if not isinstance(loss, float):
             return
         self._bad_losses = 0 if math.isfinite(loss) or skipped else self._bad_losses + 1
         if not self._bad_losses:
             return
-        position = self._run._position
+        position = self._position
         several = first_step < position.step
         steps = f"steps {first_step} to {position.step}" if several else f"step {position.step}"
         what = f"The training loss became {loss} in {steps}"
         if self._bad_losses <= self._may_skip:
-            self._run._reporter.warn(f"{what}, while its gradients are finite")
+            self._warn(f"{what}, while its gradients are finite")
             return
         row = f", as at the {self._may_skip} log points before it" if self._may_skip else ""
         samples = "" if several else self._samples(position.epoch, position.step_in_epoch)
@@ -110,11 +121,11 @@ class FiniteGuard:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self._last_bad, self._in_a_row, self._skipped = state["last_bad"], state["in_a_row"], state["skipped"]
-        self._bad_losses = state.get("bad_losses", 0)  # not in a checkpoint of before
+        self._bad_losses = state.get("bad_losses", 0)  # not in a checkpoint of earlier versions
 
     def _scales(self) -> bool:
         """Whether a loss scaler skips such updates by itself: for it, they are how it finds its scale."""
-        return self._run._loss_scaler() is not None
+        return self._prepared.loss_scaler is not None
 
     def _count(self, place: tuple[int, int, int], value: float) -> None:
         step, epoch, step_in_epoch = place
@@ -128,18 +139,17 @@ class FiniteGuard:
             samples = self._samples(epoch, step_in_epoch)
             raise NonFiniteError(f"The gradient of step {step} has the norm {value}{row}{samples}")
         if not self._scales():
-            self._run._reporter.warn(f"step {step} is skipped: its gradient has the norm {value}")
+            self._warn(f"step {step} is skipped: its gradient has the norm {value}")
 
     def _samples(self, epoch: int, step_in_epoch: int) -> str:
-        loader = self._run._training_loader
-        indices = [] if loader is None else loader.indices_of_step(epoch, step_in_epoch - 1)
+        indices = [] if self.loader is None else self.loader.indices_of_step(epoch, step_in_epoch - 1)
         if not indices:
             return ""
         more = f" and {len(indices) - _NAMED} more" if len(indices) > _NAMED else ""
         return f"; its samples are {', '.join(map(str, indices[:_NAMED]))}{more}"
 
     def _neutralize(self, norm: Tensor, parameters: list[nn.Parameter]) -> None:
-        """Make the coming update do nothing if the norm is not finite, decided on the device.
+        """Make the coming update do nothing if the norm is not finite, without reading it.
 
         Fused optimizers take a flag for this and skip the update. For others the gradient becomes 0, so that their
         momentum and weight decay still act.
@@ -156,9 +166,9 @@ class FiniteGuard:
     def _split(self, parameters: list[nn.Parameter]) -> tuple[list[Any], list[nn.Parameter]]:
         """The fused optimizers that update nothing but these parameters, and the parameters of all others."""
         own, fused, covered = {id(p) for p in parameters}, [], set[int]()
-        for optimizer in self._run._optimizers:
+        for optimizer in self._prepared.optimizers:
             updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
-            if getattr(optimizer, "_step_supports_amp_scaling", False) and updated <= own:
+            if takes_found_inf(optimizer) and updated <= own:
                 fused.append(optimizer)
                 covered |= updated
         split = fused, [p for p in parameters if id(p) not in covered]

@@ -1,6 +1,8 @@
-"""Where a run is."""
+"""Where a run is, and whether it is over."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
@@ -11,8 +13,31 @@ class Position:
     step: int = 0
     epoch: int = 0
     step_in_epoch: int = 0
-    epoch_is_over: bool = True  # its steps are done; who saves behind them has done there what the loop does there
+    epoch_is_over: bool = True  # its steps are done; whoever saves after the loop has done all that the loop does there
     epoch_is_cut: bool = False  # `max_steps` ended it: a run with more steps goes on in it
     finished: str | None = None  # why the run ended before its last epoch
-    stream: Any = None  # what a stream of training data says of itself behind this step
-    stream_is_over: bool = False  # it has nothing behind this step, in this epoch
+    stream: Any = None  # the state of a stream of training data after this step
+    stream_is_over: bool = False  # no data follows in this epoch
+
+    # What the loop was told, and is told again when it is resumed: not saved
+    epochs: int | None = None
+    max_steps: int | None = None
+
+    @property
+    def last_step(self) -> float:
+        """The step at which the run ends at the latest; infinity where no number of steps was given."""
+        return math.inf if self.max_steps is None else self.max_steps
+
+    def is_over(self) -> bool:
+        """Whether no epoch is left: the last one is over, the steps are used up, or the loop has said so."""
+        all_epochs = self.epochs is not None and self.epoch >= self.epochs and not self.epoch_is_cut
+        return self.finished is not None or (self.epoch_is_over and (all_epochs or self.step >= self.last_step))
+
+    def state_dict(self) -> dict[str, Any]:
+        state = asdict(self)
+        del state["epochs"], state["max_steps"]
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)

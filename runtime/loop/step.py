@@ -1,14 +1,69 @@
-"""Epochs, steps and micro-batches: the positions of a run, and the iterators that walk along them."""
+"""One optimizer update and its micro-batches."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-if TYPE_CHECKING:
-    from ..run import Run
+from ..data.order import Portion
+from ..data.randomness import at, key, seeder
+from ..hardware.prepare import Prepared
+from ..record.throughput import Throughput
+
+
+class MicroBatch:
+    """The micro-batch, or batch of an evaluation, that this process is at: what follows from its place.
+
+    Args:
+        seed: The seed of the run.
+        rank: The rank of this process.
+        prepared: The models that exchange gradients.
+
+    Attributes:
+        num_processes: How many processes take part in each step.
+        device: Where this process computes.
+        is_filler: It counts nowhere: this process only takes part in what all processes must call.
+        loss_factor: What a loss is multiplied by, since distributed wrappers average over processes where a sum is
+            meant; 0 in a filler.
+    """
+
+    def __init__(self, seed: int, rank: int, prepared: Prepared) -> None:
+        self.is_filler = False
+        self.loss_factor = 1
+        self._key = key(seed, "step", rank)
+        self._prepared = prepared
+        self.num_processes = prepared.accelerator.num_processes
+        self.device = prepared.accelerator.device
+        self._seed_all = seeder(self.device)
+
+    def begin(self, step: int, number: int, samples: int, of: int) -> None:
+        """Begin micro-batch `number`, counted from 1 through all passes, of a step with `of` in each pass."""
+        self._seed_all(at(self._key, step << 16 | number))
+        self.is_filler = samples == 0
+        self.loss_factor = 0 if self.is_filler else self.num_processes
+        if of > 1:
+            self._prepared.exchange_gradients(number % of == 0)
+
+    def begin_evaluation(self, step: int, number: int, samples: int) -> None:
+        """Begin batch `number`, counted from 0, of an evaluation after a step."""
+        self._seed_all(at(~self._key, step << 16 | number))
+        self.is_filler = samples == 0
+
+    def end(self) -> None:
+        """What follows counts again."""
+        self.is_filler = False
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Within it, meters count nothing."""
+        before, self.is_filler = self.is_filler, True
+        try:
+            yield
+        finally:
+            self.is_filler = before
 
 
 class Step:
@@ -24,59 +79,50 @@ class Step:
         is_last_of_epoch: No step of this epoch follows, or none of the run.
     """
 
-    # What most steps never change; it is made new in each step otherwise
-    micro_batch_samples = 0
-    is_last_of_epoch = False
-    _is_last = False  # of the run
-    _taken = 0
-    _pass = 1
-
     def __init__(
         self,
-        run: "Run",
-        source: Iterator[tuple[Any, int]],
+        portion: Portion,
         number: int,
         epoch: int,
-        num_samples: int,
         size: int,
+        micro_batch: MicroBatch,
+        throughput: Throughput,
+        *,
         passes: int = 1,
+        is_last_of_epoch: bool = False,
+        is_last: bool = False,
     ) -> None:
         self.number = number
         self.epoch = epoch
-        self.num_samples = num_samples
-        self._run, self._source, self._size, self._passes = run, source, size, passes
+        self.num_samples = portion.num_samples
+        self.micro_batch_samples = 0
+        self.is_last_of_epoch = is_last_of_epoch
+        self._is_last = is_last  # of the run
+        self._source, self._size, self._passes = iter(portion.micro_batches), size, passes
+        self._micro_batch, self._throughput = micro_batch, throughput
+        self._pass, self._taken = 1, 0
         self._fetched: list[tuple[Any, int]] = []
         self._kept: list[tuple[Any, int]] = []  # for the next pass
 
     def __iter__(self) -> Iterator[Any]:
         if self._taken == self._size:
             self._begin_pass()
-        if self._size > 1 or self._passes > 1:
-            return self._micro_batches()
-        batch = self._begin_next()
-        return iter((batch,)) if self.micro_batch_samples else self._micro_batches(batch)  # no generator, as usual
-
-    def _micro_batches(self, *begun: Any) -> Iterator[Any]:
-        yield from begun
         while self._taken < self._size:
-            yield self._begin_next()
-        self._run._in_filler = False
-
-    def _begin_next(self) -> Any:
-        taken = self._fetched.pop(0) if self._fetched else self._fetch()
-        if self._pass < self._passes:
-            self._kept.append(taken)
-        self._taken += 1
-        batch, self.micro_batch_samples = taken
-        number = (self._pass - 1) * self._size + self._taken
-        self._run._begin_micro_batch(self.number, number, self.micro_batch_samples, self._size)
-        return batch
+            taken = self._fetched.pop(0) if self._fetched else self._fetch()
+            if self._pass < self._passes:
+                self._kept.append(taken)
+            self._taken += 1
+            batch, self.micro_batch_samples = taken
+            number = (self._pass - 1) * self._size + self._taken
+            self._micro_batch.begin(self.number, number, self.micro_batch_samples, self._size)
+            yield batch
+        self._micro_batch.end()
 
     def _begin_pass(self) -> None:
         if self._pass == self._passes:
             raise RuntimeError(
-                f"Step {self.number} is iterated once more than {self._passes} times: give `passes` to `run.steps`, "
-                "and the step keeps its micro-batches"
+                f"Step {self.number} was iterated {self._pass + 1} times, and `passes` is {self._passes}: "
+                f"`run.steps(…, passes={self._pass + 1})` keeps its micro-batches for that"
             )
         self._pass, self._taken = self._pass + 1, 0
         self._fetched, self._kept = self._kept, []
@@ -92,13 +138,13 @@ class Step:
     def _fetch(self) -> tuple[Any, int]:
         started = perf_counter()
         fetched = next(self._source)
-        self._run._reporter.throughput.data_seconds += perf_counter() - started
+        self._throughput.data_seconds += perf_counter() - started
         return fetched
 
     def total(self, count: Callable[[Any], int | torch.Tensor]) -> torch.Tensor:
         """The sum of `count(batch)` over all micro-batches of the step on all processes, such as its tokens.
 
-        Fetches the step's micro-batches at once. Collective: one reduction on the device, which is not waited for.
+        Fetches all micro-batches of the step. Collective: one reduction on the device, which is not waited for.
 
         Args:
             count: From a micro-batch to a number, or a tensor of shape () on the run's device.
@@ -106,18 +152,17 @@ class Step:
         Returns:
             Shape (), float64 (float32 on a device without it), on the run's device.
         """
-        assert self._taken + self._pass == 1, "`total` is asked for before the first micro-batch"
+        assert self._taken + self._pass == 1, "call `total` before the first micro-batch"
         while len(self._fetched) < self._size:
             self._fetched.append(self._fetch())
-        device = self._run.device
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        total = torch.zeros((), dtype=dtype, device=device)
+        device = self._micro_batch.device
+        total = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         for batch, samples in self._fetched:
             if samples:
                 total += count(batch)
-        if self._run._agreement.num_processes > 1:
+        if self._micro_batch.num_processes > 1:
             dist.all_reduce(total)
-        self._run._reporter.throughput.add_tokens(total)
+        self._throughput.add_tokens(total)
         return total
 
     def every(self, steps: int | None) -> bool:

@@ -1,4 +1,4 @@
-"""Asked to stop: signals and a time limit, agreed on by all processes."""
+"""Requests to stop: signals and a time limit, agreed on by all processes."""
 
 import os
 import signal
@@ -12,8 +12,8 @@ import torch.distributed as dist
 
 from ..hardware.agreement import Agreement
 
-_MOST_STEPS, _MOST_SECONDS = 8, 1.0  # between two looks at what the other processes have to say
-_ECHO_SECONDS = 1.0  # a launcher passes on what the whole process group got already: that is still the first signal
+_MOST_STEPS, _MOST_SECONDS = 8, 1.0  # between two exchanges with the other processes
+_ECHO_SECONDS = 1.0  # a launcher repeats a signal that the whole process group got: that is still the first one
 
 TIME_LIMIT = 1  # as a reason to stop, below every signal number in use
 
@@ -53,7 +53,7 @@ class StopRequest:
         now = time.monotonic()
         if not self._signal:
             self._signal, self._signalled = number, now
-        elif now - self._signalled > _ECHO_SECONDS:  # asked twice: end at once, as if nothing had been installed
+        elif now - self._signalled > _ECHO_SECONDS:  # a second request: end immediately, as without a handler
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
@@ -63,7 +63,7 @@ class StopRequest:
         return TIME_LIMIT if self._deadline is not None and time.monotonic() >= self._deadline else 0
 
     def announcement(self) -> str | None:
-        """What this process was asked for, in words, the first time after it was."""
+        """The request that this process got, by name, the first time after it came; None otherwise."""
         code = 0 if self._announced else self._own()
         self._announced = self._announced or code != 0
         return _name(code) if code else None

@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 from paccel.runtime import EMA, Checkpoints, ConfigError, Run, schedules
 from paccel.runtime.record.record import Record
 from paccel.runtime.storage.background import Background, on_host
-from paccel.runtime.storage.checkpoint import write_checkpoint
+from paccel.runtime.storage.checkpoint import read_checkpoint, write_checkpoint
 
 
 @dataclass
@@ -128,7 +128,7 @@ class TestTheBest:
     def feed(self, run: Run, checkpoints: Checkpoints, model: nn.Module, scores: dict[int, float]) -> list[int]:
         better = []
         for step, score in scores.items():
-            run._position.step = step
+            run.position.step = step
             nn.init.constant_(model.weight, step)
             if checkpoints.keep_best({"score": score}):
                 better.append(step)
@@ -168,7 +168,7 @@ class TestTheBest:
         with Run(Config(tmp_path / "run")) as run:
             checkpoints, _ = make(run, keep_best=2)
             for step, score in enumerate((0.1, 0.2, 0.3), start=1):
-                run._position.step = step
+                run.position.step = step
                 checkpoints.keep_best({"score": score})
             assert {path.stem for path in (run.run_dir / "weights").iterdir()} == {"best", "best-1", "best-2"}
 
@@ -192,10 +192,10 @@ class TestTheBest:
             gate.set()
             checkpoints._background.wait()
             gate.clear()
-            run._position.step = 2
+            run.position.step = 2
             checkpoints.keep_best({"score": 0.2})
             checkpoints.save()
-            run._position.step = 3
+            run.position.step = 3
             checkpoints._bests = [(0.3, 3), (0.2, 2)]  # as `keep_best` leaves them while step 2 is being written
             gate.set()
             checkpoints._background.wait()
@@ -314,3 +314,35 @@ def test_shards_that_cannot_be_put_together_are_refused(tmp_path: Path, monkeypa
         with pytest.raises(ConfigError, match="set `fsdp_version: 2`"):
             Checkpoints(run, model=nn.Linear(1, 1))
         monkeypatch.undo()
+
+
+def test_nothing_else_can_be_tracked_under_the_name_of_the_run(tmp_path: Path) -> None:
+    with Run(Config(tmp_path / "run"), record=False) as run:
+        with pytest.raises(ConfigError, match="`run` is the name of the run's own state in a checkpoint"):
+            Checkpoints(run, run=nn.Linear(1, 1))
+        with pytest.raises(ConfigError, match="No state to track in `score`, `text`"):
+            Checkpoints(run, score=1.0, text="", model=nn.Linear(1, 1))
+
+
+def test_the_run_is_saved_by_the_names_of_0_1_0_and_comes_back(tmp_path: Path) -> None:
+    """Whatever is added later, these are read: checkpoints of every version load."""
+    place = {"step": 5, "epoch": 2, "step_in_epoch": 1, "epoch_is_over": False, "epoch_is_cut": False}
+    state = {
+        "position": place | {"finished": None, "stream": None, "stream_is_over": False},
+        "logged_step": 4,
+        "guard": {"last_bad": 3, "in_a_row": 1, "skipped": 1, "bad_losses": 0},
+        "bests": [[0.25, 4]],
+        "scaler": None,
+    }
+    model = nn.Linear(1, 1)
+    objects = {"model": model.state_dict(), "run": state}
+    write_checkpoint(tmp_path / "run" / "checkpoints" / "step-5", objects, {"step": 5, "num_processes": 1})
+    with Run(Config(tmp_path / "run")) as run:
+        checkpoints = Checkpoints(run, best="score", model=model)
+        assert checkpoints.restore() == 5
+        assert not checkpoints.keep_best({"score": 0.5})
+        assert run.state_dict() == {name: value for name, value in state.items() if name != "bests"}
+        run.position.step = 6
+        checkpoints.save()
+    saved, _ = read_checkpoint(tmp_path / "run" / "checkpoints" / "step-6")
+    assert saved["run"] == state | {"position": state["position"] | {"step": 6}}

@@ -62,7 +62,7 @@ def evaluate_all() -> dict[tuple[bool, int, int], tuple[list[int], Scores, Score
         processes = run.accelerator.num_processes
         for case in itertools.product((False, True), SIZES, BATCH_SIZES):
             with_fillers, size, batch_size = case
-            run._has_shards = lambda: with_fillers  # noqa: B023  # as with a sharded model
+            run.prepared.has_shards = lambda: with_fillers  # noqa: B023  # as with a sharded model
             loader = run.loader(TensorDataset(torch.arange(size), *make_data(size)), batch_size)
             meter, metrics, seen = Meter(run), make_metrics(), []
             for indices, logits, labels in run.batches(loader):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.utils import DistributedType
+from support.scaling import loss_scaler
 from support.together import together
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -106,7 +107,7 @@ class TestWhatIsPutBack:
             model(inputs + torch.randn_like(inputs)).sum().backward()
             optimizer.step()
             model[1].eval()
-            buffer, measured = model[1].running_mean, run._reporter.throughput.samples
+            buffer, measured = model[1].running_mean, run.reporter.throughput.samples
             before = everything(model, optimizer)
             if fails:
                 with pytest.raises(ArithmeticError):
@@ -115,8 +116,8 @@ class TestWhatIsPutBack:
                 find_learning_rate(run, model, optimizer, loader, loss_of)
             assert everything(model, optimizer) == before
             assert model[1].running_mean is buffer
-            assert run._reporter.throughput.samples == measured
-            assert not run._in_filler
+            assert run.reporter.throughput.samples == measured
+            assert not run.micro_batch.is_filler
 
     def test_an_optimizer_without_state_has_none_and_a_rate_stays_in_its_tensor(self) -> None:
         with Run(Config(), record=False) as run:
@@ -129,12 +130,11 @@ class TestWhatIsPutBack:
             assert rate.item() == 0.5
 
     def test_the_loss_scale_and_the_speed_of_training(self) -> None:
-        with Run(Config(), record=False) as run:
-            scaler = run.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+        with loss_scaler(init_scale=8.0, growth_interval=2), Run(Config(), record=False) as run:
+            scaler = run.accelerator.scaler
             scaler.scale(torch.ones(()))  # makes its scale, as the first backward pass does
-            run._plain = False
             loader, model, optimizer = setting(run)
-            measured = run._reporter.throughput
+            measured = run.reporter.throughput
             find_learning_rate(run, model, optimizer, loader, compute_loss, steps=10)
             assert scaler.get_scale() == 8.0
             assert measured.other_seconds > 0

@@ -20,7 +20,7 @@ from paccel.runtime.hardware.agreement import Agreement
 @pytest.fixture
 def run() -> SimpleNamespace:
     """What a meter needs of a run, on one process."""
-    return SimpleNamespace(_in_filler=False, _agreement=Agreement(1, 0))
+    return SimpleNamespace(micro_batch=SimpleNamespace(is_filler=False), agreement=Agreement(1, 0))
 
 
 def test_the_mean_is_over_samples_and_not_over_batches(run) -> None:
@@ -50,9 +50,9 @@ def test_names_that_are_added_apart_are_divided_each_by_its_own_count(run) -> No
 def test_a_filler_is_left_out(run) -> None:
     meter = Meter(run)
     meter.add(loss=3.0, count=1)
-    run._in_filler = True
+    run.micro_batch.is_filler = True
     meter.add(loss=float("nan"), count=1)
-    run._in_filler = False
+    run.micro_batch.is_filler = False
     assert meter.read() == {"loss": 3.0}
 
 

@@ -191,7 +191,7 @@ def test_where_all_are_damaged_the_run_does_not_start_over_and_nothing_is_remove
     for step in (4, 6):
         flip(run_dir / "checkpoints" / f"step-{step}" / "model.safetensors")
     before = left(run_dir)
-    with pytest.raises(CheckpointError, match=r"None of the 2 checkpoints in .* is sound"):
+    with pytest.raises(CheckpointError, match=r"All 2 checkpoints in .* are damaged"):
         train(run_dir, resume="auto")
     assert left(run_dir) == before
 
@@ -205,7 +205,10 @@ def test_an_object_that_is_missing_or_unknown_is_named(tmp_path: Path) -> None:
         Checkpoints(run, model=model, critic=nn.Linear(1, 1), stopping=EarlyStopping(1)).save()
     with (
         Run(Config(run_dir, "auto")) as run,
-        pytest.raises(CheckpointError, match="it has no `meter`; nothing here takes its `critic`, `stopping`"),
+        pytest.raises(
+            CheckpointError,
+            match="the checkpoint has no `meter`; the checkpoint has `critic`, `stopping`, not passed to `Checkpoints`",
+        ),
     ):
         Checkpoints(run, model=model, meter=Meter(run)).restore()
 

@@ -158,7 +158,7 @@ def test_a_loss_and_its_count_give_the_gradients_of_their_quotient_to_the_bit(
     dtype: torch.dtype, count: int | torch.Tensor, factor: int
 ) -> None:
     with Run(Config(), record=False) as run:
-        run._loss_factor = factor  # processes that a wrapper averages over, or 0 in a filler
+        run.micro_batch.loss_factor = factor  # processes that a wrapper averages over, or 0 in a filler
         inputs = torch.linspace(-1, 1, 31).to(dtype)
         given, divided = (inputs.clone().requires_grad_() for _ in range(2))
         run.backward((given.sin() * 0.3).sum(), count=count)

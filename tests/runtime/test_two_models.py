@@ -127,7 +127,7 @@ def test_a_step_is_iterated_as_often_as_it_was_asked_for_and_no_more(tmp_path: P
                 for _ in range(2):
                     seen.append([(batch.tolist(), torch.rand(()).item()) for (batch,) in step])
                 with pytest.raises(
-                    RuntimeError, match=r"iterated once more than 2 times: give `passes` to `run.steps`"
+                    RuntimeError, match=r"was iterated 3 times, and `passes` is 2: `run.steps\(…, passes=3\)`"
                 ):
                     list(step)
         for first, second in (seen[:2], seen[2:]):

@@ -102,7 +102,7 @@ def count(run_dir: Path, *, tokens: bool, accumulate: int, skip: int, break_with
         Reads() as reads,
         Scalars() as scalars,
     ):
-        run._guard.looks_at_once = False
+        run.guard.reads = False
         torch.manual_seed(0)
         loader = run.loader(TensorDataset(torch.randn(120, 4), torch.randn(120, 1)), 8, shuffle=True)
         model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))

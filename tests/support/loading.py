@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from paccel.runtime.data.loader import Loader
+from paccel.runtime.data.loader import IndexedLoader
+from paccel.runtime.data.order import Cut
 
 
 class Squares(Dataset):
@@ -31,7 +32,7 @@ class Augmented(Squares):
         return index, torch.rand(()).item(), np.random.rand(), random.random()
 
 
-def make(dataset: Dataset, batch_size: int = 8, **options: object) -> Loader:
+def make(dataset: Dataset, batch_size: int = 8, **options: object) -> IndexedLoader:
     defaults = {
         "shuffle": True,
         "drop_last": False,
@@ -43,10 +44,10 @@ def make(dataset: Dataset, batch_size: int = 8, **options: object) -> Loader:
         "num_processes": 1,
         "device": torch.device("cpu"),
     }
-    return Loader(dataset, batch_size, **(defaults | options))
+    return IndexedLoader(dataset, Cut(batch_size, **(defaults | options)))
 
 
-def indices_of_steps(loaders: list[Loader], epoch: int, accumulate: int, first_step: int = 0) -> list[list[int]]:
+def indices_of_steps(loaders: list[IndexedLoader], epoch: int, accumulate: int, first_step: int = 0) -> list[list[int]]:
     """The samples that count, for each step over all processes, in the order in which they were dealt."""
     sources = [loader.training_parts(epoch, first_step, accumulate) for loader in loaders]
     steps = []
@@ -60,6 +61,6 @@ def indices_of_steps(loaders: list[Loader], epoch: int, accumulate: int, first_s
     return steps
 
 
-def batches(loader: Loader, epoch: int = 1) -> Iterator[list]:
+def batches(loader: IndexedLoader, epoch: int = 1) -> Iterator[list]:
     for batch, count in loader.training_batches(epoch, 0, 1):
         yield [*(field.tolist() for field in batch), count]

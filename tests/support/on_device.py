@@ -12,6 +12,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from paccel.runtime import EMA, Checkpoints, Meter, Run, schedules
+from support.scaling import loss_scaler
 
 CUDA = torch.cuda.is_available()
 GPUS = torch.cuda.device_count()
@@ -94,9 +96,8 @@ def main(config: Config) -> dict[str, Any]:
     """Train, and return what a test wants to know of it."""
     with Run(config) as run:
         if run.device.type == "cpu" and config.skip_non_finite:
-            run._guard.looks_at_once = False
-        if run.device.type == "cpu" and "scaler" in os.environ.get("IN_PLACE_OF_A_GPU", ""):
-            run.accelerator.scaler, run._plain = torch.amp.GradScaler("cpu", growth_interval=4), False
+            run.guard.reads = False
+        if isinstance(run.accelerator.scaler, torch.amp.GradScaler) and run.device.type == "cpu":
             run.accelerator.state._mixed_precision, run.accelerator.native_amp = "fp16", True
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(32, 1))
@@ -132,7 +133,7 @@ def main(config: Config) -> dict[str, Any]:
                 ema.update()
                 if all(torch.equal(_local(p), was) for p, was in zip(model.parameters(), before, strict=True)):
                     unchanged.append(step.number)
-                if (scaler := run._loss_scaler()) is not None:
+                if (scaler := run.prepared.loss_scaler) is not None:
                     scales[step.number] = scaler.get_scale()
                 if step.number == int(os.environ["KILL_AT"]):
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -228,8 +229,10 @@ def _process(does: Callable[..., Any], config: Config, variables: dict[str, str]
         _let_accelerate_shard_on_the_cpu()
     if not CUDA and "deepspeed" in variables.get("IN_PLACE_OF_A_GPU", ""):
         _let_accelerate_use_deepspeed_on_the_cpu()
+    has_scaler = not CUDA and "scaler" in variables.get("IN_PLACE_OF_A_GPU", "")
     try:
-        found = does(config)
+        with loss_scaler(growth_interval=4) if has_scaler else nullcontext():
+            found = does(config)
     except BaseException:
         output.write_text(traceback.format_exc())
         raise

@@ -22,7 +22,18 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
-from paccel.runtime import EMA, Checkpoints, DataError, EarlyStopping, Loader, Meter, Run, load_config, schedules
+from paccel.runtime import (
+    EMA,
+    Checkpoints,
+    DataError,
+    EarlyStopping,
+    Loader,
+    Meter,
+    Run,
+    exit_with_message,
+    load_config,
+    schedules,
+)
 from paccel.runtime.record.record import Record
 from paccel.runtime.storage import checkpoint as storage
 
@@ -163,7 +174,7 @@ def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
     with run.evaluating(model) as model:
         for number, batch in enumerate(run.batches(loader)):
             if number == 0:
-                fault(run._position.step, run.accelerator.process_index, "eval")
+                fault(run.position.step, run.accelerator.process_index, "eval")
             meter.add(loss=compute_loss(model, batch), count=len(batch[2]))
     return meter.read()
 
@@ -248,7 +259,8 @@ def run_as_process(arguments: list[str], environment: dict[str, str], output: Pa
         break_storage()
     Record.draw = lambda *_, **__: None  # the curves have tests of their own, and take longer than all the rest
     try:
-        main(load_config(Config, arguments))
+        with exit_with_message():
+            main(load_config(Config, arguments))
     except Exception:
         sys.excepthook(*sys.exc_info())  # as a script ends; a process of multiprocessing has its own way
         sys.exit(1)

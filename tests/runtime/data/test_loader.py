@@ -163,7 +163,7 @@ class TestAnOrderOfOnesOwn:
             list(batches(make(Squares(), shuffle=order), epoch=2))
 
     def test_an_evaluation_refuses_it(self) -> None:
-        with pytest.raises(ConfigError, match="is for training"):
+        with pytest.raises(ConfigError, match="Custom orders are for training only"):
             list(make(Squares(), shuffle=twice_the_rare).evaluation_batches(filler=False))
 
 

@@ -109,14 +109,14 @@ def on_two(port: int) -> dict[str, object]:
         for _ in run.epochs(1):
             for step in run.steps(run.loader(Rows(False), 4)):
                 list(step)
-        meter, run._has_shards = Meter(run), lambda: True  # so that a process without a sample gets a filler
+        meter, run.prepared.has_shards = Meter(run), lambda: True  # so that a process without a sample gets a filler
         for _ in run.batches(run.loader(Rows(False), 1, limit_batches=1)):
             meter.add(one=5.0, count=1)
         meter.add(one=1.0, count=1)  # what comes behind an evaluation counts again
         return {
             "draws": in_steps + in_evaluations,
             "evaluated": kind,
-            "samples": run._reporter.throughput.samples,
+            "samples": run.reporter.throughput.samples,
             "mean": meter.read(),
         }
 

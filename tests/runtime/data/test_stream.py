@@ -308,14 +308,14 @@ class TestWhatIsNotExact:
         both = datasets.interleave_datasets([hugging_face_stream(), hugging_face_shuffled(seed=None)])
         assert "is shuffled without a seed" in said_at_the_start(both, tmp_path / "run", capsys)
         with Run(Config(tmp_path / "two")) as run:
-            run._agreement.num_processes = 2
+            run.agreement.num_processes = 2
             with pytest.raises(ConfigError, match="shuffled without a seed, in another order on each process"):
                 run.loader(both, 8)
-            run._agreement.num_processes = 1
+            run.agreement.num_processes = 1
 
     def test_a_generator_of_the_stream_s_own_is_said(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         pytest.importorskip("torchdata")
-        own = "draws its order from a generator of its own"
+        own = "draws its order from its own generator"
         assert own in said_at_the_start(torchdata_nodes(torch.Generator()), tmp_path / "own", capsys)
         assert own not in said_at_the_start(torchdata_nodes(), tmp_path / "none", capsys)
 
@@ -336,7 +336,7 @@ class TestErrors:
             assert run.loader(Stream(), 8).total_steps(None, 7) == 7
 
     def test_a_stream_that_does_not_begin_anew_is_named(self, tmp_path: Path) -> None:
-        with Run(Config(tmp_path / "run")) as run, pytest.raises(ConfigError, match="gave no step in epoch 2"):
+        with Run(Config(tmp_path / "run")) as run, pytest.raises(ConfigError, match="had no step in epoch 2"):
             loader = run.loader(iter([(0, 1.0)] * 9), 4)
             for _ in run.epochs(3):
                 for step in run.steps(loader):
@@ -347,8 +347,8 @@ def test_limits_and_a_last_smaller_batch_are_as_for_data_with_an_index(tmp_path:
     with Run(Config(tmp_path / "run")) as run:
         for options, sizes in (({"drop_last": True}, [8] * 5), ({"limit_batches": 2}, [8, 8]), ({}, [8] * 5 + [3])):
             loader, found = run.loader(Stream(), 8, **options), []
-            run._position.epoch_is_over = True
-            for _ in run.epochs(run._position.epoch + 1):
+            run.position.epoch_is_over = True
+            for _ in run.epochs(run.position.epoch + 1):
                 for step in run.steps(loader):
                     list(step)
                     found.append((step.num_samples, step.is_last_of_epoch))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.scaling import loss_scaler
 from torch import nn
 
 from paccel.runtime import Run, schedules
@@ -20,8 +21,7 @@ class Config:
 
 def train(fused: bool, overflow_at: int = 2, given: Any = None) -> tuple[list[float], list[float], torch.Tensor, Any]:
     """Four steps with a loss scaler: the scale and the learning rate behind each, the weights, the optimizer."""
-    with Run(Config(), record=False) as run:
-        run.accelerator.scaler, run._plain = torch.amp.GradScaler("cpu"), False
+    with loss_scaler(), Run(Config(), record=False) as run:
         torch.manual_seed(0)
         model = nn.Linear(3, 1)
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=fused)

@@ -11,6 +11,7 @@ from torch import nn
 
 from paccel.runtime.errors import NonFiniteError
 from paccel.runtime.loop.finite import FiniteGuard
+from paccel.runtime.loop.position import Position
 
 
 def status(run_dir: Path) -> dict:
@@ -94,18 +95,14 @@ class TestOnADevice:
         model = nn.Linear(3, 2)
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, **options)
         run = SimpleNamespace(
-            device=torch.device("cuda"),
-            _loss_scaler=lambda: None,
-            _optimizers=[optimizer],
-            _position=SimpleNamespace(step=0, epoch=1, step_in_epoch=0),
-            _training_loader=None,
-            _reporter=SimpleNamespace(warn=lambda text: None),
+            position=Position(epoch=1), prepared=SimpleNamespace(loss_scaler=None, optimizers=[optimizer])
         )
-        return FiniteGuard(run, may_skip), model, optimizer, run  # type: ignore[arg-type]
+        guard = FiniteGuard(run.position, run.prepared, lambda text: None, may_skip, reads=False)  # type: ignore[arg-type]
+        return guard, model, optimizer, run
 
     def step(self, made: Any, factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
         guard, model, optimizer, run = made
-        run._position.step += 1
+        run.position.step += 1
         (model(torch.ones(1, 3)).sum() * factor).backward()
         parameters = list(model.parameters())
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
@@ -141,7 +138,7 @@ class TestOnADevice:
         others = [nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))]
         apart = torch.optim.AdamW(others[:1], fused=True)
         mixed = torch.optim.AdamW([*model.parameters(), others[1]], fused=True)
-        run._optimizers += [apart, mixed]
+        run.prepared.optimizers += [apart, mixed]
         self.step(made, float("nan"), monkeypatch)
         assert optimizer.found_inf == 1.0
         assert not hasattr(apart, "found_inf")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from paccel.runtime.hardware import agreement
+from paccel.runtime.loop import stopping
 
 
 def status(run_dir: Path) -> dict:
@@ -51,7 +51,7 @@ def test_a_signal_during_evaluation_or_a_save_loses_nothing(start, metrics, tmp_
     assert stopped.returncode == 75, stopped.stderr
     assert status(run_dir)["state"] == "stopped"
     if place == "eval":
-        assert "SIGTERM: this evaluation is ended first" in stopped.stdout
+        assert "SIGTERM received: finishing this evaluation, then saving and stopping" in stopped.stdout
         assert status(run_dir)["step"] == 8
         assert [line["step"] for line in metrics(run_dir) if "eval/loss" in line] == [4, 8]
     assert start(run_dir, resume="auto").returncode == 0
@@ -63,14 +63,14 @@ def test_several_processes_look_every_8_steps_and_more_often_where_they_are_slow
     monkeypatch: pytest.MonkeyPatch, seconds: float, steps: int
 ) -> None:
     now, step, looked = 0.0, 0, []
-    monkeypatch.setattr(agreement, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(stopping, "time", SimpleNamespace(monotonic=lambda: now))
 
     def share(_tensor: object, **_options: object) -> SimpleNamespace:
         looked.append(step)
         return SimpleNamespace(wait=lambda: None)
 
-    monkeypatch.setattr(agreement.dist, "all_reduce", share)
-    request = agreement.StopRequest(SimpleNamespace(group=object()), None)  # type: ignore[arg-type]
+    monkeypatch.setattr(stopping.dist, "all_reduce", share)
+    request = stopping.StopRequest(SimpleNamespace(group=object()), None)  # type: ignore[arg-type]
     while step < 100:
         now, step = now + seconds, step + 1
         assert not request.is_due()

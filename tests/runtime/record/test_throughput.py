@@ -72,7 +72,7 @@ class Slow(Dataset):
 
 def test_waiting_for_data_is_measured_and_evaluations_and_saves_are_no_time_of_training(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run")) as run:
-        measured, model = run._reporter.throughput, torch.nn.Linear(1, 1)
+        measured, model = run.reporter.throughput, torch.nn.Linear(1, 1)
         for _ in run.epochs(1):
             for step in run.steps(run.loader(Slow(), 2)):
                 list(step)

@@ -79,7 +79,7 @@ def test_of_several_trackers_one_that_fails_leaves_the_others(
         if fails == "later":
             monkeypatch.setattr(Mine, "log", lambda *_args, **_options: 1 / 0)
         run.log("eval", loss=0.25, odd=float("nan"))
-        run._position.step = 7
+        run.position.step = 7
         run.log("eval", loss=0.5)
     events = next((tmp_path / "run").rglob("events.out.tfevents.*")).parent
     assert [e.value for e in EventAccumulator(str(events)).Reload().Scalars("eval/loss")] == [0.25, 0.5]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.scaling import loss_scaler
 from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
@@ -35,7 +36,7 @@ def test_a_step_is_saved_once_and_the_status_says_which(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run")) as run:
         model = nn.Linear(1, 1)
         checkpoints = Checkpoints(run, model=model)
-        run._position.step, run._position.epoch = 3, 1
+        run.position.step, run.position.epoch = 3, 1
         checkpoints.save()
         before = tree(run.run_dir)
         status = json.loads((run.run_dir / "status.json").read_text())
@@ -43,7 +44,7 @@ def test_a_step_is_saved_once_and_the_status_says_which(tmp_path: Path) -> None:
         nn.init.zeros_(model.weight)
         checkpoints.save()
         assert tree(run.run_dir) == before
-        run._position.step = 4
+        run.position.step = 4
         checkpoints.save()
         assert set(tree(run.run_dir)) == {f"checkpoints/step-{step}/model.safetensors" for step in (3, 4)}
 
@@ -51,7 +52,7 @@ def test_a_step_is_saved_once_and_the_status_says_which(tmp_path: Path) -> None:
 def test_a_fork_saves_the_step_it_begins_with_and_refuses_a_damaged_one(tmp_path: Path) -> None:
     model = nn.Linear(1, 1)
     with Run(Config(tmp_path / "first")) as run:
-        run._position.step = 3
+        run.position.step = 3
         Checkpoints(run, model=model).save()
     source = tmp_path / "first" / "checkpoints" / "step-3"
     with Run(Config(tmp_path / "second", str(source))) as run:
@@ -70,14 +71,14 @@ def test_a_fork_has_best_weights_of_its_own_even_where_none_are_better_than_thos
     model = nn.Linear(1, 1)
     with Run(Config(tmp_path / "first")) as run:
         checkpoints = Checkpoints(run, best="loss", model=model)
-        run._position.step = 3
+        run.position.step = 3
         assert checkpoints.keep_best({"loss": 1.0})
         checkpoints.save()
     source = tmp_path / "first" / "checkpoints" / "step-3"
     with Run(Config(tmp_path / "second", str(source))) as run:
         checkpoints = Checkpoints(run, best="loss", model=model)
         checkpoints.restore()
-        run._position.step = 4
+        run.position.step = 4
         assert checkpoints.keep_best({"loss": 2.0})
         assert (run.run_dir / "weights" / "best.safetensors").exists()
 
@@ -90,9 +91,9 @@ def test_where_the_disk_is_full_the_only_checkpoint_that_was_to_stay_stands(
 
     with Run(Config(tmp_path / "run")) as run:
         checkpoints = Checkpoints(run, keep_last=1, model=nn.Linear(1, 1))
-        run._position.step = 1
+        run.position.step = 1
         checkpoints.save()
-        run._position.step = 2
+        run.position.step = 2
         with monkeypatch.context() as patched, pytest.raises(OSError, match="full"):
             patched.setattr(storage, "_write", full)
             checkpoints.save()
@@ -140,14 +141,14 @@ def test_weights_are_the_average_and_a_checkpoint_holds_both(tmp_path: Path, bac
 
 def test_what_is_not_finite_gets_into_no_file(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError), Run(Config(tmp_path / "run")) as run:
-        run._guard.looks_at_once = False  # as on a GPU, where a norm is looked at later
+        run.guard.reads = False  # as on a GPU, where a norm is looked at later
         model = nn.Linear(1, 1)
         checkpoints = Checkpoints(run, model=model)
         for write in (checkpoints.save, lambda: checkpoints.save_weights("final")):
-            run._position.step += 1
+            run.position.step += 1
             model(torch.full((1, 1), float("nan"))).sum().backward()
             run.clip_grad_norm(model, None)
-            with pytest.raises(NonFiniteError, match=f"The gradient of step {run._position.step} has the norm nan"):
+            with pytest.raises(NonFiniteError, match=f"The gradient of step {run.position.step} has the norm nan"):
                 write()
         assert not tree(run.run_dir)
         raise NonFiniteError
@@ -157,9 +158,7 @@ def scaled(run_dir: Path, stop_at: int = 0, resume: str = "never") -> list[float
     """8 steps with accelerate's loss scaler, as on a GPU in fp16, of which 3 and 6 overflow; the scale behind each."""
     scales = []
     try:
-        with Run(Config(run_dir, resume)) as run:
-            run.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
-            run._plain = False
+        with loss_scaler(init_scale=8.0, growth_interval=2), Run(Config(run_dir, resume)) as run:
             loader = run.loader(TensorDataset(torch.linspace(-1, 1, 16)[:, None]), 4, shuffle=True)
             model = nn.Linear(1, 1)
             model, optimizer = run.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))

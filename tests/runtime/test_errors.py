@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.tiny_train import Config
 
-from paccel.runtime import Checkpoints, ConfigError, DataError, Run, messages
+from paccel.runtime import Checkpoints, ConfigError, DataError, Run, Stopped, errors, exit_with_message, load_config
 from paccel.runtime.errors import AgreementError
 
 MESSAGE = "error: `data` is wrong on purpose:\n"
@@ -26,7 +26,7 @@ def test_wrong_data_on_some_of_two_processes_ends_both_with_one_message(start, t
     assert done.returncode == 1
     assert done.stderr.count(MESSAGE) == 1
     assert "Traceback" not in done.stderr, done.stderr
-    assert done.stderr.count("error: another process has ended") == 1
+    assert done.stderr.count("error: another process exited") == 1
     assert not list(tmp_path.glob("run*"))
 
 
@@ -68,19 +68,49 @@ def test_the_folder_of_all_runs_goes_only_if_it_is_empty(tmp_path: Path, monkeyp
         assert Path("runs").exists() == (other is not None)
 
 
-def test_all_other_errors_go_to_whoever_showed_them_before(
+def end_with(error: BaseException) -> None:
+    with exit_with_message():
+        raise error
+
+
+def test_a_mendable_error_ends_a_script_with_its_message(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(errors.time, "sleep", waited.append)
+    monkeypatch.setenv("LOCAL_RANK", "1")  # what the first of the host says as well, it says first
+    for error in (DataError("no data"), AgreementError("another process failed")):
+        with pytest.raises(SystemExit) as ended:
+            end_with(error)
+        assert ended.value.code == 1
+    with pytest.raises(SystemExit):
+        end_with(RuntimeError("Connection closed by peer [127.0.0.1]"))
+    assert waited == [1, 1]
+    said = ["no data", "another process failed", "another process exited; its error is above"]
+    assert capsys.readouterr().err.splitlines() == [f"error: {line}" for line in said]
+
+
+@pytest.mark.parametrize("error", [TypeError("a bug"), RuntimeError("a bug"), KeyboardInterrupt(), Stopped("SIGTERM")])
+def test_any_other_end_of_a_script_stays_what_it_is(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(type(error)) as raised:
+        end_with(error)
+    assert raised.value is error
+    assert capsys.readouterr().err == ""
+
+
+def test_a_script_without_it_ends_the_same_once_there_is_a_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     shown: list[object] = []
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: shown.append(error))
-    messages.end_with_messages()
-    messages.end_with_messages()  # the second call changes nothing
-    waited: list[float] = []
-    monkeypatch.setattr(messages.time, "sleep", waited.append)
-    monkeypatch.setenv("LOCAL_RANK", "1")  # what the first of the host says as well, it says first
+    before = sys.excepthook
+    load_config(Config, [f"--run-dir={tmp_path}"])
+    assert sys.excepthook is before, "reading settings changes nothing of the process"
+    for _ in range(2):  # the second run changes nothing
+        with Run(Config(tmp_path), record=False):
+            pass
     bug = TypeError("a bug")
-    for error in (DataError("no data"), AgreementError("another process failed"), bug):
+    for error in (DataError("no data"), bug):
         sys.excepthook(type(error), error, None)
     assert shown == [bug]
-    assert waited == [1, 1]
-    assert capsys.readouterr().err == "error: no data\nerror: another process failed\n"
+    assert capsys.readouterr().err == "error: no data\n"
