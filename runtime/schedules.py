@@ -203,29 +203,20 @@ def wsd(
     Raises:
         ConfigError: The arguments do not fit each other; lists all problems.
     """
-    shapes: dict[str, Callable[[float], float]] = {
-        "sqrt": lambda p: 1.0 - math.sqrt(p),
-        "linear": lambda p: 1.0 - p,
-        "cosine": _cosine,
+    ways: dict[str, Callable[[float], float]] = {
+        "sqrt": lambda p: min_ratio + (1.0 - min_ratio) * (1.0 - math.sqrt(p)),
+        "linear": lambda p: min_ratio + (1.0 - min_ratio) * (1.0 - p),
+        "cosine": lambda p: min_ratio + (1.0 - min_ratio) * _cosine(p),
+        "exponential": lambda p: math.pow(min_ratio, p),
+        "inverse": lambda p: 1.0 / (1.0 - p + p / min_ratio),
     }
     problems = []
-    if decay in ("exponential", "inverse"):
-        if not min_ratio > 0:
-            problems.append(f"`decay` `{decay}` never reaches 0 and needs a `min_ratio` above it, such as 0.1")
-    elif decay not in shapes:
-        problems.append(f"`decay` must be one of `sqrt`, `linear`, `cosine`, `exponential`, `inverse`: `{decay}`")
+    if decay not in ways:
+        problems.append(f"`decay` must be one of {', '.join(f'`{name}`' for name in ways)}: `{decay}`")
+    elif decay in ("exponential", "inverse") and not min_ratio > 0:
+        problems.append(f"`decay` `{decay}` never reaches 0 and needs a `min_ratio` above it, such as 0.1")
     _check(total_steps, min_ratio, problems, warmup_steps=warmup_steps, decay_steps=decay_steps)
-
-    def factor(step: int) -> float:
-        if step <= total_steps - decay_steps:
-            return min(1.0, step / (warmup_steps + 1))
-        p: float = min(1.0, (step - 1 - (total_steps - decay_steps)) / max(1, decay_steps))
-        if decay == "exponential":
-            return math.pow(min_ratio, p)
-        if decay == "inverse":
-            return 1.0 / (1.0 - p + p / min_ratio)
-        return min_ratio + (1.0 - min_ratio) * shapes[decay](p)
-
+    factor = _factor(warmup_steps, total_steps - decay_steps, decay_steps, ways[decay])
     return from_function(optimizer, factor, field)
 
 
@@ -303,17 +294,22 @@ def _down(
     field: str,
     shape: Callable[[float], float],
 ) -> Schedule:
-    """Warm-up, a decay of the given shape over all steps that are left, cool-down."""
+    """Warm-up, a decay over all remaining steps with `shape` from 1 to 0, cool-down."""
     _check(total_steps, min_ratio, warmup_steps=warmup_steps, cooldown_steps=cooldown_steps)
     decay_steps = total_steps - warmup_steps - cooldown_steps
+    way = lambda p: min_ratio + (1.0 - min_ratio) * shape(p)  # noqa: E731
+    return from_function(optimizer, _factor(warmup_steps, warmup_steps, decay_steps, way), field)
+
+
+def _factor(warmup_steps: int, start: int, decay_steps: int, way: Callable[[float], float]) -> Callable[[int], float]:
+    """A linear warm-up, then 1 until step `start`, then `way` down, a function of the fraction p of the decay."""
 
     def factor(step: int) -> float:
-        if step <= warmup_steps:
-            return step / (warmup_steps + 1)
-        p = min(1.0, (step - 1 - warmup_steps) / decay_steps) if decay_steps else 1.0
-        return min_ratio + (1.0 - min_ratio) * shape(p)
+        if step <= start:
+            return min(1.0, step / (warmup_steps + 1))
+        return way(min(1.0, (step - 1 - start) / decay_steps) if decay_steps else 1.0)
 
-    return from_function(optimizer, factor, field)
+    return factor
 
 
 def _cosine(p: float) -> float:

@@ -24,7 +24,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from paccel.runtime import EMA, Checkpoints, DataError, EarlyStopping, Loader, Meter, Run, load_config, schedules
 from paccel.runtime.record.record import Record
-from paccel.runtime.storage import checkpoint as storage
+from paccel.runtime.storage import files
 
 
 @dataclass
@@ -113,7 +113,7 @@ def break_storage() -> None:
 
         return operation
 
-    for module, names in ((storage, ("_write", "_sync_folder")), (os, ("rename", "replace")), (shutil, ("rmtree",))):
+    for module, names in ((files, ("durable_write", "sync_folder")), (os, ("rename", "replace")), (shutil, ("rmtree",))):
         for name in names:
             setattr(module, name, wrapped(getattr(module, name)))
     atexit.register(lambda: print(f"operations: {done}", flush=True))
