@@ -69,7 +69,7 @@ class EMA:
             current: list[Any] = [local(p) for p in parameters] if by_shard else parameters
             if dtype in _HALF:
                 current = [tensor.float() for tensor in current]
-            get_ema_multi_avg_fn(decay)(averages, current, None)
+            get_ema_multi_avg_fn(decay)(averages, current, None)  # type: ignore[no-untyped-call]
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:

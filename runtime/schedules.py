@@ -5,15 +5,15 @@
     optimizer.step()
     schedule.step()
 
-Every schedule here is a curve f over the steps, which are counted from 1: the update of step k is made with f(k) times
-what the param group was made with, its peak. f is a pure function of k, so resuming is exact and takes no time.
+Every schedule here is a function f of the step, counted from 1: the update of step k uses f(k) times the value with which
+the param group was created, its peak. f is a pure function of k, so resuming is exact and takes no time.
 
     warm-up     steps 1 … w have f(k) = k / (w + 1), so that the first is not wasted and step w + 1 is at the peak
-    decay       over D steps; the j-th, counted from 0, is the fraction p = j / D of the way down: the first is still at
-                the peak, the last has not quite arrived, so that it is not wasted where the minimum is 0
+    decay       over D steps: the j-th, counted from 0, is at the fraction p = j / D of the way down. The first is still
+                at the peak, the last is not quite at the minimum, so it is not wasted where that is 0
     afterwards  f stays at the minimum
 
-This is how PyTorch's LinearLR, CosineAnnealingLR, MultiStepLR and OneCycleLR count, where there is one of them.
+PyTorch's LinearLR, CosineAnnealingLR, MultiStepLR and OneCycleLR count in the same way.
 """
 
 import math
@@ -109,16 +109,16 @@ def _read(group: dict[str, Any], field: str) -> float:
 def _write(group: dict[str, Any], field: str, value: float) -> None:
     if field == "momentum" and "betas" in group:
         group["betas"] = (value, *group["betas"][1:])
-    elif isinstance(group[field], Tensor):  # for CUDA graphs, which have noted where it is
+    elif isinstance(group[field], Tensor):  # in place, as CUDA graphs refer to it
         group[field].fill_(value)
     else:
         group[field] = value
 
 
 def from_function(optimizer: HasParamGroups, function: Callable[[int], float], field: str = "lr") -> Schedule:
-    """A curve of one's own: `function` takes the step, counted from 1, and returns the factor for its update.
+    """A custom schedule: `function` takes the step, counted from 1, and returns the factor of the peak.
 
-    As with PyTorch's LambdaLR, whose function gets the number of steps done: `lambda k: theirs(k - 1)`.
+    The function of PyTorch's LambdaLR takes the number of steps done: pass `lambda k: theirs(k - 1)`.
     """
     return Schedule(optimizer, {field: lambda step, peak: peak * function(step)})
 
@@ -156,7 +156,7 @@ def cosine(
 
     Args:
         optimizer: Its groups hold the peaks.
-        total_steps: Steps of the whole run, warm-up and cool-down among them.
+        total_steps: Steps of the whole run, including warm-up and cool-down.
         warmup_steps: Steps on the way up.
         cooldown_steps: Steps at `min_ratio` at the end.
         min_ratio: The minimum as a fraction of the peak.
@@ -164,7 +164,7 @@ def cosine(
         field: What is scheduled, any field of the param groups.
 
     Raises:
-        ConfigError: The arguments do not fit each other; lists all problems.
+        ConfigError: Invalid arguments; lists all problems.
     """
     if k_decay <= 0:
         raise ConfigError(f"`k_decay` must be positive: {k_decay}")
@@ -184,14 +184,14 @@ def wsd(
     min_ratio: float = 0.0,
     field: str = "lr",
 ) -> Schedule:
-    """Warm-up, stable, decay: the peak for most of the run, so that its length may be decided late.
+    """Warm-up, stable, decay: the peak for most of the run, so that its length can be chosen late.
 
-    A checkpoint from before the decay, at step `total_steps - decay_steps`, can be continued with a larger
-    `total_steps`, as if it had been so from the start.
+    A checkpoint from before the decay, up to step `total_steps - decay_steps`, can be continued with a larger
+    `total_steps`, with the same result as if that had been set from the start.
 
     Args:
         optimizer: Its groups hold the peaks.
-        total_steps: Steps of the whole run, warm-up and decay among them.
+        total_steps: Steps of the whole run, including warm-up and decay.
         warmup_steps: Steps on the way up.
         decay_steps: Steps on the way down.
         decay: The way down, with p from 0 to 1: `sqrt` is 1 - √p (Hägele et al., 2024, arXiv:2405.18392), `linear`
@@ -201,7 +201,7 @@ def wsd(
         field: What is scheduled, any field of the param groups.
 
     Raises:
-        ConfigError: The arguments do not fit each other; lists all problems.
+        ConfigError: Invalid arguments; lists all problems.
     """
     ways: dict[str, Callable[[float], float]] = {
         "sqrt": lambda p: min_ratio + (1.0 - min_ratio) * (1.0 - math.sqrt(p)),
@@ -228,7 +228,7 @@ def multi_step(
     warmup_steps: int = 0,
     field: str = "lr",
 ) -> Schedule:
-    """Times `gamma` once so many steps are done as each milestone says."""
+    """Multiplied by `gamma` after each milestone, a number of steps."""
     _check(warmup_steps=warmup_steps)
     ordered = sorted(milestones)
     return from_function(
@@ -246,21 +246,21 @@ def one_cycle(
     anneal: Literal["cosine", "linear"] = "cosine",
     momentum: tuple[float, float] | None = (0.95, 0.85),
 ) -> Schedule:
-    """Up to the peak and down to almost nothing, while momentum goes the other way. Smith, 2018 (arXiv:1803.09820).
+    """Up to the peak and down to almost 0, with momentum the other way. Smith, 2018 (arXiv:1803.09820).
 
     The same as PyTorch's OneCycleLR with the peak as its `max_lr`.
 
     Args:
         optimizer: Its groups hold the peaks.
         total_steps: Steps of the whole run.
-        warmup_fraction: The part of them on the way up.
+        warmup_fraction: The fraction of them on the way up.
         initial_ratio: The first learning rate as a fraction of the peak.
         final_ratio: The last learning rate as a fraction of the peak.
-        anneal: The way up and down: half a cosine each, or straight.
-        momentum: At the ends and at the peak; of SGD, or the first of Adam's betas. None leaves it alone.
+        anneal: The shape of both ways: half a cosine, or a straight line.
+        momentum: At the ends and at the peak: SGD's, or the first of Adam's betas. None leaves it unchanged.
 
     Raises:
-        ConfigError: The arguments do not fit each other; lists all problems.
+        ConfigError: Invalid arguments; lists all problems.
     """
     problems = []
     if not 0 <= warmup_fraction <= 1:

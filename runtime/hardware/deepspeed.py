@@ -118,7 +118,8 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
             return plain
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        numbers, states = self._numbers(), {}
+        numbers = self._numbers()
+        states: dict[int, dict[str, Any]] = {}
         for parameters, buffers in self._shards():
             self._link(parameters, buffers)
             own = self.optimizer.state.get(buffers[0], {}) if buffers else {}  # of one kind in all buffers of a group
@@ -282,8 +283,8 @@ def on_host(parameter: nn.Parameter, keep: bool) -> Tensor | None:
 @torch.no_grad()
 def write(parameter: nn.Parameter, full: Tensor) -> None:
     """Give a parameter the values of a whole tensor, in the model and in the optimizer. Collective."""
-    from deepspeed.utils import safe_set_local_fp32_param
     from deepspeed import zero
+    from deepspeed.utils import safe_set_local_fp32_param
 
     with zero.GatheredParameters([parameter], modifier_rank=0):
         parameter.copy_(full)

@@ -80,9 +80,7 @@ def _read(metrics: Path) -> tuple[Panels, list[tuple[int, int]]]:
                 points[name][section][step] = math.nan if value is None else float(value)
     panels: Panels = defaultdict(dict)
     for name in sorted(points, key=lambda name: (_rank(name, set(points[name])), name)):
-        for section in sorted(
-            points[name], key=lambda section: (section not in COLORS, [*COLORS, section].index(section))
-        ):
+        for section in sorted(points[name], key=lambda section: ([*COLORS, section].index(section), section)):
             steps = sorted(points[name][section])
             values = np.array([points[name][section][step] for step in steps])
             if np.isfinite(values).any():
@@ -105,10 +103,10 @@ def _draw(panels: Panels, ends: list[tuple[int, int]]) -> Any:
 
     first, *others = panels
     columns = 1 if not others else 3 if len(others) % 3 == 0 else 2
-    rows = [[first] * columns] + [others[start : start + columns] for start in range(0, len(others), columns)]
+    rows: list[Any] = [[first] * columns]
+    rows += [others[start : start + columns] for start in range(0, len(others), columns)]
     rows[-1] += rows[-1][-1:] * (columns - len(rows[-1]))  # the last panel takes the rest of its row
     figure = Figure(figsize=(_WIDTH, 1.9 + 2.5 * len(rows)), dpi=144, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # inches around each panel
     every = figure.subplot_mosaic(rows, height_ratios=[1.75] + [1.0] * (len(rows) - 1))
     steps = np.concatenate([series.steps for sections in panels.values() for series in sections.values()])
     start, stop = float(steps.min()), float(steps.max())
@@ -228,6 +226,8 @@ def _smaller_is_better(name: str) -> bool:
 
 def plot_style() -> dict[str, Any]:
     return {
+        "figure.constrained_layout.w_pad": 0.12,  # inches around each panel
+        "figure.constrained_layout.h_pad": 0.1,
         "font.size": 9,
         "text.color": INK,
         "axes.edgecolor": "#b9b9c4",

@@ -113,7 +113,11 @@ def break_storage() -> None:
 
         return operation
 
-    for module, names in ((files, ("durable_write", "sync_folder")), (os, ("rename", "replace")), (shutil, ("rmtree",))):
+    for module, names in (
+        (files, ("durable_write", "sync_folder")),
+        (os, ("rename", "replace")),
+        (shutil, ("rmtree",)),
+    ):
         for name in names:
             setattr(module, name, wrapped(getattr(module, name)))
     atexit.register(lambda: print(f"operations: {done}", flush=True))

@@ -49,9 +49,9 @@ def test_runs_of_any_length_are_drawn(steps: int, tmp_path: Path) -> None:
 
 
 def test_a_hundred_thousand_points_are_drawn_in_seconds(tmp_path: Path) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     draw(tmp_path, lines(100_000, evaluate=500))
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 10
 
 
 def test_the_same_metrics_give_the_same_bytes_whatever_the_reader_s_settings(tmp_path: Path) -> None:
