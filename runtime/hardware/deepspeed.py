@@ -98,7 +98,7 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
 
     def _step(self, max_norm: float) -> None:
         if self.stage > 0:
-            self.optimizer.clip_grad = max_norm  # 0 is off
+            self.optimizer.clip_grad = max_norm  # what its `gradient_clipping` sets once; 0 is off
         self.engine.step()
         self._is_stepped = True
 
@@ -215,10 +215,10 @@ def _kinds(states: dict[nn.Parameter, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _like(kind: Any, buffer: Tensor, on_device: bool) -> Any:
-    """The state of a flat buffer: zeros of a type, or what all of its parameters have in common."""
+    """The state of a flat buffer: zeros of a type, or a copy of what all of its parameters have in common."""
     if isinstance(kind, torch.dtype):
         return torch.zeros_like(buffer, dtype=kind)
-    return kind.to(buffer.device) if on_device and isinstance(kind, Tensor) else kind
+    return kind.to(buffer.device if on_device else kind.device, copy=True) if isinstance(kind, Tensor) else kind
 
 
 # The shards of stage 3. They are flat, of one size on all processes: the last ones are padded.
