@@ -1,4 +1,4 @@
-"""Stopping when a score no longer gets better."""
+"""Stopping when a score no longer improves."""
 
 import math
 from typing import Any, Literal
@@ -7,17 +7,17 @@ from .errors import ConfigError
 
 
 class EarlyStopping:
-    """Says when a score has not got better for some evaluations.
+    """Tells when a score has not improved for several evaluations.
 
-    A score that is None or not a number counts as one that is not better. An infinite one is compared as usual.
+    A score that is None or NaN counts as no improvement. An infinite one is compared as usual.
 
     Args:
-        patience: Evaluations in a row without a better score after which to stop. At least 1.
+        patience: Evaluations in a row without improvement after which to stop. At least 1.
         mode: Whether a smaller or a larger score is better.
-        min_delta: By how much a score must differ from the best to be better, in the score's unit.
+        min_delta: By how much a score must be better than the best to count, in the unit of the score.
 
     Raises:
-        ConfigError: Arguments that cannot be meant; lists all problems.
+        ConfigError: Invalid arguments; lists all problems.
     """
 
     def __init__(self, patience: int, mode: Literal["min", "max"] = "min", min_delta: float = 0.0) -> None:
@@ -37,9 +37,9 @@ class EarlyStopping:
         self.evaluations_since_best = 0
 
     def should_stop(self, value: float | None) -> bool:
-        """Take the score of one evaluation, and say whether patience is at an end.
+        """Record the score of one evaluation; returns whether to stop.
 
-        Pass the same value on all processes, as `Meter.read` returns it, and all get the same answer.
+        All processes must pass the same value, as `Meter.read` returns it, and get the same answer.
         """
         if value is not None and self._is_better(float(value)):
             self.best, self.evaluations_since_best = float(value), 0

@@ -7,32 +7,33 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .errors import ConfigError
-from .hardware.sharding import gather, is_sharded, local, shape, shard, writing
+from .hardware.sharding import gather, is_sharded, local, shape, shard, write
 from .storage.weights import plain_names
 
 _HALF = (torch.float16, torch.bfloat16)
 
 
 class EMA:
-    """Averages the parameters over the steps, as Polyak and Juditsky (1992) do, with the weight on the recent ones.
+    """Averages the parameters over the steps (Polyak and Juditsky, 1992), with exponentially decaying weights.
 
-    After update t, counted from 1: average ← decay · average + (1 - decay) · parameter, where `warmup` takes
-    min(decay, (1 + t) / (10 + t)) for the decay, so that the first weights are soon forgotten. A decay of one's own may
-    be a function of t, taken as it is.
+    Update t, counted from 1: average ← decay · average + (1 - decay) · parameter. With `warmup` the decay is
+    min(decay, (1 + t) / (10 + t)), so that the first weights are soon forgotten.
 
     Buffers are the model's own, not averaged: running statistics are averages already, and counters and masks must
-    not be. Sharded parameters are averaged by shard. Averages of half-precision parameters are kept in float32, where
-    a small step is not rounded away.
+    not be averaged. Sharded parameters are averaged by shard. Averages of half-precision parameters are kept in
+    float32, where a small step is not rounded away.
 
     Args:
-        model: The model as it is trained; make the EMA after it has been moved, wrapped and sharded.
-        decay: Weight of the past, from 0 to below 1; or a function from the update, counted from 1, to it.
-        warmup: Whether to begin with a smaller decay, where it is a number.
+        model: The model as it is trained; create the EMA after it has been moved, wrapped and sharded.
+        decay: Weight of the past, from 0 to below 1; or a function from the update, counted from 1, to the decay,
+            which is used without warm-up.
+        warmup: Whether to start with a smaller decay.
 
     Raises:
-        ConfigError: `decay` is out of range.
+        ConfigError: `decay` is out of range, or the model has frozen parameters in DeepSpeed's ZeRO stage 3.
     """
 
     def __init__(self, model: nn.Module, decay: float | Callable[[int], float] = 0.999, warmup: bool = True) -> None:
@@ -44,7 +45,7 @@ class EMA:
         named = list(model.named_parameters())
         self._parameters = dict(zip(plain_names(name for name, _ in named), (p for _, p in named), strict=True))
         self._averages: dict[str, Tensor] = {}
-        # One fused operation for all of a kind. A shard may move when a model is sharded, so it is looked up each time.
+        # One fused operation for each device and type. A shard may move, so it is looked up in each update.
         self._groups: dict[Any, tuple[list[Tensor], list[nn.Parameter]]] = defaultdict(lambda: ([], []))
         for name, parameter in self._parameters.items():
             part = local(parameter)
@@ -57,7 +58,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the parameters into the average. Call it once after each optimizer step; never waits for the device."""
+        """Update the average. Call it once after each optimizer step; it never synchronises the device."""
         self._check_not_swapped_in("update")
         self.updates += 1
         if callable(self.decay):
@@ -68,14 +69,14 @@ class EMA:
             current: list[Any] = [local(p) for p in parameters] if by_shard else parameters
             if dtype in _HALF:
                 current = [tensor.float() for tensor in current]
-            torch._foreach_lerp_(averages, current, 1.0 - decay)
+            get_ema_multi_avg_fn(decay)(averages, current, None)  # type: ignore[no-untyped-call]
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """Within the `with`, the model has the average for its parameters; afterwards its own again, bit for bit.
+        """Within the `with`, the model's parameters are the average; afterwards its own again, bit for bit.
 
-        Values are exchanged in place: there is no second model, parameters stay the objects that they are, and what
-        has wrapped or compiled the model notices nothing. Do not train, update or save the EMA within.
+        Values are exchanged in place: there is no second model, and parameters stay the same objects, so wrapping and
+        compiling are unaffected. Do not train, update or save the EMA within. Collective if DeepSpeed shards the model.
         """
         self._check_not_swapped_in("swap in")
         kept = self._exchange()
@@ -90,24 +91,22 @@ class EMA:
     def _exchange(self, kept: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Exchange averages and parameters, one tensor at a time.
 
-        An average in float32 does not fit into a parameter of half precision and back, so it stays where it is, and
-        the parameter is put aside: returned at first, given as `kept` to put it back.
+        An average in float32 would be rounded in a half-precision parameter, so it stays in place, and the parameter
+        is set aside: the first call returns it, and the second puts it back from `kept`.
         """
         aside: dict[str, Tensor] = {}
-        with writing(self._parameters.values()):
-            for name, parameter in self._parameters.items():
-                part, average = local(parameter), self._averages[name]
-                before = part.clone()
-                if part.dtype in _HALF:
-                    part.copy_(average if kept is None else kept[name])
-                    aside[name] = before
-                else:
-                    part.copy_(average)
-                    average.copy_(before)
+        for name, parameter in self._parameters.items():
+            before, average = local(parameter).clone(), self._averages[name]
+            if before.dtype in _HALF:
+                write(parameter, average if kept is None else kept[name])
+                aside[name] = before
+            else:
+                write(parameter, average)
+                average.copy_(before)
         return aside
 
     def state_dict(self) -> dict[str, Any]:
-        """The averages by the names of the parameters, whole ones where the model is sharded: then a collective."""
+        """The whole averages by parameter name. Collective if the model is sharded."""
         self._check_not_swapped_in("save")
         averages = {}
         for name, average in self._averages.items():
@@ -117,10 +116,10 @@ class EMA:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`, in place. Where the model is sharded, a collective.
+        """Continue from `state`, in place. Collective if the model is sharded.
 
         Raises:
-            ValueError: Names or shapes differ from the model's; lists them all, and nothing is changed.
+            ValueError: Names or shapes differ from the model's; lists all of them, and changes nothing.
         """
         self._check_not_swapped_in("load")
         averages = state["averages"]
@@ -138,4 +137,4 @@ class EMA:
 
     def _check_not_swapped_in(self, action: str) -> None:
         if self._is_swapped_in:
-            raise RuntimeError(f"The average is in the model at the moment: {action} after the `with` block")
+            raise RuntimeError(f"The average is swapped in: {action} after the `with` block")

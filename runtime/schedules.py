@@ -5,15 +5,15 @@
     optimizer.step()
     schedule.step()
 
-Every schedule here is a curve f over the steps, which are counted from 1: the update of step k is made with f(k) times
-what the param group was made with, its peak. f is a pure function of k, so resuming is exact and takes no time.
+Every schedule here is a function f of the step, counted from 1: the update of step k uses f(k) times the value with which
+the param group was created, its peak. f is a pure function of k, so resuming is exact and takes no time.
 
     warm-up     steps 1 … w have f(k) = k / (w + 1), so that the first is not wasted and step w + 1 is at the peak
-    decay       over D steps; the j-th, counted from 0, is the fraction p = j / D of the way down: the first is still at
-                the peak, the last has not quite arrived, so that it is not wasted where the minimum is 0
+    decay       over D steps: the j-th, counted from 0, is at the fraction p = j / D of the way down. The first is still
+                at the peak, the last is not quite at the minimum, so it is not wasted where that is 0
     afterwards  f stays at the minimum
 
-This is how PyTorch's LinearLR, CosineAnnealingLR, MultiStepLR and OneCycleLR count, where there is one of them.
+PyTorch's LinearLR, CosineAnnealingLR, MultiStepLR and OneCycleLR count in the same way.
 """
 
 import math
@@ -109,16 +109,16 @@ def _read(group: dict[str, Any], field: str) -> float:
 def _write(group: dict[str, Any], field: str, value: float) -> None:
     if field == "momentum" and "betas" in group:
         group["betas"] = (value, *group["betas"][1:])
-    elif isinstance(group[field], Tensor):  # for CUDA graphs, which have noted where it is
+    elif isinstance(group[field], Tensor):  # in place, as CUDA graphs refer to it
         group[field].fill_(value)
     else:
         group[field] = value
 
 
 def from_function(optimizer: HasParamGroups, function: Callable[[int], float], field: str = "lr") -> Schedule:
-    """A curve of one's own: `function` takes the step, counted from 1, and returns the factor for its update.
+    """A custom schedule: `function` takes the step, counted from 1, and returns the factor of the peak.
 
-    As with PyTorch's LambdaLR, whose function gets the number of steps done: `lambda k: theirs(k - 1)`.
+    The function of PyTorch's LambdaLR takes the number of steps done: pass `lambda k: theirs(k - 1)`.
     """
     return Schedule(optimizer, {field: lambda step, peak: peak * function(step)})
 
@@ -156,7 +156,7 @@ def cosine(
 
     Args:
         optimizer: Its groups hold the peaks.
-        total_steps: Steps of the whole run, warm-up and cool-down among them.
+        total_steps: Steps of the whole run, including warm-up and cool-down.
         warmup_steps: Steps on the way up.
         cooldown_steps: Steps at `min_ratio` at the end.
         min_ratio: The minimum as a fraction of the peak.
@@ -164,7 +164,7 @@ def cosine(
         field: What is scheduled, any field of the param groups.
 
     Raises:
-        ConfigError: The arguments do not fit each other; lists all problems.
+        ConfigError: Invalid arguments; lists all problems.
     """
     if k_decay <= 0:
         raise ConfigError(f"`k_decay` must be positive: {k_decay}")
@@ -184,14 +184,14 @@ def wsd(
     min_ratio: float = 0.0,
     field: str = "lr",
 ) -> Schedule:
-    """Warm-up, stable, decay: the peak for most of the run, so that its length may be decided late.
+    """Warm-up, stable, decay: the peak for most of the run, so that its length can be chosen late.
 
-    A checkpoint from before the decay, at step `total_steps - decay_steps`, can be continued with a larger
-    `total_steps`, as if it had been so from the start.
+    A checkpoint from before the decay, up to step `total_steps - decay_steps`, can be continued with a larger
+    `total_steps`, with the same result as if that had been set from the start.
 
     Args:
         optimizer: Its groups hold the peaks.
-        total_steps: Steps of the whole run, warm-up and decay among them.
+        total_steps: Steps of the whole run, including warm-up and decay.
         warmup_steps: Steps on the way up.
         decay_steps: Steps on the way down.
         decay: The way down, with p from 0 to 1: `sqrt` is 1 - √p (Hägele et al., 2024, arXiv:2405.18392), `linear`
@@ -201,31 +201,22 @@ def wsd(
         field: What is scheduled, any field of the param groups.
 
     Raises:
-        ConfigError: The arguments do not fit each other; lists all problems.
+        ConfigError: Invalid arguments; lists all problems.
     """
-    shapes: dict[str, Callable[[float], float]] = {
-        "sqrt": lambda p: 1.0 - math.sqrt(p),
-        "linear": lambda p: 1.0 - p,
-        "cosine": _cosine,
+    ways: dict[str, Callable[[float], float]] = {
+        "sqrt": lambda p: min_ratio + (1.0 - min_ratio) * (1.0 - math.sqrt(p)),
+        "linear": lambda p: min_ratio + (1.0 - min_ratio) * (1.0 - p),
+        "cosine": lambda p: min_ratio + (1.0 - min_ratio) * _cosine(p),
+        "exponential": lambda p: math.pow(min_ratio, p),
+        "inverse": lambda p: 1.0 / (1.0 - p + p / min_ratio),
     }
     problems = []
-    if decay in ("exponential", "inverse"):
-        if not min_ratio > 0:
-            problems.append(f"`decay` `{decay}` never reaches 0 and needs a `min_ratio` above it, such as 0.1")
-    elif decay not in shapes:
-        problems.append(f"`decay` must be one of `sqrt`, `linear`, `cosine`, `exponential`, `inverse`: `{decay}`")
+    if decay not in ways:
+        problems.append(f"`decay` must be one of {', '.join(f'`{name}`' for name in ways)}: `{decay}`")
+    elif decay in ("exponential", "inverse") and not min_ratio > 0:
+        problems.append(f"`decay` `{decay}` never reaches 0 and needs a `min_ratio` above it, such as 0.1")
     _check(total_steps, min_ratio, problems, warmup_steps=warmup_steps, decay_steps=decay_steps)
-
-    def factor(step: int) -> float:
-        if step <= total_steps - decay_steps:
-            return min(1.0, step / (warmup_steps + 1))
-        p: float = min(1.0, (step - 1 - (total_steps - decay_steps)) / max(1, decay_steps))
-        if decay == "exponential":
-            return math.pow(min_ratio, p)
-        if decay == "inverse":
-            return 1.0 / (1.0 - p + p / min_ratio)
-        return min_ratio + (1.0 - min_ratio) * shapes[decay](p)
-
+    factor = _factor(warmup_steps, total_steps - decay_steps, decay_steps, ways[decay])
     return from_function(optimizer, factor, field)
 
 
@@ -237,7 +228,7 @@ def multi_step(
     warmup_steps: int = 0,
     field: str = "lr",
 ) -> Schedule:
-    """Times `gamma` once so many steps are done as each milestone says."""
+    """Multiplied by `gamma` after each milestone, a number of steps."""
     _check(warmup_steps=warmup_steps)
     ordered = sorted(milestones)
     return from_function(
@@ -255,21 +246,21 @@ def one_cycle(
     anneal: Literal["cosine", "linear"] = "cosine",
     momentum: tuple[float, float] | None = (0.95, 0.85),
 ) -> Schedule:
-    """Up to the peak and down to almost nothing, while momentum goes the other way. Smith, 2018 (arXiv:1803.09820).
+    """Up to the peak and down to almost 0, with momentum the other way. Smith, 2018 (arXiv:1803.09820).
 
     The same as PyTorch's OneCycleLR with the peak as its `max_lr`.
 
     Args:
         optimizer: Its groups hold the peaks.
         total_steps: Steps of the whole run.
-        warmup_fraction: The part of them on the way up.
+        warmup_fraction: The fraction of them on the way up.
         initial_ratio: The first learning rate as a fraction of the peak.
         final_ratio: The last learning rate as a fraction of the peak.
-        anneal: The way up and down: half a cosine each, or straight.
-        momentum: At the ends and at the peak; of SGD, or the first of Adam's betas. None leaves it alone.
+        anneal: The shape of both ways: half a cosine, or a straight line.
+        momentum: At the ends and at the peak: SGD's, or the first of Adam's betas. None leaves it unchanged.
 
     Raises:
-        ConfigError: The arguments do not fit each other; lists all problems.
+        ConfigError: Invalid arguments; lists all problems.
     """
     problems = []
     if not 0 <= warmup_fraction <= 1:
@@ -303,17 +294,22 @@ def _down(
     field: str,
     shape: Callable[[float], float],
 ) -> Schedule:
-    """Warm-up, a decay of the given shape over all steps that are left, cool-down."""
+    """Warm-up, a decay over all remaining steps with `shape` from 1 to 0, cool-down."""
     _check(total_steps, min_ratio, warmup_steps=warmup_steps, cooldown_steps=cooldown_steps)
     decay_steps = total_steps - warmup_steps - cooldown_steps
+    way = lambda p: min_ratio + (1.0 - min_ratio) * shape(p)  # noqa: E731
+    return from_function(optimizer, _factor(warmup_steps, warmup_steps, decay_steps, way), field)
+
+
+def _factor(warmup_steps: int, start: int, decay_steps: int, way: Callable[[float], float]) -> Callable[[int], float]:
+    """A linear warm-up, then 1 until step `start`, then `way` down, a function of the fraction p of the decay."""
 
     def factor(step: int) -> float:
-        if step <= warmup_steps:
-            return step / (warmup_steps + 1)
-        p = min(1.0, (step - 1 - warmup_steps) / decay_steps) if decay_steps else 1.0
-        return min_ratio + (1.0 - min_ratio) * shape(p)
+        if step <= start:
+            return min(1.0, step / (warmup_steps + 1))
+        return way(min(1.0, (step - 1 - start) / decay_steps) if decay_steps else 1.0)
 
-    return from_function(optimizer, factor, field)
+    return factor
 
 
 def _cosine(p: float) -> float:

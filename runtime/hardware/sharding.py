@@ -1,28 +1,26 @@
-"""Whole tensors from shards, and shards from whole tensors: what is saved depends on no number of processes.
+"""Whole tensors from shards, and shards from whole tensors, so that a checkpoint fits any number of processes.
 
-A sharded tensor is a DTensor, as FSDP2 makes it, or a parameter that DeepSpeed has cut. The module of the first takes
-half a second to import, so it is told by a method, as is a model that FSDP2 has sharded.
+A sharded tensor is a DTensor, as FSDP2 makes it, or a parameter of DeepSpeed's ZeRO stage 3. Importing the module of the
+first takes half a second, so a DTensor, and a model that FSDP2 has sharded, is recognised by a method.
 """
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
-from . import deepspeed as engine
+from . import deepspeed
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
 
 ENGINES = {DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA}
-"""They step, and keep state, in ways of their own."""
+"""What steps and keeps state in its own way."""
 
 
 def is_sharded(tensor: Any) -> bool:
-    return hasattr(tensor, "to_local") or engine.is_cut(tensor)
+    return hasattr(tensor, "to_local") or deepspeed.is_cut(tensor)
 
 
 def is_sharded_model(thing: Any) -> "TypeGuard[FSDPModule]":
@@ -31,26 +29,33 @@ def is_sharded_model(thing: Any) -> "TypeGuard[FSDPModule]":
 
 
 def local(tensor: Any) -> Tensor:
-    """The values that this process holds, as a plain tensor that shares their memory."""
-    if engine.is_cut(tensor):
-        return engine.part(tensor)
+    """The values that this process holds, as a plain tensor. It shares their memory; to change them, use `write`."""
+    if deepspeed.is_cut(tensor):
+        return deepspeed.part(tensor)
     detached = tensor.detach()
     part: Tensor = detached.to_local() if is_sharded(detached) else detached
     return part
 
 
+@torch.no_grad()
+def write(parameter: Any, values: Tensor) -> None:
+    """Give a parameter, in place, values that are sharded as it is. Collective where it is sharded by DeepSpeed."""
+    if deepspeed.is_cut(parameter):
+        deepspeed.write(parameter, deepspeed.join(values, parameter))
+    else:
+        local(parameter).copy_(values)
+
+
 def whole(tensor: Any) -> Tensor:
-    """The whole of a tensor that may be sharded. Collective where it is."""
-    if engine.is_cut(tensor):
-        return engine.join(engine.part(tensor), tensor)
-    full: Tensor = tensor.full_tensor() if is_sharded(tensor) else tensor
+    """The whole of a plain tensor or a DTensor. Collective for a DTensor."""
+    full: Tensor = tensor.full_tensor() if hasattr(tensor, "to_local") else tensor
     return full
 
 
 def gather(shard: Tensor, like: Any) -> Tensor:
-    """The whole of a tensor that is sharded like `like`, on every process. Collective."""
-    if engine.is_cut(like):
-        return engine.join(shard, like)
+    """The whole of a tensor that is sharded as `like` is, on every process. Collective."""
+    if deepspeed.is_cut(like):
+        return deepspeed.join(shard, like)
     from torch.distributed.tensor import DTensor
 
     mesh, placements = like.device_mesh, like.placements
@@ -59,18 +64,12 @@ def gather(shard: Tensor, like: Any) -> Tensor:
 
 def shard(full: Tensor, like: Any) -> Tensor:
     """This process's part of `full`, as a plain tensor; the inverse of `gather`. Collective."""
-    return engine.cut(full, like) if engine.is_cut(like) else local(_distribute(full, like))
+    return deepspeed.cut(full, like) if deepspeed.is_cut(like) else local(_distribute(full, like))
 
 
 def shape(tensor: Any) -> torch.Size:
-    """Of the whole tensor."""
-    return engine.shape_of(tensor)
-
-
-def writing(tensors: Iterable[Any]) -> AbstractContextManager[None]:
-    """Wherever `local` values of parameters are written, it is done within. Collective where they are sharded."""
-    cut = [tensor for tensor in tensors if engine.is_cut(tensor)]
-    return engine.writing(cut) if cut else nullcontext()
+    """The shape of the whole tensor."""
+    return deepspeed.shape_of(tensor)
 
 
 def model_state(model: nn.Module) -> dict[str, Any]:
@@ -79,10 +78,13 @@ def model_state(model: nn.Module) -> dict[str, Any]:
 
 
 def gather_state(state: Any, keep: bool, found: dict[int, Any] | None = None) -> Any:
-    """A state with whole tensors, on the host, for those that are sharded. Collective where there are any.
+    """A state with each sharded tensor as a whole one on the host. Collective where any is sharded.
 
-    One tensor at a time is whole on the device. Where `keep` is False, what was sharded becomes None: only the process
-    that writes keeps it. `found` has those that were met, by identity: tied weights stay one tensor, and are saved once.
+    Args:
+        state: Tensors in dicts, lists and tuples.
+        keep: Whether this process keeps the whole tensors; None stands for each otherwise. One at a time is whole on
+            the device.
+        found: The sharded tensors met so far, by identity: tied weights stay one tensor, and are saved once.
     """
     found = {} if found is None else found
     if isinstance(state, dict):
@@ -92,25 +94,26 @@ def gather_state(state: Any, keep: bool, found: dict[int, Any] | None = None) ->
     if not is_sharded(state):
         return state
     if id(state) not in found:
-        with torch.no_grad():
-            full = whole(state)
-        found[id(state)] = full.detach().cpu() if keep else None
+        if deepspeed.is_cut(state):
+            found[id(state)] = deepspeed.on_host(state, keep)
+        else:
+            full = whole(state.detach())
+            found[id(state)] = full.cpu() if keep else None
     return found[id(state)]
 
 
 def load_model(model: nn.Module, state: dict[str, Any]) -> None:
     """`model.load_state_dict` with whole tensors for parameters that may be sharded. Collective where they are."""
-    if any(map(engine.is_cut, model.parameters())):
+    if any(map(deepspeed.is_cut, model.parameters())):
         _load_cut_model(model, state)
         return
     own = model.state_dict()
     model.load_state_dict({name: _fit(value, own.get(name)) for name, value in state.items()})
 
 
-@torch.no_grad()
 def _load_cut_model(model: nn.Module, state: dict[str, Any]) -> None:
-    """PyTorch would compare shapes with what is left of a parameter that is not in use."""
-    own = {name: value for name, value in model.state_dict(keep_vars=True).items() if engine.is_cut(value)}
+    """`load_model` where stage 3 has left a placeholder of each parameter, to which PyTorch would compare shapes."""
+    own = {name: value for name, value in model.state_dict(keep_vars=True).items() if deepspeed.is_cut(value)}
     misfits = {name for name in own if name in state and state[name].shape != shape(own[name])}
     wrong = model.load_state_dict({n: value for n, value in state.items() if n not in own}, strict=False)
     problems = sorted(
@@ -118,9 +121,8 @@ def _load_cut_model(model: nn.Module, state: dict[str, Any]) -> None:
     )
     if problems:
         raise ValueError(f"missing, unexpected or of another shape: {', '.join(problems)}")
-    with writing(own.values()):
-        for name, parameter in own.items():
-            engine.part(parameter).copy_(engine.cut(state[name], parameter))
+    for name, parameter in own.items():
+        deepspeed.write(parameter, state[name])
 
 
 def load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
@@ -138,7 +140,7 @@ def load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
 
 
 def _fit(value: Any, like: Any) -> Any:
-    """`value`, sharded if `like` is and has its shape; an optimizer's count of steps, for one, has not."""
+    """`value`, sharded if `like` is sharded and has its shape, which an optimizer's number of steps has not."""
     if isinstance(value, Tensor) and is_sharded(like) and value.shape == like.shape:
         return _distribute(value, like)
     return value

@@ -1,4 +1,4 @@
-"""Choosing and opening a run directory."""
+"""Choosing and opening the run directory."""
 
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ from .status import RUNS, is_alive, new_run_dir, newest_unfinished, read_status
 
 
 def choose_run_dir(run_dir: str | Path | None, resume: str) -> tuple[Path, Path | None]:
-    """The run directory, made if it is new, and the checkpoint that a fork starts from.
+    """The run directory, created if it is new, and the checkpoint from which a fork starts.
 
-    `auto` continues in `run_dir`, or in the newest unfinished run under `runs/`, or starts anew where there is none.
-    `never` starts anew. A run directory continues that run; a checkpoint's folder starts a new run from it.
+    `auto` continues in `run_dir`, or in the newest unfinished run under `runs/`; if there is none, it starts a new run.
+    `never` starts a new run. The path of a run directory continues that run, that of a checkpoint forks it.
 
     Raises:
-        ConfigError: The directory holds a run already and nobody asked to continue it; or the path to resume from
-            holds none; or the run is still being written by another process.
+        ConfigError: The directory already has a run that is not to be continued, or another process is still writing
+            it, or the path to resume from has neither a run nor a checkpoint.
     """
     given = None if run_dir is None else Path(run_dir)
     fork = None
@@ -28,7 +28,7 @@ def choose_run_dir(run_dir: str | Path | None, resume: str) -> tuple[Path, Path 
             fork = source
         elif (source / "status.json").exists():
             if given is not None and given.resolve() != source.resolve():
-                raise ConfigError(f"`--resume {source}` continues in that directory, and `--run-dir` says `{given}`")
+                raise ConfigError(f"`--resume {source}` continues in that directory, but `--run-dir` is `{given}`")
             given = source
         else:
             raise ConfigError(f"Nothing to resume from at `{source}`: neither a run directory nor a checkpoint")
@@ -40,16 +40,18 @@ def choose_run_dir(run_dir: str | Path | None, resume: str) -> tuple[Path, Path 
     if is_alive(status):
         raise ConfigError(f"`{given}` is being written by process {status['process']}, which still runs")
     if status and (resume == "never" or fork is not None):
-        raise ConfigError(f"`{given}` holds a run already: pass `--resume auto` to continue it, or choose another")
+        raise ConfigError(
+            f"`{given}` holds a run already: pass `--resume auto` to continue it, or choose another directory"
+        )
     try:
         given.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"The run directory `{given}` cannot be made: {error.strerror}") from None
+        raise ConfigError(f"The run directory `{given}` cannot be created: {error.strerror}") from None
     return given, fork
 
 
 def open_run_dir(agreement: Agreement, config: Any, settings: dict[str, Any]) -> tuple[Record, Path | None]:
-    """Choose the run directory on the main process, and see that every process has it on its disk. Collective."""
+    """Choose the run directory on the main process, and check that all processes see it. Collective."""
 
     def choose() -> tuple[Record, Path | None]:
         run_dir, fork = choose_run_dir(getattr(config, "run_dir", None), str(getattr(config, "resume", "never")))
@@ -59,7 +61,7 @@ def open_run_dir(agreement: Agreement, config: Any, settings: dict[str, Any]) ->
             record.check_settings(settings)
             origin = record.origin()
             if not list_checkpoints(run_dir / "checkpoints"):
-                fork = origin  # killed before its own first checkpoint, a fork begins at the same place again
+                fork = origin  # a fork that was killed before its first checkpoint starts from the same place again
         environment = {"num_processes": agreement.num_processes}
         record.write_settings(settings, environment | ({"forked_from": str(origin)} if origin else {}))
         if fork is not None:

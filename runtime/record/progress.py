@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar where there is a terminal, and a line per log point everywhere."""
+"""What a run prints: a progress bar in a terminal, and a line per log point."""
 
 import math
 import os
@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 
 def bar(total: int | None, initial: int, *, shown: bool, description: str, delay: float = 0.0) -> "tqdm[Any]":
-    """A progress bar on standard error, if that is a terminal; log lines pass above it. `TQDM_DISABLE=1` leaves it out."""
+    """A progress bar on standard error if that is a terminal, below the log lines. `TQDM_DISABLE=1` turns it off."""
     return tqdm(
         total=total,
         initial=initial,
@@ -25,13 +25,13 @@ def bar(total: int | None, initial: int, *, shown: bool, description: str, delay
 
 
 def say(line: str) -> None:
-    """Print a line without tearing a bar."""
+    """Print a line above the progress bar."""
     tqdm.write(line, file=sys.stdout)
     sys.stdout.flush()
 
 
 def number(value: float) -> str:
-    """Four significant digits, the way a person would write them."""
+    """A number with about four significant digits."""
     if isinstance(value, int) or not math.isfinite(value):
         return str(value)
     size = abs(value)

@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: the record on disk, the trackers, the terminal."""
+"""Reporting the numbers of a run: on disk, to trackers, in the terminal."""
 
 import math
 import sys
@@ -38,11 +38,11 @@ class Reporter:
             print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def start_trackers(self, names: Sequence[str], config: Mapping[str, Any]) -> None:
-        """Start each tracker with the settings. What they do not take, such as lists, goes to them as text."""
+        """Start each tracker with the settings. What trackers do not accept, such as lists, is passed as text."""
         simple = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in config.items()}
         started: list[Any] = []
         for name in names:
-            # One at a time, so that one that fails leaves the others
+            # one at a time, so that a failure affects no other
             self.accelerator.log_with, self.accelerator.trackers = [name], []
             with self._dropping(name):
                 self.accelerator.init_trackers(Path.cwd().name, config=simple)
@@ -50,12 +50,12 @@ class Reporter:
         self.accelerator.log_with, self.accelerator.trackers = list(names), started
 
     def measure_flops(self, per_sample: float | None, peak: float | None) -> None:
-        """Log the share of the peak as well, if the count of a sample is given."""
+        """Also log MFU, the fraction of peak FLOPS, if `per_sample` is not None."""
         if per_sample is not None:
             self.throughput.measure_flops(per_sample, peak, self.accelerator.mixed_precision, self.say)
 
     def log(self, step: int, epoch: int, section: str, values: Mapping[str, Any], times: Mapping[str, float]) -> None:
-        """Write, track and show one log point, on the main process."""
+        """Write, track and print one log point, on the main process."""
         named = {f"{section}/{name}": value for name, value in values.items()}
         named |= {f"time/{name}": value for name, value in times.items()}
         if self.record is not None:
@@ -69,7 +69,7 @@ class Reporter:
         progress.say(progress.line(step, self.total_steps, epoch, section, {**values, **speed}))
 
     def times(self, section: str) -> dict[str, float]:
-        """Seconds of this start of the run; for training, the speed and the share of waiting since the last log."""
+        """Seconds since this start of the run; for training, also the throughput since the last log point."""
         times = {"seconds": perf_counter() - self._started}
         if section == "train":
             times |= self.throughput.read()
@@ -82,16 +82,16 @@ class Reporter:
 
     @contextmanager
     def _dropping(self, name: str, tracker: Any = None) -> Iterator[None]:
-        """Let a tracker that fails, with whatever it raises, end itself and neither the others nor the run."""
+        """Drop a tracker that raises anything, and go on with the others and the run."""
         try:
             yield
         except Exception as problem:
             if tracker is not None:
                 self.accelerator.trackers.remove(tracker)
-            self.warn(f"tracker `{name}` failed, the run goes on without: {type(problem).__name__}: {problem}")
+            self.warn(f"tracker `{name}` failed, the run goes on without it: {type(problem).__name__}: {problem}")
 
     def close(self, state: str, step: int, epoch: int, reason: str | None) -> None:
-        """Write the last status, draw the curves, say how it ended."""
+        """Write the final status, draw the curves, print how the run ended."""
         if self.record is not None and self.accelerator.is_main_process:
             self.record.write_status(state, step, epoch, reason)
             self.record.draw(at_once=True)
@@ -102,8 +102,8 @@ class Reporter:
 
 
 def check_trackers(names: tuple[str, ...]) -> None:
-    """Raise ConfigError, listing all, where a tracker is unknown to accelerate or not installed."""
-    own = set(LOGGER_TYPE_TO_CLASS) - {str(name) for name in LoggerType}  # made known by `register_tracker_class`
+    """Raise a ConfigError that lists all trackers unknown to accelerate or not installed."""
+    own = set(LOGGER_TYPE_TO_CLASS) - {str(name) for name in LoggerType}  # added by `register_tracker_class`
     available = own | {str(name) for name in get_available_trackers()}
     problems = []
     for name in names:

@@ -1,4 +1,4 @@
-"""`status.json`: which runs there are, and which of them still run."""
+"""`status.json`: which runs exist, and which are still running."""
 
 import json
 import os
@@ -11,11 +11,11 @@ from typing import Any
 from ..errors import ConfigError
 
 RUNS = Path("runs")
-"""Where runs go that name no directory of their own."""
+"""Where the directories of runs without `run_dir` are created."""
 
 
 def new_run_dir(parent: Path) -> Path:
-    """Make a folder named by the time, with a number behind it if the second is taken."""
+    """Create a folder named by the time, with a number if two start in the same second."""
     name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for number in range(1, 1000):
         path = parent / (name if number == 1 else f"{name}-{number}")
@@ -28,7 +28,7 @@ def new_run_dir(parent: Path) -> Path:
 
 
 def newest_unfinished(parent: Path) -> Path | None:
-    """The newest run under `parent` that did not finish and that no living process is writing."""
+    """The newest run under `parent` that has not finished and is not running."""
     runs = [path.parent for path in parent.glob("*/status.json")]
     runs.sort(key=lambda path: (read_status(path).get("started", 0.0), path.name), reverse=True)
     for path in runs:
@@ -39,7 +39,7 @@ def newest_unfinished(parent: Path) -> Path | None:
 
 
 def is_alive(status: Mapping[str, Any]) -> bool:
-    """Whether the process that wrote a `running` status still exists, as far as this host can know."""
+    """Whether the process that wrote a `running` status still exists, as far as this host can tell."""
     if status.get("state") != "running" or status.get("host") != socket.gethostname():
         return False
     process = status.get("process")
@@ -51,22 +51,21 @@ def is_alive(status: Mapping[str, Any]) -> bool:
         return False
     except PermissionError:
         pass
-    # A container that starts again gives its processes the numbers that they had: then this one is another
-    return status.get("process_began") in (None, began(process))
+    # A restarted container reuses process numbers: then this is another process
+    return status.get("process_began") in (None, start_time(process))
 
 
-def began(process: int) -> str | None:
-    """When a process began, in the kernel's own ticks; None without Linux's `/proc`. With the number it names one."""
+def start_time(process: int) -> str | None:
+    """When a process was started, in the kernel's clock ticks; None without Linux's `/proc`."""
     try:
-        return (
-            Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
-        )
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+        return stat.rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return None
 
 
 def read_status(run_dir: Path) -> dict[str, Any]:
-    """The status that a run left, empty where there is none that can be read."""
+    """The status of a run, empty if there is none or it cannot be read."""
     try:
         value = json.loads((run_dir / "status.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

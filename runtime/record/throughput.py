@@ -1,6 +1,6 @@
-"""How fast a training is: samples and tokens each second, the share of waiting for data, memory, the share of the peak.
+"""Throughput: samples and tokens per second, the share of time spent waiting for data, memory, and MFU.
 
-None of it waits for a device between log points: counts of tokens stay where they are until they are read.
+Nothing here synchronises the device between log points: token counts stay on the device until they are read.
 """
 
 import sys
@@ -10,8 +10,8 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-# Dense peak of one device in 10¹² operations each second, where the sheet says "with sparsity" the half of it: bf16 and
-# fp16, TF32, fp32. For GeForce, with fp32 accumulation. The first name that fits is taken. Sources, all of NVIDIA:
+# Dense peak of one device in TFLOPS, half of what a sheet gives "with sparsity": bf16 and fp16, TF32, fp32. For GeForce,
+# with fp32 accumulation. The first name that matches counts. Sources, all by NVIDIA:
 # - H100, H200: nvidia.com/en-us/data-center/h100 and …/h200, and the data sheet of the H100 NVL (2024); with sparsity
 # - A100: data sheet 1758950 (2021). A10: a10-datasheet.pdf (2021)
 # - L40S, L4: nvidia.com/en-us/data-center/l40s and …/l4; the L4's with sparsity
@@ -33,11 +33,11 @@ _PEAKS: tuple[tuple[str, float, float | None, float], ...] = (
     ("RTX 4090", 165, 82.6, 82.6),
     ("RTX 3090", 71, 35.6, 35.6),
 )
-_OTHERS = {"Laptop", "Max", "MIG", "D", "Ti", "SUPER"}  # in the names of slower or faster relatives, and of slices
+_OTHERS = {"Laptop", "Max", "MIG", "D", "Ti", "SUPER"}  # in the names of slower or faster variants, and of slices
 
 
 def known_peak_flops(device_name: str, precision: str, *, tf32: bool) -> float | None:
-    """Peak operations each second of a device in accelerate's `precision` (`no`, `bf16`, `fp16`); None if unknown."""
+    """Peak FLOPS of a device in accelerate's `precision` (`no`, `bf16`, `fp16`); None if unknown."""
     words = device_name.replace("-", " ").split()
     if _OTHERS & set(words):
         return None
@@ -49,12 +49,12 @@ def known_peak_flops(device_name: str, precision: str, *, tf32: bool) -> float |
 
 
 class Throughput:
-    """Counts what is trained, and turns it into speeds at each log point.
+    """Counts what is trained, and computes the throughput at each log point.
 
     Attributes:
-        samples: Over all processes, in this start of the run.
-        data_seconds: This process waited for its data.
-        other_seconds: Evaluation and checkpoints, which the speed of training leaves out.
+        samples: Trained since this start of the run, over all processes.
+        data_seconds: Time that this process waited for data.
+        other_seconds: Time of evaluations and checkpoints, which the throughput of training excludes.
     """
 
     def __init__(self, device: torch.device, num_processes: int) -> None:
@@ -70,21 +70,23 @@ class Throughput:
         self._last = (self.started, 0, 0.0, 0.0)
 
     def add_tokens(self, total: Tensor) -> None:
-        """Note a step's tokens over all processes. Shape (), kept on its device."""
+        """Count a step's tokens over all processes. Shape (), kept on its device."""
         self._tokens.append(total)
 
     def measure_flops(self, per_sample: float, peak: float | None, precision: str, say: Callable[[str], None]) -> None:
-        """Let the log points have the share of `peak`, or of this device's known peak; say once where none is known."""
+        """Report MFU as well, of `peak` FLOPS or this device's known peak; say once if none is known."""
         self._flops_per_sample, self._peak = per_sample, peak
         if peak is None and self._device.type == "cuda":
             tf32 = torch.get_float32_matmul_precision() != "highest"
             self._peak = known_peak_flops(torch.cuda.get_device_name(self._device), precision, tf32=tf32)
         if self._peak is None and not self._warned:
             self._warned = True
-            say("no peak of this device is known, so `time/mfu` is left out: pass `peak_flops` to `run.steps`")
+            say(
+                "the peak FLOPS of this device are unknown, so `time/mfu` is not logged: pass `peak_flops` to `run.steps`"
+            )
 
     def read(self) -> dict[str, float]:
-        """Speeds since the last call. Waits for the device if tokens were counted."""
+        """The throughput since the last call. Synchronises the device if tokens were counted."""
         now = perf_counter()
         before, samples, data, other = self._last
         self._last = (now, self.samples, self.data_seconds, self.other_seconds)
@@ -103,7 +105,7 @@ class Throughput:
 
 
 def _peak_memory(device: torch.device) -> int | None:
-    """Bytes that this process had at most: of the GPU's memory, or without one of the host's; None if not told."""
+    """The most memory that this process has used, in bytes: of the GPU, or of the host without one; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if device.type != "cpu" or sys.platform == "win32":

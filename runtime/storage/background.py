@@ -1,4 +1,4 @@
-"""Files that are written while training goes on."""
+"""Writing files while training goes on."""
 
 import threading
 from collections.abc import Callable
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 class Background:
-    """Runs jobs in a thread, in the order in which they were given; of each kind, at most one waits or runs.
+    """Runs jobs in a thread, in order; of each kind, at most one waits or runs.
 
-    An error in a job drops the jobs behind it, and comes out of the next `submit` or `wait`. A process that ends does
-    not leave a job half done: Python waits for the thread.
+    An error in a job drops the jobs after it, and is raised by the next `submit` or `wait`. A process that ends leaves
+    no job half done: Python waits for the thread.
     """
 
     def __init__(self) -> None:
@@ -22,10 +22,10 @@ class Background:
         self._error: BaseException | None = None
 
     def submit(self, kind: str, job: Callable[[], None]) -> None:
-        """Run `job` later, after waiting for the one of its kind before it.
+        """Run `job` in the thread, after waiting here for the previous job of its kind.
 
         Raises:
-            Exception: Whatever an earlier job has raised.
+            Exception: The error of an earlier job.
         """
         with self._changed:
             self._changed.wait_for(lambda: all(waiting != kind for waiting, _ in self._jobs))
@@ -36,10 +36,10 @@ class Background:
                 self._thread.start()
 
     def wait(self) -> None:
-        """Wait until all is done.
+        """Wait until all jobs are done.
 
         Raises:
-            Exception: Whatever a job has raised.
+            Exception: The error of a job.
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._jobs)
@@ -51,7 +51,7 @@ class Background:
             raise error
 
     def _work(self) -> None:
-        """The thread: ends when there is nothing left to do, so that nobody has to end it."""
+        """The thread: it ends when no job is left, so nobody has to end it."""
         while True:
             with self._changed:
                 if not self._jobs:
@@ -63,7 +63,7 @@ class Background:
                 job()
             except BaseException as caught:
                 error = caught
-            with self._changed:  # once, so that no job comes in between and is dropped without an error
+            with self._changed:  # in one block: a job submitted in between would be dropped without an error
                 if error is None:
                     del self._jobs[0]
                 else:
@@ -73,7 +73,7 @@ class Background:
 
 
 def on_host(state: Any) -> Any:
-    """A copy of a state, with its tensors on the host, that no later step changes. Tensors met twice stay one."""
+    """A copy of a state, with its tensors on the host, that no later step changes. Tied tensors stay one."""
     return _copy(state, {})
 
 

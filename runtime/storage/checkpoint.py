@@ -1,15 +1,15 @@
-"""Files that are either whole or not there: checkpoints, weights, and small ones.
+"""Checkpoints on disk: whole or not there.
 
-Everything is safetensors and JSON, so that loading cannot run code. A checkpoint is a folder:
+A checkpoint is a folder of safetensors and JSON, so loading it cannot run code:
 
     step-120/
     ├── model.safetensors       one file for each object that has tensors
     ├── optimizer.safetensors
-    ├── state.json              all the rest of all the objects, as `encoding` puts it
-    └── manifest.json           size and SHA-256 of each file, what is known about the checkpoint, and its own SHA-256
+    ├── state.json              everything else of all objects, as `encoding` writes it
+    └── manifest.json           size and SHA-256 of each file, metadata, and its own SHA-256
 
-It is written beside its place as `step-120.tmp`, brought to the disk, and renamed. To remove it, it is first renamed
-back to `step-120.tmp`. So a folder named `step-120` has been complete, and what ends in `.tmp` is never looked at.
+It is written as `step-120.tmp`, flushed to disk, and renamed. To be removed, it is first renamed back to `step-120.tmp`.
+So a folder named `step-120` is complete, and names that end in `.tmp` are never read.
 """
 
 import hashlib
@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from . import files
 from .encoding import decode, encode
-from .files import sync_folder, write_synced
 from .tensorfile import load_tensors, tensor_chunks
 
 SCHEMA = 1
@@ -35,58 +35,50 @@ _STEP_FOLDER = re.compile(r"step-(\d+)(\.old)?")
 _OBJECT_NAME = re.compile(r"\w[\w.-]*")
 
 
-# Checkpoints
-
-
 def write_checkpoint(final: Path, objects: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    """Write a checkpoint aside, bring it to the disk, and give it its name. The same state gives the same bytes.
+    """Write a checkpoint under a temporary name, flush it to disk, and rename it. The same state makes the same bytes.
 
-    Whatever `*.tmp` an earlier crash has left in the folder is removed first. A checkpoint of that name is replaced,
-    and stays whole under the name `*.old` until the new one stands. Only one process may write to a folder.
+    First removes `*.tmp` that an earlier crash left in the folder. A checkpoint of the same name is kept as `*.old`
+    until the new one is complete. Only one process may write to a folder.
 
     Args:
-        final: Where it goes, `…/step-<n>`. Folders above it are made.
-        objects: State by name, see `encode` for what it may consist of. The names become file names.
-        metadata: What else is known about it, for `manifest.json`: JSON.
+        final: The checkpoint, `…/step-<n>`. Folders above it are created.
+        objects: State by name; `encode` says what it may consist of. The names become file names.
+        metadata: JSON for `manifest.json`.
 
     Raises:
-        CheckpointError: A state that cannot be encoded, or a name that cannot be a file name.
-        OSError: The disk is full or cannot be written; nothing is left behind, and other checkpoints still stand.
+        CheckpointError: A state cannot be encoded, or a name cannot be a file name.
+        OSError: The disk is full or not writable; nothing is left behind, and other checkpoints are unchanged.
     """
     _check_object_names(objects)
     encoded = {name: _encode_object(name, state) for name, state in objects.items()}
-    aside = final.with_name(f"{final.name}.tmp")
-    replaced = final.with_name(f"{final.name}.old")
+    temporary, old = (final.with_name(f"{final.name}.{ending}") for ending in ("tmp", "old"))
     final.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(final.parent)
-    aside.mkdir()
+    temporary.mkdir()
     try:
-        files = {}
-        for name, (_, tensors) in encoded.items():
-            if tensors:
-                file = f"{name}.safetensors"
-                files[file] = write_synced(aside / file, tensor_chunks(tensors))
+        contents = {f"{name}.safetensors": tensor_chunks(tensors) for name, (_, tensors) in encoded.items() if tensors}
         state = json.dumps({name: tree for name, (tree, _) in encoded.items()}, allow_nan=False)
-        files[_STATE] = write_synced(aside / _STATE, [state.encode()])
-        write_synced(
-            aside / _MANIFEST, [_manifest_bytes({"schema": SCHEMA, "metadata": dict(metadata), "files": files})]
-        )
-        sync_folder(aside)
+        contents[_STATE] = iter([state.encode()])
+        written = {name: files.durable_write(temporary / name, chunks) for name, chunks in contents.items()}
+        manifest = {"schema": SCHEMA, "metadata": dict(metadata), "files": written}
+        files.durable_write(temporary / _MANIFEST, [_manifest_bytes(manifest)])
+        files.sync_folder(temporary)
         if final.exists():
-            if replaced.exists():
-                remove_checkpoint(replaced)
-            os.rename(final, replaced)
-        os.rename(aside, final)
-        sync_folder(final.parent)
+            if old.exists():
+                remove_checkpoint(old)
+            os.rename(final, old)
+        os.rename(temporary, final)
+        files.sync_folder(final.parent)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
-    if replaced.exists():
-        remove_checkpoint(replaced)
+    if old.exists():
+        remove_checkpoint(old)
 
 
 def verify_checkpoint(path: Path) -> str | None:
-    """Compare a checkpoint with its manifest, every byte. None if it is sound, else what is wrong."""
+    """Compare every byte of a checkpoint with its manifest. Returns None if it is valid, else what is wrong."""
     try:
         manifest = _read_manifest(path)
         for name, expected in manifest["files"].items():
@@ -107,15 +99,15 @@ def verify_checkpoint(path: Path) -> str | None:
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read a checkpoint that `verify_checkpoint` has found sound.
+    """Read a checkpoint that `verify_checkpoint` has found valid.
 
     Args:
         path: The checkpoint's folder.
-        device: Where its tensors go. What belongs on the host of its own accord, `load_state_dict` puts there.
+        device: Where its tensors go. `load_state_dict` moves to the host what belongs there.
 
     Returns:
         objects: State by name, as it was written.
-        metadata: What else was known about it.
+        metadata: As given to `write_checkpoint`.
 
     Raises:
         CheckpointError: It cannot be read.
@@ -134,11 +126,11 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> tuple[dic
 
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """The checkpoints in `folder` as (step, path), newest first. What is being written or removed is not one."""
+    """The checkpoints in `folder` as (step, path), newest first, without those being written or removed."""
     found: dict[int, Path] = {}
     if not folder.is_dir():
         return []
-    for path in sorted(folder.iterdir()):  # `step-1` comes before `step-1.old`, which counts only where it is alone
+    for path in sorted(folder.iterdir()):  # `step-1` precedes `step-1.old`, which counts only without it
         match = _STEP_FOLDER.fullmatch(path.name)
         if match and path.is_dir():
             found.setdefault(int(match[1]), path)
@@ -146,17 +138,17 @@ def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Remove a checkpoint; killed half-way, it leaves what no one takes for a good one."""
-    aside = path.with_name(f"{path.name}.tmp")
-    if aside.exists():
-        shutil.rmtree(aside)
-    os.rename(path, aside)
-    sync_folder(path.parent)
-    shutil.rmtree(aside)
+    """Remove a checkpoint so that a kill half-way leaves nothing that looks like one."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    if temporary.exists():
+        shutil.rmtree(temporary)
+    os.rename(path, temporary)
+    files.sync_folder(path.parent)
+    shutil.rmtree(temporary)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process was writing or removing in `folder`, which is never looked at."""
+    """Remove what a killed process was writing or removing in `folder`."""
     for path in folder.glob("*.tmp"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -173,14 +165,14 @@ def _check_object_names(names: Iterable[str]) -> None:
     seen: dict[str, str] = {}
     for name in names:
         if not _OBJECT_NAME.fullmatch(name):
-            raise CheckpointError(f"`{name}` cannot name a file: take letters, digits, `_`, `-` and `.`")
-        if name.lower() in seen:  # some file systems know no capitals
-            raise CheckpointError(f"`{name}` and `{seen[name.lower()]}` differ only in capitals")
+            raise CheckpointError(f"`{name}` cannot be a file name: use letters, digits, `_`, `-` and `.`")
+        if name.lower() in seen:  # some file systems ignore case
+            raise CheckpointError(f"`{name}` and `{seen[name.lower()]}` differ only in upper and lower case")
         seen[name.lower()] = name
 
 
 def _manifest_bytes(manifest: dict[str, Any]) -> bytes:
-    """JSON for a person to read, with a last key that says whether the rest is what was written."""
+    """Readable JSON whose last key is the hash of the rest."""
     return _dump({**manifest, "sha256": hashlib.sha256(_dump(manifest)).hexdigest()})
 
 
@@ -195,9 +187,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"`{_MANIFEST}` cannot be read: {error}") from error
     if _manifest_bytes(manifest) != content:
-        raise CheckpointError(f"`{_MANIFEST}` is not as it was written")
+        raise CheckpointError(f"`{_MANIFEST}` was changed after it was written")
     if manifest["schema"] != SCHEMA:
-        raise CheckpointError(f"it is of schema {manifest['schema']}, this paccel reads schema {SCHEMA}")
+        raise CheckpointError(f"its schema is {manifest['schema']}, and this paccel reads schema {SCHEMA}")
     return dict(manifest)
 
 

@@ -1,12 +1,12 @@
-"""State as JSON and tensors, and back, bit for bit: what a checkpoint is made of.
+"""State as JSON and tensors, and back, bit for bit: the content of a checkpoint.
 
-What JSON has a word for stays as it is. The rest is an object with the key `$`, which says what it stands for:
+What JSON can express stays as it is. The rest is an object whose key `$` says what it stands for:
 
-    {"$": "tensor", "name": "optimizer.state.0.exp_avg", "stride": [1, 8]}     stride where it is not the usual one
-    {"$": "array" | "number", "name": …}                                       NumPy's, kept as tensors
+    {"$": "tensor", "name": "optimizer.state.0.exp_avg", "stride": [1, 8]}     stride where it is not contiguous
+    {"$": "array" | "number", "name": …}                                       NumPy's, stored as tensors
     {"$": "tuple", "items": […]}
     {"$": "float", "bits": "7ff8000000000000"}                                 NaN and infinities
-    {"$": "dict", "items": [[key, value], …]}                                  where not all keys are text
+    {"$": "dict", "items": [[key, value], …]}                                  where not all keys are strings
 """
 
 import math
@@ -23,35 +23,35 @@ from .tensorfile import dtype_name
 Json = Any
 """None, bool, int, float, str, and lists and dicts of them."""
 
-_MAX_DEPTH = 200  # levels of nesting: no state has so many, and one that contains itself has more
+_MAX_DEPTH = 200  # levels of nesting: deeper than any real state, so it contains itself
 
 
 def encode(state: Any) -> tuple[Json, dict[str, Tensor]]:
-    """Take `state` apart into a tree for JSON and the tensors in it, which are not copied.
+    """Split `state` into a tree for JSON and its tensors, which are not copied.
 
-    Takes None, bool, int, float, str, list, tuple, dict, Tensor, Parameter, NumPy arrays and numbers, in any nesting.
-    Every value comes back from `decode` with its type and bits, but for these: an OrderedDict or another subclass of
-    dict as a dict, a torch.Size as a tuple, a Parameter as a plain Tensor. A tensor that occurs several times, tied
-    weights for one, is kept once and comes back as one; views that overlap otherwise come back apart.
+    Accepts None, bool, int, float, str, list, tuple, dict, Tensor, Parameter, NumPy arrays and numbers, nested in any
+    way. `decode` returns every value with its type and bits, except for these: a subclass of dict as a dict, a
+    torch.Size as a tuple, a Parameter as a plain Tensor. A tensor that occurs several times, such as tied weights, is
+    stored once and returned as one; views that overlap in another way are returned apart.
 
     Raises:
-        CheckpointError: A value of another kind; names its place and type.
+        CheckpointError: A value has another type; names its place and type.
     """
     encoder = _Encoder()
     return encoder.encode(state, ()), encoder.tensors
 
 
 def decode(tree: Json, tensors: dict[str, Tensor]) -> Any:
-    """Put together what `encode` took apart.
+    """Put together what `encode` has split.
 
     Raises:
-        CheckpointError: The tree is not one of `encode`, or a tensor is missing.
+        CheckpointError: The tree does not come from `encode`, or a tensor is missing.
     """
     built: dict[str, Tensor] = {}
     try:
         return _decode(tree, tensors, built)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, struct.error) as error:
-        raise CheckpointError(f"The state is not as it was written: {type(error).__name__}: {error}") from error
+        raise CheckpointError(f"The state was changed after it was written: {type(error).__name__}: {error}") from error
 
 
 class _Encoder:
@@ -78,7 +78,7 @@ class _Encoder:
         if kind is np.ndarray or isinstance(value, np.generic):
             return self._encode_numpy(value, path)
         hint = "; gather its shards first" if isinstance(value, Tensor) and hasattr(value, "to_local") else ""
-        raise CheckpointError(f"{_place(path)} has the type `{_name(kind)}`, which a checkpoint cannot hold{hint}")
+        raise CheckpointError(f"{_place(path)} has the type `{_name(kind)}`, which a checkpoint cannot store{hint}")
 
     def _encode_dict(self, value: dict[Any, Any], path: tuple[str, ...]) -> Json:
         if all(type(key) is str for key in value) and "$" not in value:
@@ -86,7 +86,7 @@ class _Encoder:
         for key in value:
             if not _is_scalar(key):
                 raise CheckpointError(
-                    f"{_place(path)} has a key of the type `{_name(type(key))}`, which a checkpoint cannot hold"
+                    f"{_place(path)} has a key of the type `{_name(type(key))}`, which a checkpoint cannot store"
                 )
         return {
             "$": "dict",
@@ -96,9 +96,7 @@ class _Encoder:
     def _encode_tensor(self, tensor: Tensor, path: tuple[str, ...]) -> Json:
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or dtype_name(tensor.dtype) is None:
             what = f"{str(tensor.dtype).removeprefix('torch.')} tensor, {str(tensor.layout).removeprefix('torch.')}"
-            raise CheckpointError(
-                f"{_place(path)} is a tensor of a kind that a checkpoint cannot hold: {what}, {tensor.device}"
-            )
+            raise CheckpointError(f"{_place(path)} is a tensor that a checkpoint cannot store: {what}, {tensor.device}")
         tensor = tensor.detach()
         identity: Any = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         identity += (tensor.is_conj(), tensor.is_neg())
@@ -114,11 +112,13 @@ class _Encoder:
         except (TypeError, ValueError):
             tensor = None
         if tensor is None or dtype_name(tensor.dtype) is None:
-            raise CheckpointError(f"{_place(path)} is NumPy data of the type `{value.dtype}`, which cannot be held")
+            raise CheckpointError(
+                f"{_place(path)} is NumPy data of the type `{value.dtype}`, which a checkpoint cannot store"
+            )
         return {"$": "number" if isinstance(value, np.generic) else "array", "name": self._add(tensor, path)}
 
     def _add(self, tensor: Tensor, path: tuple[str, ...]) -> str:
-        """Name a tensor by its place; names are free text but for one which the format keeps for itself."""
+        """Name a tensor by its place. Any text is a valid name, except one that the format reserves."""
         plain = ".".join(path).encode(errors="backslashreplace").decode() or "tensor"
         name, number = plain, 1
         while name in self.tensors or name == "__metadata__":
@@ -147,7 +147,7 @@ def _decode(tree: Json, tensors: dict[str, Tensor], built: dict[str, Tensor]) ->
     if kind == "number":
         return tensors[tree["name"]].cpu().numpy()[()]
     if kind != "tensor":
-        raise ValueError(f"nothing is called {kind!r}")
+        raise ValueError(f"unknown kind {kind!r}")
     name = tree["name"]
     if name not in built:
         tensor = tensors[name]
@@ -159,9 +159,9 @@ def _decode(tree: Json, tensors: dict[str, Tensor], built: dict[str, Tensor]) ->
 
 
 def _is_usual(tensor: Tensor) -> bool:
-    """Whether to keep no strides: contiguous, or with gaps or repetitions, which are not worth keeping.
+    """Whether to store no strides: contiguous, or with gaps or repetitions, which are not worth it.
 
-    A dense layout such as channels_last is kept, because arithmetic picks its order of operations by it.
+    A dense layout such as channels_last is stored, because the order of arithmetic operations depends on it.
     """
     order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
     return tensor.is_contiguous() or not tensor.permute(order).is_contiguous()

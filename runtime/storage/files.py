@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are on disk whole or not at all."""
 
 import hashlib
 import os
@@ -8,34 +8,31 @@ from typing import Any
 
 from .tensorfile import Buffer
 
-# Small files
+# All writes of the runtime go through these, besides `os.rename` and `shutil.rmtree` for checkpoints
 
 
-def atomic_write(path: Path, data: bytes) -> None:
-    """Replace the content of `path`, or create it, so that a reader and a crash find the old content or the new.
+def atomic_write(path: Path, data: bytes | Iterable[Buffer]) -> None:
+    """Create or replace a file, so that a reader, or a crash, finds either the old content or the new.
 
-    Processes of one launch may write the same path at once: one of them wins.
+    Processes of one launch may write to the same path at the same time: one of them wins.
+
+    Args:
+        path: The file; folders above it are created.
+        data: The content, or its parts.
     """
-    replace_atomically(path, [data])
-
-
-# Everything that touches the disk goes through these, and `os.rename` and `shutil.rmtree`
-
-
-def replace_atomically(path: Path, chunks: Iterable[Buffer]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.environ.get('RANK', '0')}.tmp")  # one for each process of a launch
+    temporary = path.with_name(f"{path.name}.{os.environ.get('RANK', '0')}.tmp")  # one for each process of a launch
     try:
-        write_synced(aside, chunks)
-        os.replace(aside, path)
+        durable_write(temporary, [data] if isinstance(data, bytes) else data)
+        os.replace(temporary, path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 
 
-def write_synced(path: Path, chunks: Iterable[Buffer]) -> dict[str, Any]:
-    """Write a file and bring it to the disk. Returns its size in bytes and its SHA-256."""
+def durable_write(path: Path, chunks: Iterable[Buffer]) -> dict[str, Any]:
+    """Write a file and flush it to disk. Returns its size in bytes and its SHA-256."""
     digest, size = hashlib.sha256(), 0
     with path.open("wb") as file:
         for chunk in chunks:
@@ -48,7 +45,7 @@ def write_synced(path: Path, chunks: Iterable[Buffer]) -> dict[str, Any]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring to the disk which files a folder has."""
+    """Flush to disk which files a folder has."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Weights files: the tensors of one model, by their plain names."""
+"""Weights files: the tensors of one model, under their plain names."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -9,26 +9,23 @@ from torch import nn
 
 from ..errors import CheckpointError
 from .encoding import encode
-from .files import replace_atomically
+from .files import atomic_write
 from .tensorfile import load_tensors, tensor_chunks
 
 _COMPILED = re.compile(r"(^|\.)_orig_mod\.")
 
 
-# Weights
-
-
 def write_weights(
     path: Path, weights: nn.Module | Mapping[str, Any], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write weights as one safetensors file, for anyone's reader. The same weights give the same bytes.
+    """Write weights as one safetensors file. The same weights make the same bytes.
 
-    Names are those of the model as it was written, without what DataParallel and `torch.compile` put before them.
-    Tied weights are kept once; the header says, as safetensors' own `save_model` does, which name stands for which.
+    Names are those of the model as written, without the prefixes of DataParallel and `torch.compile`. Tied weights are
+    stored once; the header maps their other names to the stored one, as safetensors' own `save_model` does.
 
     Raises:
-        CheckpointError: Something in the state is not a tensor that the format holds, or two have one name.
-        OSError: The disk is full or cannot be written; a file that was there before still stands.
+        CheckpointError: A value is not a tensor that the format supports, or two have the same name.
+        OSError: The disk is full or not writable; an existing file is unchanged.
     """
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     try:
@@ -41,21 +38,21 @@ def write_weights(
             raise CheckpointError(f"`{path}` cannot be written: `{name}` is not a tensor")
         if reference["name"] != name:
             header[name] = reference["name"]
-    replace_atomically(path, tensor_chunks(tensors, header))
+    atomic_write(path, tensor_chunks(tensors, header))
 
 
 def read_weights(path: Path, module: nn.Module) -> dict[str, str]:
-    """Load weights into `module`, in place, whatever it is wrapped in.
+    """Load weights into `module` in place, whether or not it is wrapped.
 
     Returns:
         The file's metadata.
 
     Raises:
-        CheckpointError: The file cannot be read, or names or shapes differ; lists them all, and nothing is loaded.
+        CheckpointError: The file cannot be read, or names or shapes differ; lists all of them, and loads nothing.
     """
     if not path.exists():
         others = ", ".join(f"`{other.name}`" for other in sorted(path.parent.glob("*.safetensors")))
-        raise CheckpointError(f"There is no `{path}`" + (f"; beside it there are {others}" if others else ""))
+        raise CheckpointError(f"There is no `{path}`" + (f"; its folder has {others}" if others else ""))
     tensors, metadata = load_tensors(path)
     tensors |= {n: tensors[kept] for n, kept in metadata.items() if n not in tensors and kept in tensors}
     given = dict(zip(plain_names(tensors), tensors.values(), strict=True))
@@ -74,11 +71,15 @@ def read_weights(path: Path, module: nn.Module) -> dict[str, str]:
 
 
 def plain_names(names: Iterable[str]) -> list[str]:
-    """Names of weights, in order, as they are without `torch.compile` and DataParallel around the model."""
+    """Names of weights, in order, without the prefixes of `torch.compile` and DataParallel.
+
+    Raises:
+        CheckpointError: Two names are then the same.
+    """
     plain = [_COMPILED.sub(r"\1", name) for name in names]
     if all(name.startswith("module.") for name in plain):
         plain = [name.removeprefix("module.") for name in plain]
     if len(set(plain)) < len(plain):
         twice = sorted({name for name in plain if plain.count(name) > 1})
-        raise CheckpointError(f"Weights of the same name: {', '.join(f'`{name}`' for name in twice)}")
+        raise CheckpointError(f"Two weights have the same name: {', '.join(f'`{name}`' for name in twice)}")
     return plain

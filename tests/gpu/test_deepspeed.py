@@ -1,4 +1,4 @@
-"""What is done with DeepSpeed beside training one model once: tied weights, an evaluation, a second run."""
+"""DeepSpeed beyond training one model once: tied weights, an evaluation, a frozen layer, a second run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.engine_cases import evaluate, train_tied, two_runs
+from support.engine_cases import average_frozen, evaluate, train_tied, two_runs
 from support.on_device import WORLD, Config, deepspeed, start
 
 pytestmark = pytest.mark.slow
@@ -43,3 +43,8 @@ def test_an_evaluation_without_an_optimizer_gives_what_plain_pytorch_gives(tmp_p
 def test_a_second_run_of_a_process_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="DeepSpeed works in one run of a process"):
         start(Config(tmp_path / "run", max_steps=2), WORLD, deepspeed(tmp_path, 2), does=two_runs)
+
+
+def test_an_average_of_frozen_weights_in_stage_3_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="no access to the shards of frozen parameters"):
+        start(Config(tmp_path / "run", max_steps=2), WORLD, deepspeed(tmp_path, 3), does=average_frozen)

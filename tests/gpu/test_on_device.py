@@ -1,4 +1,4 @@
-"""What only a GPU shows: each test runs wherever there is one, and on the CPU as far as the CPU can stand in for it.
+"""What only a GPU shows: each test runs on a GPU if there is one, otherwise on the CPU as far as it can stand in.
 
 pytest tests/gpu                  on a machine with one GPU; two or more add NCCL and shards
 """
@@ -32,7 +32,7 @@ def logged(run_dir: Path, times: bool = False, section: str = "") -> list[dict[s
 
 
 def killed_and_resumed(config: Config, **how: Any) -> list[dict[str, Any]]:
-    """Train straight through; again, killed in step 5 and resumed; both must end the same. What the last start found."""
+    """Train without a break, and killed in step 5 and resumed: both must end the same. Returns what the last start returned."""
     straight = replace(config, run_dir=config.run_dir / "straight")
     interrupted = replace(config, run_dir=config.run_dir / "interrupted")
     start(straight, **how)

@@ -1,7 +1,7 @@
-"""What a kill leaves of a run at any instant: a run whose folder is copied at every point at which it touches the disk.
+"""What a kill at any instant leaves of a run: its folder is copied at every point at which it touches the disk.
 
-A killed process leaves the disk as it is. So a copy of a run's folder is what SIGKILL at that instant would have left,
-and one run stands for hundreds that are killed.
+A killed process leaves the disk as it is, so a copy of the folder is what SIGKILL at that instant would have left, and
+one run replaces hundreds that are killed.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ class Cuts:
     Args:
         run_dir: The run.
         folder: Where the copies go.
-        all_of_them: Whether to copy it at every point, or only where a continued run could tell it from the copies
-            before. It never looks into what ends in `.tmp`, nor at the times in `status.json`.
+        all_of_them: Whether to copy it at every point, or only where a continued run could tell the copy from earlier
+            ones: it reads neither what ends in `.tmp` nor the times in `status.json`.
     """
 
     def __init__(self, run_dir: Path, folder: Path, all_of_them: bool) -> None:

@@ -1,4 +1,4 @@
-"""What else is done with DeepSpeed's engine: each a function that every process of a launch calls."""
+"""Other uses of DeepSpeed's engine, each a function that every process of a launch calls."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from paccel.runtime import Checkpoints, Meter, Run, load_weights
+from paccel.runtime import EMA, Checkpoints, Meter, Run, load_weights
 from support.on_device import Config, Noisy
 
 
 class Tied(nn.Module):
-    """Words to vectors and back by one matrix, which is the larger part of a language model."""
+    """Words to vectors and back by one matrix, as in a language model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,11 +25,14 @@ class Tied(nn.Module):
 
 
 def train_tied(config: Config) -> dict[str, Any]:
-    """Some steps of it, and what the embedding and the head are afterwards."""
+    """Train it in two parameter groups; returns whether the embedding and the head are still tied."""
     with Run(config) as run:
         torch.manual_seed(0)
         model: Any = Tied()
-        optimizer: Any = torch.optim.AdamW(model.parameters(), lr=0.02)
+        biases = [p for p in model.parameters() if p.dim() == 1]
+        matrices = [p for p in model.parameters() if p.dim() > 1]
+        groups = [{"params": biases, "weight_decay": 0.0}, {"params": matrices}]
+        optimizer: Any = torch.optim.AdamW(groups, lr=0.02)
         model, optimizer = run.prepare(model, optimizer)
         loader = run.loader(TensorDataset(torch.arange(32) % 8), 8, shuffle=True)
         checkpoints = Checkpoints(run, model=model, optimizer=optimizer)
@@ -49,7 +52,7 @@ def train_tied(config: Config) -> dict[str, Any]:
 
 
 def evaluate(config: Config) -> dict[str, Any]:
-    """As an `evaluate.py`: weights of a file, in a model without an optimizer."""
+    """As an `evaluate.py` does: load weights from a file into a model without an optimizer."""
     with Run(config, record=False) as run:
         model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(32, 1))
         load_weights(config.run_dir / "weights" / "final.safetensors", model)
@@ -61,7 +64,16 @@ def evaluate(config: Config) -> dict[str, Any]:
 
 
 def two_runs(config: Config) -> dict[str, Any]:
-    """One behind the other in one process, as in a notebook."""
+    """One after the other in one process, as in a notebook."""
     first = train_tied(config)
     config.run_dir = Path(f"{config.run_dir}-second")
     return {"first": first, "second": train_tied(config)}
+
+
+def average_frozen(config: Config) -> dict[str, Any]:
+    """Average a model with a frozen layer."""
+    with Run(config) as run:
+        model: Any = Tied()
+        model.middle.requires_grad_(False)
+        model, _ = run.prepare(model, torch.optim.AdamW([p for p in model.parameters() if p.requires_grad]))
+        return {"names": list(EMA(model).state_dict()["averages"])}

@@ -1,7 +1,7 @@
-"""A small run that the tests here start in processes of their own, on the GPUs that there are, or on the CPU.
+"""A small run that tests start in processes of its own, on the available GPUs, or on the CPU.
 
-The lines are the same on both. What only a GPU has is put in its place on the CPU where that can be had: fp16 with a loss
-scaler, reading norms as late as on a device, accelerate's FSDP2 over gloo.
+The lines are the same on both. The CPU stands in for a GPU where it can: fp16 with a loss scaler, reading norms as late
+as on a device, accelerate's FSDP2 over gloo.
 """
 
 import json
@@ -43,9 +43,10 @@ extract_model_from_parallel(nn.Identity())  # imports DeepSpeed, 0.4 s
 
 
 def deepspeed(folder: Path, stage: int) -> dict[str, str]:
-    """An environment as `accelerate launch` makes it. Clipping and accumulation are the loop's, and left aside."""
+    """The environment that `accelerate launch` sets. Its clipping and accumulation are ignored: the loop has its own."""
     shards = {"stage": stage, "reduce_bucket_size": 10_000, "stage3_prefetch_bucket_size": 100}
     shards |= {"stage3_param_persistence_threshold": 40}  # so that some parameters are kept whole, and some are not
+    shards |= {"sub_group_size": 100}  # so that a group has several flat buffers in stage 3
     settings = {"zero_optimization": shards, "gradient_accumulation_steps": 3, "gradient_clipping": 0.01}
     settings |= {"train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto"}
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +78,7 @@ class Config:
     clip_value: float | None = None
     sync_norm: bool = False
     max_steps: int = 8
-    overflow_at: int = 0  # the step in which the loss is far too large
+    overflow_at: int = 0  # the step whose loss is far too large
     seed: int = 1
 
 
@@ -93,7 +94,7 @@ class Noisy(Dataset):
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Train, and return what a test wants to know of it."""
+    """Train, and return what a test checks."""
     with Run(config) as run:
         if run.device.type == "cpu" and config.skip_non_finite:
             run.guard.reads = False
@@ -172,12 +173,12 @@ def start(
     kill_at: int = 0,
     does: Callable[[Config], dict[str, Any]] = main,
 ) -> list[dict[str, Any]]:
-    """Run it in each of so many processes, within two minutes, and return what each found.
+    """Run `does` in several processes, within two minutes, and return what each of them returns.
 
-    With `kill_at`, SIGKILL ends all of them behind that step's update.
+    With `kill_at`, SIGKILL ends all of them after the update of that step.
 
     Raises:
-        AssertionError: A process failed otherwise than by the SIGKILL that was asked for, or hung.
+        AssertionError: A process failed in another way than by the requested SIGKILL, or hung.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
@@ -209,7 +210,7 @@ def start(
 
 
 def _new_process(*args: Any) -> Any:
-    """A process that is forked from one which has imported this file, and DeepSpeed where it is installed."""
+    """A process, forked from one that has imported this file, and DeepSpeed if it is installed."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])  # Python 3.11 looks for it nowhere else
     try:
@@ -240,7 +241,7 @@ def _process(does: Callable[..., Any], config: Config, variables: dict[str, str]
 
 
 def _let_accelerate_shard_on_the_cpu() -> None:
-    """accelerate reads an FSDP configuration only where it sees several accelerators."""
+    """accelerate reads an FSDP configuration only if it sees several accelerators."""
     from accelerate.state import DistributedType, PartialState
 
     from paccel.runtime import run
@@ -256,7 +257,7 @@ def _let_accelerate_shard_on_the_cpu() -> None:
 
 
 def _let_accelerate_use_deepspeed_on_the_cpu() -> None:
-    """accelerate leaves DeepSpeed's configuration aside where it is told that it is on the CPU."""
+    """accelerate ignores DeepSpeed's configuration if it is told to use the CPU."""
     from paccel.runtime import run
 
     original = run.Accelerator

@@ -1,4 +1,4 @@
-"""Run as two processes by `test_ema`: the average of a model that FSDP2 has sharded equals that of a whole one."""
+"""Run by `test_ema` in two processes: the average of a model that FSDP2 has sharded equals that of a whole one."""
 
 import os
 from pathlib import Path

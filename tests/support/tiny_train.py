@@ -35,7 +35,7 @@ from paccel.runtime import (
     schedules,
 )
 from paccel.runtime.record.record import Record
-from paccel.runtime.storage import checkpoint as storage
+from paccel.runtime.storage import files
 
 
 @dataclass
@@ -124,7 +124,11 @@ def break_storage() -> None:
 
         return operation
 
-    for module, names in ((storage, ("_write", "_sync_folder")), (os, ("rename", "replace")), (shutil, ("rmtree",))):
+    for module, names in (
+        (files, ("durable_write", "sync_folder")),
+        (os, ("rename", "replace")),
+        (shutil, ("rmtree",)),
+    ):
         for name in names:
             setattr(module, name, wrapped(getattr(module, name)))
     atexit.register(lambda: print(f"operations: {done}", flush=True))

@@ -1,6 +1,5 @@
 """What accelerate and DeepSpeed leave undone for optimizers in fp16, shown on the CPU with the classes that a GPU has."""
 
-import importlib
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +10,8 @@ from support.scaling import loss_scaler
 from torch import nn
 
 from paccel.runtime import Run, schedules
-from paccel.runtime.hardware.deepspeed import LossScale, configure
+from paccel.runtime.errors import ConfigError
+from paccel.runtime.hardware.deepspeed import configure
 
 
 @dataclass
@@ -62,53 +62,30 @@ def test_a_second_run_in_a_process_scales_by_a_scaler_of_its_own(fused: bool) ->
 
 
 class TestDeepSpeed:
-    @pytest.fixture
-    def scaler(self, monkeypatch: pytest.MonkeyPatch) -> LossScale:
-        pytest.importorskip("deepspeed")
-        module = importlib.import_module("deepspeed.runtime.fp16.loss_scaler")
-        monkeypatch.setattr(module, "dist", SimpleNamespace(get_rank=lambda: 1))
-        return LossScale(SimpleNamespace())
-
-    def test_its_loss_scale_falls_grows_and_comes_back(self, scaler: LossScale) -> None:
-        def steps(scale: LossScale, overflows: list[bool]) -> list[float]:
-            found = []
-            for overflow in overflows:
-                scale.scaler.update_scale(overflow)
-                found.append(scale.get_scale())
-            return found
-
-        assert steps(scaler, [True, False, True]) == [2.0**15, 2.0**15, 2.0**14]
-        steps(scaler, [False] * 1990)
-        saved = scaler.state_dict()
-        assert set(saved) == set(torch.amp.GradScaler("cpu").state_dict())
-        later = [False] * 2100
-        straight = steps(scaler, later)
-        assert straight[8:10] == [2.0**14, 2.0**15]  # in the 2000th sound step, as PyTorch's does
-        resumed = LossScale(SimpleNamespace())
-        resumed.load_state_dict(saved)
-        assert steps(resumed, later) == straight
-
-    def test_pytorchs_scaler_is_replaced_where_it_never_falls(self, scaler: LossScale) -> None:
-        optimizer = SimpleNamespace(torch_autocast_gradscaler=torch.amp.GradScaler("cpu"))
-        scaled = LossScale(optimizer)
-        assert optimizer.torch_autocast_gradscaler is None
-        assert optimizer.loss_scaler is scaled.scaler
-        assert optimizer.dynamic_loss_scale
-
-    def test_what_the_loop_decides_is_said_and_nvme_is_refused(self) -> None:
-        settings: dict[str, Any] = {
-            "gradient_clipping": 0.3,
-            "gradient_accumulation_steps": 4,
-            "fp16": {"enabled": True},
-        }
+    @staticmethod
+    def configured(settings: dict[str, Any], precision: str) -> list[str]:
         plugin = SimpleNamespace(deepspeed_config=settings)
-        accelerator: Any = SimpleNamespace(mixed_precision="fp16", state=SimpleNamespace(deepspeed_plugin=plugin))
+        accelerator: Any = SimpleNamespace(mixed_precision=precision, state=SimpleNamespace(deepspeed_plugin=plugin))
         said: list[str] = []
         configure(accelerator, said.append)
+        return said
+
+    def test_settings_that_the_loop_controls_are_ignored_with_a_line(self) -> None:
+        settings = {"gradient_clipping": 0.3, "gradient_accumulation_steps": 4, "bf16": {"enabled": True}}
+        said = self.configured(settings, "bf16")
         assert [line.split("`")[1] for line in said] == ["gradient_accumulation_steps", "gradient_clipping"]
         assert (settings["gradient_clipping"], settings["gradient_accumulation_steps"]) == (0.0, 1)
-        assert settings["fp16"] == {"enabled": False}
-        assert settings["torch_autocast"] == {"enabled": True, "dtype": "float16"}
-        settings["zero_optimization"] = {"offload_param": {"device": "nvme"}}
-        with pytest.raises(ValueError, match="`offload_param` to `nvme`"):
-            configure(accelerator, said.append)
+        assert settings["bf16"] == {"enabled": False}
+        assert settings["torch_autocast"] == {"enabled": True, "dtype": "bfloat16"}
+
+    @pytest.mark.parametrize(
+        ("offload", "message"),
+        [({"device": "nvme"}, "`offload_optimizer` to `nvme`"), ({"device": "cpu", "ratio": 0.5}, "`ratio` below 1")],
+    )
+    def test_offloading_that_checkpoints_cannot_read_is_refused(self, offload: dict[str, Any], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            self.configured({"zero_optimization": {"offload_optimizer": offload}}, "no")
+
+    def test_fp16_is_refused_as_its_loss_scale_cannot_be_resumed(self) -> None:
+        with pytest.raises(ConfigError, match="fp16 is not supported under DeepSpeed"):
+            self.configured({}, "fp16")

@@ -50,9 +50,9 @@ def test_runs_of_any_length_are_drawn(steps: int, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_hundred_thousand_points_are_drawn_in_seconds(tmp_path: Path) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     draw(tmp_path, lines(100_000, evaluate=500))
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 10
 
 
 def test_the_same_metrics_give_the_same_bytes_whatever_the_reader_s_settings(tmp_path: Path) -> None:
@@ -120,8 +120,9 @@ def test_no_panel_reaches_into_another_or_over_the_edge(tmp_path: Path, scores: 
     odd = [0.0, -3.0, 1e-12, 1e12, 123456.7, True, -0.000123] * 3
     entries = lines(40, **{f"eval/score_{i}": value for i, value in enumerate(odd[:scores])})
     draw(tmp_path, entries)
-    with style.context(["default", curves._style()]):
+    with style.context(["default", curves.plot_style()]):
         figure = curves._draw(*curves._read(tmp_path / "metrics.jsonl"))
+        figure.draw_without_rendering()
         boxes = [axes.get_tightbbox() for axes in figure.axes]
     for number, box in enumerate(boxes):
         assert box.x0 >= 0
@@ -142,24 +143,34 @@ def test_no_panel_reaches_into_another_or_over_the_edge(tmp_path: Path, scores: 
 )
 def test_a_title_does_not_touch_what_is_beside_it(tmp_path: Path, name: str, title: str, beside: str) -> None:
     from matplotlib import style
+    from matplotlib.text import Text
 
     scores = {f"eval/score_{i}": 0.5 for i in range(2)}  # three panels in a row
     draw(tmp_path, [{"step": 12345, "epoch": 1, "train/loss": 1.0, f"eval/{name}": 0.9, **scores}])
-    with style.context(["default", curves._style()]):
+    with style.context(["default", curves.plot_style()]):
         figure = curves._draw(*curves._read(tmp_path / "metrics.jsonl"))
         figure.draw_without_rendering()
     (axes,) = [axes for axes in figure.axes if axes.get_title(loc="left") == title]
     assert axes.get_title(loc="right") == beside
-    left, right = axes._left_title.get_window_extent(), axes._right_title.get_window_extent()
-    assert not beside or right.x0 - left.x1 >= 10 / 72 * figure.dpi
+    left, right = ([text for text in axes.findobj(Text) if text.get_text() == shown] for shown in (title, beside))
+    assert not beside or right[0].get_window_extent().x0 - left[0].get_window_extent().x1 >= 10 / 72 * figure.dpi
 
 
 def test_a_smoothed_line_keeps_constants_and_gaps() -> None:
-    values = np.full(200, 3.0)
+    steps, values = np.arange(200.0), np.full(200, 3.0)
     values[50:60] = math.nan
-    smoothed = curves._smooth(values, 5.0)
-    assert np.isnan(smoothed[50:60]).all()
-    assert np.allclose(np.delete(smoothed, range(50, 60)), 3.0, rtol=1e-12)
+    smoothed = curves._smooth(curves.Series(steps, values))
+    assert np.array_equal(smoothed.steps, steps)
+    assert np.isnan(smoothed.values[50:60]).all()
+    assert np.allclose(np.delete(smoothed.values, range(50, 60)), 3.0, rtol=1e-12)
+
+
+def test_a_long_line_is_smoothed_at_fewer_points() -> None:
+    steps = np.arange(1.0, 5001)
+    smoothed = curves._smooth(curves.Series(steps, 2 * steps))
+    assert len(smoothed.steps) == 1000
+    middle = slice(100, -100)  # at its ends a slope is averaged from one side
+    assert np.allclose(smoothed.values[middle], 2 * smoothed.steps[middle], rtol=1e-9)
 
 
 @pytest.mark.parametrize(("name", "smaller"), [("loss", True), ("mae", True), ("val_rmse", True), ("top5_error", True),

@@ -101,4 +101,4 @@ def test_a_run_logs_them_and_says_once_that_no_peak_is_known(
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(0 < line["time/tokens_per_second"] < 400 and "time/mfu" not in line for line in lines)
     assert all(line["time/tokens_per_second"] == line["time/samples_per_second"] for line in lines)
-    assert capsys.readouterr().out.count("no peak of this device is known") == 1
+    assert capsys.readouterr().out.count("the peak FLOPS of this device are unknown") == 1

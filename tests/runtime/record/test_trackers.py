@@ -34,7 +34,7 @@ def test_tensorboard_gets_what_is_logged_and_a_tracker_that_fails_does_not_end_t
     events = next((tmp_path / "run").rglob("events.out.tfevents.*")).parent
     accumulator = EventAccumulator(str(events)).Reload()
     assert [event.value for event in accumulator.Scalars("eval/loss")] == [0.25]
-    assert "tracker `tensorboard` failed, the run goes on without: ZeroDivisionError" in capsys.readouterr().err
+    assert "tracker `tensorboard` failed, the run goes on without it: ZeroDivisionError" in capsys.readouterr().err
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
 
 

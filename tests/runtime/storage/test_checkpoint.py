@@ -113,7 +113,7 @@ def test_a_later_schema_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(storage, "SCHEMA", 2)
     save(tmp_path, 1)
     monkeypatch.undo()
-    assert verify_checkpoint(tmp_path / "step-1") == "it is of schema 2, this paccel reads schema 1"
+    assert verify_checkpoint(tmp_path / "step-1") == "its schema is 2, and this paccel reads schema 1"
 
 
 def test_state_that_cannot_be_kept_names_object_and_place_and_leaves_nothing(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_state_that_cannot_be_kept_names_object_and_place_and_leaves_nothing(tmp
 
 @pytest.mark.parametrize("names", [["a/b"], ["../up"], [""], [".hidden"], ["Model", "model"]])
 def test_a_name_that_cannot_be_a_file_is_refused(names: list[str], tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"cannot name a file|differ only in capitals"):
+    with pytest.raises(CheckpointError, match=r"cannot be a file name|differ only in upper and lower case"):
         write_checkpoint(tmp_path / "step-1", dict.fromkeys(names, 1), {})
 
 
@@ -371,7 +371,7 @@ def test_weights_that_do_not_fit_are_all_listed_and_nothing_is_loaded(tmp_path: 
 def test_a_file_that_is_not_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"not a header at all")
     (tmp_path / "final.safetensors").touch()
-    found = {"w": "`{}` cannot be read", "best": "There is no `{}`; beside it there are `final.safetensors`"}
+    found = {"w": "`{}` cannot be read", "best": "There is no `{}`; its folder has `final.safetensors`"}
     for path, message in ((tmp_path / name, text) for name, text in found.items()):
         with pytest.raises(CheckpointError, match=message.format(path)):
             read_weights(path, nn.Linear(1, 1))
@@ -380,6 +380,6 @@ def test_a_file_that_is_not_weights_is_refused(tmp_path: Path) -> None:
 def test_weights_that_cannot_be_kept_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="`extra` is not a tensor"):
         write_weights(tmp_path / "w", {"a": torch.ones(1), "extra": {"b": torch.ones(1)}})
-    with pytest.raises(CheckpointError, match="same name: `a`"):
+    with pytest.raises(CheckpointError, match="have the same name: `a`"):
         write_weights(tmp_path / "w", {"a": torch.ones(1), "_orig_mod.a": torch.ones(1)})
     assert not (tmp_path / "w").exists()

@@ -200,5 +200,5 @@ def test_a_state_that_contains_itself_is_refused() -> None:
     [{"$": "tensor", "name": "gone"}, {"$": "code"}, {"$": "float", "bits": "zz"}, {"$": "tuple"}, {"$": ["a"]}],
 )
 def test_a_tree_that_nobody_wrote_is_refused(tree: Any) -> None:
-    with pytest.raises(CheckpointError, match="not as it was written"):
+    with pytest.raises(CheckpointError, match="changed after it was written"):
         decode([tree], {})

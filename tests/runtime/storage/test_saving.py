@@ -16,7 +16,8 @@ from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
 from paccel.runtime import EMA, CheckpointError, Checkpoints, Meter, NonFiniteError, Run, Stopped, schedules
-from paccel.runtime.storage import checkpoint as storage
+from paccel.runtime.storage import files
+from paccel.runtime.storage.checkpoint import verify_checkpoint
 
 
 @dataclass
@@ -95,9 +96,9 @@ def test_where_the_disk_is_full_the_only_checkpoint_that_was_to_stay_stands(
         checkpoints.save()
         run.position.step = 2
         with monkeypatch.context() as patched, pytest.raises(OSError, match="full"):
-            patched.setattr(storage, "_write", full)
+            patched.setattr(files, "durable_write", full)
             checkpoints.save()
-        assert storage.verify_checkpoint(run.run_dir / "checkpoints" / "step-1") is None
+        assert verify_checkpoint(run.run_dir / "checkpoints" / "step-1") is None
         checkpoints.save()
         assert [path.name for path in (run.run_dir / "checkpoints").iterdir()] == ["step-2"]
 
