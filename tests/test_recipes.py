@@ -94,7 +94,7 @@ RESULTS: dict[str, Callable[[Path], Any]] = {
     "Profile some steps": lambda run_dir: list((run_dir / "profile").glob("*.json")),
     "A metric of torchmetrics": lambda run_dir: 0 <= end(run_dir)[0][-1]["eval/f1"] <= 1,
     "Save predictions": lambda run_dir: has_predictions(run_dir) is None,
-    "A tracker of your own": lambda run_dir: len((run_dir / "log.txt").read_text().splitlines()) == 6,
+    "A custom tracker": lambda run_dir: len((run_dir / "log.txt").read_text().splitlines()) == 6,
     "A second phase with other settings: larger images": lambda run_dir: has_larger_images(run_dir) is None,
 }
 

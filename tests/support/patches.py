@@ -7,7 +7,7 @@ from pathlib import Path
 
 def bare(line: str) -> str:
     """The line without a comment at its end."""
-    return re.sub(r"  # .*$", "", line)
+    return re.sub(r"(?<=\S)  # .*$", "", line)
 
 
 def patched(text: str, diff: str) -> str:
