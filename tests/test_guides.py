@@ -11,9 +11,10 @@ from support import patches
 
 GUIDES = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```(bash|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-APPLY = f'python "{patches.__file__}" train.py <<\'END_OF_DIFF\'\n'
+APPLY = f"python \"{patches.__file__}\" train.py <<'END_OF_DIFF'\n"
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["your-own-templates.md", "tutorial.md"])
 def test_the_commands_and_edits_of_a_guide_work(name: str, tmp_path: Path) -> None:
     blocks = BLOCK.findall((GUIDES / name).read_text(encoding="utf-8"))
@@ -27,7 +28,7 @@ def test_the_commands_and_edits_of_a_guide_work(name: str, tmp_path: Path) -> No
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=800,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
