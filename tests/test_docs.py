@@ -18,6 +18,7 @@ from paccel import runtime
 from paccel.catalog.catalog import bundled_names, load_template
 from paccel.catalog.questions import resolve_answers
 from paccel.cli.main import main
+from paccel.runtime.config import RunSettings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -122,7 +123,7 @@ def _has_no_members(thing: Any) -> bool:
 
 def test_the_reference_has_what_a_run_reads_of_its_config_and_of_the_environment() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "runtime").rglob("*.py"))
-    fields = set(re.findall(r'getattr\(config, "(\w+)"', source))
+    fields = {field.name for field in dataclasses.fields(RunSettings)}
     variables = set(re.findall(r'environ[.\w]*[\[(]"(\w+)"', source)) | set(
         re.findall(r'"([A-Z]+_SIZE|MASTER_PORT)"', source)
     )
