@@ -7,16 +7,22 @@ import re
 import sys
 from functools import reduce
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from support.patches import bare, patched
 
 from paccel import runtime
 from paccel.catalog.catalog import bundled_names, load_template
 from paccel.catalog.questions import resolve_answers
+from paccel.cli.main import main
+from paccel.runtime.config import RunSettings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 PARITY = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
 REFERENCE = re.sub(r"^```.*?^```$", "", (ROOT / "docs" / "runtime.md").read_text(encoding="utf-8"), flags=re.M | re.S)
 TEMPLATES = ROOT / "docs" / "templates"
@@ -63,8 +69,19 @@ def settings() -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_to_files_resolve(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):
-        if "://" not in target:
+        # GitHub resolves `../../actions` and `../../security` to pages of the repository.
+        if "://" not in target and not target.startswith(("../../actions/", "../../security/")):
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_of_the_repository_that_are_named_exist(page: Path) -> None:
+    for path in re.findall(r"`((?:tests|benchmarks|generator|runtime|templates)/[\w/.-]+)", page.read_text("utf-8")):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_eleven_examples_have_a_row_each() -> None:
+    assert len(re.findall(r"^\| `(?:core|nlp|vision)/[\w/]+` \| .+ \|$", PARITY, re.MULTILINE)) == 11
 
 
 @pytest.mark.parametrize("name", sorted({*code(MEMBER), *code(MEMBER, REFERENCE)}))
@@ -106,7 +123,7 @@ def _has_no_members(thing: Any) -> bool:
 
 def test_the_reference_has_what_a_run_reads_of_its_config_and_of_the_environment() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "runtime").rglob("*.py"))
-    fields = set(re.findall(r'getattr\(config, "(\w+)"', source))
+    fields = {field.name for field in dataclasses.fields(RunSettings)}
     variables = set(re.findall(r'environ[.\w]*[\[(]"(\w+)"', source)) | set(
         re.findall(r'"([A-Z]+_SIZE|MASTER_PORT)"', source)
     )
@@ -117,9 +134,10 @@ def test_the_reference_has_what_a_run_reads_of_its_config_and_of_the_environment
 
 def test_each_test_that_the_page_on_exactness_names_exists() -> None:
     named = re.findall(r"`(test_\w+\.py)::([\w:]+)`", (ROOT / "docs" / "exactness.md").read_text(encoding="utf-8"))
-    assert named
+    assert len(named) > 25
+    files = {path.name: path for folder in ("runtime", "gpu") for path in (ROOT / "tests" / folder).rglob("test_*.py")}
     for file, test in named:
-        source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob(file))
+        source = files[file].read_text(encoding="utf-8")
         for part in test.split("::"):
             assert re.search(rf"(def|class) {part}\b", source), f"{file}::{test}"
 
@@ -171,5 +189,34 @@ def test_the_page_of_a_template_has_the_curves_of_a_run_and_the_figure_that_it_r
 
 def test_each_example_is_a_command_that_makes_a_project() -> None:
     rows = re.findall(r"^\| `(?:core|nlp|vision)/[\w/]+` \| (.+) \|$", PARITY, re.MULTILINE)
-    assert rows
-    assert [row for row in rows if "`paccel new NAME" not in row and "the same" not in row] == []
+    named = [row for row in rows if "`paccel new NAME" in row or "the same" in row]
+    assert named == rows
+
+
+def test_the_loop_in_the_readme_is_the_generated_one(generated: Path) -> None:
+    (loop,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    assert indent(loop, 8 * " ") in (generated / "train.py").read_text(encoding="utf-8")
+
+
+def test_the_merge_in_the_readme_is_what_paccel_does(generated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit, merge = re.findall(r"^```diff\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (session,) = re.findall(r"^```console\n\$ paccel set ema=true\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    train = generated / "train.py"
+    edited = patched(train.read_text(encoding="utf-8"), edit)
+    train.write_text(edited, encoding="utf-8")
+    monkeypatch.chdir(generated)
+    assert _paccel("set", "ema=true") == session
+    merged = train.read_text(encoding="utf-8").splitlines()
+    assert [bare(line) for line in patched(edited, merge).splitlines()] == [bare(line) for line in merged]
+
+
+@pytest.fixture
+def generated(tmp_path: Path) -> Path:
+    _paccel("new", str(tmp_path / "my-project"), "--no-input")
+    return tmp_path / "my-project"
+
+
+def _paccel(*arguments: str) -> str:
+    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output

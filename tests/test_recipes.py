@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.patches import patched
 from support.together import together
 
 from paccel.runtime import Run, Stopped
@@ -28,19 +29,8 @@ EDITS = [title for title, blocks in RECIPES.items() if blocks[0][0] == "diff"]
 
 
 def edited(title: str) -> str:
-    """The default `train.py` with the edit of a recipe. Each place is found by its lines, and must be the only one."""
-    text = (PROJECT / "train.py").read_text(encoding="utf-8")
-    end = 0
-    for hunk in RECIPES[title][0][1].split("@@\n"):
-        lines = [line or " " for line in hunk.splitlines()]
-        assert {line[0] for line in lines} <= set(" +-"), hunk
-        old = "".join(line[1:] + "\n" for line in lines if line[0] != "+")
-        new = "".join(line[1:] + "\n" for line in lines if line[0] != "-")
-        assert text.count("\n" + old) == 1, f"{text.count(old)} places are like\n{old}"
-        start = text.index("\n" + old) + 1
-        assert start >= end, f"not in the order of the file:\n{old}"
-        text, end = text[:start] + new + text[start + len(old) :], start + len(new)
-    return text
+    """The default `train.py` with the edit of a recipe."""
+    return patched((PROJECT / "train.py").read_text(encoding="utf-8"), RECIPES[title][0][1])
 
 
 def load(title: str) -> ModuleType:
@@ -106,7 +96,7 @@ RESULTS: dict[str, Callable[[Path], Any]] = {
     "Profile some steps": lambda run_dir: list((run_dir / "profile").glob("*.json")),
     "A metric of torchmetrics": lambda run_dir: 0 <= end(run_dir)[0][-1]["eval/f1"] <= 1,
     "Save predictions": lambda run_dir: has_predictions(run_dir) is None,
-    "A tracker of your own": lambda run_dir: len((run_dir / "log.txt").read_text().splitlines()) == 6,
+    "A custom tracker": lambda run_dir: len((run_dir / "log.txt").read_text().splitlines()) == 6,
     "A second phase with other settings: larger images": lambda run_dir: has_larger_images(run_dir) is None,
 }
 
