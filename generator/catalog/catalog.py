@@ -6,6 +6,7 @@ A template is read into memory whole, so that rendering needs no files, and a cl
 import json
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from ..errors import TemplateError
 from ..files.archive import MAX_BYTES, MAX_FILES
 from ..files.tree import File, Tree, read_file, read_tree, tree_hash
 from .changelog import newest
+from .fetch import fetched
 from .metadata import CONTEXT_FILE, METADATA_FILE, Extra, Metadata, TemplateRef, parse_metadata
 from .questions import Answer, Question, did_you_mean, parse_questions
 
@@ -98,8 +100,6 @@ class Template(NamedTuple):
 
 def bundled_root() -> Path:
     """Return the folder of the templates that come with paccel."""
-    from importlib.util import find_spec
-
     found = find_spec("paccel.templates")  # package data: found, not imported
     assert found is not None
     assert found.submodule_search_locations
@@ -147,8 +147,6 @@ def load_template(source: str) -> Template:
     if local.is_dir():
         absolute = os.path.abspath(local)
         return _read_template(Path(absolute), absolute)
-    from .fetch import fetched
-
     place, mark, inside = source.partition("#")
     file = Path(place).expanduser()
     absolute = os.path.abspath(file) + mark + inside if file.is_file() else source

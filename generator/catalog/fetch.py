@@ -99,7 +99,7 @@ def _split_ref(url: str) -> tuple[str, str]:
 
 
 def _download(url: str) -> bytes:
-    from urllib.error import URLError
+    from urllib.error import URLError  # loads ssl, which takes longer than most commands
     from urllib.request import urlopen
 
     try:

@@ -1,5 +1,6 @@
 """`paccel.toml`: what a template says about itself beyond cookiecutter's own format. Every key is optional."""
 
+import tomllib
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -93,8 +94,6 @@ def parse_metadata(text: str, where: str) -> Metadata:
     """
     if not text:
         return Metadata()
-    import tomllib
-
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -4,10 +4,14 @@ A question is an entry of `cookiecutter.json`: true or false is a yes-or-no ques
 first, anything else is text. Entries that begin with `_` are not questions.
 """
 
+import difflib
+import json
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
+from unicodedata import normalize
 
 from ..errors import TemplateError, UsageError
 
@@ -82,8 +86,6 @@ def check_project_name(name: str) -> str:
     """
     if re.fullmatch(_PROJECT_NAME, name):
         return name
-    from unicodedata import normalize
-
     plain = normalize("NFKD", name).encode("ascii", "ignore").decode()  # letters without their accents
     better = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")
     hint = f"; did you mean `{better}`?" if better else ""
@@ -98,9 +100,6 @@ def read_answers(path: Path) -> dict[str, object]:
     Raises:
         UsageError: It cannot be read, or is not a table.
     """
-    import json
-    import tomllib
-
     if path.suffix not in {".toml", ".json"}:
         raise UsageError(f"`{path}` must be named `*.toml` or `*.json`")
     try:
@@ -117,8 +116,6 @@ def read_answers(path: Path) -> dict[str, object]:
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Return `; did you mean …?` with the nearest of `known`, or nothing."""
-    import difflib
-
     lowered = {name.lower(): name for name in known}
     near = difflib.get_close_matches(given.lower(), lowered, n=1, cutoff=0.6)
     return f"; did you mean `{lowered[near[0]]}`?" if near else ""
@@ -205,7 +202,7 @@ def _render_question(template: HasQuestions, question: Question, answers: Mappin
     texts = [question.default, *question.choices]
     if not any(isinstance(text, str) and "{" in text for text in texts):
         return question
-    from .jinja import make_environment, render_text
+    from .jinja import make_environment, render_text  # loads Jinja, which few questions need
 
     environment = make_environment(template.constants, template.name)
     where = f"The default of `{question.name}` in `{template.name}`"

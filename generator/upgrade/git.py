@@ -1,6 +1,7 @@
 """The little that an upgrade asks git: which files have changes that are not committed. Git is read, never written."""
 
 import os
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,8 +16,6 @@ def dirty_files(root: Path, paths: Iterable[str]) -> list[str]:
     wanted = sorted(paths)
     if not wanted or not _in_repository(root):
         return []
-    import subprocess
-
     command = ["git", "status", "--porcelain", "-z", "--no-renames", "--untracked-files=no", "--", *wanted]
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_LITERAL_PATHSPECS": "1"}
     try:

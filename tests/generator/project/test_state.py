@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from paccel.catalog.metadata import TemplateRef
 from paccel.errors import PreconditionError, StateError, TemplateError
 from paccel.files.tree import File, check_file_path
-from paccel.project.state import BASELINE_PATH, MANIFEST_PATH, Manifest, read_state, state_bytes, write_state
+from paccel.project.state import (
+    BASELINE_PATH,
+    MANIFEST_PATH,
+    Manifest,
+    read_manifest,
+    read_state,
+    state_bytes,
+    write_state,
+)
 
 TREE = {
     "train.py": File(b"print(1)\n"),
@@ -176,7 +184,7 @@ def test_another_schema_asks_for_a_newer_paccel(project: Path, schema: object) -
 def test_a_manifest_with_wrong_entries_is_damaged(project: Path, changes: dict[str, object]) -> None:
     edit_manifest(project, **changes)
     with pytest.raises(PreconditionError, match="damaged"):
-        read_state(project)
+        read_manifest(project)
 
 
 def test_manifest_and_baseline_must_belong_together(project: Path) -> None:
