@@ -1,4 +1,4 @@
-"""The images: scikit-learn's handwritten digits, written to a folder once; 5 of each class are for training."""
+"""The data: scikit-learn's handwritten digits, written to a folder once; 5 of each class are for training."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -17,9 +17,11 @@ from torchvision.datasets import ImageFolder
 
 from model import Preprocessing
 
+SPLITS = ("train", "eval", "test")  # subfolders of `data_dir`
+
 
 class Splits(NamedTuple):
-    """What to train on, what to choose the best weights by, and what to test them on at the end."""
+    """The data: `train` to train on, `eval` to choose the best weights, `test` for the final scores."""
 
     train: ImageFolder | Subset[Any]
     eval: ImageFolder | Subset[Any]
@@ -28,35 +30,33 @@ class Splits(NamedTuple):
 
 
 def write_digits(folder: Path) -> None:
-    """Write the digits as images, 8 by 8 pixels: 5 of each class for train, 300 for eval, the others for test."""
+    """Write the digits as images of 8 by 8 pixels: 5 of each class for train, 300 for eval, the rest for test."""
     digits = load_digits()
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     written: Counter[str] = Counter()
-    # The split does not follow the run's seed: scores stay comparable.
+    # A fixed seed, not the run's, keeps the split the same and scores comparable.
     for index in torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0)).tolist():
         label = str(digits.target[index])
         split = "train" if written[label] < 5 else "eval" if written["eval"] < 300 else "test"
         written.update([label, split])
         path = partial / split / label / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((digits.images[index] * 255 / 16).astype("uint8")).save(path)  # pixels are 0 to 16
-    partial.rename(folder)  # a folder that is there is whole
+        Image.fromarray((digits.images[index] * 255 / 16).astype("uint8")).save(path)  # raw pixels are in 0 to 16
+    partial.rename(folder)  # so that an existing folder is complete
 
 
 def read_folder(folder: Path, transform: Callable[[Any], torch.Tensor]) -> ImageFolder:
-    """The images of a folder that has a folder for each class.
+    """Read a folder of images with one subfolder per class.
 
     Raises:
-        DataError: It is not there, holds fewer than two classes, or a class without images.
+        DataError: It does not exist, has fewer than two classes, or a class without images.
     """
     if not folder.is_dir():
-        raise DataError(
-            f"`{folder}` is no folder: put images into `{folder}/<class>/`, or name a place by `--data-dir`"
-        )
+        raise DataError(f"`{folder}` does not exist: put images into `{folder}/<class>/`, or set `--data-dir`")
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
     if len(classes) < 2:
-        raise DataError(f"`{folder}` needs a folder of images for each of two classes or more, and has {classes}")
+        raise DataError(f"`{folder}` needs at least two classes, one subfolder of images each, but has {classes}")
     try:
         return ImageFolder(folder, transform)
     except FileNotFoundError as error:  # a class without images
@@ -64,30 +64,27 @@ def read_folder(folder: Path, transform: Callable[[Any], torch.Tensor]) -> Image
 
 
 def hold_out(images: ImageFolder) -> tuple[list[int], list[int]]:
-    """The numbers of the images to train on, and of those for eval: 1 in 10 of each class, but one at least.
+    """Split into indices for training and for eval: 1 in 10 images of each class, at least one.
 
     Raises:
-        DataError: A class has one image.
+        DataError: A class has only one image.
     """
     of_class: dict[int, list[int]] = {label: [] for label in range(len(images.classes))}
-    # The split does not follow the run's seed: scores stay comparable.
+    # A fixed seed, not the run's, keeps the split the same and scores comparable.
     for index in torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist():
         of_class[images.targets[index]].append(index)
     if few := [images.classes[label] for label, indices in of_class.items() if len(indices) < 2]:
-        raise DataError(
-            f"`{images.root}` has one image of {', '.join(few)}: two of each class are needed, one for eval, or a "
-            f"folder `{Path(images.root).with_name('eval')}`"
-        )
+        raise DataError(f"`{images.root}` has only one image of {', '.join(few)}: each class needs two, one for eval")
     held_out = [index for indices in of_class.values() for index in indices[: max(1, len(indices) // 10)]]
     kept = [index for indices in of_class.values() for index in indices[max(1, len(indices) // 10) :]]
     return kept, held_out
 
 
 def check_images(data_dir: Path, part: int, parts: int) -> None:
-    """Decode every image once, or one in `parts` of them: better now than in the third epoch.
+    """Decode every image once, to find damaged ones before training; each process checks its part.
 
     Raises:
-        DataError: Some cannot be read; names the first of them.
+        DataError: Some images cannot be read; the first ten are listed.
     """
 
     def problem(path: str) -> str | None:
@@ -98,19 +95,19 @@ def check_images(data_dir: Path, part: int, parts: int) -> None:
             return f"`{path}` cannot be read: {error}"
         return None
 
-    splits = [data_dir / split for split in ("train", "eval", "test") if (data_dir / split).is_dir()]
-    paths = [path for split in splits for path, _ in ImageFolder(split).samples]
-    with ThreadPoolExecutor() as pool:  # decoding does not hold Python's lock
+    folders = [data_dir / split for split in SPLITS if (data_dir / split).is_dir()]
+    paths = [path for folder in folders for path, _ in ImageFolder(folder).samples]
+    with ThreadPoolExecutor() as pool:  # decoding releases the GIL
         problems = [found for found in pool.map(problem, paths[part::parts]) if found]
     if problems:
-        raise DataError("\n".join([f"{len(problems)} images are damaged; remove or replace them:", *problems[:10]]))
+        raise DataError("\n".join([f"{len(problems)} images are damaged, remove or replace them:", *problems[:10]]))
 
 
 def make_splits(data_dir: Path, seen: Preprocessing) -> Splits:
     """Images (3, size, size) float32, normalised as the weights expect, labels int64.
 
-    Reads `data_dir/train/<class>/*`, `data_dir/test/<class>/*` and, where it is there, `data_dir/eval/<class>/*`; else
-    1 in 10 training images of each class, but one at least, is for eval.
+    Reads `data_dir/train/<class>/*`, `data_dir/test/<class>/*` and, if it exists, `data_dir/eval/<class>/*`. Otherwise
+    1 in 10 training images of each class, at least one, is for eval.
     """
     to_tensor = [transforms.ToTensor(), transforms.Normalize(seen.mean, seen.std)]
     augmented = transforms.Compose(
@@ -124,13 +121,16 @@ def make_splits(data_dir: Path, seen: Preprocessing) -> Splits:
 
     train, test = read_folder(data_dir / "train", augmented), read_folder(data_dir / "test", plain)
     if train.classes != test.classes:
-        raise DataError(f"`{data_dir}` has other classes in train, {train.classes}, than in test, {test.classes}")
+        raise DataError(f"`{data_dir}` has different classes in train, {train.classes}, and test, {test.classes}")
     if (data_dir / "eval").is_dir():
         eval = read_folder(data_dir / "eval", plain)
         if train.classes != eval.classes:
-            raise DataError(f"`{data_dir}` has other classes in train, {train.classes}, than in eval, {eval.classes}")
+            raise DataError(f"`{data_dir}` has different classes in train, {train.classes}, and eval, {eval.classes}")
         return Splits(train, eval, test, train.classes)
 
-    kept, held_out = hold_out(train)
+    try:
+        kept, held_out = hold_out(train)
+    except DataError as error:
+        raise DataError(f"{error}; or add a folder `{data_dir / 'eval'}`") from None
     unaugmented = read_folder(data_dir / "train", plain)
     return Splits(Subset(train, kept), Subset(unaugmented, held_out), test, train.classes)

@@ -1,4 +1,4 @@
-"""The network, from timm, with what its weights expect. Shapes: B images, C channels, H height, W width."""
+"""The model, from timm, with its preprocessing. Shapes: B images, C channels, H height, W width."""
 
 from typing import NamedTuple
 
@@ -10,29 +10,29 @@ from torchvision.transforms import InterpolationMode
 
 
 class Preprocessing(NamedTuple):
-    """How the images looked that the weights were made with, and so how they have to look."""
+    """The image preprocessing that the pretrained weights expect."""
 
     size: int  # height and width, in pixels
     interpolation: InterpolationMode
-    mean: tuple[float, ...]  # of each channel, for pixels from 0 to 1
+    mean: tuple[float, ...]  # per channel, for pixels in [0, 1]
     std: tuple[float, ...]
 
 
 def make_model(name: str, num_classes: int | None = None, pretrained: bool = False) -> nn.Module:
     """Build a timm model that takes images (B, 3, H, W) and returns logits (B, num_classes).
 
-    The last layer is that of the weights only where those have as many classes, as None has; else it begins at random.
+    With `num_classes=None` the pretrained head is kept; with a different number of classes it is replaced at random.
     """
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
-    except (OSError, RuntimeError, ValueError) as error:  # there is none of that name, or no network
+    except (OSError, RuntimeError, ValueError) as error:  # unknown name, or no internet
         raise ConfigError(
-            f"The model `{name}` cannot be loaded: {error}; `timm.list_pretrained()` has the names that there are"
+            f"The model `{name}` cannot be loaded: {error}; `timm.list_pretrained()` lists the known names"
         ) from None
 
 
 def preprocessing(name: str, size: int | None = None) -> Preprocessing:
-    """What the model's pretrained configuration says; `size` instead of its own."""
+    """Read the preprocessing of the model's pretrained configuration; `size` overrides its image size."""
     config = resolve_model_data_config(make_model(name))
     interpolation = InterpolationMode(config["interpolation"])
     mean, std = tuple(config["mean"]), tuple(config["std"])
@@ -40,9 +40,9 @@ def preprocessing(name: str, size: int | None = None) -> Preprocessing:
 
 
 def parts(model: nn.Module) -> list[nn.Module]:
-    """The parts of a model that have weights, from the input to the output; the last one is the head.
+    """List the layers of a model that have weights, from input to output; the last is the head.
 
-    Sequences of blocks are taken apart. Classifiers of timm and torchvision define their parts in the order of use.
+    Sequences of blocks are split into blocks. timm and torchvision define the layers of classifiers in order of use.
     """
     found: list[nn.Module] = []
     for child in model.children():

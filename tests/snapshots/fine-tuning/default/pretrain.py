@@ -1,6 +1,6 @@
-"""Weights to start from, without a download: a small network learns to read letters in the fonts that matplotlib has.
+"""Pretrained weights without a download: train a small model on letters drawn in matplotlib's fonts.
 
-`train.py` calls `make` where they are not there yet; `python pretrain.py` does the same.
+`train.py` calls `make` if the weights do not exist; `python pretrain.py` does the same.
 """
 
 from pathlib import Path
@@ -13,14 +13,14 @@ import timm
 import torch
 from torch.nn import functional as F
 
-FOLDER = Path("data/pretrained")  # weights and configuration, as timm writes and reads them
-NORM = "groupnorm1"  # unlike the model's own, which is BatchNorm, the same for any number of processes
+FOLDER = Path("data/pretrained")  # weights and configuration, in timm's format
+NORM = "groupnorm1"  # not BatchNorm: independent of the number of processes
 SIZE = 32  # height and width of the images, in pixels
-FONTS = ("DejaVuSans", "DejaVuSerif", "STIXGeneral", "cmb", "cmr", "cmss", "cmti", "cmtt")  # those that have letters
+FONTS = ("DejaVuSans", "DejaVuSerif", "STIXGeneral", "cmb", "cmr", "cmss", "cmti", "cmtt")  # fonts with letters
 
 
 def draw_letters() -> tuple[torch.Tensor, torch.Tensor]:
-    """Each letter in each font: images (N, 1, 32, 32) float32 with pixels from 0 to 1, and labels (N,)."""
+    """Draw each letter in each font: images (N, 1, 32, 32) float32 with pixels in [0, 1], and labels (N,)."""
     images, labels = [], []
     for path in sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("*.ttf")):
         if path.name.startswith(FONTS) and "Display" not in path.name:
@@ -34,7 +34,7 @@ def draw_letters() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def distort(images: torch.Tensor) -> torch.Tensor:
-    """Turn, stretch, shear and shift each image at random, and bring it to 8 by 8 pixels, as coarse as the digits."""
+    """Apply a random affine transform to each image and downsample it to 8 by 8 pixels, like the digits."""
 
     def up_to(limit: float) -> torch.Tensor:
         return (2 * torch.rand(len(images)) - 1) * limit
@@ -48,13 +48,13 @@ def distort(images: torch.Tensor) -> torch.Tensor:
 
 
 def make(folder: Path = FOLDER, steps: int = 800) -> None:
-    """Train the network and write the folder, unless it is there: some 30 seconds on the CPU."""
+    """Train the model and write the folder, unless it exists. Takes about 30 seconds on the CPU."""
     if folder.exists():
         return
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same weights for any number; so small a network gains little from more
+    torch.set_num_threads(1)  # reproducible, and fast enough for a small model
     seen = {"input_size": (3, SIZE, SIZE), "mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bilinear"}
-    with torch.random.fork_rng(devices=[]):  # the run that needs the weights goes on as if they had been there
+    with torch.random.fork_rng(devices=[]):  # the random state of the calling run is not affected
         torch.manual_seed(0)
         letters, labels = draw_letters()
         classes = len(string.ascii_letters)
@@ -75,7 +75,7 @@ def make(folder: Path = FOLDER, steps: int = 800) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     timm.models.save_for_hf(model, str(partial), model_args={"norm_layer": NORM}, safe_serialization=True)
-    partial.rename(folder)  # a folder that is there is whole
+    partial.rename(folder)  # so that an existing folder is complete
 
 
 if __name__ == "__main__":

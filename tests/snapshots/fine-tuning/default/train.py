@@ -1,10 +1,10 @@
-"""Fine-tune a pretrained image classifier: its head first, then more and more of it. The loop is yours: edit it.
+"""Fine-tune a pretrained image classifier, first the head, then more layers. Edit the training loop in `main`.
 
-    python train.py                           on this machine, whatever it has
-    accelerate launch train.py                on several GPUs or machines, the same file
-    python train.py --resume auto             go on with the newest run that did not finish
+    python train.py                           on this machine: CPU, GPU or Apple silicon
+    accelerate launch train.py                the same file on several GPUs or machines
+    python train.py --resume auto             continue the newest unfinished run
 
-The images come from `data.py`, the network from `model.py`; `evaluate.py` tests a run's best weights.
+Data comes from `data.py`, the model from `model.py`; `evaluate.py` tests the best weights of a run.
 """
 
 from dataclasses import dataclass
@@ -31,47 +31,47 @@ import pretrain
 
 @dataclass
 class Config:
-    """Every setting of a run: `python train.py --help` lists them, `--config FILE.toml` reads them."""
+    """The settings of a training run."""
 
     # Data
-    data_dir: Path = Path("data/digits")  # where the images are; the digits are written to it if it is not there
-    image_size: int | None = None  # height and width of images, in pixels; None is what the weights expect
+    data_dir: Path = Path("data/digits")  # folder with the images; created from the digits if missing
+    image_size: int | None = None  # image height and width in pixels; None = what the pretrained weights expect
     global_batch_size: int = 25  # samples per step, over all processes and micro-batches
     eval_batch_size: int = 256  # samples per evaluation batch, over all processes
-    num_workers: int = 0  # processes that load data, for each process that trains
-    limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
+    num_workers: int = 0  # DataLoader workers per process
+    limit_batches: int | None = None  # batches per epoch, for a quick try; None = all
 
     # Model
-    model: str = "local-dir:data/pretrained"  # what pretrain.py makes; or a name of timm's, or hf-hub:OWNER/NAME
-    pretrained: bool = True  # start from its weights; False is at random, for a comparison
+    model: str = "local-dir:data/pretrained"  # made by pretrain.py; or a timm model name, or hf-hub:OWNER/NAME
+    pretrained: bool = True  # start from pretrained weights; False = random weights, to compare
 
     # Optimization
-    epochs: int | None = 100  # passes over the training data; None is until max_steps
-    max_steps: int | None = None  # steps after which the run ends; None is off
-    accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
-    unfreeze_upper: float = 0.2  # share of all steps after which the upper half is trained; until then, the head alone
-    unfreeze_all: float = 0.4  # share of all steps after which all is trained; from 1 on, never
+    epochs: int | None = 100  # epochs to train; None = until max_steps
+    max_steps: int | None = None  # steps to train; None = until the epochs are done
+    accumulate: int = 1  # gradient accumulation: micro-batches per step
+    unfreeze_upper: float = 0.2  # fraction of steps after which the upper half is trained too, not only the head
+    unfreeze_all: float = 0.4  # fraction of steps after which the whole model is trained; 1 = never
     learning_rate: float = 3e-3  # of the head, at its peak
-    layer_decay: float = 0.8  # what the learning rate is multiplied with from each part to the one before it
-    warmup_ratio: float = 0.3  # first share of all steps, over which the learning rates rise
-    weight_decay: float = 0.05  # AdamW's, for each step and learning rate; norms and biases are spared
-    max_grad_norm: float | None = 1.0  # gradients are scaled down to this norm; None is off
-    seed: int = 0  # of the weights, the order of the data and everything random
+    layer_decay: float = 0.8  # learning rate factor from each layer to the one below it
+    warmup_ratio: float = 0.3  # fraction of steps for warm-up
+    weight_decay: float = 0.05  # AdamW weight decay; not applied to norms and biases
+    max_grad_norm: float | None = 1.0  # gradient clipping: maximum norm; None = off
+    seed: int = 0  # random seed for initial weights, data order and augmentation
 
     # Hardware
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 or fp16 on a GPU, fp32 elsewhere
-    compile: bool = False  # the model, with torch.compile
-    deterministic: bool = False  # only algorithms that give the same bits each time, slower on a GPU
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto = bf16 or fp16 on a GPU, fp32 elsewhere
+    compile: bool = False  # compile the model with torch.compile
+    deterministic: bool = False  # use deterministic algorithms only; slower on a GPU
 
     # Record
-    log_every: int | None = 20  # steps between lines of training metrics; None is off
-    eval_every: int | None = 20  # steps between evaluations; None is at the end of each epoch
-    save_every: int | None = 20  # steps between checkpoints; None is at the end of each epoch
-    keep_last: int = 2  # newest checkpoints to keep
-    resume: str = "never"  # auto: go on with run_dir or the newest unfinished run; or the PATH of a run or checkpoint
-    run_dir: Path | None = None  # everything that the run writes; None is runs/<time>
-    time_limit: float | None = None  # seconds after which the run saves and stops with exit code 75; None is off
-    trackers: tuple[str, ...] = ()  # where else metrics go, such as tensorboard or wandb
+    log_every: int | None = 20  # steps between log lines; None = off
+    eval_every: int | None = 20  # steps between evaluations; None = after each epoch
+    save_every: int | None = 20  # steps between checkpoints; None = after each epoch
+    keep_last: int = 2  # number of checkpoints to keep, the newest ones
+    resume: str = "never"  # auto = continue run_dir or the newest unfinished run; or the PATH of a run or checkpoint
+    run_dir: Path | None = None  # output folder of the run; None = runs/<time>
+    time_limit: float | None = None  # save and stop after this many seconds, with exit code 75; None = off
+    trackers: tuple[str, ...] = ()  # experiment trackers, such as tensorboard or wandb
 
 
 def compute_loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,20 +82,20 @@ def compute_loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> 
 
 
 def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
-    """Return loss and accuracy over every sample of the loader, each counted once on any number of processes."""
+    """Return loss and accuracy over the loader, counting every sample once on any number of processes."""
     meter = Meter(run)
-    with run.evaluating(model) as model:  # no gradients; the training mode comes back afterwards
+    with run.evaluating(model) as model:  # eval mode, no gradients; restored afterwards
         for batch in run.batches(loader):
             loss, logits = compute_loss(model, batch)
             labels = batch[1]
             meter.add(loss=loss, accuracy=(logits.argmax(-1) == labels).sum(), count=len(labels))
-    return meter.read()  # one exchange between processes, one wait for the device
+    return meter.read()  # one all-reduce over processes, one device sync
 
 
 def main(config: Config) -> None:
-    """Train as `config` says, on whatever this process was launched on."""
+    """Train with the settings of `config`; on several GPUs, every process calls this."""
     with Run(config) as run:
-        with run.accelerator.main_process_first():  # the images are written and the weights are made once
+        with run.accelerator.main_process_first():  # one process writes the images and pretrains
             if not config.data_dir.exists():
                 write_digits(config.data_dir)
             if config.model == f"local-dir:{pretrain.FOLDER}":
@@ -119,11 +119,11 @@ def main(config: Config) -> None:
 
         model = make_model(config.model, len(splits.classes), pretrained=config.pretrained)
 
-        # What was pretrained is kept until the new head, which begins at random, has learnt to read it. A batch norm
-        # that is frozen uses its statistics and leaves them as they are: those of few images would spoil them.
+        # The head starts at random, so it is trained first while the pretrained layers are frozen. Frozen batch norms
+        # also keep their running statistics, which a few images would spoil.
         layers = parts(model)
         upper, everything = (1 + round(share * total_steps) for share in (config.unfreeze_upper, config.unfreeze_all))
-        stages = {1: layers[-1:], upper: layers[len(layers) // 2 :], everything: [model]}  # from which step on
+        stages = {1: layers[-1:], upper: layers[len(layers) // 2 :], everything: [model]}  # first step: what is trained
         unfreezing = finetuning.Unfreezing(run, model, stages)
         groups = finetuning.param_groups(
             model,
@@ -136,7 +136,7 @@ def main(config: Config) -> None:
         schedule = schedules.one_cycle(optimizer, total_steps, warmup_fraction=config.warmup_ratio)
         train_meter = Meter(run)
 
-        # All that has state: what is named here is saved, and comes back when a run is resumed.
+        # Everything listed here is checkpointed and restored on resume.
         checkpoints = Checkpoints(
             run,
             keep_last=config.keep_last,
@@ -149,12 +149,12 @@ def main(config: Config) -> None:
         )
         checkpoints.restore()
 
-        # A step is one update of the weights, from `global_batch_size` samples on however many processes.
+        # One step = one optimizer update over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
             for step in run.steps(train_loader, accumulate=config.accumulate):
                 unfreezing.apply(step.number)
-                for batch in step:  # micro-batches; gradients are exchanged on the last one
+                for batch in step:  # micro-batches; gradients are synchronized on the last one
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean
                     run.backward(loss, count=step.num_samples)  # divided once, by the whole global batch
                     train_meter.add(loss=loss, count=step.micro_batch_samples)
@@ -172,7 +172,7 @@ def main(config: Config) -> None:
                     checkpoints.keep_best(scores)
                 if step.due(config.save_every):
                     checkpoints.save()
-                if run.stopping():  # a signal or the time limit: all processes agree on the step
+                if run.stopping():  # on a signal or the time limit; all processes agree on the step
                     checkpoints.save()
                     raise run.stopped()  # exit code 75: run again with `--resume auto`
         checkpoints.save_weights("final")

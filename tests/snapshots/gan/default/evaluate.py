@@ -1,9 +1,9 @@
-"""Evaluate the best weights of a run against held-out images, and draw what they generate.
+"""Evaluate the generator of a run against held-out images, and draw generated images.
 
     python evaluate.py                                    the newest run, against the test split
     python evaluate.py --run-dir runs/NAME --split eval
 
-`accelerate launch evaluate.py` does so on several GPUs or machines: the same scores, but for rounding.
+`accelerate launch evaluate.py` uses several GPUs or machines, with the same scores up to rounding.
 """
 
 from dataclasses import dataclass
@@ -24,25 +24,25 @@ from train import Config, draw, evaluate
 class EvaluateConfig:
     """What to evaluate."""
 
-    run_dir: Path | None = None  # the run; None is the newest one under runs/
-    split: Literal["train", "eval", "test"] = "test"  # the real images to compare with
-    weights: Literal["best", "final"] = "best"  # the best by Fréchet distance, or those at the end
+    run_dir: Path | None = None  # run to evaluate; None = the newest under runs/
+    split: Literal["train", "eval", "test"] = "test"  # real images to compare with
+    weights: Literal["best", "final"] = "best"  # best: lowest Fréchet distance; final: at the end of training
 
 
 def load_splits(config: Config) -> Splits:
-    """The data of a run."""
+    """Load the data of a run."""
     return make_splits()
 
 
 def load_batches(run: Run, config: Config, splits: Splits, split: str) -> Loader:
-    """What images are generated from: the same for each part of the data."""
+    """Make a loader over latents, the same for each split."""
     return run.loader(
         make_latents(config.num_generated, config.latent_size, splits.num_classes), config.eval_batch_size
     )
 
 
 def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
-    """The generator of a run, with the weights of a file."""
+    """Build the generator of a run and load its weights from a file."""
     sizes = config.latent_size, splits.num_classes, splits.channels, splits.image_size, config.width
     generator, _ = make_models(*sizes)
     load_weights(weights, generator)

@@ -1,4 +1,4 @@
-"""What the generated images are judged by: a small classifier of the real ones, and a distance between its features."""
+"""Scores for generated images: a small classifier of real images, and a distance between its features."""
 
 from accelerate.utils import broadcast
 import torch
@@ -6,12 +6,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-STEPS, BATCH_SIZE, LEARNING_RATE = 300, 128, 3e-3  # of the classifier's own training, which takes seconds
+STEPS, BATCH_SIZE, LEARNING_RATE = 300, 128, 3e-3  # of the training of the classifier, which takes seconds
 FEATURES = 32
 
 
 class Judge(nn.Module):
-    """A convolutional classifier that also returns what it sees before it decides."""
+    """A convolutional classifier that also returns its features."""
 
     def __init__(self, channels: int, num_classes: int, image_size: int) -> None:
         super().__init__()
@@ -25,18 +25,18 @@ class Judge(nn.Module):
             nn.SiLU(),
             nn.Flatten(),
             nn.Linear(64 * (image_size // 4) ** 2, FEATURES),
-            nn.LayerNorm(FEATURES),  # so that a distance means the same for each kind of image
+            nn.LayerNorm(FEATURES),  # so that distances are comparable between datasets
         )
         self.head = nn.Sequential(nn.SiLU(), nn.Linear(FEATURES, num_classes))
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, C, S, S) images to features (B, FEATURES) and logits (B, classes)."""
+        """Map images (B, C, S, S) to features (B, FEATURES) and logits (B, classes)."""
         features = self.features(images)
         return features, self.head(features)
 
 
 def train_judge(real: TensorDataset, num_classes: int, device: torch.device) -> Judge:
-    """Train a classifier of the real images, the same one in each run: it draws from a seed of its own. Collective."""
+    """Train a classifier of the real images, the same one in every run: it has a fixed seed. Collective."""
     images, labels = (tensor.to(device) for tensor in real.tensors)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
@@ -50,15 +50,15 @@ def train_judge(real: TensorDataset, num_classes: int, device: torch.device) -> 
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-    broadcast(judge.state_dict())  # from the main process: all judge alike, on whatever they run
+    broadcast(judge.state_dict())  # from the main process, so that all processes use the same judge
     return judge.eval().requires_grad_(False)
 
 
 def frechet_distance(features: torch.Tensor, others: torch.Tensor) -> float:
-    """Fréchet distance between the normal distributions that fit two sets of features, shapes (any, FEATURES).
+    """Compute the Fréchet distance between Gaussians fitted to two sets of features, shapes (any, FEATURES).
 
-    0 where means and covariances are equal. What the Fréchet Inception Distance is, with a judge for the Inception
-    network. Source: Heusel et al. 2017, "GANs trained by a two time-scale update rule", equation 6.
+    It is 0 if means and covariances are equal. The Fréchet Inception Distance is the same with features of the
+    Inception network. Source: Heusel et al. 2017, "GANs trained by a two time-scale update rule", equation 6.
     """
     first, second = features.double(), others.double()
     first_cov, second_cov = torch.cov(first.T), torch.cov(second.T)

@@ -1,11 +1,11 @@
-"""The two networks. Shapes: B images, C channels, S height and width, Z latent size."""
+"""The two models. Shapes: B images, C channels, S height and width, Z latent size."""
 
 import torch
 from torch import nn
 
 
 class Generator(nn.Module):
-    """From a latent vector and a class to an image: a linear layer, two doublings of the size, convolutions."""
+    """Generate an image from a latent vector and a class: a linear layer, then two upsampling stages."""
 
     def __init__(self, latent_size: int, num_classes: int, channels: int, image_size: int, width: int) -> None:
         super().__init__()
@@ -28,16 +28,16 @@ class Generator(nn.Module):
         )
 
     def forward(self, latents: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """(B, Z) latents and (B,) labels to (B, C, S, S) images with pixels from -1 to 1."""
+        """Map latents (B, Z) and labels (B,) to images (B, C, S, S) with pixels in [-1, 1]."""
         start = self.start(torch.cat([latents, self.classes(labels)], dim=1))
         return self.stages(start.unflatten(1, self.grid))
 
 
 class Discriminator(nn.Module):
-    """How real an image looks for its class: convolutions, and a projection on the class.
+    """Rate how real an image looks for its class: convolutions, then a projection on the class.
 
-    No norm layers: what it says of an image must not depend on anything but its pixels' values. Source: Miyato and
-    Koyama 2018, "cGANs with projection discriminator", for the last line.
+    No norm layers, so the output depends on the pixel values alone. Source of the projection: Miyato and Koyama 2018,
+    "cGANs with projection discriminator".
     """
 
     def __init__(self, num_classes: int, channels: int, image_size: int, width: int) -> None:
@@ -57,7 +57,7 @@ class Discriminator(nn.Module):
         self.head = nn.Linear(4 * width, 1)
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """(B, C, S, S) images and (B,) labels to (B,) logits, positive for real."""
+        """Map images (B, C, S, S) and labels (B,) to logits (B,), positive for real."""
         features = self.stages(images)
         matches = (features * self.classes(labels)).mean(dim=1)
         return self.head(features).squeeze(1) + matches

@@ -1,11 +1,11 @@
-"""Train a generator of images against a discriminator. The loop at the end is yours: edit it.
+"""Train a generator of images against a discriminator. Edit the training loop in `main` as you like.
 
-    python train.py                           on this machine, whatever it has
-    accelerate launch train.py                on several GPUs or machines, the same file
-    python train.py --resume auto             go on with the newest run that did not finish
+    python train.py                           on this machine: CPU, GPU or Apple silicon
+    accelerate launch train.py                the same file on several GPUs or machines
+    python train.py --resume auto             continue the newest unfinished run
 
-The images come from `data.py`, the two networks from `model.py`; `judge.py` says how good the generated images are,
-and `evaluate.py` does so for a run's best weights.
+Data comes from `data.py`, both models from `model.py`. `judge.py` scores generated images, and `evaluate.py` tests the
+best weights of a run.
 """
 
 from dataclasses import dataclass
@@ -30,48 +30,48 @@ from data import WithNoise, make_latents, make_splits
 from judge import Judge, frechet_distance, train_judge
 from model import make_models
 
-DISTURBANCE = 0.1  # standard deviation of what is added to a real image's pixels, which are from -1 to 1
+DISTURBANCE = 0.1  # standard deviation of the noise added to real images, with pixels in [-1, 1]
 
 
 @dataclass
 class Config:
-    """Every setting of a run: `python train.py --help` lists them, `--config FILE.toml` reads them."""
+    """The settings of a training run."""
 
     # Data
     global_batch_size: int = 64  # samples per step, over all processes and micro-batches
-    eval_batch_size: int = 500  # images generated at once in an evaluation, over all processes
-    num_generated: int = 1000  # images generated for an evaluation
-    num_workers: int = 0  # processes that load data, for each process that trains
-    limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
+    eval_batch_size: int = 500  # images per evaluation batch, over all processes
+    num_generated: int = 1000  # images generated per evaluation
+    num_workers: int = 0  # DataLoader workers per process
+    limit_batches: int | None = None  # batches per epoch, for a quick try; None = all
 
     # Model
-    width: int = 32  # channels at full size; each halving of the size doubles them
-    latent_size: int = 32  # numbers that an image is generated from, besides its class
+    width: int = 32  # channels at full resolution; doubled at each halving
+    latent_size: int = 32  # size of the latent vector
 
     # Optimization
-    epochs: int | None = 100  # passes over the training data; None is until max_steps
-    max_steps: int | None = None  # steps after which the run ends; None is off
-    accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
+    epochs: int | None = 100  # epochs to train; None = until max_steps
+    max_steps: int | None = None  # steps to train; None = until the epochs are done
+    accumulate: int = 1  # gradient accumulation: micro-batches per step
     learning_rate: float = 1e-3  # of both networks, at its peak
-    warmup_ratio: float = 0.07  # first share of all steps, over which the learning rate rises
-    penalty: float = 5.0  # on the squared slope of the discriminator around real images
-    max_grad_norm: float | None = None  # gradients are scaled down to this norm; None is off
-    seed: int = 0  # of the weights, the order of the data and everything random
+    warmup_ratio: float = 0.07  # fraction of steps for linear warm-up
+    penalty: float = 5.0  # weight of the gradient penalty (R1) of the discriminator
+    max_grad_norm: float | None = None  # gradient clipping: maximum norm; None = off
+    seed: int = 0  # random seed for initial weights, data order and augmentation
 
     # Hardware
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 or fp16 on a GPU, fp32 elsewhere
-    compile: bool = False  # the model, with torch.compile
-    deterministic: bool = False  # only algorithms that give the same bits each time, slower on a GPU
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto = bf16 or fp16 on a GPU, fp32 elsewhere
+    compile: bool = False  # compile the model with torch.compile
+    deterministic: bool = False  # use deterministic algorithms only; slower on a GPU
 
     # Record
-    log_every: int | None = 20  # steps between lines of training metrics; None is off
-    eval_every: int | None = 200  # steps between evaluations; None is at the end of each epoch
-    save_every: int | None = 200  # steps between checkpoints; None is at the end of each epoch
-    keep_last: int = 2  # newest checkpoints to keep
-    resume: str = "never"  # auto: go on with run_dir or the newest unfinished run; or the PATH of a run or checkpoint
-    run_dir: Path | None = None  # everything that the run writes; None is runs/<time>
-    time_limit: float | None = None  # seconds after which the run saves and stops with exit code 75; None is off
-    trackers: tuple[str, ...] = ()  # where else metrics go, such as tensorboard or wandb
+    log_every: int | None = 20  # steps between log lines; None = off
+    eval_every: int | None = 200  # steps between evaluations; None = after each epoch
+    save_every: int | None = 200  # steps between checkpoints; None = after each epoch
+    keep_last: int = 2  # number of checkpoints to keep, the newest ones
+    resume: str = "never"  # auto = continue run_dir or the newest unfinished run; or the PATH of a run or checkpoint
+    run_dir: Path | None = None  # output folder of the run; None = runs/<time>
+    time_limit: float | None = None  # save and stop after this many seconds, with exit code 75; None = off
+    trackers: tuple[str, ...] = ()  # experiment trackers, such as tensorboard or wandb
 
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
@@ -80,15 +80,15 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 def discriminator_loss(
     discriminator: nn.Module, batch: Batch, fakes: torch.Tensor, penalty: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the loss summed over the batch, shape (), and how many of the real and generated images it tells apart.
+    """Return the loss summed over the batch, shape (), and the number of images told apart correctly.
 
-    The penalty keeps it from changing faster around real images than the generator can follow: the squared
-    difference that a small disturbance makes, an estimate of the squared gradient without a second derivative.
+    The R1 penalty on the gradient at real images stabilizes training. It is estimated by finite differences, from the
+    change of the output under a small disturbance, which avoids second derivatives.
     Sources: Mescheder, Geiger, Nowozin 2018, "Which training methods for GANs do actually converge?", R1;
-    Lin et al. 2025, "Diffusion adversarial post-training", the estimate.
+    Lin et al. 2025, "Diffusion adversarial post-training", finite differences.
     """
     reals, labels, _, disturbances = batch
-    images = torch.cat([reals, fakes, reals + DISTURBANCE * disturbances])  # one forward pass, in which all are alike
+    images = torch.cat([reals, fakes, reals + DISTURBANCE * disturbances])  # one forward pass for all
     of_reals, of_fakes, of_disturbed = discriminator(images, labels.repeat(3)).chunk(3)
     slopes = ((of_disturbed - of_reals) / DISTURBANCE).square()
     loss = (F.softplus(-of_reals) + F.softplus(of_fakes) + penalty / 2 * slopes).sum()
@@ -96,21 +96,21 @@ def discriminator_loss(
 
 
 def generator_loss(discriminator: nn.Module, fakes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the loss summed over the batch, shape (): small where the discriminator takes generated for real."""
+    """Return the loss summed over the batch, shape (): low where the discriminator takes generated images for real."""
     return F.softplus(-discriminator(fakes, labels)).sum()
 
 
 def evaluate(
     run: Run, generator: nn.Module, judge: Judge, loader: Loader, reals: torch.Tensor
 ) -> tuple[dict[str, float], torch.Tensor]:
-    """Return the scores of generated images, and some of these images for a picture, the same ones each time.
+    """Return the scores of generated images, and the first batch of images, from the same latents each time.
 
-    The Fréchet distance to the features of the real images falls as quality and variety rise; accuracy is the share
-    in which the judge sees the class that was asked for.
+    `frechet_distance` compares features with those of real images: lower is better. `accuracy` is the fraction of
+    images that the judge assigns to the class they were generated for.
     """
     meter = Meter(run)
     features, shown = [], []
-    with run.evaluating(generator) as generator:  # no gradients; the training mode comes back afterwards
+    with run.evaluating(generator) as generator:  # eval mode, no gradients; restored afterwards
         for latents, labels in run.batches(loader):
             fakes = generator(latents, labels)
             seen, logits = judge(fakes)
@@ -123,17 +123,17 @@ def evaluate(
 
 
 def draw(run: Run, images: torch.Tensor, path: Path, columns: int) -> None:
-    """Write the first images (N, C, S, S) as one PNG of at most ten rows, on the main process."""
+    """Write a PNG grid of the first images (N, C, S, S), at most ten rows, on the main process."""
     rows = min(len(images) // columns, 10)
     if run.accelerator.is_main_process and rows:
         tiles = F.pad(images[: rows * columns], (1, 1, 1, 1)).unflatten(0, (rows, columns))
-        sheet = tiles.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2) / 2 + 0.5  # (height, width, C), from 0 to 1
+        sheet = tiles.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2) / 2 + 0.5  # (height, width, C), in [0, 1]
         path.parent.mkdir(exist_ok=True)
         imsave(path, sheet.expand(-1, -1, 3).clamp(0, 1).numpy())
 
 
 def main(config: Config) -> None:
-    """Train as `config` says, on whatever this process was launched on."""
+    """Train with the settings of `config`; on several GPUs, every process calls this."""
     with Run(config) as run:
         splits = make_splits()
         judge = train_judge(splits.train, splits.num_classes, run.device)
@@ -156,18 +156,18 @@ def main(config: Config) -> None:
         generator, discriminator = make_models(
             config.latent_size, splits.num_classes, splits.channels, splits.image_size, config.width
         )
-        betas = (0.0, 0.99)  # no momentum: each network's goal moves with the other
+        betas = (0.0, 0.99)  # no momentum: each model trains against a moving target
         generator_optimizer = torch.optim.Adam(generator.parameters(), lr=config.learning_rate, betas=betas)
         discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), lr=config.learning_rate, betas=betas)
         generator, discriminator, generator_optimizer, discriminator_optimizer = run.prepare(
             generator, discriminator, generator_optimizer, discriminator_optimizer
         )
-        frozen_discriminator = run.accelerator.unwrap_model(discriminator)  # its gradients are not exchanged
+        frozen_discriminator = run.accelerator.unwrap_model(discriminator)  # its gradients are not synchronized
         generator_schedule = schedules.cosine(generator_optimizer, total_steps, warmup_steps)
         discriminator_schedule = schedules.cosine(discriminator_optimizer, total_steps, warmup_steps)
         train_meter = Meter(run)
 
-        # All that has state: what is named here is saved, and comes back when a run is resumed.
+        # Everything listed here is checkpointed and restored on resume.
         checkpoints = Checkpoints(
             run,
             keep_last=config.keep_last,
@@ -183,20 +183,20 @@ def main(config: Config) -> None:
         )
         checkpoints.restore()
 
-        # A step is one update of both networks, from `global_batch_size` samples on however many processes.
+        # One step = one update of both models over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             generator.train()
             discriminator.train()
             for step in run.steps(train_loader, accumulate=config.accumulate):
-                for batch in step:  # micro-batches; gradients are exchanged on the last one
+                for batch in step:  # micro-batches; gradients are synchronized on the last one
                     _, labels, latents, _ = batch
                     fakes = generator(latents, labels)
 
-                    # The discriminator learns to tell them apart; what generated them does not learn from this.
+                    # Train the discriminator; detach() keeps gradients out of the generator.
                     d_loss, told_apart = discriminator_loss(discriminator, batch, fakes.detach(), config.penalty)
                     run.backward(d_loss, count=step.num_samples)  # a sum, divided once, by the whole global batch
 
-                    # The generator learns to deceive the discriminator, which stays as it is meanwhile.
+                    # Train the generator against a frozen discriminator.
                     frozen_discriminator.requires_grad_(False)
                     g_loss = generator_loss(frozen_discriminator, fakes, labels)
                     run.backward(g_loss, count=step.num_samples)
@@ -233,7 +233,7 @@ def main(config: Config) -> None:
                     checkpoints.keep_best(scores)
                 if step.due(config.save_every):
                     checkpoints.save()
-                if run.stopping():  # a signal or the time limit: all processes agree on the step
+                if run.stopping():  # on a signal or the time limit; all processes agree on the step
                     checkpoints.save()
                     raise run.stopped()  # exit code 75: run again with `--resume auto`
         checkpoints.save_weights("final")

@@ -1,11 +1,11 @@
-"""The network. Shapes: B images, C channels, H height, W width."""
+"""The model. Shapes: B images, C channels, H height, W width."""
 
 import torch
 from torch import nn
 
 
 def stage(channels: int, width: int) -> nn.Sequential:
-    """Two convolutions and a halving of the image: (B, channels, H, W) -> (B, width, H/2, W/2)."""
+    """Two convolutions and a max pooling: (B, channels, H, W) -> (B, width, H/2, W/2)."""
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1, bias=False),
         nn.GroupNorm(8, width),  # unlike BatchNorm, the same for any number of processes and micro-batches
@@ -18,7 +18,7 @@ def stage(channels: int, width: int) -> nn.Sequential:
 
 
 class ConvNet(nn.Module):
-    """Three stages of convolutions, an average over the image, one linear layer."""
+    """Three convolutional stages, global average pooling and a linear layer."""
 
     def __init__(self, channels: int, num_classes: int, width: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class ConvNet(nn.Module):
         self.head = nn.Linear(4 * width, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) images to (B, num_classes) logits; H and W are at least 8."""
+        """Map images (B, C, H, W) to logits (B, num_classes); H and W are at least 8."""
         features = self.stages(images)
         return self.head(features.mean(dim=(2, 3)))
 

@@ -1,4 +1,4 @@
-"""The images and their masks: scenes composed from scikit-learn's handwritten digits, see `scenes.py`."""
+"""The data: scenes composed of scikit-learn's handwritten digits, with masks; see `scenes.py`."""
 
 from typing import Any, NamedTuple
 
@@ -7,21 +7,21 @@ from torch.utils.data import Dataset, TensorDataset
 
 from scenes import make_scene, split_digits
 
-IGNORE = 255  # what a mask holds where a pixel has no class: it counts neither in the loss nor in the scores
+IGNORE = 255  # mask value of unlabelled pixels, which count neither in the loss nor in the scores
 SIZES = {"train": 1500, "eval": 200, "test": 200}  # scenes in each split
 
 
 class Splits(NamedTuple):
-    """What to train on, what to choose the best weights by, and what to test them on at the end."""
+    """The data: `train` to train on, `eval` to choose the best weights, `test` for the final scores."""
 
     train: Dataset[Any]
     eval: Dataset[Any]
     test: Dataset[Any]
-    classes: list[str]  # by their numbers in the masks
+    classes: list[str]  # by class index
 
 
 def make_splits() -> Splits:
-    """Images (3, 64, 64) float32 with pixels from 0 to 1, masks (64, 64) int64: 0 is the background, 1 the digit 0 …"""
+    """Images (3, 64, 64) float32 with pixels in [0, 1], masks (64, 64) int64: 0 is background, 1 is digit 0, …"""
     digits = split_digits()
 
     def compose(name: str, first_seed: int) -> TensorDataset:

@@ -1,9 +1,9 @@
-"""Evaluate the best weights of a run on held-out data, and draw some of its images with what the network sees in them.
+"""Evaluate the best weights of a run on held-out data, and draw some predictions.
 
     python evaluate.py                                    the newest run, on the test split
     python evaluate.py --run-dir runs/NAME --split eval
 
-`accelerate launch evaluate.py` does so on several GPUs or machines: the same scores, but for rounding.
+`accelerate launch evaluate.py` uses several GPUs or machines, with the same scores up to rounding.
 """
 
 from dataclasses import dataclass
@@ -25,31 +25,31 @@ from train import Config, evaluate
 class EvaluateConfig:
     """What to evaluate."""
 
-    run_dir: Path | None = None  # the run; None is the newest one under runs/
-    split: Literal["train", "eval", "test"] = "test"  # the part of the data
-    weights: Literal["best", "final"] = "best"  # the best by eval mean IoU, or those at the end
-    pictures: int = 6  # images to draw, from the first on, into a PNG in the run directory; 0 is none
+    run_dir: Path | None = None  # run to evaluate; None = the newest under runs/
+    split: Literal["train", "eval", "test"] = "test"  # split to evaluate on
+    weights: Literal["best", "final"] = "best"  # best: highest eval mean IoU; final: at the end of training
+    pictures: int = 6  # predictions to draw, into a PNG in the run directory; 0 = none
 
 
 def load_splits(config: Config) -> Splits:
-    """The data of a run."""
+    """Load the data of a run."""
     return make_splits()
 
 
 def load_batches(run: Run, config: Config, splits: Splits, split: str) -> Loader:
-    """The batches of one part of the data."""
+    """Make a loader over one split."""
     return run.loader(getattr(splits, split), config.eval_batch_size, num_workers=config.num_workers)
 
 
 def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
-    """The network of a run, with the weights of a file."""
+    """Build the model of a run and load its weights from a file."""
     model = make_model(len(splits.classes), config.width)
     load_weights(weights, model)
     return model
 
 
 def draw(images: torch.Tensor, masks: torch.Tensor, predictions: torch.Tensor, classes: list[str], path: Path) -> None:
-    """Write a PNG with a column for each image: the image, the truth and the prediction, all (N, [3,] H, W)."""
+    """Write a PNG with one column per image: image, truth and prediction, all (N, [3,] H, W)."""
     figure = Figure(figsize=(1.5 * len(images) + 1.5, 4.8), layout="constrained")
     axes = figure.subplots(3, len(images), squeeze=False)
     for row, name in zip(axes, ("image", "truth", "prediction"), strict=True):
@@ -59,7 +59,7 @@ def draw(images: torch.Tensor, masks: torch.Tensor, predictions: torch.Tensor, c
     colors = {"cmap": "nipy_spectral", "vmin": 0, "vmax": len(classes) - 1, "interpolation": "nearest"}
     for column, image, mask, prediction in zip(axes.T, images, masks, predictions, strict=True):
         column[0].imshow(image.movedim(0, -1).numpy())
-        column[1].imshow(mask.where(mask != IGNORE, torch.nan).numpy(), **colors)  # pixels without a class stay white
+        column[1].imshow(mask.where(mask != IGNORE, torch.nan).numpy(), **colors)  # unlabelled pixels stay white
         shown = column[2].imshow(prediction.numpy(), **colors)
     bar = figure.colorbar(shown, ax=axes, ticks=range(len(classes)))
     bar.set_ticklabels(classes)

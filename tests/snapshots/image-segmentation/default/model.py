@@ -1,4 +1,4 @@
-"""The network. Shapes: B images, H height, W width."""
+"""The model. Shapes: B images, H height, W width."""
 
 import torch
 from torch import nn
@@ -14,14 +14,14 @@ def convolution(channels: int, width: int, stride: int = 1) -> nn.Sequential:
 
 
 class Down(nn.Sequential):
-    """See half as sharp and twice as far: (B, channels, H, W) -> (B, width, H/2, W/2)."""
+    """Downsample: (B, channels, H, W) -> (B, width, H/2, W/2)."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__(convolution(channels, width, stride=2), convolution(width, width))
 
 
 class Up(nn.Module):
-    """Bring what was seen from afar to where it belongs, beside what was seen there in detail."""
+    """Upsample and merge with the skip connection."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -29,14 +29,14 @@ class Up(nn.Module):
         self.mix = convolution(2 * width, width)
 
     def forward(self, far: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
-        """(B, channels, H, W) and (B, width, 2H, 2W) -> (B, width, 2H, 2W)."""
+        """Map features (B, channels, H, W) and skip (B, width, 2H, 2W) to (B, width, 2H, 2W)."""
         return self.mix(torch.cat([self.enlarge(far), near], dim=1))
 
 
 class SmallUNet(nn.Module):
-    """Three stages down, three up again, and what each saw on the way down is there on the way up.
+    """A U-Net with three downsampling and three upsampling stages.
 
-    Source: Ronneberger, Fischer, Brox 2015, "U-Net", smaller: nothing is computed at the images' full size but logits.
+    Source: Ronneberger, Fischer, Brox 2015, "U-Net". Smaller here: only the logits have full resolution.
     """
 
     def __init__(self, num_classes: int, width: int) -> None:
@@ -46,7 +46,7 @@ class SmallUNet(nn.Module):
         self.head = nn.ConvTranspose2d(width, num_classes, 2, stride=2)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) images with pixels from 0 to 1 to (B, num_classes, H, W) logits; H and W are multiples of 8."""
+        """Map images (B, 3, H, W), pixels in [0, 1], to logits (B, num_classes, H, W); H and W are multiples of 8."""
         half = self.down1(2 * images - 1)
         quarter = self.down2(half)
         eighth = self.down3(quarter)
@@ -54,5 +54,5 @@ class SmallUNet(nn.Module):
 
 
 def make_model(num_classes: int, width: int) -> nn.Module:
-    """Build the network; `width` is the number of channels in the first stage, a multiple of 8."""
+    """Build the model; `width` is the number of channels of the first stage, a multiple of 8."""
     return SmallUNet(num_classes, width)

@@ -1,4 +1,4 @@
-"""The network: a decoder-only transformer. Shapes: B sequences, L tokens, D width, H heads."""
+"""The model: a decoder-only transformer. Shapes: B sequences, L tokens, D width, H heads."""
 
 from paccel.runtime import ConfigError
 import torch
@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def rotations(length: int, size: int) -> torch.Tensor:
-    """Cosines and sines by which the halves of a head turn at each position. Shape (2, length, size / 2).
+    """Compute cosines and sines of rotary position embeddings. Shape (2, length, size / 2).
 
     Source: Su et al. 2021, "RoFormer" (arXiv:2104.09864).
     """
@@ -18,14 +18,14 @@ def rotations(length: int, size: int) -> torch.Tensor:
 
 
 def rotate(x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
-    """Turn queries or keys (B, H, L, D/H) by their positions, in float32."""
+    """Apply rotary position embeddings to queries or keys (B, H, L, D/H), in float32."""
     cos, sin = rotation
     first, second = x.float().chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
 
 
 class Attention(nn.Module):
-    """Each token looks at itself and at those before it: (B, L, D) -> (B, L, D)."""
+    """Causal multi-head attention: (B, L, D) -> (B, L, D)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -42,11 +42,11 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """SwiGLU on each token: (B, L, D) -> (B, L, D). Source: Shazeer 2020 (arXiv:2002.05202)."""
+    """SwiGLU feed-forward layer: (B, L, D) -> (B, L, D). Source: Shazeer 2020 (arXiv:2002.05202)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        hidden = 32 * round(width * 8 / 3 / 32)  # with three matrices, as many weights as the usual 4 D with two
+        hidden = 32 * round(width * 8 / 3 / 32)  # as many weights as the usual 4 D with two matrices
         self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
 
@@ -56,7 +56,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each added to what went in: (B, L, D) -> (B, L, D)."""
+    """Pre-norm transformer block: (B, L, D) -> (B, L, D)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -71,9 +71,9 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Tokens (B, L) to the logits of the token behind each, (B, L, vocabulary)."""
+    """Map tokens (B, L) to the logits of each next token, (B, L, vocabulary)."""
 
-    _no_split_modules = ["Block"]  # what accelerate shards as one piece, with FSDP and TRANSFORMER_BASED_WRAP
+    _no_split_modules = ["Block"]  # wrapped as one unit by FSDP with TRANSFORMER_BASED_WRAP
 
     def __init__(
         self, vocabulary: int, context: int, width: int, depth: int, heads: int, checkpoint_activations: bool
@@ -90,14 +90,14 @@ class Transformer(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
-        for block in blocks:  # at first each block passes on what it gets, and all tokens are equally likely
+        for block in blocks:  # blocks start as the identity, and all tokens are equally likely
             nn.init.zeros_(block.attention.out.weight)
             nn.init.zeros_(block.feed_forward.down.weight)
         nn.init.zeros_(self.head.weight)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         x = self.embedding(tokens)
-        # Looked up, not cut off: so an export leaves the length open even if its example is as long as can be.
+        # Indexed, not sliced, so that an export keeps the length dynamic even for an example of full length.
         rotation = self.rotation[:, torch.arange(tokens.shape[1], device=tokens.device)]
         for block in self.blocks:
             if self.checkpoint_activations and self.training:
@@ -111,14 +111,14 @@ def make_model(
     vocabulary: int, context: int, width: int, depth: int, heads: int, checkpoint_activations: bool = False
 ) -> Transformer:
     if width % (2 * heads):
-        raise ConfigError(f"`width` {width} cannot be cut into {heads} heads of an even size")
+        raise ConfigError(f"`width` {width} is not divisible into {heads} heads of even size")
     return Transformer(vocabulary, context, width, depth, heads, checkpoint_activations)
 
 
 def count_flops(model: Transformer, context: int) -> float:
-    """Operations of a forward and backward pass over a row: 6 a token for each weight of a matrix, and attention.
+    """Count FLOPs of a forward and backward pass over one sequence: 6 per token and matrix weight, plus attention.
 
-    All of attention's square counts, though half of it is masked. Source: Chowdhery et al. 2022, "PaLM", appendix B.
+    Attention counts in full although half of it is masked. Source: Chowdhery et al. 2022, "PaLM", appendix B.
     """
     weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
     return context * (6 * weights + 12 * len(model.blocks) * model.embedding.embedding_dim * context)

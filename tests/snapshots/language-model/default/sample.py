@@ -1,4 +1,4 @@
-"""Let a trained model write on.
+"""Generate text with a trained model.
 
 python sample.py                                      the newest run
 python sample.py --prompt "class " --temperature 0.5
@@ -18,20 +18,20 @@ from train import Config
 
 @dataclass
 class SampleConfig:
-    """What to write, and how boldly."""
+    """How to generate text."""
 
-    run_dir: Path | None = None  # the run; None is the newest one under runs/
-    weights: Literal["best", "final"] = "best"  # the best by eval loss, or those at the end
-    prompt: str = "def "  # what the text begins with
-    num_tokens: int = 400  # to write
-    temperature: float = 0.7  # below 1 the likely becomes likelier; 0 is always the likeliest
-    top_k: int | None = 40  # choose among so many of the likeliest tokens; None is among all
-    seed: int = 0  # of the choices
+    run_dir: Path | None = None  # run to use; None = the newest under runs/
+    weights: Literal["best", "final"] = "best"  # best: lowest eval loss; final: at the end of training
+    prompt: str = "def "  # start of the text
+    num_tokens: int = 400  # tokens to generate
+    temperature: float = 0.7  # sampling temperature; 0 = greedy
+    top_k: int | None = 40  # sample from the k most likely tokens; None = from all
+    seed: int = 0  # random seed of the sampling
 
 
 @torch.no_grad()
 def generate(model: nn.Module, tokens: torch.Tensor, context: int, chosen: SampleConfig) -> torch.Tensor:
-    """Append `num_tokens` tokens to those given, shape (tokens,) int64, each from the `context` tokens before it."""
+    """Append `num_tokens` sampled tokens to `tokens`, shape (tokens,) int64, given the last `context` tokens."""
     generator = torch.Generator().manual_seed(chosen.seed)
     model.eval()
     for _ in range(chosen.num_tokens):
@@ -49,7 +49,7 @@ def generate(model: nn.Module, tokens: torch.Tensor, context: int, chosen: Sampl
 
 def main(chosen: SampleConfig) -> str:
     if not chosen.prompt:
-        raise ConfigError("`prompt` is empty: give the model something to begin with")
+        raise ConfigError("`prompt` is empty: give the text a start")
     run_dir, config = load_run(Config, chosen.run_dir)
     model = load_model(config, load_splits(config), run_dir / "weights" / f"{chosen.weights}.safetensors")
     tokens = torch.tensor(list(chosen.prompt.encode()))

@@ -1,11 +1,11 @@
-"""Train a language model: the next token of a text. The loop at the end is yours: edit it.
+"""Train a language model. Edit the training loop in `main` as you like.
 
-    python train.py                           on this machine, whatever it has
-    accelerate launch train.py                on several GPUs or machines, the same file
-    python train.py --resume auto             go on with the newest run that did not finish
+    python train.py                           on this machine: CPU, GPU or Apple silicon
+    accelerate launch train.py                the same file on several GPUs or machines
+    python train.py --resume auto             continue the newest unfinished run
 
-The text comes from `data.py`, the network from `model.py`; `evaluate.py` tests a run's best weights, `sample.py` lets
-them write.
+Data comes from `data.py`, the model from `model.py`; `evaluate.py` tests the best weights of a run, and `sample.py`
+generates text with them.
 """
 
 from dataclasses import dataclass
@@ -31,55 +31,55 @@ from model import count_flops, make_model
 
 @dataclass
 class Config:
-    """Every setting of a run: `python train.py --help` lists them, `--config FILE.toml` reads them."""
+    """The settings of a training run."""
 
     # Data
-    context: int = 128  # tokens that the model sees at once
-    global_batch_size: int = 16  # rows of `context` tokens per step, over all processes and micro-batches
-    eval_batch_size: int = 32  # rows per evaluation batch, over all processes
-    num_workers: int = 0  # processes that load data, for each process that trains; the rows lie in memory
-    limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
+    context: int = 128  # context length, in tokens
+    global_batch_size: int = 16  # effective batch size: sequences per step, over all processes and micro-batches
+    eval_batch_size: int = 32  # sequences per evaluation batch, over all processes
+    num_workers: int = 0  # DataLoader workers per process; the data is in memory
+    limit_batches: int | None = None  # batches per epoch, for a quick try; None = all
 
     # Model
-    width: int = 128  # numbers that stand for a token between the blocks
-    depth: int = 2  # blocks
-    heads: int = 4  # of attention in each block
-    checkpoint_activations: bool = False  # compute blocks again in the backward pass, to save memory
+    width: int = 128  # embedding size
+    depth: int = 2  # number of transformer blocks
+    heads: int = 4  # attention heads per block
+    checkpoint_activations: bool = False  # activation checkpointing: recompute blocks to save memory
 
     # Optimization
-    epochs: int | None = None  # passes over the training data; None is until max_steps
-    max_steps: int | None = 2500  # steps after which the run ends; None is off
-    accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
+    epochs: int | None = None  # epochs to train; None = until max_steps
+    max_steps: int | None = 2500  # steps to train; None = until the epochs are done
+    accumulate: int = 1  # gradient accumulation: micro-batches per step
     learning_rate: float = 7e-3  # at its peak
-    warmup_ratio: float = 0.07  # first share of all steps, over which the learning rate rises
-    weight_decay: float = 0.1  # AdamW's, of matrices, for each step and learning rate
-    max_grad_norm: float | None = 1.0  # gradients are scaled down to this norm; None is off
-    seed: int = 0  # of the weights, the order of the data and everything random
+    warmup_ratio: float = 0.07  # fraction of steps for linear warm-up
+    weight_decay: float = 0.1  # AdamW weight decay, of matrices only
+    max_grad_norm: float | None = 1.0  # gradient clipping: maximum norm; None = off
+    seed: int = 0  # random seed for initial weights, data order and augmentation
 
     # Hardware
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 or fp16 on a GPU, fp32 elsewhere
-    compile: bool = False  # the model, with torch.compile
-    peak_flops: float | None = None  # of one device each second, for `time/mfu`; None is what is known of it
-    deterministic: bool = False  # only algorithms that give the same bits each time, slower on a GPU
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto = bf16 or fp16 on a GPU, fp32 elsewhere
+    compile: bool = False  # compile the model with torch.compile
+    deterministic: bool = False  # use deterministic algorithms only; slower on a GPU
+    peak_flops: float | None = None  # peak FLOP/s of one device, for `time/mfu`; None = look it up
 
     # Record
-    log_every: int | None = 20  # steps between lines of training metrics; None is off
-    eval_every: int | None = 500  # steps between evaluations; None is at the end of each epoch
-    save_every: int | None = 500  # steps between checkpoints; None is at the end of each epoch
-    keep_last: int = 2  # newest checkpoints to keep
-    resume: str = "never"  # auto: go on with run_dir or the newest unfinished run; or the PATH of a run or checkpoint
-    run_dir: Path | None = None  # everything that the run writes; None is runs/<time>
-    time_limit: float | None = None  # seconds after which the run saves and stops with exit code 75; None is off
-    trackers: tuple[str, ...] = ()  # where else metrics go, such as tensorboard or wandb
+    log_every: int | None = 20  # steps between log lines; None = off
+    eval_every: int | None = 500  # steps between evaluations; None = after each epoch
+    save_every: int | None = 500  # steps between checkpoints; None = after each epoch
+    keep_last: int = 2  # number of checkpoints to keep, the newest ones
+    resume: str = "never"  # auto = continue run_dir or the newest unfinished run; or the PATH of a run or checkpoint
+    run_dir: Path | None = None  # output folder of the run; None = runs/<time>
+    time_limit: float | None = None  # save and stop after this many seconds, with exit code 75; None = off
+    trackers: tuple[str, ...] = ()  # experiment trackers, such as tensorboard or wandb
 
 
 def count_tokens(batch: list[torch.Tensor]) -> torch.Tensor:
-    """Tokens of a batch that are predicted. Shape (), int64."""
+    """Count the predicted tokens of a batch. Shape (), int64."""
     return (batch[0][:, 1:] != PADDING).sum()
 
 
 def compute_loss(model: nn.Module, batch: list[torch.Tensor]) -> torch.Tensor:
-    """Return the loss in nats, summed over the tokens that are predicted. Shape ()."""
+    """Return the loss in nats, summed over the predicted tokens. Shape ()."""
     rows = batch[0]
     read, predicted = rows[:, :-1].clamp(min=0), rows[:, 1:].long()
     logits = model(read)
@@ -87,17 +87,17 @@ def compute_loss(model: nn.Module, batch: list[torch.Tensor]) -> torch.Tensor:
 
 
 def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
-    """Return the loss and the bits per byte over every byte of the loader, on any number of processes."""
+    """Return loss and bits per byte over the loader, counting every byte once on any number of processes."""
     meter = Meter(run)
-    with run.evaluating(model) as model:  # no gradients; the training mode comes back afterwards
+    with run.evaluating(model) as model:  # eval mode, no gradients; restored afterwards
         for batch in run.batches(loader):
             meter.add(loss=compute_loss(model, batch), count=count_tokens(batch))
-    loss = meter.read()["loss"]  # one exchange between processes, one wait for the device
+    loss = meter.read()["loss"]  # one all-reduce over processes, one device sync
     return {"loss": loss, "bits_per_byte": loss / math.log(2)}
 
 
 def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """AdamW, which draws matrices to zero and leaves the scales of the norms alone."""
+    """Make AdamW with weight decay on matrices but not on norms."""
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     others = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -105,7 +105,7 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
 
 
 def main(config: Config) -> None:
-    """Train as `config` says, on whatever this process was launched on."""
+    """Train with the settings of `config`; on several GPUs, every process calls this."""
     with Run(config) as run:
         splits = make_splits(config.context)
         train_loader = run.loader(
@@ -137,7 +137,7 @@ def main(config: Config) -> None:
         schedule = schedules.cosine(optimizer, total_steps, warmup_steps)
         train_meter = Meter(run)
 
-        # All that has state: what is named here is saved, and comes back when a run is resumed.
+        # Everything listed here is checkpointed and restored on resume.
         checkpoints = Checkpoints(
             run,
             keep_last=config.keep_last,
@@ -150,17 +150,17 @@ def main(config: Config) -> None:
         )
         checkpoints.restore()
 
-        # A step is one update of the weights, from `global_batch_size` rows on however many processes.
+        # One step = one optimizer update over global_batch_size sequences, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
             for step in run.steps(
                 train_loader,
                 accumulate=config.accumulate,
-                flops_per_sample=flops_per_row,  # for the share of the peak that is used: `time/mfu`
+                flops_per_sample=flops_per_row,  # for model FLOPs utilization, `time/mfu`
                 peak_flops=config.peak_flops,
             ):
-                num_tokens = step.total(count_tokens)  # of all micro-batches on all processes
-                for batch in step:  # micro-batches; gradients are exchanged on the last one
+                num_tokens = step.total(count_tokens)  # over all micro-batches and processes
+                for batch in step:  # micro-batches; gradients are synchronized on the last one
                     loss = compute_loss(model, batch)  # a sum, not a mean
                     run.backward(loss, count=num_tokens)  # divided once, by the tokens of the whole step
                     train_meter.add(loss=loss, count=count_tokens(batch))
@@ -178,7 +178,7 @@ def main(config: Config) -> None:
                     checkpoints.keep_best(scores)
                 if step.due(config.save_every):
                     checkpoints.save()
-                if run.stopping():  # a signal or the time limit: all processes agree on the step
+                if run.stopping():  # on a signal or the time limit; all processes agree on the step
                     checkpoints.save()
                     raise run.stopped()  # exit code 75: run again with `--resume auto`
         checkpoints.save_weights("final")

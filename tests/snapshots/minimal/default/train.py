@@ -1,8 +1,8 @@
-"""Train a network, here on scikit-learn's digits. Everything is in this file: put your own in its place.
+"""Train a small model on scikit-learn's digits. Everything is in this file: replace it with your own.
 
-python train.py                      on this machine, whatever it has
-accelerate launch train.py           on several GPUs or machines, the same file
-python train.py --resume auto        go on with the newest run that did not finish
+python train.py                      on this machine: CPU, GPU or Apple silicon
+accelerate launch train.py           the same file on several GPUs or machines
+python train.py --resume auto        continue the newest unfinished run
 """
 
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ from torch.utils.data import Subset, TensorDataset, random_split
 
 @dataclass
 class Config:
-    """Every setting of a run: `python train.py --help` lists them, `--config FILE.toml` reads them."""
+    """The settings of a training run."""
 
-    epochs: int = 30  # passes over the training data
+    epochs: int = 30  # epochs to train
     global_batch_size: int = 64  # samples per step, over all processes
     learning_rate: float = 2e-3  # at its peak
-    seed: int = 0  # of the weights, the order of the data and everything random
-    resume: str = "never"  # auto: go on with run_dir or the newest unfinished run; or the PATH of a run or checkpoint
-    run_dir: Path | None = None  # everything that the run writes; None is runs/<time>
+    seed: int = 0  # random seed for initial weights and data order
+    resume: str = "never"  # auto = continue run_dir or the newest unfinished run; or the PATH of a run or checkpoint
+    run_dir: Path | None = None  # output folder of the run; None = runs/<time>
 
 
 def make_data() -> list[Subset[tuple[torch.Tensor, ...]]]:
-    """Train, eval and test: images (64,) float32 with labels int64. The split is always the same."""
+    """Return train, eval and test data: images (64,) float32 and labels int64. The split is always the same."""
     digits = load_digits()
     images, labels = torch.tensor(digits.data, dtype=torch.float32) / 16, torch.tensor(digits.target)
     return random_split(TensorDataset(images, labels), [1197, 300, 300], torch.Generator().manual_seed(0))
@@ -47,9 +47,9 @@ def compute_loss(model: nn.Module, batch: list[torch.Tensor]) -> tuple[torch.Ten
 
 
 def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
-    """Return loss and accuracy over every sample of the loader, each counted once on any number of processes."""
+    """Return loss and accuracy over the loader, counting every sample once on any number of processes."""
     meter = Meter(run)
-    with run.evaluating(model) as model:  # no gradients; the training mode comes back afterwards
+    with run.evaluating(model) as model:  # eval mode, no gradients; restored afterwards
         for batch in run.batches(loader):
             loss, logits = compute_loss(model, batch)
             meter.add(loss=loss, accuracy=(logits.argmax(-1) == batch[1]).sum(), count=len(logits))
@@ -57,7 +57,7 @@ def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
 
 
 def main(config: Config) -> None:
-    """Train as `config` says, on whatever this process was launched on."""
+    """Train with the settings of `config`; on several GPUs, every process calls this."""
     with Run(config) as run:
         train_data, eval_data, test_data = make_data()
         train_loader = run.loader(train_data, config.global_batch_size, shuffle=True)
@@ -70,7 +70,7 @@ def main(config: Config) -> None:
         schedule = schedules.cosine(optimizer, total_steps, warmup_steps=total_steps // 20)
         train_meter = Meter(run)
 
-        # All that has state: what is named here is saved, and comes back when a run is resumed.
+        # Everything listed here is checkpointed and restored on resume.
         state = {"model": model, "optimizer": optimizer, "schedule": schedule, "train_meter": train_meter}
         checkpoints = Checkpoints(run, best="accuracy", mode="max", **state)
         checkpoints.restore()
@@ -78,7 +78,7 @@ def main(config: Config) -> None:
         for epoch in run.epochs(config.epochs):
             model.train()
             for step in run.steps(train_loader):
-                for batch in step:  # one here; several with `run.steps(train_loader, accumulate=4)`
+                for batch in step:  # one batch; several with `run.steps(train_loader, accumulate=4)`
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean
                     run.backward(loss, count=step.num_samples)  # divided once, by the whole global batch
                     train_meter.add(loss=loss, count=step.micro_batch_samples)
@@ -93,7 +93,7 @@ def main(config: Config) -> None:
                     run.log("eval", scores)
                     checkpoints.keep_best(scores)
                     checkpoints.save()
-                if run.stopping():  # a signal: all processes agree on the step
+                if run.stopping():  # on a signal; all processes agree on the step
                     checkpoints.save()
                     raise run.stopped()  # exit code 75: run again with `--resume auto`
 

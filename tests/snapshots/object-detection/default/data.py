@@ -1,4 +1,4 @@
-"""The images and the boxes in them: scenes composed from scikit-learn's handwritten digits, see `scenes.py`."""
+"""The data: scenes composed of scikit-learn's handwritten digits, with boxes; see `scenes.py`."""
 
 from typing import Any, NamedTuple
 
@@ -14,21 +14,21 @@ Batch = tuple[list[torch.Tensor], list[Target]]
 
 
 class Splits(NamedTuple):
-    """What to train on, what to choose the best weights by, and what to test them on at the end."""
+    """The data: `train` to train on, `eval` to choose the best weights, `test` for the final scores."""
 
     train: Dataset[Any]
     eval: Dataset[Any]
     test: Dataset[Any]
-    classes: list[str]  # of the labels 1, 2, …; 0 is the background
+    classes: list[str]  # for labels 1, 2, …; 0 is the background
 
 
 def collate(samples: list[tuple[torch.Tensor, Target]]) -> Batch:
-    """Images differ in size and in the number of their objects, so a batch is lists, not tensors."""
+    """Batch as lists, not tensors: images differ in size and in the number of objects."""
     return [image for image, _ in samples], [target for _, target in samples]
 
 
 class Scenes(Dataset[tuple[torch.Tensor, Target]]):
-    """Composed scenes, the same ones each time."""
+    """Composed scenes, the same each time."""
 
     def __init__(self, digits: tuple[torch.Tensor, torch.Tensor], first_seed: int, size: int) -> None:
         self.scenes = [make_scene(*digits, seed=first_seed + index) for index in range(size)]
@@ -42,7 +42,7 @@ class Scenes(Dataset[tuple[torch.Tensor, Target]]):
 
 
 def make_splits() -> Splits:
-    """Images (3, 64, 64) float32 with pixels from 0 to 1, and a target for each: the boxes and labels of its digits."""
+    """Images (3, 64, 64) float32 with pixels in [0, 1], each with the boxes and labels of its digits."""
     digits = split_digits()
     train, eval, test = (
         Scenes(digits[name], number * 1_000_000, size) for number, (name, size) in enumerate(SIZES.items())

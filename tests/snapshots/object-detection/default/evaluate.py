@@ -3,7 +3,7 @@
     python evaluate.py                                    the newest run, on the test split
     python evaluate.py --run-dir runs/NAME --split eval
 
-`accelerate launch evaluate.py` does so on several GPUs or machines: the same scores, but for rounding.
+`accelerate launch evaluate.py` uses several GPUs or machines, with the same scores up to rounding.
 """
 
 from dataclasses import dataclass
@@ -23,24 +23,24 @@ from train import Config, evaluate
 class EvaluateConfig:
     """What to evaluate."""
 
-    run_dir: Path | None = None  # the run; None is the newest one under runs/
-    split: Literal["train", "eval", "test"] = "test"  # the part of the data
-    weights: Literal["best", "final"] = "best"  # the best by eval mean average precision, or those at the end
+    run_dir: Path | None = None  # run to evaluate; None = the newest under runs/
+    split: Literal["train", "eval", "test"] = "test"  # split to evaluate on
+    weights: Literal["best", "final"] = "best"  # best: highest eval mAP; final: at the end of training
 
 
 def load_splits(config: Config) -> Splits:
-    """The data of a run."""
+    """Load the data of a run."""
     return make_splits()
 
 
 def load_batches(run: Run, config: Config, splits: Splits, split: str) -> Loader:
-    """The batches of one part of the data."""
+    """Make a loader over one split."""
     data = getattr(splits, split)
     return run.loader(data, config.eval_batch_size, num_workers=config.num_workers, collate_fn=collate)
 
 
 def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
-    """The detector of a run, with the weights of a file."""
+    """Build the detector of a run and load its weights from a file."""
     model = make_model(len(splits.classes), config.width, config.image_size)
     load_weights(weights, model)
     return model

@@ -8,11 +8,11 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
-FEATURES = 64  # channels that the backbone hands on
+FEATURES = 64  # channels of the backbone output
 
 
 def stage(channels: int, width: int) -> nn.Sequential:
-    """Two convolutions and a halving of the image: (B, channels, H, W) -> (B, width, H/2, W/2)."""
+    """A strided and a plain convolution: (B, channels, H, W) -> (B, width, H/2, W/2)."""
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False),
         nn.GroupNorm(8, width),  # unlike BatchNorm, the same for any number of processes and micro-batches
@@ -24,11 +24,11 @@ def stage(channels: int, width: int) -> nn.Sequential:
 
 
 class Backbone(nn.Module):
-    """Three stages down, and one step up again: what is seen from afar is added to what is seen in detail."""
+    """Three downsampling stages and one top-down connection, as in a feature pyramid."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.out_channels = FEATURES  # FasterRCNN asks for it
+        self.out_channels = FEATURES  # required by FasterRCNN
         self.near = nn.Sequential(stage(3, width), stage(width, 2 * width))
         self.far = stage(2 * width, 4 * width)
         self.from_near = nn.Conv2d(2 * width, FEATURES, 1)
@@ -36,23 +36,23 @@ class Backbone(nn.Module):
         self.smooth = nn.Conv2d(FEATURES, FEATURES, 3, padding=1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) images to (B, FEATURES, H/4, W/4) features."""
+        """Map images (B, 3, H, W) to features (B, FEATURES, H/4, W/4)."""
         near = self.near(images)
         far = F.interpolate(self.from_far(self.far(near)), size=near.shape[-2:])
         return self.smooth(self.from_near(near) + far)
 
 
 def make_model(num_classes: int, width: int, image_size: int) -> nn.Module:
-    """Build a detector of `num_classes` kinds of objects, the background not counted.
+    """Build a detector for `num_classes` classes, not counting the background.
 
-    In training mode it takes a list of images (3, H, W) and a list of targets, and returns losses by name; in
-    evaluation mode it takes the images, and returns boxes, labels and scores for each. Label 0 is the background.
+    In training mode it takes a list of images (3, H, W) and a list of targets, and returns losses by name. In eval
+    mode it takes the images and returns boxes, labels and scores for each. Label 0 is the background.
     """
     return FasterRCNN(
         Backbone(width),
         min_size=image_size,
         max_size=2 * image_size,
-        # Boxes are guessed from these sizes (pixels) and shapes (height by width), at each place of the features.
+        # Anchor sizes in pixels, and aspect ratios (height / width).
         rpn_anchor_generator=AnchorGenerator(
             sizes=((image_size // 5, image_size // 3),), aspect_ratios=((0.7, 1.0, 1.4),)
         ),

@@ -1,4 +1,4 @@
-"""Scenes to look at: scikit-learn's handwritten digits, enlarged, coloured and scattered over a grainy canvas."""
+"""Synthetic scenes: scikit-learn's handwritten digits, enlarged, coloured and scattered over a noisy canvas."""
 
 from typing import NamedTuple
 
@@ -7,22 +7,22 @@ import torch
 from torch.nn import functional as F
 
 CANVAS = 64  # height and width of a scene, in pixels
-MOST = 5  # digits in a scene; at least one
+MOST = 5  # maximum number of digits in a scene; at least one
 SMALLEST, LARGEST = 14, 26  # height and width of a digit with its margins, in pixels
-INK = 0.35  # from this on, a pixel belongs to a digit; 1 is its darkest
+INK = 0.35  # threshold from which a pixel belongs to a digit; 1 is the maximum
 
 
 class Scene(NamedTuple):
-    """One image, and what is where in it."""
+    """One image with its boxes, labels and mask."""
 
-    image: torch.Tensor  # (3, CANVAS, CANVAS) float32, pixels from 0 to 1
+    image: torch.Tensor  # (3, CANVAS, CANVAS) float32, pixels in [0, 1]
     boxes: torch.Tensor  # (digits, 4) float32: left, top, right and bottom in pixels, right and bottom exclusive
-    digits: torch.Tensor  # (digits,) int64, from 0 to 9
-    mask: torch.Tensor  # (CANVAS, CANVAS) int64: 0 for the background, else the digit + 1
+    digits: torch.Tensor  # (digits,) int64, 0 to 9
+    mask: torch.Tensor  # (CANVAS, CANVAS) int64: 0 = background, else digit + 1
 
 
 def split_digits() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """The digits of each split, images (N, 1, 8, 8) from 0 to 1 and labels (N,); no digit is in two splits."""
+    """Split the digits: images (N, 1, 8, 8) in [0, 1] and labels (N,); no digit is in two splits."""
     digits = load_digits()
     images, labels = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16, torch.tensor(digits.target)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
@@ -31,7 +31,7 @@ def split_digits() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
 
 
 def make_scene(images: torch.Tensor, labels: torch.Tensor, seed: int) -> Scene:
-    """Scatter one to MOST digits where none hides another, a function of `seed`."""
+    """Place one to MOST digits without overlap; the same scene for the same `seed`."""
     generator = torch.Generator().manual_seed(seed)
 
     def below(limit: int) -> int:
@@ -44,7 +44,7 @@ def make_scene(images: torch.Tensor, labels: torch.Tensor, seed: int) -> Scene:
     boxes: list[list[int]] = []
     digits: list[torch.Tensor] = []
     wanted = 1 + below(MOST)
-    for _ in range(4 * wanted):  # a place may be taken
+    for _ in range(4 * wanted):  # places may be taken
         chosen, size = below(len(labels)), SMALLEST + below(LARGEST - SMALLEST + 1)
         left, top = below(CANVAS - size + 1), below(CANVAS - size + 1)
         rows, columns = slice(top, top + size), slice(left, left + size)

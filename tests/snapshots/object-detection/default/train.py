@@ -1,10 +1,10 @@
-"""Train an object detector. The loop at the end is yours: edit it.
+"""Train an object detector. Edit the training loop in `main` as you like.
 
-    python train.py                           on this machine, whatever it has
-    accelerate launch train.py                on several GPUs or machines, the same file
-    python train.py --resume auto             go on with the newest run that did not finish
+    python train.py                           on this machine: CPU, GPU or Apple silicon
+    accelerate launch train.py                the same file on several GPUs or machines
+    python train.py --resume auto             continue the newest unfinished run
 
-The images come from `data.py`, the detector from `model.py`; `evaluate.py` tests a run's best weights.
+Data comes from `data.py`, the detector from `model.py`; `evaluate.py` tests the best weights of a run.
 """
 
 from dataclasses import dataclass
@@ -30,66 +30,66 @@ from model import make_model
 
 @dataclass
 class Config:
-    """Every setting of a run: `python train.py --help` lists them, `--config FILE.toml` reads them."""
+    """The settings of a training run."""
 
     # Data
-    image_size: int = 64  # shorter side that the detector brings images to, in pixels
+    image_size: int = 64  # shorter side that the detector resizes images to, in pixels
     global_batch_size: int = 16  # samples per step, over all processes and micro-batches
     eval_batch_size: int = 64  # samples per evaluation batch, over all processes
-    num_workers: int = 0  # processes that load data, for each process that trains
-    limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
+    num_workers: int = 0  # DataLoader workers per process
+    limit_batches: int | None = None  # batches per epoch, for a quick try; None = all
 
     # Model
-    width: int = 32  # channels of the first stage; each further stage doubles them
+    width: int = 32  # channels of the first stage; doubled at each further stage
 
     # Optimization
-    epochs: int | None = 8  # passes over the training data; None is until max_steps
-    max_steps: int | None = None  # steps after which the run ends; None is off
-    accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
+    epochs: int | None = 8  # epochs to train; None = until max_steps
+    max_steps: int | None = None  # steps to train; None = until the epochs are done
+    accumulate: int = 1  # gradient accumulation: micro-batches per step
     learning_rate: float = 2e-3  # at its peak
-    warmup_ratio: float = 0.07  # first share of all steps, over which the learning rate rises
-    weight_decay: float = 0.05  # AdamW's, for each step and learning rate
-    max_grad_norm: float | None = 5.0  # gradients are scaled down to this norm; None is off
-    seed: int = 0  # of the weights, the order of the data and everything random
+    warmup_ratio: float = 0.07  # fraction of steps for linear warm-up
+    weight_decay: float = 0.05  # AdamW weight decay
+    max_grad_norm: float | None = 5.0  # gradient clipping: maximum norm; None = off
+    seed: int = 0  # random seed for initial weights, data order and augmentation
 
     # Hardware
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 or fp16 on a GPU, fp32 elsewhere
-    compile: bool = False  # the model, with torch.compile
-    deterministic: bool = False  # only algorithms that give the same bits each time, slower on a GPU
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto = bf16 or fp16 on a GPU, fp32 elsewhere
+    compile: bool = False  # compile the model with torch.compile
+    deterministic: bool = False  # use deterministic algorithms only; slower on a GPU
 
     # Record
-    log_every: int | None = 20  # steps between lines of training metrics; None is off
-    eval_every: int | None = None  # steps between evaluations; None is at the end of each epoch
-    save_every: int | None = None  # steps between checkpoints; None is at the end of each epoch
-    keep_last: int = 2  # newest checkpoints to keep
-    resume: str = "never"  # auto: go on with run_dir or the newest unfinished run; or the PATH of a run or checkpoint
-    run_dir: Path | None = None  # everything that the run writes; None is runs/<time>
-    time_limit: float | None = None  # seconds after which the run saves and stops with exit code 75; None is off
-    trackers: tuple[str, ...] = ()  # where else metrics go, such as tensorboard or wandb
+    log_every: int | None = 20  # steps between log lines; None = off
+    eval_every: int | None = None  # steps between evaluations; None = after each epoch
+    save_every: int | None = None  # steps between checkpoints; None = after each epoch
+    keep_last: int = 2  # number of checkpoints to keep, the newest ones
+    resume: str = "never"  # auto = continue run_dir or the newest unfinished run; or the PATH of a run or checkpoint
+    run_dir: Path | None = None  # output folder of the run; None = runs/<time>
+    time_limit: float | None = None  # save and stop after this many seconds, with exit code 75; None = off
+    trackers: tuple[str, ...] = ()  # experiment trackers, such as tensorboard or wandb
 
 
 def compute_losses(model: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
     """Return the detector's losses by name, each summed over the images of the batch, shape ().
 
-    torchvision returns means over the batch, in which each image has the same weight: as many places are drawn from
-    one as from another. So a mean times the number of images is the sum, and what a step divides is right on any
-    number of processes. (Which places are drawn is random.)
+    torchvision returns means over the batch and samples the same number of anchors and proposals from each image, so
+    the mean times the number of images is the sum. It is divided by the images of the whole step, on any number of
+    processes. (The sampling is random.)
     """
     images, targets = batch
     return {name: loss * len(images) for name, loss in model(images, targets).items()}
 
 
 def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
-    """Return COCO's mean average precision over all images of the loader: `map` over overlaps, `map_50` at one half."""
+    """Return COCO mean average precision over the loader: `map` (IoU 0.5 to 0.95), `map_50` and `map_75`."""
     found: list[Target] = []
     truth: list[Target] = []
-    with run.evaluating(model) as model:  # no gradients; the training mode comes back afterwards
+    with run.evaluating(model) as model:  # eval mode, no gradients; restored afterwards
         for images, targets in run.batches(loader):
             predictions = model(images)
-            if loader.batch_samples:  # 0 in a filler, by which a process takes part where a model is sharded
+            if loader.batch_samples:  # skip padding batches (only with sharded models)
                 found += [{name: tensor.cpu() for name, tensor in image.items()} for image in predictions]
                 truth += [{name: tensor.cpu() for name, tensor in image.items()} for image in targets]
-    # Precision is no mean over images: the detections of all processes are ranked together.
+    # Average precision is not a mean over images: the detections of all processes are ranked together.
     metric = MeanAveragePrecision(sync_on_compute=False)
     metric.update(gather_object(found), gather_object(truth))
     scores = metric.compute()
@@ -97,7 +97,7 @@ def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
 
 
 def main(config: Config) -> None:
-    """Train as `config` says, on whatever this process was launched on."""
+    """Train with the settings of `config`; on several GPUs, every process calls this."""
     with Run(config) as run:
         splits = make_splits()
         train_loader = run.loader(
@@ -124,7 +124,7 @@ def main(config: Config) -> None:
         schedule = schedules.cosine(optimizer, total_steps, warmup_steps)
         train_meter = Meter(run)
 
-        # All that has state: what is named here is saved, and comes back when a run is resumed.
+        # Everything listed here is checkpointed and restored on resume.
         checkpoints = Checkpoints(
             run,
             keep_last=config.keep_last,
@@ -137,11 +137,11 @@ def main(config: Config) -> None:
         )
         checkpoints.restore()
 
-        # A step is one update of the weights, from `global_batch_size` samples on however many processes.
+        # One step = one optimizer update over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
             for step in run.steps(train_loader, accumulate=config.accumulate):
-                for batch in step:  # micro-batches; gradients are exchanged on the last one
+                for batch in step:  # micro-batches; gradients are synchronized on the last one
                     losses = compute_losses(model, batch)  # sums, not means
                     loss = torch.stack(list(losses.values())).sum()
                     run.backward(loss, count=step.num_samples)  # divided once, by the whole global batch
@@ -160,7 +160,7 @@ def main(config: Config) -> None:
                     checkpoints.keep_best(scores)
                 if step.due(config.save_every):
                     checkpoints.save()
-                if run.stopping():  # a signal or the time limit: all processes agree on the step
+                if run.stopping():  # on a signal or the time limit; all processes agree on the step
                     checkpoints.save()
                     raise run.stopped()  # exit code 75: run again with `--resume auto`
         checkpoints.save_weights("final")

@@ -1,11 +1,11 @@
-"""The network. Shapes: B rows, N numeric columns, C categorical columns, D width."""
+"""The model. Shapes: B rows, N numeric columns, C categorical columns, D width."""
 
 import torch
 from torch import nn
 
 
 class Table(nn.Module):
-    """Embeddings of the categories beside the numbers, then a few layers: one output, or one for each class."""
+    """An MLP on numbers and category embeddings, with one output, or one per class."""
 
     def __init__(self, num_numeric: int, category_sizes: list[int], outputs: int, width: int, dropout: float) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Table(nn.Module):
         )
 
     def forward(self, numbers: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
-        """(B, N) float32 and (B, C) int64 to (B, outputs)."""
+        """Map numbers (B, N) float32 and categories (B, C) int64 to (B, outputs)."""
         embedded = [embed(categories[:, place]) for place, embed in enumerate(self.embeddings)]
         return self.layers(torch.cat([numbers, *embedded], dim=1))
 

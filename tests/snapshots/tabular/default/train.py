@@ -1,10 +1,10 @@
-"""Predict a column of a table from the others. The loop at the end is yours: edit it.
+"""Predict one column of a table from the others. Edit the training loop in `main` as you like.
 
-    python train.py                           on this machine, whatever it has
-    accelerate launch train.py                on several GPUs or machines, the same file
-    python train.py --resume auto             go on with the newest run that did not finish
+    python train.py                           on this machine: CPU, GPU or Apple silicon
+    accelerate launch train.py                the same file on several GPUs or machines
+    python train.py --resume auto             continue the newest unfinished run
 
-The table comes from `data.py`, the network from `model.py`; `evaluate.py` tests a run's best weights.
+Data comes from `data.py`, the model from `model.py`; `evaluate.py` tests the best weights of a run.
 """
 
 from dataclasses import dataclass
@@ -29,45 +29,45 @@ from model import make_model
 
 @dataclass
 class Config:
-    """Every setting of a run: `python train.py --help` lists them, `--config FILE.toml` reads them."""
+    """The settings of a training run."""
 
     # Data
-    table: Path = Path("data/table.csv")  # the CSV file
-    target: str = "target"  # the column to predict
-    categorical: tuple[str, ...] = ("sex",)  # columns whose cells are categories; all others hold numbers
+    table: Path = Path("data/table.csv")  # CSV file
+    target: str = "target"  # column to predict
+    categorical: tuple[str, ...] = ("sex",)  # columns with categories; all others are numeric
     global_batch_size: int = 32  # samples per step, over all processes and micro-batches
     eval_batch_size: int = 512  # samples per evaluation batch, over all processes
-    num_workers: int = 0  # processes that load data, for each process that trains; the table lies in memory
-    limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
+    num_workers: int = 0  # DataLoader workers per process; the data is in memory
+    limit_batches: int | None = None  # batches per epoch, for a quick try; None = all
 
     # Model
-    width: int = 64  # of the hidden layers
-    dropout: float = 0.0  # share of hidden values left out in training; above 0, processes draw their own
+    width: int = 64  # size of the hidden layers
+    dropout: float = 0.0  # dropout probability; each process draws its own mask
 
     # Optimization
-    epochs: int | None = 20  # passes over the training data; None is until max_steps
-    max_steps: int | None = None  # steps after which the run ends; None is off
-    accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
+    epochs: int | None = 20  # epochs to train; None = until max_steps
+    max_steps: int | None = None  # steps to train; None = until the epochs are done
+    accumulate: int = 1  # gradient accumulation: micro-batches per step
     learning_rate: float = 1e-3  # at its peak
-    warmup_ratio: float = 0.07  # first share of all steps, over which the learning rate rises
-    weight_decay: float = 0.05  # AdamW's, for each step and learning rate
-    max_grad_norm: float | None = 1.0  # gradients are scaled down to this norm; None is off
-    seed: int = 0  # of the weights, the order of the data and everything random
+    warmup_ratio: float = 0.07  # fraction of steps for linear warm-up
+    weight_decay: float = 0.05  # AdamW weight decay
+    max_grad_norm: float | None = 1.0  # gradient clipping: maximum norm; None = off
+    seed: int = 0  # random seed for initial weights, data order and augmentation
 
     # Hardware
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 or fp16 on a GPU, fp32 elsewhere
-    compile: bool = False  # the model, with torch.compile
-    deterministic: bool = False  # only algorithms that give the same bits each time, slower on a GPU
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto = bf16 or fp16 on a GPU, fp32 elsewhere
+    compile: bool = False  # compile the model with torch.compile
+    deterministic: bool = False  # use deterministic algorithms only; slower on a GPU
 
     # Record
-    log_every: int | None = 20  # steps between lines of training metrics; None is off
-    eval_every: int | None = None  # steps between evaluations; None is at the end of each epoch
-    save_every: int | None = None  # steps between checkpoints; None is at the end of each epoch
-    keep_last: int = 2  # newest checkpoints to keep
-    resume: str = "never"  # auto: go on with run_dir or the newest unfinished run; or the PATH of a run or checkpoint
-    run_dir: Path | None = None  # everything that the run writes; None is runs/<time>
-    time_limit: float | None = None  # seconds after which the run saves and stops with exit code 75; None is off
-    trackers: tuple[str, ...] = ()  # where else metrics go, such as tensorboard or wandb
+    log_every: int | None = 20  # steps between log lines; None = off
+    eval_every: int | None = None  # steps between evaluations; None = after each epoch
+    save_every: int | None = None  # steps between checkpoints; None = after each epoch
+    keep_last: int = 2  # number of checkpoints to keep, the newest ones
+    resume: str = "never"  # auto = continue run_dir or the newest unfinished run; or the PATH of a run or checkpoint
+    run_dir: Path | None = None  # output folder of the run; None = runs/<time>
+    time_limit: float | None = None  # save and stop after this many seconds, with exit code 75; None = off
+    trackers: tuple[str, ...] = ()  # experiment trackers, such as tensorboard or wandb
 
 
 def compute_loss(model: nn.Module, batch: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,24 +78,24 @@ def compute_loss(model: nn.Module, batch: list[torch.Tensor]) -> tuple[torch.Ten
 
 
 def evaluate(run: Run, model: nn.Module, loader: Loader, splits: Splits) -> dict[str, float]:
-    """Return loss, mean absolute error in the target's unit, and R², over every row, on any number of processes."""
+    """Return loss, mean absolute error in units of the target, and R², counting every row once."""
     meter = Meter(run)
-    with run.evaluating(model) as model:  # no gradients; the training mode comes back afterwards
+    with run.evaluating(model) as model:  # eval mode, no gradients; restored afterwards
         for batch in run.batches(loader):
             loss, predictions = compute_loss(model, batch)
             targets = batch[-1]
             error = (predictions - targets).abs().sum()
             meter.add(loss=loss, error=error, target=targets.sum(), square=targets.square().sum(), count=len(targets))
-    means = meter.read()  # one exchange between processes, one wait for the device
+    means = meter.read()  # one all-reduce over processes, one device sync
     variance = means["square"] - means["target"] ** 2
     r2 = 1 - 2 * means["loss"] / variance if variance else float("nan")
     return {"loss": means["loss"], "mean_absolute_error": means["error"] * splits.scale, "r2": r2}
 
 
 def main(config: Config) -> None:
-    """Train as `config` says, on whatever this process was launched on."""
+    """Train with the settings of `config`; on several GPUs, every process calls this."""
     with Run(config) as run:
-        with run.accelerator.main_process_first():  # the table is written once
+        with run.accelerator.main_process_first():  # one process writes the table
             splits = make_splits(config.table, config.target, config.categorical)
         train_loader = run.loader(
             splits.train,
@@ -120,7 +120,7 @@ def main(config: Config) -> None:
         schedule = schedules.cosine(optimizer, total_steps, warmup_steps)
         train_meter = Meter(run)
 
-        # All that has state: what is named here is saved, and comes back when a run is resumed.
+        # Everything listed here is checkpointed and restored on resume.
         checkpoints = Checkpoints(
             run,
             keep_last=config.keep_last,
@@ -133,11 +133,11 @@ def main(config: Config) -> None:
         )
         checkpoints.restore()
 
-        # A step is one update of the weights, from `global_batch_size` rows on however many processes.
+        # One step = one optimizer update over global_batch_size rows, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
             for step in run.steps(train_loader, accumulate=config.accumulate):
-                for batch in step:  # micro-batches; gradients are exchanged on the last one
+                for batch in step:  # micro-batches; gradients are synchronized on the last one
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean
                     run.backward(loss, count=step.num_samples)  # divided once, by the whole global batch
                     train_meter.add(loss=loss, count=step.micro_batch_samples)
@@ -155,7 +155,7 @@ def main(config: Config) -> None:
                     checkpoints.keep_best(scores)
                 if step.due(config.save_every):
                     checkpoints.save()
-                if run.stopping():  # a signal or the time limit: all processes agree on the step
+                if run.stopping():  # on a signal or the time limit; all processes agree on the step
                     checkpoints.save()
                     raise run.stopped()  # exit code 75: run again with `--resume auto`
         checkpoints.save_weights("final")

@@ -1,4 +1,4 @@
-"""The texts: docstrings of Python's standard library, labelled by module. Every Python has them."""
+"""The data: docstrings of Python's standard library, labelled by module; nothing to download."""
 
 import ast
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from paccel.runtime import DataError
 
 CLASSES = ("asyncio decimal email http importlib logging mailbox multiprocessing tarfile unittest urllib xml").split()
 
-Sample = tuple[tuple[str, ...], int]  # one text, or two that belong together, and the label
+Sample = tuple[tuple[str, ...], int]  # one text or a text pair, and the label
 
 
 class Splits(NamedTuple):
-    """What to train on, what to choose the best weights by, and what to test them on at the end."""
+    """The data: `train` to train on, `eval` to choose the best weights, `test` for the final scores."""
 
     train: list[Sample]
     eval: list[Sample]
@@ -24,7 +24,7 @@ class Splits(NamedTuple):
 
 
 def docstrings(module: str) -> Iterator[str]:
-    """The docstrings of a module and all that is in it, read from its source without importing it."""
+    """Yield all docstrings of a module or package, read from its source without importing it."""
     library = Path(sysconfig.get_paths()["stdlib"])
     file = library / ("_pydecimal.py" if module == "decimal" else f"{module}.py")
     files = [file] if file.exists() else sorted((library / module).rglob("*.py"))
@@ -38,16 +38,16 @@ def docstrings(module: str) -> Iterator[str]:
 
 
 def make_splits() -> Splits:
-    """Some 1,700 docstrings for train, 260 for eval and 530 for test, of twelve classes.
+    """Read about 1,700 docstrings for train, 260 for eval and 530 for test, of twelve classes.
 
-    A text goes to a split by its checksum, so it is in the same one whatever Python this is; what occurs twice is one.
+    The checksum of a text decides its split, so splits are the same for all Python versions. Duplicates are removed.
     """
     labels: dict[str, int] = {}
     for label, module in enumerate(CLASSES):
         for text in docstrings(module):
             labels.setdefault(text, label)
     if missing := [module for label, module in enumerate(CLASSES) if label not in labels.values()]:
-        raise DataError(f"This Python comes without the source of its library: {', '.join(missing)} is missing")
+        raise DataError(f"The source of the standard library is not installed: {', '.join(missing)} is missing")
     found: dict[str, list[Sample]] = {"train": [], "eval": [], "test": []}
     for text, label in labels.items():
         place = zlib.crc32(text.encode()) % 10

@@ -1,4 +1,4 @@
-"""The network: a transformer that reads the whole text. Shapes: B texts, L tokens, D width, H heads."""
+"""The model: a transformer encoder. Shapes: B texts, L tokens, D width, H heads."""
 
 from paccel.runtime import ConfigError
 import torch
@@ -9,7 +9,7 @@ from tokens import PADDING
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each added to what went in: (B, L, D) -> (B, L, D)."""
+    """Pre-norm transformer block: (B, L, D) -> (B, L, D)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -31,9 +31,9 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Tokens (B, L) to logits (B, num_classes): blocks, then the mean over the tokens that are no padding."""
+    """Map tokens (B, L) to logits (B, num_classes): blocks, then mean pooling over the tokens without padding."""
 
-    _no_split_modules = ["Block"]  # what accelerate shards as one piece, with FSDP and TRANSFORMER_BASED_WRAP
+    _no_split_modules = ["Block"]  # wrapped as one unit by FSDP with TRANSFORMER_BASED_WRAP
 
     def __init__(self, vocabulary: int, max_length: int, num_classes: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
@@ -48,7 +48,9 @@ class Transformer(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         longest, limit = tokens.shape[1], self.positions.num_embeddings
         if longest > limit:
-            raise ValueError(f"A text has {longest} tokens, the model reads at most {limit}: cut it to `max_length`")
+            raise ValueError(
+                f"A text has {longest} tokens but the model takes at most {limit}: truncate it to `max_length`"
+            )
         mask = tokens != PADDING
         x = self.words(tokens) + self.positions(torch.arange(longest, device=tokens.device))
         for block in self.blocks:
@@ -59,5 +61,5 @@ class Transformer(nn.Module):
 
 def make_model(vocabulary: int, max_length: int, num_classes: int, width: int, depth: int, heads: int) -> nn.Module:
     if width % heads:
-        raise ConfigError(f"`width` {width} cannot be cut into {heads} heads")
+        raise ConfigError(f"`width` {width} is not divisible by {heads} heads")
     return Transformer(vocabulary, max_length, num_classes, width, depth, heads)

@@ -1,4 +1,4 @@
-"""From texts to tokens: lower-case words, each numbered by its checksum. Shapes: B texts, L tokens."""
+"""Tokenization: lower-case words, hashed into the vocabulary. Shapes: B texts, L tokens."""
 
 import re
 from typing import Any
@@ -10,13 +10,13 @@ from torch.utils.data import Dataset
 
 from data import Sample
 
-PADDING, SEPARATOR = 0, 1  # tokens that are no words: behind a short text, and before the second of two
+PADDING, SEPARATOR = 0, 1  # special tokens: after a short text, and before each text
 
 
 def encode(texts: tuple[str, ...], vocabulary: int, max_length: int) -> torch.Tensor:
-    """The tokens of one text or two. Shape (L,), int64; L is from 1 to `max_length`.
+    """Tokenize one text or a pair. Shape (L,), int64; L is in 1 to `max_length`.
 
-    A word is its checksum modulo the vocabulary: no list of words is to be kept, and a few words share a number.
+    A word's token is its checksum modulo the vocabulary size: no vocabulary file is needed, and a few words collide.
     """
     tokens = []
     for text in texts:
@@ -27,13 +27,13 @@ def encode(texts: tuple[str, ...], vocabulary: int, max_length: int) -> torch.Te
 
 
 class Tokens(Dataset[Any]):
-    """Encoded samples: tokens (L,) int64 and the label.
+    """Tokenized samples: tokens (L,) int64 and the label.
 
     Args:
         samples: Texts and labels.
-        vocabulary: Different tokens.
-        max_length: Tokens of a text that are kept.
-        word_dropout: Share of the words that are left out, others each time. A sample's choice is a function of
+        vocabulary: Vocabulary size.
+        max_length: Maximum tokens per text; the rest is truncated.
+        word_dropout: Fraction of words dropped at random, anew each time. The choice is a function of
             (seed, epoch, sample), so it is the same on any number of processes and after a resume.
     """
 
@@ -53,6 +53,6 @@ class Tokens(Dataset[Any]):
 
 
 def collate(samples: list[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens (B, L), padded to the longest text among them, and labels (B,)."""
+    """Batch tokens (B, L), padded to the longest text, and labels (B,)."""
     tokens, labels = zip(*samples, strict=True)
     return pad_sequence(list(tokens), batch_first=True, padding_value=PADDING), torch.tensor(labels)

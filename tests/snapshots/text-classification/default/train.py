@@ -1,11 +1,11 @@
-"""Train a text classifier. The loop at the end is yours: edit it.
+"""Train a text classifier. Edit the training loop in `main` as you like.
 
-    python train.py                           on this machine, whatever it has
-    accelerate launch train.py                on several GPUs or machines, the same file
-    python train.py --resume auto             go on with the newest run that did not finish
+    python train.py                           on this machine: CPU, GPU or Apple silicon
+    accelerate launch train.py                the same file on several GPUs or machines
+    python train.py --resume auto             continue the newest unfinished run
 
-The texts come from `data.py`, their tokens from `tokens.py`, the network from `model.py`; `evaluate.py` tests a run's
-best weights.
+Data comes from `data.py`, tokens from `tokens.py`, the model from `model.py`; `evaluate.py` tests the best weights of a
+run.
 """
 
 from collections import Counter
@@ -33,46 +33,46 @@ from tokens import Tokens, collate
 
 @dataclass
 class Config:
-    """Every setting of a run: `python train.py --help` lists them, `--config FILE.toml` reads them."""
+    """The settings of a training run."""
 
     # Data
-    max_length: int = 128  # tokens of a text that are read; the rest is cut off
-    word_dropout: float = 0.3  # share of the words of a training text that are left out, others in each epoch
+    max_length: int = 128  # tokens per text; longer texts are truncated
+    word_dropout: float = 0.3  # fraction of training words dropped at random, anew in each epoch
     global_batch_size: int = 32  # samples per step, over all processes and micro-batches
     eval_batch_size: int = 64  # samples per evaluation batch, over all processes
-    num_workers: int = 0  # processes that load data, for each process that trains
-    limit_batches: int | None = None  # batches of each epoch to use, for a quick try; None is all
+    num_workers: int = 0  # DataLoader workers per process
+    limit_batches: int | None = None  # batches per epoch, for a quick try; None = all
 
     # Model
-    vocabulary: int = 8192  # different tokens
-    width: int = 64  # numbers that stand for a token between the blocks
-    depth: int = 1  # blocks
-    heads: int = 2  # of attention in each block
+    vocabulary: int = 8192  # vocabulary size
+    width: int = 64  # embedding size
+    depth: int = 1  # number of transformer blocks
+    heads: int = 2  # attention heads per block
 
     # Optimization
-    epochs: int | None = 20  # passes over the training data; None is until max_steps
-    max_steps: int | None = None  # steps after which the run ends; None is off
-    accumulate: int = 1  # micro-batches that each process cuts its share of a step into, to save memory
+    epochs: int | None = 20  # epochs to train; None = until max_steps
+    max_steps: int | None = None  # steps to train; None = until the epochs are done
+    accumulate: int = 1  # gradient accumulation: micro-batches per step
     learning_rate: float = 6e-3  # at its peak
-    warmup_ratio: float = 0.07  # first share of all steps, over which the learning rate rises
-    weight_decay: float = 0.1  # AdamW's, for each step and learning rate
-    max_grad_norm: float | None = 1.0  # gradients are scaled down to this norm; None is off
-    seed: int = 0  # of the weights, the order of the data and everything random
+    warmup_ratio: float = 0.07  # fraction of steps for linear warm-up
+    weight_decay: float = 0.1  # AdamW weight decay
+    max_grad_norm: float | None = 1.0  # gradient clipping: maximum norm; None = off
+    seed: int = 0  # random seed for initial weights, data order and augmentation
 
     # Hardware
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 or fp16 on a GPU, fp32 elsewhere
-    compile: bool = False  # the model, with torch.compile
-    deterministic: bool = False  # only algorithms that give the same bits each time, slower on a GPU
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto = bf16 or fp16 on a GPU, fp32 elsewhere
+    compile: bool = False  # compile the model with torch.compile
+    deterministic: bool = False  # use deterministic algorithms only; slower on a GPU
 
     # Record
-    log_every: int | None = 20  # steps between lines of training metrics; None is off
-    eval_every: int | None = None  # steps between evaluations; None is at the end of each epoch
-    save_every: int | None = None  # steps between checkpoints; None is at the end of each epoch
-    keep_last: int = 2  # newest checkpoints to keep
-    resume: str = "never"  # auto: go on with run_dir or the newest unfinished run; or the PATH of a run or checkpoint
-    run_dir: Path | None = None  # everything that the run writes; None is runs/<time>
-    time_limit: float | None = None  # seconds after which the run saves and stops with exit code 75; None is off
-    trackers: tuple[str, ...] = ()  # where else metrics go, such as tensorboard or wandb
+    log_every: int | None = 20  # steps between log lines; None = off
+    eval_every: int | None = None  # steps between evaluations; None = after each epoch
+    save_every: int | None = None  # steps between checkpoints; None = after each epoch
+    keep_last: int = 2  # number of checkpoints to keep, the newest ones
+    resume: str = "never"  # auto = continue run_dir or the newest unfinished run; or the PATH of a run or checkpoint
+    run_dir: Path | None = None  # output folder of the run; None = runs/<time>
+    time_limit: float | None = None  # save and stop after this many seconds, with exit code 75; None = off
+    trackers: tuple[str, ...] = ()  # experiment trackers, such as tensorboard or wandb
 
 
 def compute_loss(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -83,9 +83,9 @@ def compute_loss(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tens
 
 
 def f1_score(counts: Counter[tuple[int, int]]) -> float:
-    """Harmonic mean of precision and recall, from the number of samples of each (label, prediction).
+    """Compute F1, the harmonic mean of precision and recall, from the counts of (label, prediction).
 
-    With two classes it is that of class 1, as GLUE has it; with more, the mean over the classes.
+    With two classes: F1 of class 1, as in GLUE. With more: the macro average over the classes.
     """
     classes: set[int] = {label for pair in counts for label in pair}
     scores = {}
@@ -98,23 +98,23 @@ def f1_score(counts: Counter[tuple[int, int]]) -> float:
 
 
 def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
-    """Return loss, accuracy and F1 over every sample of the loader, each counted once on any number of processes."""
+    """Return loss, accuracy and F1 over the loader, counting every sample once on any number of processes."""
     meter = Meter(run)
-    pairs = []  # labels and predictions of each batch, shape (2, samples)
-    with run.evaluating(model) as model:  # no gradients; the training mode comes back afterwards
+    pairs = []  # labels and predictions per batch, shape (2, samples)
+    with run.evaluating(model) as model:  # eval mode, no gradients; restored afterwards
         for batch in run.batches(loader):
             loss, logits = compute_loss(model, batch)
             labels, predictions = batch[1], logits.argmax(-1)
             meter.add(loss=loss, accuracy=(predictions == labels).sum(), count=len(labels))
-            if loader.batch_samples:  # 0 in a filler, by which a process takes part where a model is sharded
+            if loader.batch_samples:  # skip padding batches (only with sharded models)
                 pairs.append(torch.stack([labels, predictions]))
     mine = Counter((label, prediction) for pair in pairs for label, prediction in pair.T.tolist())
-    counts: Counter[tuple[int, int]] = sum(gather_object([mine]), Counter())  # of all processes
+    counts: Counter[tuple[int, int]] = sum(gather_object([mine]), Counter())  # over all processes
     return {**meter.read(), "f1": f1_score(counts)}
 
 
 def main(config: Config) -> None:
-    """Train as `config` says, on whatever this process was launched on."""
+    """Train with the settings of `config`; on several GPUs, every process calls this."""
     with Run(config) as run:
         splits = make_splits()
         model = make_model(
@@ -145,7 +145,7 @@ def main(config: Config) -> None:
         schedule = schedules.cosine(optimizer, total_steps, warmup_steps)
         train_meter = Meter(run)
 
-        # All that has state: what is named here is saved, and comes back when a run is resumed.
+        # Everything listed here is checkpointed and restored on resume.
         checkpoints = Checkpoints(
             run,
             keep_last=config.keep_last,
@@ -158,11 +158,11 @@ def main(config: Config) -> None:
         )
         checkpoints.restore()
 
-        # A step is one update of the weights, from `global_batch_size` samples on however many processes.
+        # One step = one optimizer update over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
             for step in run.steps(train_loader, accumulate=config.accumulate):
-                for batch in step:  # micro-batches; gradients are exchanged on the last one
+                for batch in step:  # micro-batches; gradients are synchronized on the last one
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean
                     run.backward(loss, count=step.num_samples)  # divided once, by the whole global batch
                     train_meter.add(loss=loss, count=step.micro_batch_samples)
@@ -180,7 +180,7 @@ def main(config: Config) -> None:
                     checkpoints.keep_best(scores)
                 if step.due(config.save_every):
                     checkpoints.save()
-                if run.stopping():  # a signal or the time limit: all processes agree on the step
+                if run.stopping():  # on a signal or the time limit; all processes agree on the step
                     checkpoints.save()
                     raise run.stopped()  # exit code 75: run again with `--resume auto`
         checkpoints.save_weights("final")

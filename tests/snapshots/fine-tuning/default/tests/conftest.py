@@ -1,4 +1,4 @@
-"""The images that the tests train on, the weights that they start from, and the settings that make a run small."""
+"""Test images, pretrained weights, and settings for small runs."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Small images of noise in two classes."""
+    """Small noise images of two classes."""
     generator = torch.Generator().manual_seed(0)
     for split, size in (("train", 80), ("test", 8)):
         for index in range(size):
@@ -23,7 +23,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """A small network for five classes, with its batch norms, in a folder as timm writes it."""
+    """A small model for five classes, with batch norms, in a folder in timm's format."""
     torch.manual_seed(1)
     model = timm.create_model("test_resnet", num_classes=5, pretrained_cfg_overlay={"input_size": (3, 32, 32)})
     timm.models.save_for_hf(model, str(tmp_path / "pretrained"), safe_serialization=True)
@@ -32,5 +32,5 @@ def weights(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(data_dir: Path, weights: Path) -> dict[str, object]:
-    """What makes a run small, besides few steps."""
+    """Settings for a small run."""
     return {"data_dir": data_dir, "model": f"local-dir:{weights.parent}", "global_batch_size": 16, "num_workers": 0}

@@ -1,4 +1,4 @@
-"""The weights come from where they are said to come from, and stay as they are while they are frozen."""
+"""Pretrained weights are loaded, and do not change while they are frozen."""
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -16,7 +16,7 @@ NAMES = [NAME, "test_vit", "test_convnext", "test_efficientnet"]
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """Weights for ImageNet's classes, where timm looks before it downloads."""
+    """ImageNet weights in the cache where timm looks before it downloads."""
     weights = timm.create_model(NAME).state_dict()
     published_as = timm.get_pretrained_cfg(NAME)
     assert published_as is not None
@@ -31,7 +31,7 @@ def published(tmp_path, monkeypatch):
 
 
 def compare(one, other):
-    """The names of the tensors that are equal, and of those that are not."""
+    """Return the names of equal tensors and of different ones."""
     assert one.keys() == other.keys()
     equal = {name for name in one if one[name].shape == other[name].shape and torch.equal(one[name], other[name])}
     return equal, one.keys() - equal
@@ -45,12 +45,12 @@ def test_the_weights_are_those_of_the_file_but_for_a_new_head(weights, settings)
     assert preprocessing(settings["model"], settings.get("image_size")).size == 32
 
 
-def test_published_weights_are_taken_but_for_a_new_head(published):
+def test_pretrained_weights_are_loaded_except_the_head(published):
     model = make_model(NAME, 2, pretrained=True)
     assert compare(model.state_dict(), published)[1] == {"fc.weight", "fc.bias"}
 
 
-def test_what_there_is_not_is_named(settings, tmp_path):
+def test_unknown_names_are_named(settings, tmp_path):
     for name in ("resnet1888", "local-dir:nowhere", "hf-hub:no name"):
         with pytest.raises(ValueError, match=f"The model `{name}` cannot be loaded"):
             train.main(train.Config(run_dir=tmp_path / "run", trackers=(), **{**settings, "model": name}))
@@ -73,7 +73,7 @@ def test_what_is_frozen_stays_as_it_was_pretrained_with_its_batch_norms(weights,
 @pytest.mark.parametrize("name", NAMES)
 def test_the_parts_of_a_model_hold_all_of_its_weights_and_the_last_is_its_head(name):
     model = timm.create_model(name, num_classes=7)
-    own = list(model.parameters(recurse=False))  # such as a class token: of the first part, for `param_groups`
+    own = list(model.parameters(recurse=False))  # such as a class token; `param_groups` puts it into the first layer
     found = [id(weight) for weight in own] + [id(weight) for part in parts(model) for weight in part.parameters()]
     assert sorted(found) == sorted(id(weight) for weight in model.parameters())
     assert list(parts(model)[-1].parameters())[-1].shape == (7,)

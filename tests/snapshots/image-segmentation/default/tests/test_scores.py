@@ -1,4 +1,4 @@
-"""The scores are those of all pixels that have a class, and the picture shows them."""
+"""Scores count all labelled pixels, and predictions are drawn."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ import train
 
 
 class Copy(nn.Module):
-    """Sees in each pixel the class that the first channel of the image names."""
+    """Predicts for each pixel the class given by the first channel of the image."""
 
     def forward(self, images):
         return torch.nn.functional.one_hot(images[:, 0].long(), 3).movedim(-1, 1).float()

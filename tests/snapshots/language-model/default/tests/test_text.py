@@ -1,4 +1,4 @@
-"""What is this project's own: text packed into rows, errors before training starts, writing."""
+"""Text is packed into rows, bad data raises an error before training starts, and text is generated."""
 
 import pytest
 import torch
@@ -21,14 +21,14 @@ def test_the_count_of_operations_is_what_pytorch_counts(settings):
     batch = [torch.ones(1, 33, dtype=torch.int32)]
     with FlopCounterMode(display=False) as counter:
         train.compute_loss(model, batch).backward()
-    # PyTorch also counts that attention computes its scores again in the backward pass.
+    # PyTorch also counts the recomputation of attention scores in the backward pass.
     assert train.count_flops(model, 32) == pytest.approx(counter.get_total_flops(), rel=0.05)
 
 
 def test_no_token_sees_what_comes_after_it(settings):
     model = train.make_model(256, 32, width=32, depth=2, heads=2)
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)  # fresh blocks only pass on
+        torch.nn.init.normal_(parameter, std=0.1)  # blocks start as the identity
     tokens = torch.randint(256, (1, 32), generator=torch.Generator().manual_seed(0))
     changed = tokens.clone()
     changed[0, 20] += 1 if changed[0, 20] < 255 else -1
@@ -49,5 +49,5 @@ def test_a_run_with_checkpointed_activations_writes_the_same_text(tmp_path, sett
 
 
 def test_heads_that_do_not_fit_are_an_error_before_training_starts(tmp_path, settings):
-    with pytest.raises(ValueError, match="`width` 33 cannot be cut into 2 heads"):
+    with pytest.raises(ValueError, match="`width` 33 is not divisible into 2 heads"):
         train.main(train.Config(run_dir=tmp_path / "run", **(settings | {"width": 33})))

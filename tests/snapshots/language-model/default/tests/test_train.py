@@ -1,4 +1,4 @@
-"""The project's own promise: six steps train, and a run that was stopped and resumed ends like one that was not."""
+"""Six steps train, and a run that was stopped and resumed ends with the same result as an uninterrupted one."""
 
 import json
 import math
@@ -16,7 +16,7 @@ SIX_STEPS: dict[str, Any] = {"max_steps": 6, "log_every": 1, "eval_every": 3}
 
 
 def metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """What was logged, but for the wall-clock figures."""
+    """Read the logged metrics, without wall-clock times."""
     lines = (run_dir / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if not k.startswith("time/")} for line in lines]
 
@@ -35,7 +35,7 @@ def test_six_steps_leave_a_finished_run_with_finite_losses(tmp_path, settings):
     assert all(math.isfinite(score) for score in scores.values())
 
 
-def test_a_run_that_was_stopped_and_resumed_ends_like_one_that_was_not(tmp_path, settings, monkeypatch):
+def test_a_stopped_and_resumed_run_ends_like_an_uninterrupted_one(tmp_path, settings, monkeypatch):
     train.main(train.Config(run_dir=tmp_path / "straight", **SIX_STEPS, **settings))
 
     steps = train.Run.steps

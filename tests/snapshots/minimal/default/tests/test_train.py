@@ -1,4 +1,4 @@
-"""The project's own promise: a run that was stopped and resumed ends like one that was not."""
+"""A run that was stopped and resumed ends with the same result as an uninterrupted one."""
 
 import json
 import os
@@ -12,12 +12,12 @@ import train
 
 
 def metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """What was logged, but for the wall-clock figures."""
+    """Read the logged metrics, without wall-clock times."""
     lines = (run_dir / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if not k.startswith("time/")} for line in lines]
 
 
-def test_a_run_that_was_stopped_and_resumed_ends_like_one_that_was_not(tmp_path, monkeypatch):
+def test_a_stopped_and_resumed_run_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
     straight, stopped = (train.Config(epochs=2, run_dir=tmp_path / name) for name in ("straight", "stopped"))
     train.main(straight)
     assert json.loads((tmp_path / "straight" / "status.json").read_text())["state"] == "finished"

@@ -1,4 +1,4 @@
-"""The data that the tests train on, and the settings that make a run small."""
+"""Test data, and settings for small runs."""
 
 import pytest
 
@@ -7,6 +7,6 @@ import data
 
 @pytest.fixture
 def settings(monkeypatch) -> dict[str, object]:
-    """What makes a run small, besides few steps."""
+    """Settings for a small run."""
     monkeypatch.setattr(data, "SIZES", {"train": 64, "eval": 8, "test": 8})
     return {"global_batch_size": 4}

@@ -1,4 +1,4 @@
-"""The table that the tests train on, and the settings that make a run small."""
+"""A test table, and settings for small runs."""
 
 import csv
 import math
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """A small table with two numbers and a category, of which the target is a function."""
+    """A small table whose target is a function of two numbers and a category."""
     rows: list[list[object]] = []
     for number in range(200):
         size, weight, colour = math.sin(number), number % 7, ("red", "green", "blue")[number % 3]
@@ -22,5 +22,5 @@ def table(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(table: Path) -> dict[str, object]:
-    """What makes a run small, besides few steps."""
+    """Settings for a small run."""
     return {"table": table, "categorical": ("colour",), "width": 16, "global_batch_size": 16}

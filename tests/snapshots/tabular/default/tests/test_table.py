@@ -1,4 +1,4 @@
-"""What is this project's own: nothing is learnt from held-out rows, errors before training starts."""
+"""Nothing is computed from held-out rows, and bad data raises an error before training starts."""
 
 import pytest
 import torch
@@ -22,8 +22,8 @@ def test_numbers_are_standardised_and_categories_known_by_the_training_rows_alon
     ("line", "old", "new", "message"),
     [
         (0, "target", "goal", "has no column `target`: it has size, weight, colour, goal"),
-        (4, ",red", ",red,red", "another number of cells than names in line 5"),
-        (4, "3,red", "three,red", "The column `weight` has `three` in line 5, which is no number"),
+        (4, ",red", ",red,red", "different number of cells than column names in line 5"),
+        (4, "3,red", "three,red", "The column `weight` has `three` in line 5, which is not a number"),
     ],
 )
 def test_a_table_with_a_mistake_is_an_error_before_training_starts(tmp_path, settings, table, line, old, new, message):
@@ -37,7 +37,7 @@ def test_a_table_with_a_mistake_is_an_error_before_training_starts(tmp_path, set
 
 def test_a_table_with_nothing_but_the_target_is_an_error_before_training_starts(tmp_path, settings, table):
     table.write_text("\n".join(line.rpartition(",")[2] for line in table.read_text().splitlines()))
-    with pytest.raises(ValueError, match="has no column but `target`"):
+    with pytest.raises(ValueError, match="has no column besides `target`"):
         train.main(train.Config(run_dir=tmp_path / "run", **(settings | {"categorical": ()})))
 
 

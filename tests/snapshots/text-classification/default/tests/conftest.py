@@ -1,11 +1,11 @@
-"""The texts that the tests train on, and the settings that make a run small."""
+"""Test texts, and settings for small runs."""
 
 import pytest
 
 
 @pytest.fixture
 def settings() -> dict[str, object]:
-    """What makes a run small, besides few steps."""
+    """Settings for a small run."""
     return {
         "width": 32,
         "vocabulary": 512,

@@ -1,4 +1,4 @@
-"""What is this project's own: padding that changes nothing, F1, errors before training starts."""
+"""Padding changes nothing, F1 is right, and bad data raises an error before training starts."""
 
 from collections import Counter
 
@@ -28,5 +28,5 @@ def test_what_a_text_is_padded_with_does_not_change_its_logits():
 
 def test_texts_longer_than_the_model_can_read_are_an_error_before_training_starts(tmp_path, settings):
     model = train.make_model(vocabulary=512, max_length=8, num_classes=2, width=32, depth=1, heads=2)
-    with pytest.raises(ValueError, match="A text has 9 tokens, the model reads at most 8"):
+    with pytest.raises(ValueError, match="A text has 9 tokens but the model takes at most 8"):
         model(torch.ones(1, 9, dtype=torch.int64))
