@@ -30,7 +30,7 @@ def test_tied_weights_are_saved_once_and_stay_tied_when_resumed(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("stage", [0, 3])
-def test_an_evaluation_without_an_optimizer_gives_what_plain_pytorch_gives(tmp_path: Path, stage: int) -> None:
+def test_an_evaluation_without_an_optimizer_is_that_of_plain_pytorch(tmp_path: Path, stage: int) -> None:
     config = Config(tmp_path / "run", max_steps=2)
     start(config)
     (plain,) = start(config, does=evaluate)
