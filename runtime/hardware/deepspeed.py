@@ -165,7 +165,7 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
                 for name in (name for name, kind in kinds.items() if isinstance(kind, torch.dtype)):
                     full = states[parameter].get(name, torch.zeros(shape_of(parameter), dtype=kinds[name]))
                     if self.stage == 3:  # `safe_set_full_…` fails where the shards are padded
-                        safe_set_local_optimizer_state(parameter, cut(full, parameter), name)
+                        safe_set_local_optimizer_state(parameter, shard(full, parameter), name)
                     else:
                         safe_set_full_optimizer_state(parameter, full.to(buffers[0].device), name)
 
@@ -224,7 +224,7 @@ def _like(kind: Any, buffer: Tensor, on_device: bool) -> Any:
 # The shards of stage 3. They are flat, of one size on all processes: the last ones are padded.
 
 
-def is_cut(tensor: Any) -> bool:
+def is_sharded(tensor: Any) -> bool:
     """Whether stage 3 has sharded a parameter, as DeepSpeed's own functions tell it."""
     return hasattr(tensor, "ds_id")
 
@@ -235,7 +235,7 @@ def shape_of(parameter: Any) -> torch.Size:
     return shape
 
 
-def part(parameter: nn.Parameter) -> Tensor:
+def local(parameter: nn.Parameter) -> Tensor:
     """This process's shard of a parameter, to be read only.
 
     Raises:
@@ -256,7 +256,7 @@ def part(parameter: nn.Parameter) -> Tensor:
     return own.detach()
 
 
-def join(own: Tensor, parameter: nn.Parameter) -> Tensor:
+def gather(own: Tensor, parameter: nn.Parameter) -> Tensor:
     """The whole of what is sharded as `parameter` is, on every process. Collective."""
     full = own.new_empty(own.numel() * dist.get_world_size())
     dist.all_gather_into_tensor(full, own)
@@ -264,15 +264,15 @@ def join(own: Tensor, parameter: nn.Parameter) -> Tensor:
     return full[: shape.numel()].view(shape)
 
 
-def cut(full: Tensor, parameter: nn.Parameter) -> Tensor:
-    """This process's shard of a whole tensor; the inverse of `join`."""
-    own = part(parameter)
+def shard(full: Tensor, parameter: nn.Parameter) -> Tensor:
+    """This process's shard of a whole tensor; the inverse of `gather`."""
+    own = local(parameter)
     start = own.numel() * dist.get_rank()
     values = full.reshape(-1)[start : start + own.numel()]
     return nn.functional.pad(values, (0, own.numel() - values.numel())).to(own.device)
 
 
-def on_host(parameter: nn.Parameter, keep: bool) -> Tensor | None:
+def to_host(parameter: nn.Parameter, keep: bool) -> Tensor | None:
     """The whole parameter on the host, None unless `keep`. Collective."""
     from deepspeed import zero
 
@@ -289,4 +289,4 @@ def write(parameter: nn.Parameter, full: Tensor) -> None:
     with zero.GatheredParameters([parameter], modifier_rank=0):
         parameter.copy_(full)
     if parameter.requires_grad:
-        safe_set_local_fp32_param(parameter, cut(full, parameter))
+        safe_set_local_fp32_param(parameter, shard(full, parameter))

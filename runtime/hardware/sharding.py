@@ -20,7 +20,7 @@ ENGINES = {DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedTy
 
 
 def is_sharded(tensor: Any) -> bool:
-    return hasattr(tensor, "to_local") or deepspeed.is_cut(tensor)
+    return hasattr(tensor, "to_local") or deepspeed.is_sharded(tensor)
 
 
 def is_sharded_model(thing: Any) -> "TypeGuard[FSDPModule]":
@@ -30,8 +30,8 @@ def is_sharded_model(thing: Any) -> "TypeGuard[FSDPModule]":
 
 def local(tensor: Any) -> Tensor:
     """The values that this process holds, as a plain tensor. It shares their memory; to change them, use `write`."""
-    if deepspeed.is_cut(tensor):
-        return deepspeed.part(tensor)
+    if deepspeed.is_sharded(tensor):
+        return deepspeed.local(tensor)
     detached = tensor.detach()
     part: Tensor = detached.to_local() if is_sharded(detached) else detached
     return part
@@ -40,8 +40,8 @@ def local(tensor: Any) -> Tensor:
 @torch.no_grad()
 def write(parameter: Any, values: Tensor) -> None:
     """Give a parameter, in place, values that are sharded as it is. Collective where it is sharded by DeepSpeed."""
-    if deepspeed.is_cut(parameter):
-        deepspeed.write(parameter, deepspeed.join(values, parameter))
+    if deepspeed.is_sharded(parameter):
+        deepspeed.write(parameter, deepspeed.gather(values, parameter))
     else:
         local(parameter).copy_(values)
 
@@ -54,8 +54,8 @@ def whole(tensor: Any) -> Tensor:
 
 def gather(shard: Tensor, like: Any) -> Tensor:
     """The whole of a tensor that is sharded as `like` is, on every process. Collective."""
-    if deepspeed.is_cut(like):
-        return deepspeed.join(shard, like)
+    if deepspeed.is_sharded(like):
+        return deepspeed.gather(shard, like)
     from torch.distributed.tensor import DTensor
 
     mesh, placements = like.device_mesh, like.placements
@@ -64,7 +64,7 @@ def gather(shard: Tensor, like: Any) -> Tensor:
 
 def shard(full: Tensor, like: Any) -> Tensor:
     """This process's part of `full`, as a plain tensor; the inverse of `gather`. Collective."""
-    return deepspeed.cut(full, like) if deepspeed.is_cut(like) else local(_distribute(full, like))
+    return deepspeed.shard(full, like) if deepspeed.is_sharded(like) else local(_distribute(full, like))
 
 
 def shape(tensor: Any) -> torch.Size:
@@ -94,8 +94,8 @@ def gather_state(state: Any, keep: bool, found: dict[int, Any] | None = None) ->
     if not is_sharded(state):
         return state
     if id(state) not in found:
-        if deepspeed.is_cut(state):
-            found[id(state)] = deepspeed.on_host(state, keep)
+        if deepspeed.is_sharded(state):
+            found[id(state)] = deepspeed.to_host(state, keep)
         else:
             full = whole(state.detach())
             found[id(state)] = full.cpu() if keep else None
@@ -104,16 +104,16 @@ def gather_state(state: Any, keep: bool, found: dict[int, Any] | None = None) ->
 
 def load_model(model: nn.Module, state: dict[str, Any]) -> None:
     """`model.load_state_dict` with whole tensors for parameters that may be sharded. Collective where they are."""
-    if any(map(deepspeed.is_cut, model.parameters())):
-        _load_cut_model(model, state)
+    if any(map(deepspeed.is_sharded, model.parameters())):
+        _load_sharded_model(model, state)
         return
     own = model.state_dict()
     model.load_state_dict({name: _fit(value, own.get(name)) for name, value in state.items()})
 
 
-def _load_cut_model(model: nn.Module, state: dict[str, Any]) -> None:
+def _load_sharded_model(model: nn.Module, state: dict[str, Any]) -> None:
     """`load_model` where stage 3 has left a placeholder of each parameter, to which PyTorch would compare shapes."""
-    own = {name: value for name, value in model.state_dict(keep_vars=True).items() if deepspeed.is_cut(value)}
+    own = {name: value for name, value in model.state_dict(keep_vars=True).items() if deepspeed.is_sharded(value)}
     misfits = {name for name in own if name in state and state[name].shape != shape(own[name])}
     wrong = model.load_state_dict({n: value for n, value in state.items() if n not in own}, strict=False)
     problems = sorted(

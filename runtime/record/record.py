@@ -196,10 +196,10 @@ class Record:
         if metrics.exists():
             atomic_write(self.metrics, metrics.read_bytes())
 
-    def draw(self, *, at_once: bool) -> None:
-        """Draw the curves; unless `at_once`, at most every 30 seconds and for at most 1 % of the time."""
+    def draw(self, *, force: bool) -> None:
+        """Draw the curves; unless `force`, at most every 30 seconds and for at most 1 % of the time."""
         now = time.monotonic()
-        if not self.metrics.exists() or (not at_once and now - self._curves_drawn < max(30.0, 100 * self._curves_took)):
+        if not self.metrics.exists() or (not force and now - self._curves_drawn < max(30.0, 100 * self._curves_took)):
             return
         draw_curves(self.metrics, self.run_dir / "curves.png")
         self._curves_drawn = time.monotonic()

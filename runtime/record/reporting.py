@@ -61,7 +61,7 @@ class Reporter:
         if self.record is not None:
             self.record.append({"step": step, "epoch": epoch, **named})
             if section != "train":
-                self.record.draw(at_once=False)
+                self.record.draw(force=False)
         finite = {k: v for k, v in named.items() if isinstance(v, int | float) and math.isfinite(v)}
         self._each_tracker(lambda tracker: tracker.log(finite, step=step))
         shown = ("tokens_per_second" if "tokens_per_second" in times else "samples_per_second", "mfu")
@@ -94,7 +94,7 @@ class Reporter:
         """Write the final status, draw the curves, print how the run ended."""
         if self.record is not None and self.accelerator.is_main_process:
             self.record.write_status(state, step, epoch, reason)
-            self.record.draw(at_once=True)
+            self.record.draw(force=True)
             why = f" ({reason})" if reason else ""
             took = progress.duration(perf_counter() - self._started)
             self.say(f"{state}{why} at step {step} after {took}, see {self.record.run_dir}")

@@ -34,7 +34,7 @@ def test_no_step_between_log_points_waits(tmp_path: Path, precision: str, skip: 
         try:
             for _ in run.epochs(1):
                 for step in run.steps(loader):
-                    if step.number == 5:  # behind what is done once, such as filling caches
+                    if step.number == 5:  # after what happens once, such as filling caches
                         torch.cuda.set_sync_debug_mode("error")
                     for inputs, targets in step:
                         loss = ((model(inputs) - targets) ** 2).sum()

@@ -216,7 +216,7 @@ OF_PYTORCH: dict[str, Callable[[Optimizer], Any]] = {
 
 
 @pytest.mark.parametrize("name", OF_PYTORCH)
-@pytest.mark.filterwarnings("ignore")  # of PyTorch, where a scheduler is loaded behind its optimizer
+@pytest.mark.filterwarnings("ignore")  # of PyTorch, where a scheduler is loaded after its optimizer
 def test_a_scheduler_of_pytorch_resumes_to_the_bit_from_a_checkpoint(name: str) -> None:
     def new() -> tuple[Optimizer, Any]:
         opt = optimizer(momentum=0.9)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from paccel.runtime import EMA, Checkpoints, Meter, Run, load_weights
+from paccel.runtime import EMA, Checkpoints, ConfigError, Meter, Run, load_weights
 from support.on_device import Config, Noisy
 
 
@@ -24,11 +24,12 @@ class Tied(nn.Module):
         return logits
 
 
-def train_tied(config: Config) -> dict[str, Any]:
+def train_tied(config: Config, freeze: bool = False) -> dict[str, Any]:
     """Train it in two parameter groups; returns whether the embedding and the head are still tied."""
     with Run(config) as run:
         torch.manual_seed(0)
         model: Any = Tied()
+        model.middle.weight.requires_grad_(not freeze)
         biases = [p for p in model.parameters() if p.dim() == 1]
         matrices = [p for p in model.parameters() if p.dim() > 1]
         groups = [{"params": biases, "weight_decay": 0.0}, {"params": matrices}]
@@ -48,7 +49,17 @@ def train_tied(config: Config) -> dict[str, Any]:
         checkpoints.save()
         checkpoints.save_weights("final")
         inner = run.accelerator.unwrap_model(model)
-        return {"start": start, "tied": inner.head.weight is inner.embedding.weight}
+        tied, error = inner.head.weight is inner.embedding.weight, ""
+        try:
+            EMA(model)
+        except ConfigError as refused:
+            error = str(refused)
+        return {"start": start, "tied": tied, "error": error}
+
+
+def train_frozen(config: Config) -> dict[str, Any]:
+    """Train it with a frozen matrix in one of the groups."""
+    return train_tied(config, freeze=True)
 
 
 def evaluate(config: Config) -> dict[str, Any]:
@@ -68,12 +79,3 @@ def two_runs(config: Config) -> dict[str, Any]:
     first = train_tied(config)
     config.run_dir = Path(f"{config.run_dir}-second")
     return {"first": first, "second": train_tied(config)}
-
-
-def average_frozen(config: Config) -> dict[str, Any]:
-    """Average a model with a frozen layer."""
-    with Run(config) as run:
-        model: Any = Tied()
-        model.middle.requires_grad_(False)
-        model, _ = run.prepare(model, torch.optim.AdamW([p for p in model.parameters() if p.requires_grad]))
-        return {"names": list(EMA(model).state_dict()["averages"])}

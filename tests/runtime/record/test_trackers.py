@@ -39,7 +39,7 @@ def test_tensorboard_gets_what_is_logged_and_a_tracker_that_fails_does_not_end_t
 
 
 class Mine(GeneralTracker):
-    """A tracker of one's own, which keeps what it is given."""
+    """A custom tracker that keeps what is logged."""
 
     name = "mine"
     requires_logging_directory = False

@@ -37,7 +37,7 @@ def save(folder: Path, step: int) -> None:
     write_checkpoint(folder / f"step-{step}", objects(step), {"step": step})
 
 
-def newest_sound(folder: Path) -> int:
+def newest_valid(folder: Path) -> int:
     return next(step for step, path in list_checkpoints(folder) if verify_checkpoint(path) is None)
 
 
@@ -173,9 +173,9 @@ def test_killed_at_any_point_of_saving_and_pruning_there_is_a_good_checkpoint(tm
         was_killed = killed_at(count + 1, work)
         for _, path in list_checkpoints(folder):
             assert verify_checkpoint(path) is None, f"a torn checkpoint is listed, killed at point {count}"
-        assert newest_sound(folder) in (2, 3)
+        assert newest_valid(folder) in (2, 3)
         save(folder, 3)  # the next start of the run gets over it
-        assert newest_sound(folder) == 3
+        assert newest_valid(folder) == 3
         assert not list(folder.glob("*.tmp"))
         if not was_killed:
             break
@@ -192,7 +192,7 @@ def test_killed_while_replacing_the_only_checkpoint_one_of_the_two_stands(tmp_pa
         folder = tmp_path / f"run-{count}"
         save(folder, 1)
         was_killed = killed_at(count + 1, lambda: write_checkpoint(folder / "step-1", {"new": 1}, {}))  # noqa: B023
-        assert newest_sound(folder) == 1
+        assert newest_valid(folder) == 1
         write_checkpoint(folder / "step-1", {"new": 2}, {})
         assert [path.name for path in folder.iterdir()] == ["step-1"]
         if not was_killed:
@@ -222,7 +222,7 @@ def test_out_of_space_at_any_point_the_last_checkpoint_stands_and_nothing_is_lef
         if points.count < n:
             break
         assert raised == (None if n == 1 else errno.ENOSPC)  # the first makes a folder that is there already
-        assert newest_sound(folder) >= 1
+        assert newest_valid(folder) >= 1
         assert not list(folder.glob("*.tmp"))
     assert n > 10
 

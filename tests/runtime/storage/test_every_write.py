@@ -27,7 +27,7 @@ LEAST = 240  # seconds
 
 
 def run_all(jobs: list[tuple[Callable[..., None], list[Any]]], timeout: float) -> list[int]:
-    """The exit codes of processes, some at once, that each call a function; within `timeout` seconds for all of them."""
+    """The exit codes of processes that each call a function, some at the same time; within `timeout` seconds for all of them."""
     deadline, waiting, running = time.monotonic() + timeout, [new_process(f, *args) for f, args in jobs], []
     processes = list(waiting)
     try:

@@ -156,7 +156,7 @@ def test_what_is_not_finite_gets_into_no_file(tmp_path: Path) -> None:
 
 
 def scaled(run_dir: Path, stop_at: int = 0, resume: str = "never") -> list[float]:
-    """8 steps with accelerate's loss scaler, as on a GPU in fp16, of which 3 and 6 overflow; the scale behind each."""
+    """8 steps with accelerate's loss scaler, as on a GPU in fp16, of which 3 and 6 overflow; returns the scale after each."""
     scales = []
     try:
         with loss_scaler(init_scale=8.0, growth_interval=2), Run(Config(run_dir, resume)) as run:
