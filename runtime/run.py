@@ -35,7 +35,8 @@ from .record.reporting import Reporter, check_trackers
 class Run:
     """A training run: its processes, device and precision, its place in the data, and its record on disk.
 
-    Use it as a context manager. It watches for signals, writes `status.json`, and draws the curves at the end.
+    Use it as a context manager. It watches for signals, writes `status.json`, and draws the curves at the end. From when
+    it is made, an uncaught error that its reader can mend is shown without a traceback, as `exit_with_message` does it.
 
     Args:
         config: A dataclass. A run reads the fields that `RunSettings` names: `seed`, `precision`, `deterministic`,
@@ -61,7 +62,7 @@ class Run:
         trackers = settings.trackers if record else ()
         check_trackers(trackers)
 
-        # Parts of the run, for what takes a `Run`: `Checkpoints`, `Meter`, `find_learning_rate`
+        # The parts of a run, public for what takes a `Run`: `Checkpoints`, `Meter`, `find_learning_rate`
         self.agreement = Agreement(processes.num_processes, processes.process_index)
         opened: Record | None = None
         self.fork: Path | None = None  # the checkpoint of another run that this one starts from
