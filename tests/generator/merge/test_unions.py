@@ -19,10 +19,8 @@ def test_each_key_is_merged_by_itself(base: dict[str, int], ours: dict[str, int]
         wanted = mine if was == new else new
         assert merged is None or merged.get(key) == wanted
     assert merged is not None
-    assert (
-        list(merged)
-        == [*(key for key in ours if key in merged), *(key for key in theirs if key not in ours)][: len(merged)]
-    )
+    order = (*ours, *(key for key in theirs if key not in ours))
+    assert list(merged) == [key for key in order if key in merged]
 
 
 def test_values_that_are_equal_in_another_spelling_are_ours() -> None:
