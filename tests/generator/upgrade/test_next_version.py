@@ -1,6 +1,6 @@
 """Today's projects on the next version: one is made of today's templates, and every project that is kept is upgraded to it.
 
-`tests/released` holds what users have. The next version, 0.2.0, is made here: it renames a file and changes it, deletes
+`tests/released` holds what users have. The next version, 0.3.0, is made here: it renames a file and changes it, deletes
 one, adds one, asks something new, calls a question otherwise, and changes train.py near the users' edits and far from them.
 """
 
@@ -26,14 +26,14 @@ from paccel.render.render import render
 RELEASED = Path(__file__).parents[2] / "released"
 PROJECTS = [pytest.param(path, id=f"{path.parent.name}-{path.name}") for path in sorted(RELEASED.glob("*/*/"))]
 PROJECT = "{{cookiecutter.project_name}}"
-NEXT = "0.2.0"
+NEXT = "0.3.0"
 LOOP = re.compile(r"^ +for epoch in run\.epochs\(.*\n", re.MULTILINE)
 NEW_LINE = '        print("the next version says where the loop begins")\n'
 NEW_END = "\n\n# The next version has a word at the end.\n"
 MOVED_LINE = "# The next version has moved this.\n"
 CHANGES = """
 [[changes]]
-version = "0.2.0"
+version = "0.3.0"
 files = ["train.py"]
 text = "The loop says where it begins."
 
