@@ -17,7 +17,7 @@ from paccel.catalog import catalog
 from paccel.catalog.questions import resolve_answers
 from paccel.files.tree import File, read_tree
 from paccel.project.state import Manifest, state_bytes
-from paccel.render.render import render
+from paccel.render.render import render_formatted
 
 pytestmark = pytest.mark.slow
 
@@ -119,7 +119,7 @@ def test_a_project_from_the_wheel_is_the_one_from_the_checkout(
         run(installed / "paccel", "new", f"net-{name}", "--template", name, cwd=tmp_path)
         template = catalog.load_template(name)
         answers = resolve_answers(template, {}, project_name=f"net-{name}")
-        tree = render(template, answers)
-        state = state_bytes(Manifest.of(template.ref, answers, tree), tree)
-        expected = tree | {path: File(content) for path, content in state.items()}
+        tree, unformatted = render_formatted(template, answers)
+        state = state_bytes(Manifest.of(template.ref, answers, tree, unformatted=unformatted), tree)
+        expected = {**tree} | {path: File(content) for path, content in state.items()}
         assert read_tree(tmp_path / f"net-{name}", ignore=()) == expected

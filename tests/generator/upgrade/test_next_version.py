@@ -151,7 +151,7 @@ def test_an_unedited_project_becomes_what_the_next_version_makes(state: Path, tm
     assert dict(manifest.answers) == expected_answers(dict(old.answers))
     assert (manifest.paccel, manifest.template.release, manifest.template.digest) == (NEXT, NEXT, template.digest)
     assert read_tree(root) == render(template, manifest.answers) == read_state(root)[1]
-    statuses = {change["path"]: change["status"] for change in outcome.changes}
+    statuses = {change.path: change.status for change in outcome.changes}
     place = "scores/scoring.py" if "evaluate.py" in old.files else "tests/test_training.py"
     assert {
         ("train.py", "updated"),
@@ -159,7 +159,7 @@ def test_an_unedited_project_becomes_what_the_next_version_makes(state: Path, tm
         (".gitattributes", "deleted"),
         ("NOTES.md", "added"),
     } <= statuses.items()
-    why = next(change["why"] for change in outcome.changes if change["path"] == "train.py")
+    why = next(change.why for change in outcome.changes if change.path == "train.py")
     assert list(why) == [f"{NEXT}: The loop says where it begins."]
     assert engine.upgrade(root).state == "nothing"
     engine.undo_upgrade(root)
@@ -262,7 +262,7 @@ def test_a_user_who_installs_the_next_version_upgrades_with_one_command(template
     assert code == 0, shown
     for line in ("moved     scores/scoring.py", "deleted   .gitattributes", "added     NOTES.md", "merged    train.py"):
         assert line in shown
-    assert "`ema=true` is `average=true` now" in shown
+    assert "`ema=true` is now `average=true`" in shown
     assert "new question `pace`, answered with its default `steady`" in shown
     assert all(line in said(root) for line in (*MINE.values(), NEW_LINE, NEW_END, MOVED_LINE))
     assert run() == (0, "Up to date\n")

@@ -20,6 +20,12 @@ PROJECTS = project_params(*sorted(RELEASED.glob("*/*/")))
 MINE = "# an edit of mine, line {}\n"
 
 
+def test_this_version_is_kept_or_not_released_yet() -> None:
+    changelog = (Path(__file__).parents[3] / "CHANGELOG.md").read_text(encoding="utf-8")
+    unreleased = f"## {__version__} (unreleased)" in changelog
+    assert unreleased or (RELEASED / __version__).is_dir(), "run `python tests/released/freeze.py`"
+
+
 def test_freezing_makes_projects_that_upgrade_to_themselves(tmp_path: Path) -> None:
     for number, state in enumerate(freezer().freeze(tmp_path / "now", [DEFAULT_TEMPLATE])):
         assert engine.upgrade(unpacked(state, tmp_path / str(number))).state == "nothing"
