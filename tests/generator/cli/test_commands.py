@@ -123,6 +123,7 @@ def test_only_of_paccels_own_templates_it_is_said_what_a_readme_tells(paccel: Ru
     assert "how to upgrade" in paccel("new", "own", "--template", "minimal", "--dry-run").out
 
 
+@pytest.mark.slow
 def test_show_says_what_a_bundled_template_reaches(paccel: Run) -> None:
     for name in bundled_names():
         reaches = paccel("show", name, "--json").data["reaches"]
@@ -296,6 +297,7 @@ def test_a_working_directory_that_is_gone_is_explained(
     assert outcome.err.startswith("Error: ")
 
 
+@pytest.mark.slow
 def test_colour_is_for_terminals(paccel: Run, made: Path) -> None:
     edit(made)
     assert "\x1b" not in paccel("diff").out + paccel("doctor").out + paccel("nothing").err
