@@ -13,8 +13,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_report_header() -> str:
     if sampled.ALL:
-        return "kill points: all"
-    return f"kill points: a sample, the same again with PACCEL_SEED={sampled.SEED}; all of them with PACCEL_ALL=1"
+        return "everything, nothing sampled"
+    return f"sampled with PACCEL_SEED={sampled.SEED}; PACCEL_ALL=1 runs everything"
 
 
 @pytest.fixture(scope="session", autouse=True)

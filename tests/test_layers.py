@@ -223,6 +223,7 @@ def test_every_command_works_without_torch(tmp_path: Path) -> None:
         assert (result.returncode, result.stderr) == (0, ""), arguments
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("torch") is None, reason="needs paccel[runtime]")
 def test_the_runtime_works_without_what_the_generator_needs(tmp_path: Path) -> None:
     result = blocked(LIGHT, "import paccel.runtime", tmp_path)

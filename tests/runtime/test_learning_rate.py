@@ -88,6 +88,7 @@ def test_the_run_goes_on_as_if_nothing_had_been_tried(
 class TestWhatIsPutBack:
     """Also where the loss function fails half-way."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("fails", [False, True])
     def test_gradients_buffers_and_state_that_were_there_before(self, fails: bool) -> None:
         calls = 0

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from support.quick import quick_first
 from support.together import free_ports, together
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -133,7 +132,8 @@ def report_all(ports: list[int]) -> list[list[dict[str, float]]]:
     return found
 
 
-@pytest.mark.parametrize("processes", quick_first([1, 2]))
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
 def test_what_is_logged_is_what_a_hand_computes(tmp_path: Path, processes: int) -> None:
     # by samples (1 + 2 + 3 + 4 + 5) / 5; by tokens (1·1 + 2·2 + 3·3 + 4·4 + 5·6) / 16, which is the gradient too
     expected = [

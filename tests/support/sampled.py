@@ -1,4 +1,4 @@
-"""Kill points: a few of many in each run, others every day, and all of them on demand."""
+"""Kill points and the like: a few of many in each run, others every day, and all of them on demand."""
 
 import os
 import random

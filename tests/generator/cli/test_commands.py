@@ -135,6 +135,7 @@ def test_only_bundled_templates_say_what_their_readme_has(paccel: Run, template:
     assert "what to expect" in paccel("new", "own", "--template", "minimal", "--dry-run").out
 
 
+@pytest.mark.slow
 def test_show_says_what_result_to_expect(paccel: Run) -> None:
     for name in bundled_names():
         reaches = paccel("show", name, "--json").data["reaches"]
@@ -309,6 +310,7 @@ def test_a_working_directory_that_is_gone_is_explained(
     assert outcome.err.startswith("Error: ")
 
 
+@pytest.mark.slow
 def test_colour_is_for_terminals(paccel: Run, made: Path) -> None:
     edit(made)
     assert "\x1b" not in paccel("diff").out + paccel("doctor").out + paccel("nothing").err

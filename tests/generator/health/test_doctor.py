@@ -95,6 +95,7 @@ def test_outside_of_a_project_the_machine_is_told(paccel: Run, work: Path, monke
     assert paccel("doctor", "--json").data["project"] is None
 
 
+@pytest.mark.slow
 def test_the_probe_answers_with_or_without_torch(work: Path) -> None:
     (work / "torch.py").write_text("raise SystemExit('not the real one')")
     facts = doctor.examine_machine()

@@ -58,6 +58,7 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
     assert verify.verify(project(tmp_path), ["a.py"]) == verify.Verification(())
 
 
+@pytest.mark.slow
 def test_a_folder_of_tests_without_a_test_is_no_fault(tmp_path: Path) -> None:
     assert verify.verify(project(tmp_path, ""), []) == verify.Verification(())
 

@@ -103,6 +103,7 @@ def edited(base: list[str], edits: list[tuple[int, str]], mark: str) -> list[str
 EDITS = st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["delete", "change", "insert"])), max_size=4)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is the oracle")
 @settings(max_examples=120, deadline=None)
 @given(st.integers(1, 14), EDITS, EDITS)

@@ -16,7 +16,7 @@ from paccel.render.render import render
 from paccel.upgrade.upgrade import upgrade
 
 PROJECT = "{{cookiecutter.project_name}}"
-SLOW_KINDS = {"features", "trial"}  # on a whole generated project
+QUICK_KINDS = {"plain", "files", "bytes", "choices", "formatting", "meaning"}
 
 
 def run(folder: Path, case: Case) -> Result:
@@ -37,9 +37,9 @@ def run(folder: Path, case: Case) -> Result:
 
 
 def marked(name: str) -> Any:
-    """A case as a parameter: those of a whole generated project are slow, an open one is expected to fail."""
+    """A case as a parameter: the plainer kinds are quick, and an open case is expected to fail."""
     about = about_case(name)
-    marks = [pytest.mark.slow] if about["kind"] in SLOW_KINDS else []
+    marks = [pytest.mark.slow] if about["kind"] not in QUICK_KINDS else []
     if "open" in about:
         marks.append(pytest.mark.xfail(strict=True, reason=about["open"]))
     return pytest.param(name, id=name, marks=marks)

@@ -74,6 +74,7 @@ def test_the_bytes_do_not_depend_on_order_or_time_or_umask(tmp_path: Path) -> No
     assert sorted(os.listdir(tmp_path / ".paccel")) == ["baseline.zip", "manifest.json"]
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(
         st.from_regex(r"[a-z]{1,8}(/[a-z.]{0,3}[a-z])?", fullmatch=True), st.binary(max_size=50), max_size=6

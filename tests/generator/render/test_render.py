@@ -243,6 +243,7 @@ print(template.digest, tree_hash(tree), list(tree))
 """
 
 
+@pytest.mark.slow
 def test_hash_seed_umask_and_the_users_cookiecutter_settings_change_nothing(template: Make, tmp_path: Path) -> None:
     files = {"a.py": "x = {'a':1}\n", "b.txt": "{{ cookiecutter }}", "run.sh": "#!/bin/sh\n", "pyproject.toml": BLACK}
     folder = template(files, {"ema": False, "data": ["x", "y"], **STATEMENTS})
@@ -259,6 +260,7 @@ def test_hash_seed_umask_and_the_users_cookiecutter_settings_change_nothing(temp
     assert os.listdir(home) == [".cookiecutterrc"]
 
 
+@pytest.mark.slow
 def test_the_result_is_that_of_the_cookiecutter_and_black_commands(template: Make, tmp_path: Path) -> None:
     """The oracle: a plain template through the two commands that people would type."""
     folder = template(

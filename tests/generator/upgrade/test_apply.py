@@ -102,6 +102,7 @@ def finish_and_go_back(copy: Path, before: Files, after: Files, folder: Path) ->
     assert read_journal(copy) is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked child")
 def test_an_upgrade_killed_at_any_write_can_be_finished_and_taken_back(tmp_path: Path) -> None:
     root = project(tmp_path / "project")
@@ -116,6 +117,7 @@ def test_an_upgrade_killed_at_any_write_can_be_finished_and_taken_back(tmp_path:
     assert count > 50
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked child")
 def test_an_undo_killed_at_any_write_can_be_finished(tmp_path: Path) -> None:
     root = project(tmp_path / "project")
@@ -133,6 +135,7 @@ def test_an_undo_killed_at_any_write_can_be_finished(tmp_path: Path) -> None:
             assert contents(copy) == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked child")
 def test_going_back_from_conflicts_can_be_killed_and_is_finished_or_never_began(tmp_path: Path) -> None:
     root = project(tmp_path / "project")
@@ -166,6 +169,7 @@ def test_finishing_after_conflicts_can_be_killed_too(tmp_path: Path) -> None:
         assert contents(copy) == before
 
 
+@pytest.mark.slow
 def test_an_abort_after_any_write_leaves_the_upgrade_before_it_to_be_undone(tmp_path: Path) -> None:
     root = project(tmp_path / "project")
     before = contents(root)
@@ -184,6 +188,7 @@ def test_an_abort_after_any_write_leaves_the_upgrade_before_it_to_be_undone(tmp_
             assert contents(copy) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
 def test_a_write_that_fails_once_leaves_everything_as_it_was(tmp_path: Path, number: int) -> None:
     for place in range(1000):
@@ -212,6 +217,7 @@ def test_a_write_that_fails_once_leaves_everything_as_it_was(tmp_path: Path, num
     assert place > 20
 
 
+@pytest.mark.slow
 def test_a_disk_that_stays_full_leaves_what_can_be_finished_or_taken_back(tmp_path: Path) -> None:
     ideal = project(tmp_path / "ideal")
     before = contents(ideal)

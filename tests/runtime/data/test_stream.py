@@ -236,6 +236,7 @@ def test_what_collation_draws_is_another_number_in_each_micro_batch_and_the_read
     assert drawn("worker", 1, max_steps=8) == straight[:16]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["torchdata_sampled", "torchdata_nodes", "hugging_face_shuffled"])
 def test_a_stream_that_shuffles_itself_goes_on_in_the_same_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
