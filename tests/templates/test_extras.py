@@ -50,11 +50,7 @@ LATER = [
 ]
 EVERYWHERE = [  # edits of what each template has
     ("train.py", "        checkpoints.restore()\n", "        count_runs()  # mine\n"),
-    (
-        "train.py",
-        "    seed: int = 0  # random seed for initial weights, data order and augmentation\n",
-        "    mine: int = 3\n",
-    ),
+    ("train.py", "  # gradient clipping: maximum norm; None = off\n", "    mine: int = 3\n"),
     ("pyproject.toml", '    "torch>=2.6",\n', '    "einops>=0.8",  # mine\n'),
     ("README.md", "## Where to edit\n", "\nMine: ask me.\n"),
     ("evaluate.py", "from paccel.runtime import Loader, Run, load_config, load_run, load_weights\n", "import mine\n"),
