@@ -182,10 +182,6 @@ class DeepSpeedPrepared(Prepared):
     def unwrap(self, optimizer: AcceleratedOptimizer) -> Any:
         return self.engine
 
-    @property
-    def loss_scaler(self) -> Any:
-        return None if self.engine is None else self.engine.scaler
-
     def backward(self, loss: Tensor) -> None:
         self.engine.backward(loss, self.accelerator.sync_gradients)
 

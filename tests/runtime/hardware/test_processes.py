@@ -14,6 +14,7 @@ from torch import nn
 from paccel.runtime import ConfigError, Run
 from paccel.runtime.hardware import processes as setup
 from paccel.runtime.hardware.agreement import Agreement
+from paccel.runtime.record.opening import choose_run_dir
 from paccel.runtime.record.record import MAY_CHANGE, Record
 
 CUDA = torch.device("cuda")
@@ -115,7 +116,7 @@ def test_the_settings_versions_commit_and_processes_are_kept(tmp_path: Path, mon
 
 def test_the_path_of_a_run_is_the_run_that_goes_on(tmp_path: Path) -> None:
     Record(tmp_path).write_status("stopped", 3, 1)
-    assert setup.choose_run_dir(None, str(tmp_path)) == (tmp_path, None)
+    assert choose_run_dir(None, str(tmp_path)) == (tmp_path, None)
 
 
 def test_a_continued_run_may_be_longer_log_and_save_otherwise_and_nothing_else(tmp_path: Path) -> None:
