@@ -49,7 +49,7 @@ def read_table(path: Path) -> dict[str, list[str]]:
         raise DataError(f"`{path}` cannot be read as a UTF-8 CSV file: {error}") from None
     if len(set(names)) < len(names) or len(rows) < 10:
         raise DataError(
-            f"`{path}` needs distinct column names and 10 rows: it has {', '.join(names) or 'none'}, and {len(rows)} rows"
+            f"`{path}` needs distinct names and 10 rows: it has {', '.join(names) or 'none'}, and {len(rows)} rows"
         )
     if wrong := [number for number, row in enumerate(rows, 2) if len(row) != len(names)]:
         raise DataError(f"`{path}` has a different number of cells than column names in line {wrong[0]}")
