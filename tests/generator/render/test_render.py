@@ -312,3 +312,15 @@ def test_a_blank_line_behind_a_line_statement_stays(template) -> None:
     loaded = load_template(str(source))
     tree = render(loaded, resolve_answers(loaded, {}, project_name="x"))
     assert tree["notes.txt"].content == b"one\ntwo\n\nthree\n"
+
+
+def test_a_file_without_jinja_is_copied_whatever_its_bytes(template: Make) -> None:
+    latin = "café\n".encode("latin-1")  # not UTF-8, and nothing to render in it
+    loaded = load_template(str(template({"cities.csv": latin, "train.py": "x = 1\n"})))
+    assert render(loaded, {"project_name": "net"})["cities.csv"].content == latin
+
+
+def test_custom_delimiters_tell_what_is_jinja(template: Make) -> None:
+    marks = {"_jinja2_env_vars": {"comment_start_string": "<#", "comment_end_string": "#>"}}
+    loaded = load_template(str(template({"a.txt": "<# gone #>kept {#\n"}, marks)))
+    assert render(loaded, {"project_name": "net"})["a.txt"].content == b"kept {#\n"
