@@ -138,6 +138,7 @@ def test_a_saved_average_goes_on_bit_for_bit(dtype: torch.dtype) -> None:
     assert equal(ema.state_dict()["averages"], straight.state_dict()["averages"])
 
 
+@pytest.mark.slow
 def test_names_are_the_model_s_whatever_wraps_it() -> None:
     model = make_model()
     names = [name for name, _ in model.named_parameters()]

@@ -205,6 +205,7 @@ def test_edits_beside_the_next_versions_changes_stand_after_it(state: Path, tmp_
     assert everything(root) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("upgrading")
 def test_edits_where_the_next_version_changes_too_are_offered_beside_it(state: Path, tmp_path: Path) -> None:
     root = unpacked(state, tmp_path)

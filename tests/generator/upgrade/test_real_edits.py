@@ -72,6 +72,7 @@ def test_an_answer_turned_on_and_off_leaves_every_edit(
         assert path.read_bytes() == edited
 
 
+@pytest.mark.slow
 def test_a_feature_removed_by_hand_can_be_turned_off(tmp_path: Path) -> None:
     root = make(tmp_path / "my-project", ema=True)
     without = (make(tmp_path / "without") / "train.py").read_bytes()
@@ -80,6 +81,7 @@ def test_a_feature_removed_by_hand_can_be_turned_off(tmp_path: Path) -> None:
     assert (root / "train.py").read_bytes() == without
 
 
+@pytest.mark.slow
 def test_a_feature_removed_by_hand_stays_removed_when_another_comes(tmp_path: Path) -> None:
     root = make(tmp_path / "my-project", ema=True)
     (root / "train.py").write_bytes((make(tmp_path / "without") / "train.py").read_bytes())

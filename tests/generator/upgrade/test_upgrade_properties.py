@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -55,6 +56,7 @@ def lines_of(content: bytes) -> Counter[bytes]:
     return Counter(line for line in bare if not line.startswith((b"import", b"from")))
 
 
+@pytest.mark.slow
 @QUICK
 @given(PYTHON, PYTHON, PYTHON)
 @example(  # a class that seems to follow the loop out of its `if` would lose its body's indentation
@@ -131,6 +133,7 @@ def test_nothing_that_the_user_wrote_is_lost(base: Tree, ours: Tree, theirs: Tre
         assert not (lines_of(file.content) - before).keys() - there.keys()
 
 
+@pytest.mark.slow
 @QUICK
 @given(TREES, TREES, TREES)
 def test_what_the_user_deleted_stays_deleted(base: Tree, ours: Tree, theirs: Tree) -> None:
@@ -154,6 +157,7 @@ def test_upgrading_twice_changes_nothing(base: Tree, ours: Tree, theirs: Tree) -
     assert not [change for change in again.changes if change.writes or change.status == "conflict"]
 
 
+@pytest.mark.slow
 @settings(max_examples=max(25, EXAMPLES // 4), deadline=None, suppress_health_check=list(HealthCheck))
 @given(TREES, TREES, TREES)
 def test_upgrade_and_then_undo_is_the_identity(base: Tree, ours: Tree, theirs: Tree) -> None:
