@@ -1,16 +1,16 @@
 """A project of 0.1.0 with typical edits takes the new wording without a conflict, and keeps every edit."""
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 from support.generated import TEMPLATES, rendered
+from support.released import RELEASED, unpacked
 
+from paccel.catalog.catalog import DEFAULT_TEMPLATE
 from paccel.files.tree import read_tree, write_tree
 from paccel.upgrade.upgrade import upgrade
 
-RELEASED = Path(__file__).parents[1] / "released" / "0.1.0"
 Edit = tuple[str, str, str]  # file, pattern, replacement
 
 EVERYWHERE: list[Edit] = [
@@ -40,11 +40,6 @@ OWN: dict[str, list[Edit]] = {
 }
 
 
-def released(name: str, root: Path) -> Path:
-    """Copy the project that 0.1.0 generated with the defaults of a template."""
-    return Path(shutil.copytree(RELEASED / f"{name}-default", root))
-
-
 def edit(root: Path, edits: list[Edit]) -> None:
     for path, pattern, replacement in edits:
         text, count = re.subn(pattern, replacement, (root / path).read_text())
@@ -52,10 +47,12 @@ def edit(root: Path, edits: list[Edit]) -> None:
         (root / path).write_text(text)
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize(
+    "name", [name if name == DEFAULT_TEMPLATE else pytest.param(name, marks=pytest.mark.slow) for name in TEMPLATES]
+)
 def test_typical_edits_meet_the_new_wording_without_a_conflict(name: str, tmp_path: Path) -> None:
     edits = EVERYWHERE + OWN[name]
-    root = released(name, tmp_path / "my-project")
+    root = unpacked(RELEASED / "0.1.0" / f"{name}-default", tmp_path)
     edit(root, edits)
     outcome = upgrade(root)
     assert (outcome.state, outcome.conflicts) == ("done", ())
