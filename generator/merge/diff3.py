@@ -149,7 +149,11 @@ class _Group(NamedTuple):
 
 
 def merge3_tight(
-    base: Lines, ours: Lines, theirs: Lines, shifted: Callable[[Any, Any], bool] = lambda a, b: False
+    base: Lines,
+    ours: Lines,
+    theirs: Lines,
+    shifted: Callable[[Any, Any], bool] = lambda a, b: False,
+    reworded: Callable[[Any, Any], bool] = lambda a, b: False,
 ) -> list[Region]:
     """Merge as `merge3` does, but with a region of its own for each change that only touches one of the other side.
 
@@ -159,10 +163,12 @@ def merge3_tight(
 
     Args:
         shifted: Whether a line of a side is a line of the base that was only moved in or out.
+        reworded: Whether a line of a side is a line of the base with another comment. A run of such lines is a change
+            of each line, so the other side may insert between them.
     """
     regions: list[Region] = []
     done = by_ours = by_theirs = 0
-    for group in _grouped(_edits(base, ours, shifted), _edits(base, theirs, shifted)):
+    for group in _grouped(*(_edits(base, side, shifted, reworded) for side in (ours, theirs))):
         regions += _unchanged(range(done, group.base.start), by_ours, by_theirs)
         before_ours, before_theirs = by_ours, by_theirs
         by_ours += sum(edit.size - len(edit.base) for edit in group.ours)
@@ -182,9 +188,14 @@ def _unchanged(base: range, by_ours: int, by_theirs: int) -> list[Region]:
     return [Region("same", base, ours, range(base.start + by_theirs, base.stop + by_theirs))] if base else []
 
 
-def _edits(base: Lines, side: Lines, shifted: Callable[[Any, Any], bool]) -> list[_Edit]:
+def _edits(
+    base: Lines, side: Lines, shifted: Callable[[Any, Any], bool], reworded: Callable[[Any, Any], bool]
+) -> list[_Edit]:
     edits: list[_Edit] = []
     for old, new in changes(base, side):
+        if len(old) == len(new) > 1 and all(reworded(base[i], side[j]) for i, j in zip(old, new, strict=True)):
+            edits += [_Edit(range(i, i + 1), 1, ()) for i in old]
+            continue
         edges = [(old.start, 0), (old.stop, -1)] if old and new else []
         moved = tuple(edge for edge, at in edges if shifted(base[old[at]], side[new[at]]))
         edits.append(_Edit(old, len(new), moved))

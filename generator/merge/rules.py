@@ -4,7 +4,9 @@ No rule looks into a logical line: two edits of one statement are a conflict, wh
 """
 
 import ast
+import io
 import textwrap
+import tokenize
 from collections.abc import Iterator
 
 from .diff3 import merge3, merge3_tight
@@ -98,7 +100,7 @@ def _split(hunk: Hunk) -> list[Piece | Hunk] | None:
     base, ours, theirs = (_in_logical_lines(hunk.sides.language, text) for text in hunk.sides.texts)
     if base is None or ours is None or theirs is None:
         return None
-    regions = merge3_tight(base, ours, theirs, _shifted)
+    regions = merge3_tight(base, ours, theirs, _shifted, _reworded)
     if sum(region.kind != "same" for region in regions) < 2:
         return None
     parts: list[Piece | Hunk] = []
@@ -123,6 +125,23 @@ def _in_logical_lines(language: Language, lines: Lines) -> list[Lines] | None:
 def _shifted(one: Lines, other: Lines) -> bool:
     """Whether two logical lines differ in indentation only."""
     return [line.strip() for line in one] == [line.strip() for line in other]
+
+
+def _reworded(one: Lines, other: Lines) -> bool:
+    """Whether two logical lines of Python differ in their comments only."""
+    code = _code(one)
+    return bool(code) and code == _code(other)
+
+
+def _code(lines: Lines) -> list[str]:
+    """The tokens of a logical line without its comments; none where it cannot be read by itself."""
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(textwrap.dedent(source_of(lines))).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return []
+    return [
+        token.string for token in tokens if token.type not in (tokenize.COMMENT, tokenize.NL) and token.string.strip()
+    ]
 
 
 def _joined(logical: list[Lines], span: range) -> Lines:

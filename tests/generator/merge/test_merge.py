@@ -1,5 +1,7 @@
 """Merging one file: what is kept, what is shown as a conflict, and what the rules may and may not do."""
 
+import re
+
 import pytest
 
 from paccel.merge.file import MergeResult, merge_file
@@ -273,3 +275,14 @@ def test_strings_get_single_quotes_where_that_is_all(source: str, expected: str)
 
 def test_a_text_knows_its_ends() -> None:
     assert decode(b"a\r\nb") == Text(("a", "b"), (True, False), False, final_newline=False)
+
+
+@pytest.mark.parametrize("after", ["epochs", "batch_size", "seed"])
+def test_a_field_goes_between_fields_whose_comments_the_template_reworded(after: str) -> None:
+    fields = {"epochs": "int = 8", "batch_size": "int = 64", "seed": "int = 0"}
+    base, theirs = (
+        "class Config:\n" + "".join(f"    {name}: {value}  # {word}\n" for name, value in fields.items())
+        for word in ("old words", "new words")
+    )
+    ours, expected = (re.sub(rf"(    {after}: .*\n)", r"\1    mine: int = 3\n", text) for text in (base, theirs))
+    assert merged(base, ours, theirs) == expected
