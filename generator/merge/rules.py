@@ -128,20 +128,21 @@ def _shifted(one: Lines, other: Lines) -> bool:
 
 
 def _reworded(one: Lines, other: Lines) -> bool:
-    """Whether two logical lines of Python differ in their comments only."""
+    """Whether two logical lines of Python, indented alike, differ in their comments only."""
     code = _code(one)
     return bool(code) and code == _code(other)
 
 
 def _code(lines: Lines) -> list[str]:
-    """The tokens of a logical line without its comments; none where it cannot be read by itself."""
+    """The indentation and the tokens of a logical line without its comments; none where it cannot be read by itself."""
+    source = source_of(lines)
     try:
-        tokens = list(tokenize.generate_tokens(io.StringIO(textwrap.dedent(source_of(lines))).readline))
+        tokens = list(tokenize.generate_tokens(io.StringIO(textwrap.dedent(source)).readline))
     except (tokenize.TokenError, SyntaxError):
         return []
-    return [
-        token.string for token in tokens if token.type not in (tokenize.COMMENT, tokenize.NL) and token.string.strip()
-    ]
+    left_out = (tokenize.COMMENT, tokenize.NL)
+    code = [token.string for token in tokens if token.type not in left_out and token.string.strip()]
+    return [source[: len(source) - len(source.lstrip())], *code] if code else []
 
 
 def _joined(logical: list[Lines], span: range) -> Lines:

@@ -286,3 +286,10 @@ def test_a_field_goes_between_fields_whose_comments_the_template_reworded(after:
     )
     ours, expected = (re.sub(rf"(    {after}: .*\n)", r"\1    mine: int = 3\n", text) for text in (base, theirs))
     assert merged(base, ours, theirs) == expected
+
+
+def test_lines_that_the_user_only_indented_are_not_reworded_ones() -> None:
+    base = "for x in xs:\n    a(x)\n    b(x)\n"
+    ours = "with lock:\n    for x in xs:\n        a(x)\n        b(x)\n"
+    theirs = "for x in xs:\n    a(x)\n    c(x)\n    b(x)\n"
+    assert merged(base, ours, theirs) == "with lock:\n    for x in xs:\n        a(x)\n        c(x)\n        b(x)\n"
