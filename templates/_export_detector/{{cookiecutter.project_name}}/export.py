@@ -16,7 +16,7 @@ import warnings
 
 import onnx
 from onnx.reference import ReferenceEvaluator
-from paccel.runtime import Run, load_config, load_run
+from paccel.runtime import Run, exit_with_message, load_config, load_run
 import torch
 
 from evaluate import load_batches, load_model, load_splits
@@ -70,4 +70,5 @@ def main(chosen: ExportConfig) -> Path:
 
 
 if __name__ == "__main__":
-    main(load_config(ExportConfig))
+    with exit_with_message():
+        main(load_config(ExportConfig))

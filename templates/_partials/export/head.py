@@ -14,4 +14,4 @@ from typing import Any, Literal
 
 import onnx
 from onnx.reference import ReferenceEvaluator
-from paccel.runtime import Run, load_config, load_run
+from paccel.runtime import Run, exit_with_message, load_config, load_run

@@ -31,4 +31,5 @@ def main(chosen: ExportConfig) -> Path:
 
 
 if __name__ == "__main__":
-    main(load_config(ExportConfig))
+    with exit_with_message():
+        main(load_config(ExportConfig))

@@ -21,4 +21,4 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from paccel.runtime import load_config
+from paccel.runtime import exit_with_message, load_config

@@ -103,7 +103,8 @@ def main(chosen: SearchConfig) -> list[str]:
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: the current run saves and stops
     try:
-        main(load_config(SearchConfig))
+        with exit_with_message():
+            main(load_config(SearchConfig))
     except KeyboardInterrupt:
         print("Stopped. Run the same command to continue.", file=sys.stderr)
         sys.exit(130)

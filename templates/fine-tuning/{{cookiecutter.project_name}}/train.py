@@ -26,6 +26,7 @@ from paccel.runtime import (
     Meter,
     Run,
     finetuning,
+    exit_with_message,
     load_config,
     schedules,
 )
@@ -254,4 +255,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(load_config(Config))
+    with exit_with_message():
+        main(load_config(Config))
