@@ -113,7 +113,7 @@ def test_an_edited_project_trains_and_stopped_it_ends_as_if_it_had_not_been(
     train(title, tmp_path / "straight")
     assert RESULTS.get(title, end)(tmp_path / "straight")
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "stopping", lambda run: run._position.step == 2)
+        patch.setattr(Run, "stopping", lambda run: run.position.step == 2)
         with pytest.raises(Stopped):
             train(title, tmp_path / "run")
     train(title, tmp_path / "run", resume="auto")

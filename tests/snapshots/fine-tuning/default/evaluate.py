@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from paccel.runtime import Loader, Run, load_config, load_run, load_weights
+from paccel.runtime import Loader, Run, exit_with_message, load_config, load_run, load_weights
 from torch import nn
 
 from data import Splits, make_splits
@@ -57,4 +57,5 @@ def main(chosen: EvaluateConfig) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(load_config(EvaluateConfig))
+    with exit_with_message():
+        main(load_config(EvaluateConfig))

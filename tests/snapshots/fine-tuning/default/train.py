@@ -17,6 +17,7 @@ from paccel.runtime import (
     Meter,
     Run,
     finetuning,
+    exit_with_message,
     load_config,
     schedules,
 )
@@ -179,4 +180,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(load_config(Config))
+    with exit_with_message():
+        main(load_config(Config))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from matplotlib.figure import Figure
-from paccel.runtime import Loader, Run, load_config, load_run, load_weights
+from paccel.runtime import Loader, Run, exit_with_message, load_config, load_run, load_weights
 import torch
 from torch import nn
 
@@ -88,4 +88,5 @@ def main(chosen: EvaluateConfig) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(load_config(EvaluateConfig))
+    with exit_with_message():
+        main(load_config(EvaluateConfig))

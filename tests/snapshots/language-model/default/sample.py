@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from paccel.runtime import ConfigError, load_config, load_run
+from paccel.runtime import ConfigError, exit_with_message, load_config, load_run
 import torch
 from torch import nn
 
@@ -60,4 +60,5 @@ def main(chosen: SampleConfig) -> str:
 
 
 if __name__ == "__main__":
-    main(load_config(SampleConfig))
+    with exit_with_message():
+        main(load_config(SampleConfig))

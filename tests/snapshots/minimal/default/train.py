@@ -8,7 +8,7 @@ python train.py --resume auto        continue the newest unfinished run
 from dataclasses import dataclass
 from pathlib import Path
 
-from paccel.runtime import Checkpoints, Loader, Meter, Run, load_config, load_weights, schedules
+from paccel.runtime import Checkpoints, Loader, Meter, Run, exit_with_message, load_config, load_weights, schedules
 from sklearn.datasets import load_digits
 import torch
 from torch import nn
@@ -103,4 +103,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(load_config(Config))
+    with exit_with_message():
+        main(load_config(Config))

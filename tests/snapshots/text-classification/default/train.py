@@ -19,6 +19,7 @@ from paccel.runtime import (
     Loader,
     Meter,
     Run,
+    exit_with_message,
     load_config,
     schedules,
 )
@@ -187,4 +188,5 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(load_config(Config))
+    with exit_with_message():
+        main(load_config(Config))
