@@ -16,8 +16,8 @@ from paccel.runtime import (
     Loader,
     Meter,
     Run,
-    finetuning,
     exit_with_message,
+    finetuning,
     load_config,
     schedules,
 )
