@@ -81,10 +81,9 @@ def _read(metrics: Path) -> tuple[Panels, list[tuple[int, int]]]:
     panels: Panels = defaultdict(dict)
     for name in sorted(points, key=lambda name: (_rank(name, set(points[name])), name)):
         for section in sorted(points[name], key=lambda section: ([*COLORS, section].index(section), section)):
-            steps = sorted(points[name][section])
-            values = np.array([points[name][section][step] for step in steps])
-            if np.isfinite(values).any():
-                panels[name][section] = Series(np.array(steps, dtype=np.float64), values)
+            series = Series(*np.array(sorted(points[name][section].items()), dtype=np.float64).T)
+            if np.isfinite(series.values).any():
+                panels[name][section] = series
     settings = [name for name in _LAST if name in panels]
     scores = [name for name in panels if name not in _LAST][: _MAX_PANELS - len(settings)]
     return {name: panels[name] for name in scores + settings}, sorted(ends.items())[:-1]

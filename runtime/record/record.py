@@ -31,10 +31,8 @@ def versions() -> dict[str, str]:
     """The versions on which a result depends."""
     found = {"python": platform.python_version()}
     for name in ("paccel", "torch", "accelerate", "numpy"):
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -180,14 +178,12 @@ class Record:
             return
         kept = []
         for line in self.metrics.read_bytes().splitlines(keepends=True):
-            try:
+            with suppress(ValueError, KeyError, TypeError):
                 values = json.loads(line)
                 if line.endswith(b"\n") and values["step"] <= step:
                     kept.append(line)
                     if values["step"] == step:
                         self._at_the_cut.append((_names(values), line))
-            except (ValueError, KeyError, TypeError):
-                continue
         atomic_write(self.metrics, b"".join(kept))
 
     def take_metrics_of(self, checkpoint: Path) -> None:
