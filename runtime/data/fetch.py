@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader, Dataset
 
 from .order import INDEX_MASK, Part
@@ -19,8 +18,21 @@ def gather_pinned(tensor: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Move every tensor in nested lists, tuples and dicts; other objects with `.to`, like tokenizer output, as well."""
-    return batch if device.type == "cpu" else send_to_device(batch, device, non_blocking=True)
+    """Move every tensor in nested lists, tuples and dicts; other objects with `.to`, like tokenizer output, as well.
+
+    accelerate's `send_to_device` fails for a `defaultdict`, which is what PyTorch collates samples of this type to.
+    """
+    if device.type == "cpu":
+        return batch
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(value, device) for value in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(to_device(value, device) for value in batch)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    return batch.to(device) if hasattr(batch, "to") else batch
 
 
 class Fetch(Dataset[tuple[Any, int]]):
