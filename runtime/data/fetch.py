@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from .order import INDEX_MASK, Part
 from .randomness import Canary, at, seed_host
@@ -18,7 +18,10 @@ def gather_pinned(tensor: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Move every tensor in nested lists, tuples and dicts; other objects with `.to`, like tokenizer output, as well."""
+    """Move every tensor in nested lists, tuples and dicts; other objects with `.to`, like tokenizer output, as well.
+
+    accelerate's `send_to_device` fails for a `defaultdict`, which is what PyTorch collates samples of this type to.
+    """
     if device.type == "cpu":
         return batch
     if isinstance(batch, torch.Tensor):
@@ -60,10 +63,7 @@ class Fetch(Dataset[tuple[Any, int]]):
         epoch_key = at(self.key, part.epoch)
         samples = []
         for index, place in zip(indices, places, strict=True):
-            seed = at(epoch_key, place)
-            seed_host(seed)
-            for hook in self.hooks:
-                hook(seed)
+            seed_sample(at(epoch_key, place), self.hooks)
             samples.append(self.dataset[index])
         seed_host(at(~epoch_key, places[0]))  # for what draws at random while it collates
         return self.collate_fn(samples), part.counted
@@ -76,17 +76,40 @@ def seed_hooks(dataset: Any) -> list[Callable[[int], None]]:
     return [*own, *(hook for part in inner for hook in seed_hooks(part))]
 
 
-def as_is(batch: Any) -> Any:
+def seed_sample(seed: int, hooks: list[Callable[[int], None]]) -> None:
+    """Seed what a sample may draw from: the host's global generators, and those of the dataset."""
+    for seed_generator in (seed_host, *hooks):
+        seed_generator(seed)
+
+
+def in_workers(dataset: Dataset[Any], num_workers: int, device: torch.device, sampler: Any = None) -> DataLoader[Any]:
+    """The items of a dataset, fetched by worker processes that stay until `end_workers`."""
+    return DataLoader(
+        dataset,
+        sampler=sampler,
+        batch_size=None,  # an item is a batch already
+        collate_fn=_as_is,
+        num_workers=num_workers,
+        persistent_workers=True,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=_ignore_signals,
+        generator=torch.Generator(),  # else every epoch would draw from the global one
+    )
+
+
+def _as_is(batch: Any) -> Any:
     return batch
 
 
-def ignore_signals(_worker: int) -> None:
+def _ignore_signals(_worker: int) -> None:
     """Leave stopping to the training process: a signal to the process group must not take its workers away."""
     for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGINT)):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 
-def end_workers(iterator: Any) -> None:
-    """End the workers of a `DataLoader` by word: Python ends them by a signal, which they ignore, and waits for them."""
-    iterator._shutdown_workers()
+def end_workers(workers: DataLoader[Any]) -> None:
+    """End worker processes by word: Python ends them by a signal, which they ignore, and waits for them."""
+    iterator: Any = workers._iterator
+    if iterator is not None:
+        iterator._shutdown_workers()

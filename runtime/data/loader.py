@@ -11,10 +11,10 @@ from multiprocessing.util import Finalize
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
 
 from ..errors import ConfigError
-from .fetch import Fetch, as_is, end_workers, gather_pinned, ignore_signals, to_device
+from .fetch import Fetch, end_workers, gather_pinned, in_workers, to_device
 from .order import INDEX_MASK, Cut, Part, Portion, share, with_counts
 from .randomness import key, permutation
 
@@ -142,18 +142,8 @@ class IndexedLoader(Loader):
         self._sampler = _Parts()
         self._workers: DataLoader[Any] | None = None
         if cut.num_workers and tensors is None:
-            self._workers = DataLoader(
-                self._fetch,
-                batch_size=None,  # a part is a batch already
-                sampler=self._sampler,
-                collate_fn=as_is,
-                num_workers=cut.num_workers,
-                persistent_workers=True,
-                pin_memory=pins,
-                worker_init_fn=ignore_signals,
-                generator=torch.Generator(),  # else every epoch would draw from the global one
-            )
-            Finalize(self, _end, (self._workers,), exitpriority=100)  # before the queues are closed, at 10
+            self._workers = in_workers(self._fetch, cut.num_workers, cut.device, self._sampler)
+            Finalize(self, end_workers, (self._workers,), exitpriority=100)  # before the queues are closed, at 10
 
     def total_steps(self, epochs: int | None, max_steps: int | None = None) -> int:
         if self.steps_per_epoch == 0:
@@ -180,16 +170,8 @@ class IndexedLoader(Loader):
             yield Portion(self.samples_of_step(step), step + 1 == self.steps_per_epoch, batches)
 
     def training_parts(self, epoch: int, first_step: int, micro_batches: int) -> Iterator[Part]:
-        order = self._order(epoch)
-        parts = micro_batches * self._cut.num_processes
-        for step in range(first_step, self.steps_per_epoch):
-            offset, size = step * self.batch_size, self.samples_of_step(step)
-            for micro_batch in range(micro_batches):
-                start, stop = share(size, parts, micro_batch * self._cut.num_processes + self._cut.rank)
-                if start < stop:
-                    yield Part(epoch, order[offset + start : offset + stop], stop - start)
-                else:  # a real sample, so that every process runs the same number of forward passes
-                    yield Part(epoch, order[offset : offset + 1], 0)
+        starts = range(first_step * self.batch_size, self.num_samples, self.batch_size)
+        return self._deal(epoch, self._order(epoch), [*starts, self.num_samples], micro_batches, filler=True)
 
     def evaluation_batches(self, filler: bool) -> Iterator[tuple[Any, int]]:
         return self.fetch(self.evaluation_parts(filler))
@@ -205,16 +187,23 @@ class IndexedLoader(Loader):
         """
         if callable(self._cut.shuffle):
             raise ConfigError("Custom orders are for training only: evaluate with a loader without one")
-        order = torch.arange(self.num_samples)
         starts = list(range(0, self.num_samples, self.batch_size))
         if len(starts) > 1 and self.num_samples - starts[-1] < self._cut.num_processes:
             starts.pop()
-        for start, stop in itertools.pairwise([*starts, self.num_samples]):
-            first, last = share(stop - start, self._cut.num_processes, self._cut.rank)
-            if first < last:
-                yield Part(0, order[start + first : start + last], last - first)
-            elif filler:
-                yield Part(0, order[:1], 0)
+        return self._deal(0, torch.arange(self.num_samples), [*starts, self.num_samples], 1, filler)
+
+    def _deal(
+        self, epoch: int, order: torch.Tensor, bounds: list[int], micro_batches: int, filler: bool
+    ) -> Iterator[Part]:
+        """This process's parts of the steps between `bounds` in the order."""
+        parts = micro_batches * self._cut.num_processes
+        for start, stop in itertools.pairwise(bounds):
+            for micro_batch in range(micro_batches):
+                first, last = share(stop - start, parts, micro_batch * self._cut.num_processes + self._cut.rank)
+                if first < last:
+                    yield Part(epoch, order[start + first : start + last], last - first)
+                elif filler:  # a real sample, so that every process runs the same number of forward passes
+                    yield Part(epoch, order[start : start + 1], 0)
 
     def fetch(self, parts: Iterator[Part]) -> Iterator[tuple[Any, int]]:
         batches: Any = map(self._fetch.__getitem__, parts)
@@ -245,18 +234,10 @@ class _FetchTensors(Dataset[tuple[Any, int]]):
         return rows, part.counted
 
 
-class _Parts(Sampler[Part]):
+class _Parts:
     """Hands this epoch's parts to the worker processes."""
 
     parts: Iterator[Part] = iter(())
 
-    def __init__(self) -> None:
-        """PyTorch's own takes arguments, and warns of them."""
-
     def __iter__(self) -> Iterator[Part]:
         return self.parts
-
-
-def _end(workers: DataLoader[Any]) -> None:
-    if workers._iterator is not None:
-        end_workers(workers._iterator)

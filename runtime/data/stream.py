@@ -6,15 +6,15 @@ costly, such as decoding, belongs into `collate_fn`, which gets only the share t
 """
 
 import copy
+import itertools
 from collections.abc import Generator, Iterator, Sized
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader, IterableDataset, default_collate
+from torch.utils.data import IterableDataset, default_collate
 
 from ..errors import ConfigError
 from . import foreign
-from .fetch import as_is, end_workers, ignore_signals, seed_hooks, to_device
+from .fetch import end_workers, in_workers, seed_hooks, seed_sample, to_device
 from .loader import Loader
 from .order import Cut, Portion, share
 from .randomness import at, key, seed_host
@@ -51,7 +51,6 @@ class StreamLoader(Loader):
             raise ConfigError("\n".join(problems))
         super().__init__(dataset, cut.batch_size, cut.limit)
         self._cut = cut
-        self._reader = _Reader(dataset, cut)
 
     def notice(self) -> str | None:
         return foreign.notice(self.dataset)
@@ -63,26 +62,17 @@ class StreamLoader(Loader):
     def portions(
         self, epoch: int, first_step: int, micro_batches: int, state: Any = None, filler: bool = True
     ) -> Generator[Portion]:
-        self._reader.begin(epoch, first_step, state, micro_batches, filler)
-        for portion in self._read_by_worker() if self._cut.num_workers else self._reader:
+        reader = _Reader(self.dataset, self._cut, epoch, first_step, micro_batches, state, filler)
+        for portion in self._by_worker(reader) if self._cut.num_workers else reader:
             on_device = ((to_device(batch, self._cut.device), counted) for batch, counted in portion.micro_batches)
             yield portion._replace(micro_batches=on_device)
 
-    def _read_by_worker(self) -> Iterator[Portion]:
-        workers = DataLoader(
-            self._reader,
-            batch_size=None,
-            collate_fn=as_is,
-            num_workers=1,  # the steps of one stream come from one reader
-            pin_memory=self._cut.device.type == "cuda",
-            worker_init_fn=ignore_signals,
-            generator=torch.Generator(),
-        )
-        portions = iter(workers)
+    def _by_worker(self, reader: "_Reader") -> Iterator[Portion]:
+        workers = in_workers(reader, 1, self._cut.device)  # the steps of one stream come from one reader
         try:
-            yield from portions
+            yield from workers
         finally:
-            end_workers(portions)
+            end_workers(workers)
 
     def evaluation_batches(self, filler: bool) -> Iterator[tuple[Any, int]]:
         for portion in self.portions(0, 0, 1, filler=filler):
@@ -95,29 +85,25 @@ class _Reader(IterableDataset[Portion]):
     Randomness is a function of (seed, epoch, place in the stream), so every process, and a resumed one, draws the same.
     """
 
-    def __init__(self, dataset: Any, cut: Cut) -> None:
-        self.dataset, self.cut = dataset, cut
-        self.collate_fn, self.key = cut.collate_fn or default_collate, key(cut.seed, "sample")
-        self.hooks = seed_hooks(dataset)
-        self.begin(0, 0, None, 1, False)
-
-    def begin(self, epoch: int, first_step: int, state: Any, micro_batches: int, filler: bool) -> None:
-        """Say what the next iteration reads."""
-        self.epoch, self.first_step, self.state = epoch, first_step, state
-        self.micro_batches, self.filler = micro_batches, filler
+    def __init__(
+        self, dataset: Any, cut: Cut, epoch: int, first_step: int, micro_batches: int, state: Any, filler: bool
+    ) -> None:
+        self.dataset, self.cut, self.hooks = dataset, cut, seed_hooks(dataset)
+        self.collate_fn = cut.collate_fn or default_collate
+        self.epoch, self.epoch_key = epoch, at(key(cut.seed, "sample"), epoch)
+        self.first_step, self.micro_batches, self.state, self.filler = first_step, micro_batches, state, filler
 
     def __iter__(self) -> Iterator[Portion]:
-        epoch_key, step = at(self.key, self.epoch), self.first_step
-        self._seed(
-            epoch_key, 0
-        )  # for an order that is drawn when the stream begins, also where it then jumps to its place
+        step = self.first_step
+        # For an order that is drawn when the stream begins, also where it then jumps to its place
+        seed_sample(at(self.epoch_key, 0), self.hooks)
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(self.epoch)
         has_state = foreign.has_whole_state(self.dataset)
         jumps = has_state and step > 0 and self.state is not None
         if jumps:
             self.dataset.load_state_dict(self.state)
-        samples = self._samples(iter(self.dataset), epoch_key, step * self.cut.batch_size if jumps else 0)
+        samples = self._samples(iter(self.dataset), step * self.cut.batch_size if jumps else 0)
         for _ in range(0 if jumps else step):
             self._take(samples)
         batch = [] if step == self.cut.limit else self._take(samples)
@@ -125,39 +111,33 @@ class _Reader(IterableDataset[Portion]):
             state = copy.deepcopy(self.dataset.state_dict()) if has_state else None
             step += 1
             following = [] if step == self.cut.limit else self._take(samples)
-            yield Portion(len(batch), not following, self._share(batch, epoch_key, step), state)
+            yield Portion(len(batch), not following, self._share(batch, step), state)
             batch = following
 
-    def _samples(self, source: Iterator[Any], epoch_key: int, place: int) -> Iterator[Any]:
+    def _samples(self, source: Iterator[Any], place: int) -> Iterator[Any]:
         """The samples from `place` on, each drawn with a seed of its own; the first with that of the beginning."""
         while True:
             if place > 0:
-                self._seed(epoch_key, place)
+                seed_sample(at(self.epoch_key, place), self.hooks)
             try:
                 yield next(source)
             except StopIteration:
                 return
             place += 1
 
-    def _seed(self, epoch_key: int, place: int) -> None:
-        seed = at(epoch_key, place)
-        seed_host(seed)
-        for hook in self.hooks:
-            hook(seed)
-
     def _take(self, samples: Iterator[Any]) -> list[Any]:
         """The samples of the next step over all processes; none at the end."""
-        batch = [sample for _, sample in zip(range(self.cut.batch_size), samples, strict=False)]
+        batch = list(itertools.islice(samples, self.cut.batch_size))
         return [] if self.cut.drop_last and len(batch) < self.cut.batch_size else batch
 
-    def _share(self, batch: list[Any], epoch_key: int, step: int) -> list[tuple[Any, int]]:
+    def _share(self, batch: list[Any], step: int) -> list[tuple[Any, int]]:
         """This process's micro-batches of a step."""
         cut = []
         for number in range(self.micro_batches):
             part = number * self.cut.num_processes + self.cut.rank
             start, stop = share(len(batch), self.micro_batches * self.cut.num_processes, part)
             if start < stop or self.filler:
-                seed_host(at(~epoch_key, step << 16 | part))  # for what draws at random while it collates
+                seed_host(at(~self.epoch_key, step << 16 | part))  # for what draws at random while it collates
                 cut.append((self.collate_fn(batch[start:stop] or batch[:1]), stop - start))
         return cut
 

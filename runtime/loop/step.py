@@ -100,46 +100,40 @@ class Step:
         self._is_last = is_last  # of the run
         self._source, self._size, self._passes = iter(portion.micro_batches), size, passes
         self._micro_batch, self._throughput = micro_batch, throughput
-        self._pass, self._taken = 1, 0
-        self._fetched: list[tuple[Any, int]] = []
-        self._kept: list[tuple[Any, int]] = []  # for the next pass
+        self._begun = 0  # micro-batches, over all passes
+        self._fetched: dict[int, tuple[Any, int]] = {}  # by their place in the step, until their last pass
 
     def __iter__(self) -> Iterator[Any]:
-        if self._taken == self._size:
-            self._begin_pass()
-        while self._taken < self._size:
-            taken = self._fetched.pop(0) if self._fetched else self._fetch()
-            if self._pass < self._passes:
-                self._kept.append(taken)
-            self._taken += 1
-            batch, self.micro_batch_samples = taken
-            number = (self._pass - 1) * self._size + self._taken
-            self._micro_batch.begin(self.number, number, self.micro_batch_samples, self._size)
+        number_of_pass, taken = divmod(self._begun, self._size)
+        if number_of_pass == self._passes:
+            raise RuntimeError(
+                f"Step {self.number} was iterated {self._passes + 1} times, and `passes` is {self._passes}: "
+                f"`run.steps(…, passes={self._passes + 1})` keeps its micro-batches for that"
+            )
+        for place in range(taken, self._size):
+            batch, self.micro_batch_samples = self._fetch(place)
+            if number_of_pass + 1 == self._passes:
+                del self._fetched[place]
+            self._begun += 1
+            self._micro_batch.begin(self.number, self._begun, self.micro_batch_samples, self._size)
             yield batch
         self._micro_batch.end()
 
-    def _begin_pass(self) -> None:
-        if self._pass == self._passes:
-            raise RuntimeError(
-                f"Step {self.number} was iterated {self._pass + 1} times, and `passes` is {self._passes}: "
-                f"`run.steps(…, passes={self._pass + 1})` keeps its micro-batches for that"
-            )
-        self._pass, self._taken = self._pass + 1, 0
-        self._fetched, self._kept = self._kept, []
-
     def check_taken(self) -> None:
         """Raise where the loop has left the step in its middle."""
-        if self._taken < self._size:
+        taken = self._begun % self._size
+        if taken or not self._begun:
             raise RuntimeError(
-                f"Step {self.number} was left after {self._taken} of {self._size} micro-batches: "
+                f"Step {self.number} was left after {taken} of {self._size} micro-batches: "
                 "iterate each step to its end"
             )
 
-    def _fetch(self) -> tuple[Any, int]:
-        started = perf_counter()
-        fetched = next(self._source)
-        self._throughput.data_seconds += perf_counter() - started
-        return fetched
+    def _fetch(self, place: int) -> tuple[Any, int]:
+        if place not in self._fetched:
+            started = perf_counter()
+            self._fetched[place] = next(self._source)
+            self._throughput.data_seconds += perf_counter() - started
+        return self._fetched[place]
 
     def total(self, count: Callable[[Any], int | torch.Tensor]) -> torch.Tensor:
         """The sum of `count(batch)` over all micro-batches of the step on all processes, such as its tokens.
@@ -152,12 +146,10 @@ class Step:
         Returns:
             Shape (), float64 (float32 on a device without it), on the run's device.
         """
-        assert self._taken + self._pass == 1, "call `total` before the first micro-batch"
-        while len(self._fetched) < self._size:
-            self._fetched.append(self._fetch())
+        assert not self._begun, "call `total` before the first micro-batch"
         device = self._micro_batch.device
         total = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-        for batch, samples in self._fetched:
+        for batch, samples in map(self._fetch, range(self._size)):
             if samples:
                 total += count(batch)
         if self._micro_batch.num_processes > 1:

@@ -81,10 +81,9 @@ def _read(metrics: Path) -> tuple[Panels, list[tuple[int, int]]]:
     panels: Panels = defaultdict(dict)
     for name in sorted(points, key=lambda name: (_rank(name, set(points[name])), name)):
         for section in sorted(points[name], key=lambda section: ([*COLORS, section].index(section), section)):
-            steps = sorted(points[name][section])
-            values = np.array([points[name][section][step] for step in steps])
-            if np.isfinite(values).any():
-                panels[name][section] = Series(np.array(steps, dtype=np.float64), values)
+            series = Series(*np.array(sorted(points[name][section].items()), dtype=np.float64).T)
+            if np.isfinite(series.values).any():
+                panels[name][section] = series
     settings = [name for name in _LAST if name in panels]
     scores = [name for name in panels if name not in _LAST][: _MAX_PANELS - len(settings)]
     return {name: panels[name] for name in scores + settings}, sorted(ends.items())[:-1]
@@ -99,7 +98,7 @@ def _rank(name: str, sections: set[str]) -> int:
 
 def _draw(panels: Panels, ends: list[tuple[int, int]]) -> Any:
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
     first, *others = panels
     columns = 1 if not others else 3 if len(others) % 3 == 0 else 2
@@ -118,8 +117,8 @@ def _draw(panels: Panels, ends: list[tuple[int, int]]) -> Any:
         _draw_epochs(axes, ends, most=25 if is_first else 12, label=is_first)
         axes.set_xlim(start - margin, stop + margin)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=10 if is_first else 5, integer=True, min_n_ticks=1))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}".replace("e-0", "e-")))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.6g}".replace("e-0", "e-"))
         if name in rows[-1]:
             axes.set_xlabel("step", loc="right")
     return figure
@@ -239,7 +238,6 @@ def plot_style() -> dict[str, Any]:
         "axes.spines.right": False,
         "axes.grid": True,
         "axes.grid.axis": "y",
-        "axes.axisbelow": True,
         "grid.color": _GRID,
         "xtick.color": "#b9b9c4",
         "ytick.color": "#b9b9c4",
@@ -247,7 +245,6 @@ def plot_style() -> dict[str, Any]:
         "ytick.labelcolor": FAINT,
         "ytick.major.size": 0,
         "lines.solid_capstyle": "round",
-        "lines.solid_joinstyle": "round",
         "legend.frameon": False,
         "legend.handlelength": 1.4,
     }

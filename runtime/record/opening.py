@@ -54,7 +54,7 @@ def open_run_dir(agreement: Agreement, config: Any, settings: dict[str, Any]) ->
     """Choose the run directory on the main process, and check that all processes see it. Collective."""
 
     def choose() -> tuple[Record, Path | None]:
-        run_dir, fork = choose_run_dir(getattr(config, "run_dir", None), str(getattr(config, "resume", "never")))
+        run_dir, fork = choose_run_dir(config.run_dir, config.resume)
         record = Record(run_dir, is_new=not any(run_dir.iterdir()))
         origin = fork
         if fork is None:

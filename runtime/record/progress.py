@@ -48,11 +48,3 @@ def line(step: int, total: int | None, epoch: int, section: str, values: Mapping
     where = f"step {step:>{width}}" + (f"/{total}" if total else "")
     shown = [f"{name} {number(value)}" for name, value in values.items() if value is not None]
     return "  ".join([where, f"epoch {epoch:>2}", f"{section:<5}", *shown])
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{seconds:.1f} s"

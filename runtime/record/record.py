@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MENDABLE, ConfigError
-from ..storage.files import atomic_write
+from ..storage.files import atomic_write, json_bytes
 from .curves import draw_curves
 from .status import RUNS, read_status, start_time
 
@@ -31,10 +31,8 @@ def versions() -> dict[str, str]:
     """The versions on which a result depends."""
     found = {"python": platform.python_version()}
     for name in ("paccel", "torch", "accelerate", "numpy"):
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -111,7 +109,7 @@ class Record:
             "versions": versions(),
             "git_commit": git_commit(),
         }
-        atomic_write(self.run_dir / "config.json", _dump(content, indent=2))
+        atomic_write(self.run_dir / "config.json", json_bytes(content))
 
     def write_status(self, state: str, step: int, epoch: int, reason: str | None = None) -> None:
         """Write the state of the run: `running`, `finished`, `stopped` or `failed`.
@@ -131,7 +129,7 @@ class Record:
             "process": os.getpid(),
             "process_began": start_time(os.getpid()),
         }
-        atomic_write(self.run_dir / "status.json", _dump(status, indent=2))
+        atomic_write(self.run_dir / "status.json", json_bytes(status))
 
     def write_failure(self, error: BaseException | None, step: int, epoch: int, process: int | None) -> None:
         """Write why the run failed, and on which process if there are several.
@@ -172,7 +170,7 @@ class Record:
             self._at_the_cut.remove(old)
             atomic_write(self.metrics, self.metrics.read_bytes().replace(old[1], b"", 1))
         with self.metrics.open("ab") as file:
-            file.write(_dump(line))
+            file.write(json_bytes(line, indent=None))
 
     def cut_back(self, step: int) -> None:
         """Drop the metrics after `step`, and a torn last line."""
@@ -180,14 +178,12 @@ class Record:
             return
         kept = []
         for line in self.metrics.read_bytes().splitlines(keepends=True):
-            try:
+            with suppress(ValueError, KeyError, TypeError):
                 values = json.loads(line)
                 if line.endswith(b"\n") and values["step"] <= step:
                     kept.append(line)
                     if values["step"] == step:
                         self._at_the_cut.append((_names(values), line))
-            except (ValueError, KeyError, TypeError):
-                continue
         atomic_write(self.metrics, b"".join(kept))
 
     def take_metrics_of(self, checkpoint: Path) -> None:
@@ -209,7 +205,3 @@ class Record:
 def _names(line: Mapping[str, Any]) -> set[str]:
     """What identifies a line: its step and the names of its metrics, without wall-clock figures."""
     return {f"step {line['step']}", *(name for name in line if not name.startswith("time/"))}
-
-
-def _dump(value: Any, indent: int | None = None) -> bytes:
-    return (json.dumps(value, indent=indent, allow_nan=False, default=str) + "\n").encode()

@@ -11,6 +11,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import LoggerType
+from tqdm import tqdm
 
 from ..errors import ConfigError
 from . import progress
@@ -96,20 +97,19 @@ class Reporter:
             self.record.write_status(state, step, epoch, reason)
             self.record.draw(force=True)
             why = f" ({reason})" if reason else ""
-            took = progress.duration(perf_counter() - self._started)
+            took = tqdm.format_interval(perf_counter() - self._started)
             self.say(f"{state}{why} at step {step} after {took}, see {self.record.run_dir}")
         self._each_tracker(lambda tracker: tracker.finish())
 
 
 def check_trackers(names: tuple[str, ...]) -> None:
     """Raise a ConfigError that lists all trackers unknown to accelerate or not installed."""
-    own = set(LOGGER_TYPE_TO_CLASS) - {str(name) for name in LoggerType}  # added by `register_tracker_class`
-    available = own | {str(name) for name in get_available_trackers()}
+    missing = {str(name) for name in set(LoggerType) - set(get_available_trackers())}
     problems = []
     for name in names:
         if name not in LOGGER_TYPE_TO_CLASS:
             problems.append(f"unknown tracker `{name}`: choose from {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}")
-        elif name not in available:
+        elif name in missing:
             problems.append(f"tracker `{name}` is not installed: `pip install {name}`")
     if problems:
         raise ConfigError("; ".join(problems))

@@ -1,14 +1,14 @@
 """`status.json`: which runs exist, and which are still running."""
 
+import itertools
 import json
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-from ..errors import ConfigError
 
 RUNS = Path("runs")
 """Where the directories of runs without `run_dir` are created."""
@@ -17,25 +17,20 @@ RUNS = Path("runs")
 def new_run_dir(parent: Path) -> Path:
     """Create a folder named by the time, with a number if two start in the same second."""
     name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    for number in range(1, 1000):
+    for number in itertools.count(1):
         path = parent / (name if number == 1 else f"{name}-{number}")
-        try:
+        with suppress(FileExistsError):
             path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return path
-    raise ConfigError(f"No free run directory under `{parent}`")
+            break
+    return path
 
 
 def newest_unfinished(parent: Path) -> Path | None:
     """The newest run under `parent` that has not finished and is not running."""
-    runs = [path.parent for path in parent.glob("*/status.json")]
-    runs.sort(key=lambda path: (read_status(path).get("started", 0.0), path.name), reverse=True)
-    for path in runs:
-        status = read_status(path)
-        if status.get("state") != "finished" and not is_alive(status):
-            return path
-    return None
+    runs = [(read_status(path.parent), path.parent) for path in parent.glob("*/status.json")]
+    unfinished = [run for run in runs if run[0].get("state") != "finished" and not is_alive(run[0])]
+    newest = max(unfinished, key=lambda run: (run[0].get("started", 0.0), run[1].name), default=None)
+    return None if newest is None else newest[1]
 
 
 def is_alive(status: Mapping[str, Any]) -> bool:

@@ -49,25 +49,27 @@ def known_peak_flops(device_name: str, precision: str, *, tf32: bool) -> float |
 
 
 class Throughput:
-    """Counts what is trained, and computes the throughput at each log point.
+    """Counts what is trained between two log points, and computes the throughput.
 
     Attributes:
-        samples: Trained since this start of the run, over all processes.
-        data_seconds: Time that this process waited for data.
-        other_seconds: Time of evaluations and checkpoints, which the throughput of training excludes.
+        started: When this start of the run began, as `perf_counter` tells it.
+        samples: Trained since the last log point, over all processes.
+        data_seconds: Time since then that this process waited for data.
+        other_seconds: Time since then of evaluations and checkpoints, which the throughput of training excludes.
     """
 
     def __init__(self, device: torch.device, num_processes: int) -> None:
-        self.samples = 0
-        self.data_seconds = 0.0
-        self.other_seconds = 0.0
-        self._tokens: list[Tensor] = []
+        self.started = perf_counter()
+        self._restart(self.started)
         self._device, self._num_processes = device, num_processes
         self._flops_per_sample: float | None = None
         self._peak: float | None = None
         self._warned = False
-        self.started = perf_counter()
-        self._last = (self.started, 0, 0.0, 0.0)
+
+    def _restart(self, now: float) -> None:
+        self._since = now
+        self.samples, self.data_seconds, self.other_seconds = 0, 0.0, 0.0
+        self._tokens: list[Tensor] = []
 
     def add_tokens(self, total: Tensor) -> None:
         """Count a step's tokens over all processes. Shape (), kept on its device."""
@@ -88,19 +90,17 @@ class Throughput:
     def read(self) -> dict[str, float]:
         """The throughput since the last call. Synchronises the device if tokens were counted."""
         now = perf_counter()
-        before, samples, data, other = self._last
-        self._last = (now, self.samples, self.data_seconds, self.other_seconds)
-        seconds = max(now - before - (self.other_seconds - other), 1e-9)
-        speed = (self.samples - samples) / seconds
+        seconds = max(now - self._since - self.other_seconds, 1e-9)
+        speed = self.samples / seconds
         times = {"samples_per_second": speed}
         if self._tokens:
-            tokens, self._tokens = self._tokens, []
-            times["tokens_per_second"] = torch.stack(tokens).sum().item() / seconds
-        times["data_wait_share"] = (self.data_seconds - data) / seconds
+            times["tokens_per_second"] = torch.stack(self._tokens).sum().item() / seconds
+        times["data_wait_share"] = self.data_seconds / seconds
         if (peak := _peak_memory(self._device)) is not None:
             times["peak_memory_gib"] = peak / 2**30
         if self._flops_per_sample is not None and self._peak is not None:
             times["mfu"] = speed * self._flops_per_sample / (self._peak * self._num_processes)
+        self._restart(now)
         return times
 
 

@@ -1,11 +1,12 @@
 """Writing files while training goes on."""
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
-from torch import Tensor
+
+from .encoding import decode, encode
 
 
 class Background:
@@ -16,9 +17,8 @@ class Background:
     """
 
     def __init__(self) -> None:
-        self._jobs: list[tuple[str, Callable[[], None]]] = []
-        self._thread: threading.Thread | None = None
-        self._changed = threading.Condition()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="paccel-writer")
+        self._jobs: dict[str, Future[None]] = {}  # the latest of each kind
         self._error: BaseException | None = None
 
     def submit(self, kind: str, job: Callable[[], None]) -> None:
@@ -27,13 +27,11 @@ class Background:
         Raises:
             Exception: The error of an earlier job.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: all(waiting != kind for waiting, _ in self._jobs))
-            self._raise()
-            self._jobs.append((kind, job))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="paccel-writer")
-                self._thread.start()
+        if kind in self._jobs:
+            wait([self._jobs[kind]])
+        if self._error is not None:
+            self.wait()
+        self._jobs[kind] = self._thread.submit(self._run, job)
 
     def wait(self) -> None:
         """Wait until all jobs are done.
@@ -41,51 +39,25 @@ class Background:
         Raises:
             Exception: The error of a job.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: not self._jobs)
-            self._raise()
-
-    def _raise(self) -> None:
+        wait(self._jobs.values())  # before the error is cleared, so that no job after the failed one still starts
         error, self._error = self._error, None
         if error is not None:
             raise error
 
-    def _work(self) -> None:
-        """The thread: it ends when no job is left, so nobody has to end it."""
-        while True:
-            with self._changed:
-                if not self._jobs:
-                    self._thread = None
-                    return
-                job = self._jobs[0][1]
-            error: BaseException | None = None
+    def _run(self, job: Callable[[], None]) -> None:
+        if self._error is None:
             try:
                 job()
-            except BaseException as caught:
-                error = caught
-            with self._changed:  # in one block: a job submitted in between would be dropped without an error
-                if error is None:
-                    del self._jobs[0]
-                else:
-                    self._error = error
-                    self._jobs.clear()
-                self._changed.notify_all()
+            except BaseException as error:
+                self._error = error
 
 
 def on_host(state: Any) -> Any:
-    """A copy of a state, with its tensors on the host, that no later step changes. Tied tensors stay one."""
-    return _copy(state, {})
+    """A copy of a state, with its tensors on the host, that no later step changes. Tied tensors stay one.
 
-
-def _copy(state: Any, copied: dict[Any, Tensor]) -> Any:
-    if isinstance(state, dict):
-        return {key: _copy(value, copied) for key, value in state.items()}
-    if type(state) in (list, tuple):
-        return type(state)(_copy(value, copied) for value in state)
-    if not isinstance(state, Tensor):
-        return state.copy() if hasattr(state, "dtype") and hasattr(state, "copy") else state  # NumPy's
-    tensor = state.detach()
-    identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
-    if tensor.numel() == 0 or identity not in copied:
-        copied[identity] = tensor.to("cpu", copy=True, memory_format=torch.preserve_format)
-    return copied[identity]
+    Raises:
+        CheckpointError: A value cannot be stored in a checkpoint; names its place and type.
+    """
+    tree, tensors = encode(state)
+    copies = {name: t.to("cpu", copy=True, memory_format=torch.preserve_format) for name, t in tensors.items()}
+    return decode(tree, copies)

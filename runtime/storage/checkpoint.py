@@ -21,7 +21,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
@@ -98,15 +97,11 @@ def verify_checkpoint(path: Path) -> str | None:
     return None
 
 
-def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any], dict[str, Any]]:
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a checkpoint that `verify_checkpoint` has found valid.
 
-    Args:
-        path: The checkpoint's folder.
-        device: Where its tensors go. `load_state_dict` moves to the host what belongs there.
-
     Returns:
-        objects: State by name, as it was written.
+        objects: State by name, as it was written, with its tensors on the host.
         metadata: As given to `write_checkpoint`.
 
     Raises:
@@ -120,7 +115,7 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> tuple[dic
         raise CheckpointError(f"`{path / _STATE}` cannot be read: {error}") from error
     for name, tree in trees.items():
         file = f"{name}.safetensors"
-        tensors = load_tensors(path / file, device)[0] if file in manifest["files"] else {}
+        tensors = load_tensors(path / file)[0] if file in manifest["files"] else {}
         objects[name] = decode(tree, tensors)
     return objects, manifest["metadata"]
 
@@ -128,9 +123,7 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> tuple[dic
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """The checkpoints in `folder` as (step, path), newest first, without those being written or removed."""
     found: dict[int, Path] = {}
-    if not folder.is_dir():
-        return []
-    for path in sorted(folder.iterdir()):  # `step-1` precedes `step-1.old`, which counts only without it
+    for path in sorted(folder.glob("step-*")):  # `step-1` precedes `step-1.old`, which counts only without it
         match = _STEP_FOLDER.fullmatch(path.name)
         if match and path.is_dir():
             found.setdefault(int(match[1]), path)
@@ -173,7 +166,7 @@ def _check_object_names(names: Iterable[str]) -> None:
 
 def _manifest_bytes(manifest: dict[str, Any]) -> bytes:
     """Readable JSON whose last key is the hash of the rest."""
-    return _dump({**manifest, "sha256": hashlib.sha256(_dump(manifest)).hexdigest()})
+    return files.json_bytes({**manifest, "sha256": hashlib.sha256(files.json_bytes(manifest)).hexdigest()})
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -191,7 +184,3 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if manifest["schema"] != SCHEMA:
         raise CheckpointError(f"its schema is {manifest['schema']}, and this paccel reads schema {SCHEMA}")
     return dict(manifest)
-
-
-def _dump(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()

@@ -47,9 +47,8 @@ def decode(tree: Json, tensors: dict[str, Tensor]) -> Any:
     Raises:
         CheckpointError: The tree does not come from `encode`, or a tensor is missing.
     """
-    built: dict[str, Tensor] = {}
     try:
-        return _decode(tree, tensors, built)
+        return _decode(tree, dict(tensors))
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, struct.error) as error:
         raise CheckpointError(f"The state was changed after it was written: {type(error).__name__}: {error}") from error
 
@@ -78,7 +77,9 @@ class _Encoder:
         if kind is np.ndarray or isinstance(value, np.generic):
             return self._encode_numpy(value, path)
         hint = "; gather its shards first" if isinstance(value, Tensor) and hasattr(value, "to_local") else ""
-        raise CheckpointError(f"{_place(path)} has the type `{_name(kind)}`, which a checkpoint cannot store{hint}")
+        raise CheckpointError(
+            f"{_place(path)} has the type `{torch.typename(kind)}`, which a checkpoint cannot store{hint}"
+        )
 
     def _encode_dict(self, value: dict[Any, Any], path: tuple[str, ...]) -> Json:
         if all(type(key) is str for key in value) and "$" not in value:
@@ -86,7 +87,7 @@ class _Encoder:
         for key in value:
             if not _is_scalar(key):
                 raise CheckpointError(
-                    f"{_place(path)} has a key of the type `{_name(type(key))}`, which a checkpoint cannot store"
+                    f"{_place(path)} has a key of the type `{torch.typename(type(key))}`, which a checkpoint cannot store"
                 )
         return {
             "$": "dict",
@@ -128,34 +129,31 @@ class _Encoder:
         return name
 
 
-def _decode(tree: Json, tensors: dict[str, Tensor], built: dict[str, Tensor]) -> Any:
+def _decode(tree: Json, tensors: dict[str, Tensor]) -> Any:
     if isinstance(tree, list):
-        return [_decode(item, tensors, built) for item in tree]
+        return [_decode(item, tensors) for item in tree]
     if not isinstance(tree, dict):
         return tree
     kind = tree.get("$")
     if kind is None:
-        return {key: _decode(item, tensors, built) for key, item in tree.items()}
+        return {key: _decode(item, tensors) for key, item in tree.items()}
     if kind == "tuple":
-        return tuple(_decode(item, tensors, built) for item in tree["items"])
+        return tuple(_decode(item, tensors) for item in tree["items"])
     if kind == "dict":
-        return {_decode(key, tensors, built): _decode(item, tensors, built) for key, item in tree["items"]}
+        return {_decode(key, tensors): _decode(item, tensors) for key, item in tree["items"]}
     if kind == "float":
         return struct.unpack(">d", bytes.fromhex(tree["bits"]))[0]
     if kind == "array":
-        return tensors[tree["name"]].cpu().numpy()
+        return tensors[tree["name"]].numpy()
     if kind == "number":
-        return tensors[tree["name"]].cpu().numpy()[()]
+        return tensors[tree["name"]].numpy()[()]
     if kind != "tensor":
         raise ValueError(f"unknown kind {kind!r}")
-    name = tree["name"]
-    if name not in built:
-        tensor = tensors[name]
-        if "stride" in tree:
-            strided = torch.empty_strided(tensor.shape, tree["stride"], dtype=tensor.dtype, device=tensor.device)
-            tensor = strided.copy_(tensor)
-        built[name] = tensor
-    return built[name]
+    tensor = tensors[tree["name"]]
+    if "stride" in tree and tree["stride"] != list(tensor.stride()):
+        strided = torch.empty_strided(tensor.shape, tree["stride"], dtype=tensor.dtype)
+        tensor = tensors[tree["name"]] = strided.copy_(tensor)  # kept, as tied tensors stay one
+    return tensor
 
 
 def _is_usual(tensor: Tensor) -> bool:
@@ -175,7 +173,3 @@ def _is_scalar(key: Any) -> bool:
 
 def _place(path: tuple[str, ...]) -> str:
     return f"`{'.'.join(path)}`" if path else "The state"
-
-
-def _name(kind: type) -> str:
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -1,6 +1,7 @@
 """Files that are on disk whole or not at all."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -51,3 +52,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def json_bytes(value: Any, indent: int | None = 2) -> bytes:
+    """A line of JSON, or several; what JSON does not know becomes text.
+
+    Raises:
+        ValueError: A number in it is not finite.
+    """
+    return (json.dumps(value, indent=indent, allow_nan=False, default=str) + "\n").encode()

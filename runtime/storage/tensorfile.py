@@ -38,23 +38,17 @@ def tensor_chunks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | N
         metadata: Text for the header.
     """
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
-    names = sorted(
-        tensors, key=lambda name: (-tensors[name].element_size(), name)
-    )  # largest elements first, so that all are aligned
+    in_order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # largest first: all are aligned
     start = 0
-    for name in names:
+    for name in in_order:
         tensor = tensors[name]
-        end = start + tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": dtype_name(tensor.dtype),
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
+        end = start + tensor.nbytes
+        header[name] = {"dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape), "data_offsets": [start, end]}
         start = end
     content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     content += b" " * (-len(content) % 8)
     yield len(content).to_bytes(8, "little") + content
-    for name in names:
+    for name in in_order:
         flat = tensors[name].detach().cpu().resolve_conj().resolve_neg().reshape(-1)
         if flat.numel():
             if flat.stride(0) != 1:  # PyTorch calls a single strided value contiguous
@@ -62,14 +56,14 @@ def tensor_chunks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | N
             yield flat.view(torch.uint8).numpy().data
 
 
-def load_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read the tensors and the metadata of a file.
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors and the metadata of a file, on the host.
 
     Raises:
         CheckpointError: The file is missing or damaged.
     """
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with safe_open(path, framework="pt") as file:
             # Copied, as the library maps the file: it may be removed while training goes on, and its tensors are not
             # aligned as others are, on which the order of a sum depends.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118

@@ -1,5 +1,6 @@
 """Tensors in memory as whole micro-batches, on their way to the device."""
 
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -57,3 +58,11 @@ def test_what_goes_to_a_device_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
     batch = {"a": torch.zeros(1), "b": [torch.zeros(1), (torch.zeros(1), "text")]}
     assert to_device(batch, device) == batch
     assert copies == [((device,), {"non_blocking": True})] * 3
+
+
+def test_batches_of_every_type_of_collation_reach_the_device() -> None:
+    device = torch.device("meta")
+    sample = defaultdict(list, a=torch.zeros(1), b=[(torch.zeros(1), "text")])
+    batch = to_device(torch.utils.data.default_collate([sample]), device)
+    assert batch["a"].device == batch["b"][0][0].device == device
+    assert batch["b"][0][1] == ("text",)
