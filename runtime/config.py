@@ -89,9 +89,10 @@ class RunSettings:
         """Read them from a user's settings.
 
         Raises:
-            ConfigError: A value is of the wrong type, or a field is spelt almost like one of these, which would be
-                silently off; lists all of it.
+            ConfigError: They are not a dataclass, a value is of the wrong type, or a field is spelt almost like one of
+                these, which would be silently off; lists all of it.
         """
+        _check_is_dataclass(config)
         hints = _hints(cls)
         given = [field.name for field in _fields(config)]
         absent = [name for name in hints if not hasattr(config, name)]
@@ -112,8 +113,7 @@ def config_to_dict(config: Any) -> dict[str, Any]:
     Raises:
         ConfigError: Something that `config_from_dict` could not read back; lists all of it.
     """
-    if not dataclasses.is_dataclass(config) or isinstance(config, type):
-        raise ConfigError(f"Settings are an instance of a dataclass, not a `{type(config).__name__}`")
+    _check_is_dataclass(config)
     problems: list[str] = []
     plain = _to_plain(config, "", problems)
     if problems:
@@ -254,6 +254,11 @@ def _to_plain(value: Any, place: str, problems: list[str]) -> Any:
         return {f.name: _to_plain(getattr(value, f.name), f"{prefix}{f.name}", problems) for f in _fields(value)}
     problems.append(f"  `{place}` is a `{type(value).__name__}`")
     return None
+
+
+def _check_is_dataclass(config: Any) -> None:
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        raise ConfigError(f"Settings are an instance of a dataclass, not a `{type(config).__name__}`")
 
 
 def _fields(config: Any) -> list[dataclasses.Field[Any]]:
