@@ -21,7 +21,7 @@ from .errors import ConfigError
 from .hardware.sharding import ENGINES
 from .loop.step import Step
 from .meter import Meter
-from .record.curves import COLORS, FAINT, INK, plot_style
+from .record.curves import COLORS, FAINT, plot_style
 from .run import Run
 from .storage.files import atomic_write
 
@@ -53,13 +53,12 @@ class LearningRates:
         with style.context(["default", plot_style()]):
             figure = Figure(figsize=(8, 4.4), dpi=144, layout="constrained")
             axes = figure.add_subplot()
-            axes.plot(self.rates, self.losses, color=COLORS["train"], alpha=0.35, linewidth=0.8)
-            axes.plot(self.rates, self.smoothed, color=COLORS["train"], linewidth=1.8)
-            axes.set_xscale("log")
+            axes.semilogx(self.rates, self.losses, color=COLORS["train"], alpha=0.35, linewidth=0.8)
+            axes.semilogx(self.rates, self.smoothed, color=COLORS["train"], linewidth=1.8)
             low, high = min(self.smoothed), max(self.smoothed[: self.smoothed.index(min(self.smoothed)) + 1])
             room = (high - low) or abs(high) or 1.0
             axes.set_ylim(low - 0.08 * room, high + 0.35 * room)
-            axes.set_xlim(self.rates[0], self.rates[-1] if len(self.rates) > 1 else None)
+            axes.margins(x=0)
             axes.set_title("loss", loc="left")
             axes.set_xlabel("learning rate", loc="right")
             text, color = "no suggestion: the loss never decreased", FAINT
@@ -69,8 +68,6 @@ class LearningRates:
                 axes.axvline(self.suggestion, color=color, linewidth=1.0, alpha=0.5)
                 axes.plot([self.suggestion], [value], "o", color=color, markersize=6)
             axes.set_title(text, loc="right", color=color, fontsize=9, fontweight="normal")
-            axes.tick_params(axis="x", which="minor", color=FAINT)
-            axes.spines["bottom"].set_color(INK)
             content = BytesIO()
             figure.savefig(content, format="png", metadata={"Software": None})
         atomic_write(path, content.getvalue())
@@ -208,7 +205,7 @@ def _put_back(run: Run, model: nn.Module, optimizer: Any) -> Iterator[None]:
     scale = None if scaler is None else scaler.state_dict()
     throughput = run.reporter.throughput
     measured = copy.deepcopy(vars(throughput))
-    generators = [
+    generators: list[tuple[Callable[[Any], None], Any]] = [
         (random.setstate, random.getstate()),
         (np.random.set_state, np.random.get_state()),
         (torch.set_rng_state, torch.get_rng_state()),
