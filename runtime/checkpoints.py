@@ -147,10 +147,10 @@ class Checkpoints:
         self._bests = found[: self._num_best]
         if self._num_best > 1 and (score, step) in self._bests:
             self.save_weights(f"best-{step}")
-        if self._bests[0] != (score, step):
-            return False
-        self.save_weights("best")
-        return True
+        is_best = self._bests[0] == (score, step)
+        if is_best:
+            self.save_weights("best")
+        return is_best
 
     def save(self) -> None:
         """Save everything as it stands at this step; a second call at the same step does nothing.

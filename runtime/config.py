@@ -1,5 +1,6 @@
 """Settings: a dataclass from the command line, from a TOML file, and as JSON; and those of them that a run reads."""
 
+import argparse
 import contextlib
 import dataclasses
 import difflib
@@ -21,6 +22,15 @@ import tyro
 from .errors import ConfigError
 
 C = TypeVar("C")
+
+# The types of a single value: what messages call it, and the types that TOML and JSON have for it
+_LEAVES: dict[Any, tuple[str, tuple[type, ...]]] = {
+    bool: ("true or false", (bool,)),
+    int: ("a whole number", (int,)),
+    float: ("a number", (int, float)),
+    str: ("text", (str,)),
+    Path: ("a path in quotes", (str,)),
+}
 
 _NEAR = 0.9  # of difflib: `time_limits` and `tracker` are near, `resume_from` and `speed` (to `seed`) are not
 
@@ -79,24 +89,19 @@ class RunSettings:
         """Read them from a user's settings.
 
         Raises:
-            ConfigError: A value is of the wrong type, or a field is spelt almost like one of these, which would be
-                silently off; lists all of it.
+            ConfigError: They are not a dataclass, a value is of the wrong type, or a field is spelt almost like one of
+                these, which would be silently off; lists all of it.
         """
-        given = (
-            [f.name for f in _fields(config)]
-            if dataclasses.is_dataclass(config)
-            else list(getattr(config, "__dict__", ()))
-        )
-        problems: list[str] = []
-        found: dict[str, Any] = {}
+        _check_is_dataclass(config)
         hints = _hints(cls)
+        given = [field.name for field in _fields(config)]
         absent = [name for name in hints if not hasattr(config, name)]
+        problems: list[str] = []
         for name in given:
-            if name in hints:
-                plain = _to_plain(getattr(config, name), name, problems)
-                found[name] = _from_plain(plain, hints[name], name, problems)
-            elif near := difflib.get_close_matches(name.lower(), absent, n=1, cutoff=_NEAR):
+            if name not in hints and (near := difflib.get_close_matches(name.lower(), absent, n=1, cutoff=_NEAR)):
                 problems.append(f"  `{name}` is not read: rename it to `{near[0]}`, or to something less like it")
+        plain = {name: _to_plain(getattr(config, name), name, problems) for name in given if name in hints}
+        found = _from_table(cls, plain, "", problems)
         if problems:
             raise ConfigError(f"Settings of `{type(config).__name__}` that a run cannot read:\n" + "\n".join(problems))
         return cls(**found)
@@ -108,8 +113,7 @@ def config_to_dict(config: Any) -> dict[str, Any]:
     Raises:
         ConfigError: Something that `config_from_dict` could not read back; lists all of it.
     """
-    if not dataclasses.is_dataclass(config) or isinstance(config, type):
-        raise ConfigError(f"Settings are an instance of a dataclass, not a `{type(config).__name__}`")
+    _check_is_dataclass(config)
     problems: list[str] = []
     plain = _to_plain(config, "", problems)
     if problems:
@@ -138,18 +142,13 @@ def _take_config_option(config_class: type, args: list[str]) -> tuple[list[str],
     """Split `--config FILE` off, unless the settings have a field of that name."""
     if "config" in _hints(config_class):
         return args, None
-    rest: list[str] = []
-    files: list[str] = []
-    while args:
-        arg = args.pop(0)
-        if arg == "--config":
-            if not args or args[0].startswith("--"):
-                raise ConfigError("`--config` needs a file: `--config FILE.toml`")
-            files.append(args.pop(0))
-        elif arg.startswith("--config="):
-            files.append(arg.removeprefix("--config="))
-        else:
-            rest.append(arg)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", action="append", default=[])
+    try:
+        taken, rest = parser.parse_known_args(args)
+    except argparse.ArgumentError:
+        raise ConfigError("`--config` needs a file: `--config FILE.toml`") from None
+    files: list[str] = taken.config
     if len(files) > 1:
         raise ConfigError(f"`--config` was given {len(files)} times: {', '.join(f'`{f}`' for f in files)}; take one")
     return rest, Path(files[0]) if files else None
@@ -172,12 +171,7 @@ def _read_defaults(config_class: type[C], file: Path) -> C:
         raise ConfigError(f"`--config {file}` does not fit the settings:\n" + "\n".join(problems))
     instance = object.__new__(config_class)
     for field in _fields(config_class):
-        if field.name in found:
-            value = found[field.name]
-        elif field.default_factory is not dataclasses.MISSING:
-            value = field.default_factory()
-        else:
-            value = tyro.MISSING if field.default is dataclasses.MISSING else field.default
+        value = found[field.name] if field.name in found else _default(field)
         object.__setattr__(instance, field.name, value)  # also where the class is frozen
     return instance
 
@@ -205,18 +199,18 @@ def _from_plain(value: Any, hint: Any, place: str, problems: list[str]) -> Any:
     if origin in (Union, UnionType):
         if NoneType in arguments and value in (None, "None"):
             return None
-        for choice in arguments:
-            found: list[str] = []
-            result = _from_plain(value, choice, place, found)
-            if not found:
+        choices = [choice for choice in arguments if choice is not NoneType]
+        if len(choices) == 1:
+            return _from_plain(value, choices[0], place, problems)
+        for choice in choices:
+            misfits: list[str] = []
+            result = _from_plain(value, choice, place, misfits)
+            if not misfits:
                 return result
-        others = [choice for choice in arguments if choice is not NoneType]
-        if len(others) == 1:
-            return _from_plain(value, others[0], place, problems)
     elif dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
         before = len(problems)
         table = _from_table(hint, value, f"{place}.", problems)
-        missing = [f for f in _fields(hint) if f.name not in table and not _has_default(f)]
+        missing = [f for f in _fields(hint) if f.name not in table and _default(f) is tyro.MISSING]
         problems += [f"  `{place}.{field.name}` is missing" for field in missing]
         try:
             return hint(**table) if len(problems) == before else None
@@ -224,21 +218,21 @@ def _from_plain(value: Any, hint: Any, place: str, problems: list[str]) -> Any:
             problems.append(f"  `{place}`: {error}")
             return None
     elif origin is Literal:
-        if any(value == choice and type(value) is type(choice) for choice in arguments):
+        if (type(value), value) in [(type(choice), choice) for choice in arguments]:
             return value
     elif origin in (tuple, list) and isinstance(value, list | tuple):
-        items = _item_hints(origin, arguments, len(value))
+        is_repeated = origin is list or Ellipsis in arguments
+        items = [arguments[0]] * len(value) if is_repeated else arguments
         if len(items) == len(value):
             pairs = zip(value, items, strict=True)
             return origin(_from_plain(v, h, f"{place}[{i}]", problems) for i, (v, h) in enumerate(pairs))
-    elif hint is float and _is_number(value):
-        return float(value)
-    elif hint is Path and isinstance(value, str):
-        return Path(value)
     elif isinstance(hint, type) and issubclass(hint, Enum):
         if isinstance(value, str) and value in hint.__members__:
             return hint[value]
-    elif hint is Any or (hint in (bool, int, str, NoneType) and type(value) is hint):
+    elif hint in _LEAVES:
+        if type(value) in _LEAVES[hint][1] or (hint is float and value in ("inf", "-inf", "nan")):
+            return hint(value)
+    elif hint is Any or (hint is NoneType and value is None):
         return value
     problems.append(f"  `{place}` must be {_describe(hint)}, not {json.dumps(value, default=str)}")
     return None
@@ -262,28 +256,25 @@ def _to_plain(value: Any, place: str, problems: list[str]) -> Any:
     return None
 
 
+def _check_is_dataclass(config: Any) -> None:
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        raise ConfigError(f"Settings are an instance of a dataclass, not a `{type(config).__name__}`")
+
+
 def _fields(config: Any) -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(config) if field.init]
 
 
-def _has_default(field: dataclasses.Field[Any]) -> bool:
-    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """A new default of a field; tyro's MISSING where it has none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return tyro.MISSING if field.default is dataclasses.MISSING else field.default
 
 
 def _hints(config_class: type) -> dict[str, Any]:
     hints = get_type_hints(config_class)
     return {field.name: hints[field.name] for field in _fields(config_class)}
-
-
-def _item_hints(origin: type, arguments: tuple[Any, ...], count: int) -> list[Any]:
-    """The type of each item of a list, a `tuple[X, ...]`, or a tuple of given length."""
-    if origin is list or arguments[-1:] == (Ellipsis,):
-        return [arguments[0]] * count
-    return list(arguments)
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) or value in ("inf", "-inf", "nan")
 
 
 def _describe(hint: Any) -> str:
@@ -298,8 +289,9 @@ def _describe(hint: Any) -> str:
         return "one of " + ", ".join(f"`{name}`" for name in hint.__members__)
     if dataclasses.is_dataclass(hint):
         return "a table"
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path in quotes"}
-    return '"None"' if hint is NoneType else words.get(hint, f"a `{getattr(hint, '__name__', hint)}`")
+    if hint in _LEAVES:
+        return _LEAVES[hint][0]
+    return '"None"' if hint is NoneType else f"a `{getattr(hint, '__name__', hint)}`"
 
 
 def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:

@@ -43,14 +43,14 @@ class EMA:
         self.warmup = warmup
         self.updates = 0
         named = list(model.named_parameters())
-        self._parameters = dict(zip(plain_names(name for name, _ in named), (p for _, p in named), strict=True))
-        self._averages: dict[str, Tensor] = {}
+        names = plain_names(name for name, _ in named)
+        self._pairs: dict[str, tuple[nn.Parameter, Tensor]] = {}  # each parameter and its average
         # One fused operation for each device and type. A shard may move, so it is looked up in each update.
         self._groups: dict[Any, tuple[list[Tensor], list[nn.Parameter]]] = defaultdict(lambda: ([], []))
-        for name, parameter in self._parameters.items():
+        for name, (_, parameter) in zip(names, named, strict=True):
             part = local(parameter)
-            average = part.clone().float() if part.dtype in _HALF else part.clone()
-            self._averages[name] = average
+            average = part.float() if part.dtype in _HALF else part.clone()
+            self._pairs[name] = parameter, average
             averages, parameters = self._groups[part.device, part.dtype, is_sharded(parameter)]
             averages.append(average)
             parameters.append(parameter)
@@ -95,8 +95,8 @@ class EMA:
         is set aside: the first call returns it, and the second puts it back from `kept`.
         """
         aside: dict[str, Tensor] = {}
-        for name, parameter in self._parameters.items():
-            before, average = local(parameter).clone(), self._averages[name]
+        for name, (parameter, average) in self._pairs.items():
+            before = local(parameter).clone()
             if before.dtype in _HALF:
                 write(parameter, average if kept is None else kept[name])
                 aside[name] = before
@@ -108,10 +108,7 @@ class EMA:
     def state_dict(self) -> dict[str, Any]:
         """The whole averages by parameter name. Collective if the model is sharded."""
         self._check_not_swapped_in("save")
-        averages = {}
-        for name, average in self._averages.items():
-            parameter = self._parameters[name]
-            averages[name] = gather(average, parameter) if is_sharded(parameter) else average
+        averages = {n: gather(average, p) if is_sharded(p) else average for n, (p, average) in self._pairs.items()}
         return {"updates": self.updates, "averages": averages}
 
     @torch.no_grad()
@@ -123,17 +120,16 @@ class EMA:
         """
         self._check_not_swapped_in("load")
         averages = state["averages"]
-        problems = [f"missing: `{name}`" for name in self._parameters if name not in averages]
-        problems += [f"unexpected: `{name}`" for name in averages if name not in self._parameters]
-        for name, parameter in self._parameters.items():
+        problems = [f"missing: `{name}`" for name in self._pairs if name not in averages]
+        problems += [f"unexpected: `{name}`" for name in averages if name not in self._pairs]
+        for name, (parameter, _) in self._pairs.items():
             if name in averages and averages[name].shape != shape(parameter):
                 problems.append(f"shape: `{name}` is {tuple(averages[name].shape)}, not {tuple(shape(parameter))}")
         if problems:
             raise ValueError("the averages do not fit the model: " + "; ".join(problems))
         self.updates = state["updates"]
-        for name, average in self._averages.items():
-            parameter, given = self._parameters[name], averages[name]
-            average.copy_(shard(given, parameter) if is_sharded(parameter) else given)
+        for name, (parameter, average) in self._pairs.items():
+            average.copy_(shard(averages[name], parameter) if is_sharded(parameter) else averages[name])
 
     def _check_not_swapped_in(self, action: str) -> None:
         if self._is_swapped_in:

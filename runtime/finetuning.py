@@ -11,6 +11,7 @@ The optimizer holds every group from the start. What is frozen gets no gradient,
 what has none. So what is trained is a function of the step, and there is no state of it to save.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from .run import Run
 
 Layers = Sequence[nn.Module | Sequence[nn.Module]]
 
+_NEVER = math.inf
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
@@ -59,21 +61,20 @@ class Unfreezing:
         own = [
             (m, name, p) for m in model.modules() for name, p in m.named_parameters(recurse=False) if p.requires_grad
         ]
-        first: dict[int, int] = {}  # of a parameter that several modules share, the earliest
+        first: dict[int, float] = {}  # of a parameter that several modules share, the earliest
         for module, _, parameter in own:
-            if module in starts:
-                first[id(parameter)] = min(starts[module], first.get(id(parameter), starts[module]))
+            first[id(parameter)] = min(starts.get(module, _NEVER), first.get(id(parameter), _NEVER))
         # By module and name, as sharding puts other objects in the place of the parameters
-        self._parameters = [(module, name, first.get(id(parameter))) for module, name, parameter in own]
+        self._parameters = [(module, name, first[id(parameter)]) for module, name, parameter in own]
         self._modes = [(m, _first(m, starts)) for m in model.modules() if eval_frozen or isinstance(m, _BATCH_NORMS)]
-        self._changes = sorted(set(first.values()))
-        if not self._changes or self._changes[0] > 1:
+        self._changes = sorted(set(first.values()) - {_NEVER})
+        if 1 not in self._changes:
             raise ConfigError(f"Nothing is trained in step 1: the first stage is at step {min(stages, default=None)}")
         if len(self._changes) > 1 and run.accelerator.num_processes > 1:
             # DDP counts on a gradient from each parameter that it was made with, unless it is told to look
             run.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         for module, name, start in self._parameters:
-            if start is None:  # never trained: kept out of what is exchanged between processes
+            if start == _NEVER:  # kept out of what is exchanged between processes
                 getattr(module, name).requires_grad_(False)
         self._stage: int | None = None
 
@@ -103,9 +104,9 @@ class Unfreezing:
         if stage != self._stage:
             self._stage = stage
             for module, name, start in self._parameters:
-                getattr(module, name).requires_grad_(start is not None and start <= step)
+                getattr(module, name).requires_grad_(start <= step)
         for module, start in self._modes:  # each time, as `model.train()` at the start of an epoch reaches them too
-            if start is None or start > step:
+            if start > step:
                 module.training = False
             elif start == step:
                 module.training = True
@@ -177,10 +178,10 @@ def describe(model: nn.Module) -> str:
     return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows)
 
 
-def _first(module: nn.Module, starts: Mapping[nn.Module, int]) -> int | None:
-    """The first step in which anything within a module is trained, norms only where it is one; None if there is none."""
+def _first(module: nn.Module, starts: Mapping[nn.Module, int]) -> float:
+    """The first step in which anything within a module is trained, norms only where it is one."""
     found = (starts[part] for part in module.modules() if part in starts and (part is module or not _is_norm(part)))
-    return min(found, default=None)
+    return min(found, default=_NEVER)
 
 
 def _is_norm(module: nn.Module) -> bool:

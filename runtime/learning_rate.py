@@ -21,7 +21,7 @@ from .errors import ConfigError
 from .hardware.sharding import ENGINES
 from .loop.step import Step
 from .meter import Meter
-from .record.curves import COLORS, FAINT, INK, plot_style
+from .record.curves import COLORS, FAINT, plot_style
 from .run import Run
 from .storage.files import atomic_write
 
@@ -53,27 +53,21 @@ class LearningRates:
         with style.context(["default", plot_style()]):
             figure = Figure(figsize=(8, 4.4), dpi=144, layout="constrained")
             axes = figure.add_subplot()
-            axes.plot(self.rates, self.losses, color=COLORS["train"], alpha=0.35, linewidth=0.8)
-            axes.plot(self.rates, self.smoothed, color=COLORS["train"], linewidth=1.8)
-            axes.set_xscale("log")
+            axes.semilogx(self.rates, self.losses, color=COLORS["train"], alpha=0.35, linewidth=0.8)
+            axes.semilogx(self.rates, self.smoothed, color=COLORS["train"], linewidth=1.8)
             low, high = min(self.smoothed), max(self.smoothed[: self.smoothed.index(min(self.smoothed)) + 1])
             room = (high - low) or abs(high) or 1.0
             axes.set_ylim(low - 0.08 * room, high + 0.35 * room)
-            axes.set_xlim(self.rates[0], self.rates[-1] if len(self.rates) > 1 else None)
+            axes.margins(x=0)
             axes.set_title("loss", loc="left")
             axes.set_xlabel("learning rate", loc="right")
+            text, color = "no suggestion: the loss never decreased", FAINT
             if self.suggestion is not None:
+                text, color = f"suggestion {self.suggestion:.1e}".replace("e-0", "e-"), COLORS["eval"]
                 value = self.smoothed[self.rates.index(self.suggestion)]
-                axes.axvline(self.suggestion, color=COLORS["eval"], linewidth=1.0, alpha=0.5)
-                axes.plot([self.suggestion], [value], "o", color=COLORS["eval"], markersize=6)
-                text = f"suggestion {self.suggestion:.1e}".replace("e-0", "e-")
-                axes.set_title(text, loc="right", color=COLORS["eval"], fontsize=9, fontweight="normal")
-            else:
-                axes.set_title(
-                    "no suggestion: the loss never decreased", loc="right", color=FAINT, fontsize=9, fontweight="normal"
-                )
-            axes.tick_params(axis="x", which="minor", color=FAINT)
-            axes.spines["bottom"].set_color(INK)
+                axes.axvline(self.suggestion, color=color, linewidth=1.0, alpha=0.5)
+                axes.plot([self.suggestion], [value], "o", color=color, markersize=6)
+            axes.set_title(text, loc="right", color=color, fontsize=9, fontweight="normal")
             content = BytesIO()
             figure.savefig(content, format="png", metadata={"Software": None})
         atomic_write(path, content.getvalue())
@@ -181,8 +175,6 @@ def _check(run: Run, loader: Loader, lowest: float, highest: float, steps: int, 
 
 def _steepest(rates: list[float], smoothed: list[float]) -> float | None:
     """The rate of the steepest fall on the way down to the lowest smoothed loss, over a quarter of all rates each."""
-    if not smoothed:
-        return None
     lowest, reach = smoothed.index(min(smoothed)), max(1, len(smoothed) // 8)
     falls = {i: smoothed[i - reach] - smoothed[i + reach] for i in range(reach, lowest - reach + 1)}
     best = max(falls, key=lambda i: falls[i], default=None)
@@ -203,53 +195,45 @@ def _steps(run: Run, loader: Loader, steps: int, accumulate: int) -> Iterator[St
 def _put_back(run: Run, model: nn.Module, optimizer: Any) -> Iterator[None]:
     """Whatever is done to the model, the optimizer and the generators within is undone in the end, in place."""
     started = perf_counter()
-    tensors = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
     modules = [(module, dict(module.named_buffers(recurse=False)), module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
-    state = {parameter: _copy(values) for parameter, values in optimizer.state.items()}
-    groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    values = [_copy(group) for group in groups]
+    state = {parameter: copy.deepcopy(values) for parameter, values in optimizer.state.items()}
+    groups = [dict(group) for group in optimizer.param_groups]
+    in_groups = [value for group in groups for value in group.values() if isinstance(value, torch.Tensor)]
+    tensors = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers(), *in_groups)]
     scaler = run.prepared.loss_scaler
     scale = None if scaler is None else scaler.state_dict()
     throughput = run.reporter.throughput
     measured = copy.deepcopy(vars(throughput))
-    host = random.getstate(), np.random.get_state()
-    other = getattr(torch, run.device.type) if run.device.type not in ("cpu", "cuda") else None
-    device = None if other is None else other.get_rng_state()
+    generators: list[tuple[Callable[[Any], None], Any]] = [
+        (random.setstate, random.getstate()),
+        (np.random.set_state, np.random.get_state()),
+        (torch.set_rng_state, torch.get_rng_state()),
+    ]
+    if run.device.type != "cpu":
+        device = torch.get_device_module(run.device)
+        generators.append((device.set_rng_state, device.get_rng_state()))
     for parameter, _ in gradients:
         parameter.grad = None
-    with torch.random.fork_rng():  # of the host and of every CUDA device
-        try:
-            yield
-        finally:
-            random.setstate(host[0])
-            np.random.set_state(host[1])
-            if other is not None:
-                other.set_rng_state(device)
-            with torch.no_grad():
-                for module, buffers, training in modules:
-                    for name, _ in list(module.named_buffers(recurse=False)):
-                        setattr(module, name, buffers.get(name))  # the forward pass may have put another tensor there
-                    module.training = training
-                for tensor, before in tensors:
-                    tensor.copy_(before)
-                for group, kept, before in zip(optimizer.param_groups, groups, values, strict=True):
-                    for name, value in kept.items():
-                        group[name] = value.copy_(before[name]) if isinstance(value, torch.Tensor) else before[name]
-            for parameter, gradient in gradients:
-                parameter.grad = gradient
-            optimizer.state.clear()
-            optimizer.state.update(state)
-            if scaler is not None and scale:
-                scaler.load_state_dict(scale)
-            vars(throughput).update(measured)
-            throughput.other_seconds += perf_counter() - started
-
-
-def _copy(value: Any) -> Any:
-    """A copy that shares no tensor with `value`."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    return copy.deepcopy(value)
+    try:
+        yield
+    finally:
+        for set_generator, before in generators:
+            set_generator(before)
+        for module, buffers, training in modules:
+            for name, _ in list(module.named_buffers(recurse=False)):
+                setattr(module, name, buffers.get(name))  # the forward pass may have put another tensor there
+            module.training = training
+        for group, values in zip(optimizer.param_groups, groups, strict=True):
+            group.update(values)
+        with torch.no_grad():
+            for tensor, value in tensors:
+                tensor.copy_(value)
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+        optimizer.state.clear()
+        optimizer.state.update(state)
+        if scaler is not None and scale:
+            scaler.load_state_dict(scale)
+        vars(throughput).update(measured)
+        throughput.other_seconds += perf_counter() - started

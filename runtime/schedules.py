@@ -25,6 +25,9 @@ from torch import Tensor
 
 from .errors import ConfigError
 
+_Factor = Callable[[int], float]  # from the step, counted from 1, to the factor of the peak
+_Shape = Callable[[float], float]  # from the fraction p of the way down to a factor
+
 
 class HasParamGroups(Protocol):
     """A PyTorch optimizer, or accelerate's wrapper around one."""
@@ -53,7 +56,6 @@ class Schedule:
         self._curves = curves
         self._steps_done = 0
         self._peaks: dict[str, list[float]] = {field: [] for field in curves}
-        self._values: dict[str, list[float]] = {}
         self._apply()
 
     def step(self) -> None:
@@ -65,7 +67,7 @@ class Schedule:
 
     def get_last_lr(self) -> list[float]:
         """The value for the coming step, one for each param group: of the learning rate, or of the field that is set."""
-        return list(self._values["lr" if "lr" in self._values else next(iter(self._values))])
+        return self._values("lr" if "lr" in self._curves else next(iter(self._curves)))
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps_done": self._steps_done, "peaks": {field: list(peaks) for field, peaks in self._peaks.items()}}
@@ -86,15 +88,14 @@ class Schedule:
         self._apply()
 
     def _apply(self) -> None:
-        step = self._steps_done + 1
-        for field, curve in self._curves.items():
-            peaks = self._peaks[field]
-            for group in self.optimizer.param_groups[len(peaks) :]:
-                peaks.append(_read(group, field))
-            values = [curve(step, peak) for peak in peaks]
-            for group, value in zip(self.optimizer.param_groups, values, strict=True):
+        groups = self.optimizer.param_groups
+        for field, peaks in self._peaks.items():
+            peaks += [_read(group, field) for group in groups[len(peaks) :]]
+            for group, value in zip(groups, self._values(field), strict=True):
                 _write(group, field, value)
-            self._values[field] = values
+
+    def _values(self, field: str) -> list[float]:
+        return [self._curves[field](self._steps_done + 1, peak) for peak in self._peaks[field]]
 
 
 def _read(group: dict[str, Any], field: str) -> float:
@@ -107,15 +108,16 @@ def _read(group: dict[str, Any], field: str) -> float:
 
 
 def _write(group: dict[str, Any], field: str, value: float) -> None:
+    """Set a field of a param group, in place where it is a tensor: CUDA graphs refer to it."""
     if field == "momentum" and "betas" in group:
         group["betas"] = (value, *group["betas"][1:])
-    elif isinstance(group[field], Tensor):  # in place, as CUDA graphs refer to it
+    elif isinstance(group[field], Tensor):
         group[field].fill_(value)
     else:
         group[field] = value
 
 
-def from_function(optimizer: HasParamGroups, function: Callable[[int], float], field: str = "lr") -> Schedule:
+def from_function(optimizer: HasParamGroups, function: _Factor, field: str = "lr") -> Schedule:
     """A custom schedule: `function` takes the step, counted from 1, and returns the factor of the peak.
 
     The function of PyTorch's LambdaLR takes the number of steps done: pass `lambda k: theirs(k - 1)`.
@@ -125,8 +127,7 @@ def from_function(optimizer: HasParamGroups, function: Callable[[int], float], f
 
 def constant(optimizer: HasParamGroups, warmup_steps: int = 0, *, field: str = "lr") -> Schedule:
     """The peak throughout, after a linear warm-up."""
-    _check(warmup_steps=warmup_steps)
-    return from_function(optimizer, lambda step: min(1.0, step / (warmup_steps + 1)), field)
+    return multi_step(optimizer, (), warmup_steps=warmup_steps, field=field)
 
 
 def linear(
@@ -139,7 +140,8 @@ def linear(
     field: str = "lr",
 ) -> Schedule:
     """A straight line down to `min_ratio`, after a linear warm-up and before `cooldown_steps` at `min_ratio`."""
-    return _down(optimizer, total_steps, warmup_steps, cooldown_steps, min_ratio, field, lambda p: 1.0 - p)
+    factor = _down(total_steps, warmup_steps, cooldown_steps, min_ratio, lambda p: 1.0 - p)
+    return from_function(optimizer, factor, field)
 
 
 def cosine(
@@ -168,7 +170,8 @@ def cosine(
     """
     if k_decay <= 0:
         raise ConfigError(f"`k_decay` must be positive: {k_decay}")
-    return _down(optimizer, total_steps, warmup_steps, cooldown_steps, min_ratio, field, lambda p: _cosine(p**k_decay))
+    factor = _down(total_steps, warmup_steps, cooldown_steps, min_ratio, lambda p: _cosine(p**k_decay))
+    return from_function(optimizer, factor, field)
 
 
 Decay = Literal["sqrt", "linear", "cosine", "exponential", "inverse"]
@@ -203,10 +206,10 @@ def wsd(
     Raises:
         ConfigError: Invalid arguments; lists all problems.
     """
-    ways: dict[str, Callable[[float], float]] = {
-        "sqrt": lambda p: min_ratio + (1.0 - min_ratio) * (1.0 - math.sqrt(p)),
-        "linear": lambda p: min_ratio + (1.0 - min_ratio) * (1.0 - p),
-        "cosine": lambda p: min_ratio + (1.0 - min_ratio) * _cosine(p),
+    ways: dict[str, _Shape] = {
+        "sqrt": _above(min_ratio, lambda p: 1.0 - math.sqrt(p)),
+        "linear": _above(min_ratio, lambda p: 1.0 - p),
+        "cosine": _above(min_ratio, _cosine),
         "exponential": lambda p: math.pow(min_ratio, p),
         "inverse": lambda p: 1.0 / (1.0 - p + p / min_ratio),
     }
@@ -231,9 +234,8 @@ def multi_step(
     """Multiplied by `gamma` after each milestone, a number of steps."""
     _check(warmup_steps=warmup_steps)
     ordered = sorted(milestones)
-    return from_function(
-        optimizer, lambda step: min(1.0, step / (warmup_steps + 1)) * gamma ** bisect_right(ordered, step - 1), field
-    )
+    factor = lambda step: _warmup(step, warmup_steps) * gamma ** bisect_right(ordered, step - 1)  # noqa: E731
+    return from_function(optimizer, factor, field)
 
 
 def one_cycle(
@@ -285,31 +287,31 @@ def one_cycle(
     return Schedule(optimizer, curves)
 
 
-def _down(
-    optimizer: HasParamGroups,
-    total_steps: int,
-    warmup_steps: int,
-    cooldown_steps: int,
-    min_ratio: float,
-    field: str,
-    shape: Callable[[float], float],
-) -> Schedule:
+def _down(total_steps: int, warmup_steps: int, cooldown_steps: int, min_ratio: float, shape: _Shape) -> _Factor:
     """Warm-up, a decay over all remaining steps with `shape` from 1 to 0, cool-down."""
     _check(total_steps, min_ratio, warmup_steps=warmup_steps, cooldown_steps=cooldown_steps)
     decay_steps = total_steps - warmup_steps - cooldown_steps
-    way = lambda p: min_ratio + (1.0 - min_ratio) * shape(p)  # noqa: E731
-    return from_function(optimizer, _factor(warmup_steps, warmup_steps, decay_steps, way), field)
+    return _factor(warmup_steps, warmup_steps, decay_steps, _above(min_ratio, shape))
 
 
-def _factor(warmup_steps: int, start: int, decay_steps: int, way: Callable[[float], float]) -> Callable[[int], float]:
-    """A linear warm-up, then 1 until step `start`, then `way` down, a function of the fraction p of the decay."""
+def _factor(warmup_steps: int, start: int, decay_steps: int, shape: _Shape) -> _Factor:
+    """A linear warm-up, then 1 until step `start`, then down with `shape`."""
 
     def factor(step: int) -> float:
         if step <= start:
-            return min(1.0, step / (warmup_steps + 1))
-        return way(min(1.0, (step - 1 - start) / decay_steps) if decay_steps else 1.0)
+            return _warmup(step, warmup_steps)
+        return shape(min(1.0, (step - 1 - start) / decay_steps) if decay_steps else 1.0)
 
     return factor
+
+
+def _warmup(step: int, warmup_steps: int) -> float:
+    return min(1.0, step / (warmup_steps + 1))
+
+
+def _above(min_ratio: float, shape: _Shape) -> _Shape:
+    """`shape`, which goes from 1 to 0, scaled to end at `min_ratio`."""
+    return lambda p: min_ratio + (1.0 - min_ratio) * shape(p)
 
 
 def _cosine(p: float) -> float:

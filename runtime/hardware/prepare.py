@@ -112,7 +112,7 @@ class Prepared:
     @property
     def loss_scaler(self) -> Any:
         """What scales losses in fp16, with `state_dict` and `load_state_dict`; None where nothing does."""
-        return None
+        return self.accelerator.scaler
 
     def state_of(self, thing: Any, keep: bool) -> Any:
         """The state of anything that is tracked, with whole tensors. Collective where it is sharded.
@@ -142,10 +142,6 @@ class Prepared:
 
 class AcceleratePrepared(Prepared):
     """For accelerate's wrappers: a loss scaler, or an engine that steps in a way of its own."""
-
-    @property
-    def loss_scaler(self) -> Any:
-        return self.accelerator.scaler
 
     def unwrap(self, optimizer: AcceleratedOptimizer) -> Any:
         if self.loss_scaler is None or not takes_found_inf(optimizer.optimizer):

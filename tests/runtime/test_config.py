@@ -333,6 +333,10 @@ class TestWhatARunReads:
         with pytest.raises(ConfigError, match=problem):
             RunSettings.of(self.made(**{name: value}))
 
+    def test_settings_that_are_not_a_dataclass_are_refused(self) -> None:
+        with pytest.raises(ConfigError, match="instance of a dataclass, not a `dict`"):
+            RunSettings.of({"seed": 1})
+
     def test_all_problems_come_at_once_and_before_anything_is_written(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
