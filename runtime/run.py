@@ -242,8 +242,7 @@ class Run:
             loss: A sum over the micro-batch. Shape ().
             count: Samples (or tokens) of the whole step, over all micro-batches and processes.
         """
-        share, factor = loss / count, self.micro_batch.loss_factor
-        self.prepared.backward(share if factor == 1 else share * factor)
+        self.prepared.backward(loss, count, self.micro_batch.loss_factor)
 
     def clip_grad_norm(self, model: nn.Module, max_norm: float | None) -> torch.Tensor:
         """Scale the gradients so that their norm is at most `max_norm`; None only measures.

@@ -136,8 +136,8 @@ class IndexedLoader(Loader):
         steps = self._size // cut.batch_size if cut.drop_last else -(-self._size // cut.batch_size)
         super().__init__(dataset, cut.batch_size, steps if cut.limit is None else min(steps, cut.limit))
         self.num_samples = min(self._size, self.steps_per_epoch * cut.batch_size)
-        pins = cut.device.type == "cuda"
-        tensors = None if cut.collate_fn else _FetchTensors.of(dataset, pins)
+        pins, repeats = cut.device.type == "cuda", callable(cut.shuffle)
+        tensors = None if cut.collate_fn else _FetchTensors.of(dataset, pins=pins, repeats=repeats)
         self._fetch = tensors or Fetch(dataset, cut.collate_fn or default_collate, key(cut.seed, "sample"))
         self._sampler = _Parts()
         self._workers: DataLoader[Any] | None = None
@@ -215,19 +215,22 @@ class IndexedLoader(Loader):
 class _FetchTensors(Dataset[tuple[Any, int]]):
     """Like `Fetch`, for whole rows of tensors: no code of a user runs for each sample, so nothing has to be seeded."""
 
-    def __init__(self, tensors: tuple[torch.Tensor, ...], subset: torch.Tensor | None, pins: bool) -> None:
-        self.tensors, self.subset, self.pins = tensors, subset, pins
+    def __init__(
+        self, tensors: tuple[torch.Tensor, ...], subset: torch.Tensor | None, pins: bool, repeats: bool
+    ) -> None:
+        self.tensors, self.subset, self.pins, self.repeats = tensors, subset, pins, repeats
 
     @classmethod
-    def of(cls, dataset: Dataset[Any], pins: bool) -> "_FetchTensors | None":
+    def of(cls, dataset: Dataset[Any], *, pins: bool, repeats: bool) -> "_FetchTensors | None":
         """For a `TensorDataset` or a `Subset` of one; None for other data."""
         within = dataset.dataset if type(dataset) is Subset else dataset
         if type(within) is not TensorDataset or any(tensor.layout != torch.strided for tensor in within.tensors):
             return None
-        return cls(within.tensors, torch.as_tensor(dataset.indices) if isinstance(dataset, Subset) else None, pins)
+        subset = torch.as_tensor(dataset.indices) if isinstance(dataset, Subset) else None
+        return cls(within.tensors, subset, pins, repeats)
 
     def __getitem__(self, part: Part) -> tuple[Any, int]:
-        indices = part.indices & INDEX_MASK
+        indices = part.indices & INDEX_MASK if self.repeats else part.indices
         if self.subset is not None:
             indices = self.subset[indices]
         rows = [gather_pinned(t, indices) if self.pins else t.index_select(0, indices) for t in self.tensors]

@@ -5,6 +5,7 @@ What differs between plain PyTorch, accelerate's wrappers and DeepSpeed is here,
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -73,9 +74,19 @@ class Prepared:
             self._parameters[model] = list(model.parameters())
         return self._parameters[model]
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of a micro-batch's loss. Shape ()."""
-        loss.backward()  # type: ignore[no-untyped-call]
+    def backward(self, loss: Tensor, count: int | Tensor, factor: int) -> None:
+        """Add the gradients of `loss / count * factor`, a loss of shape ().
+
+        The factor goes to autograd as the gradient of the loss: the same bits as from the division, and no operations
+        whose graph has to be kept. It is a fifth of the time that a run may add to a step.
+        """
+        if loss.shape:
+            (loss / count * factor).backward()  # type: ignore[no-untyped-call]  # what it takes is PyTorch's to say
+        elif isinstance(count, int):
+            loss.backward(_share(factor, count, loss.dtype, loss.device))  # type: ignore[no-untyped-call]
+        else:
+            share = _share(factor, 1, loss.dtype, loss.device) / count  # may be wider, as the division would be
+            loss.backward(share.to(loss.dtype))  # type: ignore[no-untyped-call]
 
     def clip_grad_norm(self, model: nn.Module, max_norm: float | None, *, reads: bool) -> Tensor:
         """As `gradients.clip_grad_norm`, over all processes. Collective where a model is sharded."""
@@ -140,6 +151,12 @@ class Prepared:
         return self.accelerator.unwrap_model(model, keep_torch_compile=False)
 
 
+@lru_cache(maxsize=64)
+def _share(factor: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The gradient that the division passes on to the loss. Shape (). Kept, as most steps have the same."""
+    return torch.tensor(factor, dtype=dtype, device=device) / count
+
+
 class AcceleratePrepared(Prepared):
     """For accelerate's wrappers: a loss scaler, or an engine that steps in a way of its own."""
 
@@ -148,8 +165,8 @@ class AcceleratePrepared(Prepared):
             return optimizer
         return FusedOptimizer(optimizer.optimizer, device_placement=False, scaler=self.loss_scaler)
 
-    def backward(self, loss: Tensor) -> None:
-        self.accelerator.backward(loss)
+    def backward(self, loss: Tensor, count: int | Tensor, factor: int) -> None:
+        self.accelerator.backward(loss / count * factor)
 
     def clip_grad_norm(self, model: nn.Module, max_norm: float | None, *, reads: bool) -> Tensor:
         return self.clip_by_accelerate(model, max_norm)
@@ -178,8 +195,8 @@ class DeepSpeedPrepared(Prepared):
     def unwrap(self, optimizer: AcceleratedOptimizer) -> Any:
         return self.engine
 
-    def backward(self, loss: Tensor) -> None:
-        self.engine.backward(loss, self.accelerator.sync_gradients)
+    def backward(self, loss: Tensor, count: int | Tensor, factor: int) -> None:
+        self.engine.backward(loss / count * factor, self.accelerator.sync_gradients)
 
     def clip_grad_norm(self, model: nn.Module, max_norm: float | None, *, reads: bool) -> Tensor:
         norm: Tensor = self.engine.clip_grad_norm(self.parameters(model), max_norm, reads=reads)
