@@ -18,6 +18,8 @@ from .fetch import Fetch, end_workers, gather_pinned, in_workers, to_device
 from .order import INDEX_MASK, Cut, Part, Portion, share, with_counts
 from .randomness import key, permutation
 
+_CHUNK_BYTES = 1 << 19  # of tensors that are gathered at once: they stay in a core's cache until they are used
+
 
 class Loader(ABC):
     """The batches of a dataset, cut the same way on any number of processes. Made by `Run.loader`.
@@ -164,8 +166,14 @@ class IndexedLoader(Loader):
             return with_counts(self._cut.shuffle(epoch), epoch, self._size, len(self.dataset))
         return permutation(self._cut.seed, epoch, self._size) if self._cut.shuffle else torch.arange(self._size)
 
+    def training_batches(self, epoch: int, first_step: int, micro_batches: int) -> Iterator[tuple[Any, int]]:
+        is_whole = micro_batches * self._cut.num_processes == 1
+        if is_whole and isinstance(self._fetch, _FetchTensors) and self._cut.device.type == "cpu":
+            return self._fetch.whole_steps(self._order(epoch)[: self.num_samples], self.batch_size, first_step)
+        return self.fetch(self.training_parts(epoch, first_step, micro_batches))
+
     def portions(self, epoch: int, first_step: int, micro_batches: int, state: Any = None) -> Generator[Portion]:
-        batches = self.fetch(self.training_parts(epoch, first_step, micro_batches))
+        batches = self.training_batches(epoch, first_step, micro_batches)
         for step in range(first_step, self.steps_per_epoch):
             yield Portion(self.samples_of_step(step), step + 1 == self.steps_per_epoch, batches)
 
@@ -229,10 +237,28 @@ class _FetchTensors(Dataset[tuple[Any, int]]):
         subset = torch.as_tensor(dataset.indices) if isinstance(dataset, Subset) else None
         return cls(within.tensors, subset, pins, repeats)
 
+    def rows(self, indices: torch.Tensor) -> torch.Tensor:
+        """Where the samples of these indices lie in the tensors."""
+        indices = indices & INDEX_MASK if self.repeats else indices
+        return indices if self.subset is None else self.subset[indices]
+
+    def whole_steps(self, order: torch.Tensor, batch_size: int, first_step: int) -> Iterator[tuple[Any, int]]:
+        """The steps of one process, on the host, several gathered at once: 40 µs less for each in a running loop."""
+        order, steps = self.rows(order), -(-len(order) // batch_size)
+        step_bytes = batch_size * sum(tensor[:1].nbytes for tensor in self.tensors)
+        at_once = max(1, _CHUNK_BYTES // max(1, step_bytes))
+        # Chunks begin at the same steps wherever the epoch is entered: where rows lie in memory may change a sum's bits
+        entered = first_step % at_once
+        for chunk in range(first_step - entered, steps, at_once):
+            indices = order[chunk * batch_size : (chunk + at_once) * batch_size]
+            # Not `split`, whose parts share a version: writing into one would spoil the graphs of the others
+            parts = [tensor.index_select(0, indices).unsafe_split(batch_size) for tensor in self.tensors]
+            for batch in itertools.islice(zip(*parts, strict=True), entered, None):
+                yield list(batch), len(batch[0])
+            entered = 0
+
     def __getitem__(self, part: Part) -> tuple[Any, int]:
-        indices = part.indices & INDEX_MASK if self.repeats else part.indices
-        if self.subset is not None:
-            indices = self.subset[indices]
+        indices = self.rows(part.indices)
         rows = [gather_pinned(t, indices) if self.pins else t.index_select(0, indices) for t in self.tensors]
         return rows, part.counted
 

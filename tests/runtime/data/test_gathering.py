@@ -1,5 +1,6 @@
 """Tensors in memory as whole micro-batches, on their way to the device."""
 
+import itertools
 from collections import defaultdict
 from typing import Any
 
@@ -9,6 +10,7 @@ from support.loading import batches, indices_of_steps, make
 from torch.utils.data import Subset, TensorDataset
 
 from paccel.runtime.data.fetch import to_device
+from paccel.runtime.data.loader import Loader
 
 
 @pytest.mark.parametrize("subset", [False, True])
@@ -24,16 +26,37 @@ def test_tensors_are_gathered_as_sample_by_sample_collation_would(subset: bool) 
                 assert torch.equal(left, right)
 
 
-def test_a_step_has_the_same_rows_equally_aligned_wherever_the_epoch_is_entered() -> None:
-    loader = make(TensorDataset(torch.randn(43, 3), torch.arange(43)))
+class TestStepsThatAreGatheredAtOnce:
+    """Tensors on the host, one process, no accumulation."""
 
-    def steps_from(first: int) -> list[tuple[list[int], int]]:
-        return [(batch[1].tolist(), batch[0].data_ptr() % 64) for batch, _ in loader.training_batches(2, first, 1)]
+    @pytest.fixture
+    def loader(self, monkeypatch: pytest.MonkeyPatch) -> Loader:
+        rows = TensorDataset(torch.randn(43, 3), torch.arange(43))
+        monkeypatch.setattr("paccel.runtime.data.loader._CHUNK_BYTES", 3 * 8 * (12 + 8))  # three steps
+        return make(rows)
 
-    whole = steps_from(0)
-    assert [indices for indices, _ in whole] == indices_of_steps([loader], 2, 1)
-    for first in range(7):
-        assert steps_from(first) == whole[first:]
+    def test_every_step_is_where_it_belongs_and_aligned_alike_wherever_the_epoch_is_entered(
+        self, loader: Loader
+    ) -> None:
+        def steps_from(first: int) -> list[tuple[list[int], int]]:
+            return [(batch[1].tolist(), batch[0].data_ptr() % 64) for batch, _ in loader.training_batches(2, first, 1)]
+
+        whole = steps_from(0)
+        assert [indices for indices, _ in whole] == indices_of_steps([loader], 2, 1)
+        for first in range(7):
+            assert steps_from(first) == whole[first:]
+
+    def test_writing_into_a_batch_touches_no_other(self, loader: Loader) -> None:
+        (first, _), (second, _) = itertools.islice(loader.training_batches(1, 0, 1), 2)
+        assert first[0].untyped_storage().data_ptr() == second[0].untyped_storage().data_ptr()
+        kept = second[0].clone()
+        weight = torch.ones(3, requires_grad=True)
+        loss = (first[0] * weight).sum()
+        second[0].zero_()
+        first_kept = first[0].clone()
+        loss.backward()  # raises where the two share a version
+        assert torch.equal(weight.grad, first_kept.sum(0))
+        assert not torch.equal(second[0], kept)
 
 
 def test_rows_for_a_gpu_are_gathered_into_page_locked_memory(monkeypatch: pytest.MonkeyPatch) -> None:
