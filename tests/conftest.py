@@ -1,10 +1,16 @@
 """What all tests share."""
 
+import os
 from collections.abc import Iterator
 
 import black
 import pytest
 from support import sampled
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # workers whose threads wait for each other's cores take twice as long
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

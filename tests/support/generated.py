@@ -122,7 +122,7 @@ def check(command: list[str], folder: Path, timeout: float = 300, **environment:
     done = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "2"} | environment,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         capture_output=True,
         text=True,
         timeout=timeout,

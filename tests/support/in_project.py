@@ -32,7 +32,7 @@ def run_in(folder: Path, *command: str, timeout: float = 300, code: int = 0, **e
     """Run a Python module in a project, return what it printed, and fail with that unless it ends with `code`."""
     output = folder.parent / f"{folder.name}-output.txt"
     output.write_text("")
-    common = {"OMP_NUM_THREADS": "2", "GLOO_SOCKET_IFNAME": "lo"}
+    common = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     process = _server.Process(target=run_module, args=(list(command), folder, common | environment, output))
     process.start()
     process.join(timeout)

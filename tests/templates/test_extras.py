@@ -53,7 +53,11 @@ EVERYWHERE = [  # edits of what each template has
     ("train.py", "  # gradient clipping: maximum norm; None = off\n", "    mine: int = 3\n"),
     ("pyproject.toml", '    "torch>=2.6",\n', '    "einops>=0.8",  # mine\n'),
     ("README.md", "## Where to edit\n", "\nMine: ask me.\n"),
-    ("evaluate.py", "from paccel.runtime import Loader, Run, load_config, load_run, load_weights\n", "import mine\n"),
+    (
+        "evaluate.py",
+        "from paccel.runtime import Loader, Run, exit_with_message, load_config, load_run, load_weights\n",
+        "import mine\n",
+    ),
 ]
 OPTIONS_OF_SBATCH = {
     *("job-name", "nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "time", "signal", "requeue"),
