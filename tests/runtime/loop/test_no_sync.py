@@ -9,6 +9,8 @@ import pytest
 from support.counted import LOG_EVERY, count, count_as_process
 from support.together import new_process
 
+pytestmark = pytest.mark.slow  # each counts what a whole run asks of the device
+
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("skip", [0, 3])

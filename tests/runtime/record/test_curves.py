@@ -14,6 +14,8 @@ import pytest
 from paccel.runtime.record import curves
 from paccel.runtime.record.curves import draw_curves
 
+pytestmark = pytest.mark.slow  # each draws a picture
+
 
 def lines(steps: int, *, every: int = 1, evaluate: int = 10, **extra: Any) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
