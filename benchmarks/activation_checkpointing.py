@@ -28,9 +28,11 @@ VOCABULARY, HEADS = 256, 8
 def make_model(arguments: argparse.Namespace, checkpoints: bool) -> nn.Module:
     """The transformer of the generated project, with its answer on or off."""
     with tempfile.TemporaryDirectory() as folder, generated(Path(folder), template="language-model"):
-        make = sys.modules["model"].make_model
+        train, data, make = (sys.modules[name] for name in ("train", "data", "model"))
+        settings = {name: getattr(arguments, name) for name in ("context", "width", "depth")}
         torch.manual_seed(0)
-        return make(VOCABULARY, arguments.context, arguments.width, arguments.depth, HEADS, checkpoints)
+        config = train.Config(**settings, heads=HEADS, checkpoint_activations=checkpoints)
+        return make.make_model(config, data.Splits([], [], [], VOCABULARY))
 
 
 def train_once(model: nn.Module, arguments: argparse.Namespace) -> None:

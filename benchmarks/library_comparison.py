@@ -201,7 +201,7 @@ def train_once(train: Any, loop: Callable[[Task], None], seed: int, epochs: int)
     data = sys.modules["data"]
     splits = data.make_splits()
     torch.manual_seed(seed)
-    model = sys.modules["model"].make_model(splits.channels, splits.num_classes, train.Config().width)
+    model = sys.modules["model"].make_model(train.Config(), splits)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         task = Task(train, splits, model, seed, epochs, Path(folder))
         marks: list[float] = []

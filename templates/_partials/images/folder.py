@@ -34,14 +34,19 @@ def hold_out(images: ImageFolder) -> tuple[list[int], list[int]]:
     return kept, held_out
 
 
+# % include "images/checked.py"
+
+
 def check_images(data_dir: Path, part: int, parts: int) -> None:
-    """Decode every image once, to find damaged ones before training; each process checks its part.
+    """Decode each new image once, to find damaged ones before training; each process checks its part.
+
+    Good images are remembered in `data_dir/.checked` and decoded again only when they change.
 
     Raises:
         DataError: Some images cannot be read; the first ten are listed.
     """
 
-    def problem(path: str) -> str | None:
+    def problem(path: Path) -> str | None:
         try:
             with Image.open(path) as image:
                 image.load()
@@ -50,8 +55,11 @@ def check_images(data_dir: Path, part: int, parts: int) -> None:
         return None
 
     folders = [data_dir / split for split in SPLITS if (data_dir / split).is_dir()]
-    paths = [path for folder in folders for path, _ in ImageFolder(folder).samples]
+    paths = [Path(path) for folder in folders for path, _ in ImageFolder(folder).samples]
+    known, stamps = recall(data_dir), {stamp(path, data_dir): path for path in paths[part::parts]}
+    new = {line: path for line, path in stamps.items() if line not in known}
     with ThreadPoolExecutor() as pool:  # decoding releases the GIL
-        problems = [found for found in pool.map(problem, paths[part::parts]) if found]
-    if problems:
+        found = dict(zip(new, pool.map(problem, new.values()), strict=True))
+    remember(data_dir, part, [line for line, text in found.items() if text is None])
+    if problems := [text for text in found.values() if text is not None]:
         raise DataError("\n".join([f"{len(problems)} images are damaged, remove or replace them:", *problems[:10]]))

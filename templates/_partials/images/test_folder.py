@@ -38,3 +38,17 @@ def test_damaged_images_are_named(settings):
     (settings["data_dir"] / "test" / "dogs" / "1.png").write_text("no image")
     fails(settings, "(?s)2 images are damaged.*cats/0.png.*dogs/1.png")
     data.check_images(settings["data_dir"], 1, 100_000)  # not in this part
+
+
+def test_good_images_are_decoded_once_and_again_when_they_change(settings, monkeypatch):
+    folder = settings["data_dir"]
+    data.check_images(folder, 0, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", None)
+        data.check_images(folder, 0, 2)  # also for another number of processes
+    image = folder / "train" / "cats" / "0.png"
+    image.write_bytes(image.read_bytes()[:100])
+    with pytest.raises(ValueError, match="1 images are damaged"):
+        data.check_images(folder, 0, 1)
+    with pytest.raises(ValueError, match="1 images are damaged"):  # what is damaged is not remembered
+        data.check_images(folder, 0, 1)

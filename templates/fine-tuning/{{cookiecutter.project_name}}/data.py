@@ -9,6 +9,7 @@ from collections import Counter
 # % endif
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 # % if cookiecutter.data == "digits"
 import shutil

@@ -171,9 +171,7 @@ def main(config: Config) -> None:
         total_steps = train_loader.total_steps(config.epochs, config.max_steps)
         warmup_steps = round(config.warmup_ratio * total_steps)
 
-        generator, discriminator = make_models(
-            config.latent_size, splits.num_classes, splits.channels, splits.image_size, config.width
-        )
+        generator, discriminator = make_models(config, splits)
         betas = (0.0, 0.99)  # no momentum: each model trains against a moving target
         generator_optimizer = torch.optim.Adam(generator.parameters(), lr=config.learning_rate, betas=betas)
         discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), lr=config.learning_rate, betas=betas)

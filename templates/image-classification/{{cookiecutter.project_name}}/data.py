@@ -11,6 +11,7 @@
 # % if cookiecutter.data == "folder"
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 # % endif
 # % if cookiecutter.data != "digits"
 from pathlib import Path

@@ -1,20 +1,28 @@
 # % if cookiecutter.model == "timm"
 """The model, from timm. Shapes: B images, C channels, H height, W width."""
 
+from typing import TYPE_CHECKING
+
 from paccel.runtime import ConfigError
 import timm
 from timm.optim import create_optimizer_v2, list_optimizers
 import torch
 from torch import nn
 
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
-def make_model(name: str, channels: int, num_classes: int, pretrained: bool = False) -> nn.Module:
+
+def make_model(config: "Config", splits: "Splits", pretrained: bool = False) -> nn.Module:
     """Build a timm model that takes images (B, C, H, W) and returns logits (B, num_classes)."""
     try:
-        return timm.create_model(name, pretrained=pretrained, in_chans=channels, num_classes=num_classes)
+        return timm.create_model(
+            config.model, pretrained=pretrained, in_chans=splits.channels, num_classes=splits.num_classes
+        )
     except (OSError, RuntimeError, ValueError) as error:  # unknown name, or no internet
         raise ConfigError(
-            f"The model `{name}` cannot be loaded: {error}; `timm.list_models()` lists the known names"
+            f"The model `{config.model}` cannot be loaded: {error}; `timm.list_models()` lists the known names"
         ) from None
 
 
@@ -31,17 +39,24 @@ def make_optimizer(model: nn.Module, name: str, learning_rate: float, weight_dec
 # % elif cookiecutter.model == "torchvision"
 """The model, from torchvision. Shapes: B images, C channels, H height, W width."""
 
+from typing import TYPE_CHECKING
+
 from paccel.runtime import ConfigError
 from torch import nn
 from torchvision import models
 
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
-def make_model(name: str, channels: int, num_classes: int, pretrained: bool = False) -> nn.Module:
+
+def make_model(config: "Config", splits: "Splits", pretrained: bool = False) -> nn.Module:
     """Build a torchvision model that takes images (B, C, H, W) and returns logits (B, num_classes).
 
     Pretrained weights are those for ImageNet. The last layer is replaced and starts at random. If the images do not
     have three channels, a 1x1 convolution maps them to three.
     """
+    name = config.model
     # % include "images/classifier.py"
     try:
         model = models.get_model(name, weights="DEFAULT" if pretrained else None)
@@ -52,13 +67,19 @@ def make_model(name: str, channels: int, num_classes: int, pretrained: bool = Fa
     heads = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not heads:
         raise ConfigError(f"`{name}` has no final linear layer: choose another `--model`")
-    model.set_submodule(heads[-1], nn.Linear(model.get_submodule(heads[-1]).in_features, num_classes))
-    return model if channels == 3 else nn.Sequential(nn.Conv2d(channels, 3, 1), model)
+    model.set_submodule(heads[-1], nn.Linear(model.get_submodule(heads[-1]).in_features, splits.num_classes))
+    return model if splits.channels == 3 else nn.Sequential(nn.Conv2d(splits.channels, 3, 1), model)
 # % else
 """The model. Shapes: B images, C channels, H height, W width."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
+
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
 
 # % if cookiecutter.model == "cnn"
@@ -89,8 +110,8 @@ class ConvNet(nn.Module):
         return self.head(features.mean(dim=(2, 3)))
 
 
-def make_model(channels: int, num_classes: int, width: int) -> nn.Module:
-    return ConvNet(channels, num_classes, width)
+def make_model(config: "Config", splits: "Splits") -> nn.Module:
+    return ConvNet(splits.channels, splits.num_classes, config.width)
 # % else
 class Block(nn.Module):
     """Residual block of two convolutions: (B, channels, H, W) -> (B, width, H/stride, W/stride)."""
@@ -138,7 +159,7 @@ class ResNet(nn.Module):
         return self.head(features.mean(dim=(2, 3)))
 
 
-def make_model(channels: int, num_classes: int, width: int) -> nn.Module:
-    return ResNet(channels, num_classes, width)
+def make_model(config: "Config", splits: "Splits") -> nn.Module:
+    return ResNet(splits.channels, splits.num_classes, config.width)
 # % endif
 # % endif

@@ -195,9 +195,9 @@ def main(config: Config) -> None:
 
         # % if cookiecutter.model in ["timm", "torchvision"]
         with run.accelerator.local_main_process_first():  # one download per machine
-            model = make_model(config.model, splits.channels, splits.num_classes, pretrained=config.pretrained)
+            model = make_model(config, splits, pretrained=config.pretrained)
         # % else
-        model = make_model(splits.channels, splits.num_classes, config.width)
+        model = make_model(config, splits)
         # % endif
         # % if cookiecutter.model == "timm"
         optimizer = make_optimizer(model, config.optimizer, config.learning_rate, config.weight_decay)

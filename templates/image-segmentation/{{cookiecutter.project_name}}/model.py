@@ -1,10 +1,16 @@
 # % if cookiecutter.model == "torchvision"
 """The model, from torchvision. Shapes: B images, H height, W width."""
 
+from typing import TYPE_CHECKING
+
 from paccel.runtime import ConfigError
 import torch
 from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models, segmentation
+
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet normalization
 
@@ -26,16 +32,16 @@ class Segmenter(nn.Module):
         return self.network((images - self.mean) / self.deviation)["out"]
 
 
-def make_model(name: str, num_classes: int, pretrained: bool = False) -> nn.Module:
+def make_model(config: "Config", splits: "Splits", pretrained: bool = False) -> nn.Module:
     """Build a torchvision segmentation model.
 
     Pretrained weights are loaded wherever shapes match: everywhere but in the class layers. Batch norm uses the images
     of one micro-batch, so results depend slightly on the number of processes and micro-batches.
     """
-    known = list_models(segmentation)
+    name, known = config.model, list_models(segmentation)
     if name not in known:
         raise ConfigError(f"The model `{name}` cannot be built: the segmentation models of torchvision are {', '.join(known)}")
-    network = get_model(name, weights=None, weights_backbone=None, num_classes=num_classes)
+    network = get_model(name, weights=None, weights_backbone=None, num_classes=len(splits.classes))
     if pretrained:
         shapes = {key: value.shape for key, value in network.state_dict().items()}
         published = get_model_weights(name).DEFAULT.get_state_dict(progress=True)
@@ -44,8 +50,14 @@ def make_model(name: str, num_classes: int, pretrained: bool = False) -> nn.Modu
 # % else
 """The model. Shapes: B images, H height, W width."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
+
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
 
 def convolution(channels: int, width: int, stride: int = 1) -> nn.Sequential:
@@ -97,7 +109,7 @@ class SmallUNet(nn.Module):
         return self.head(self.up1(self.up2(eighth, quarter), half))
 
 
-def make_model(num_classes: int, width: int) -> nn.Module:
-    """Build the model; `width` is the number of channels of the first stage, a multiple of 8."""
-    return SmallUNet(num_classes, width)
+def make_model(config: "Config", splits: "Splits") -> nn.Module:
+    """Build the model; `config.width` is a multiple of 8."""
+    return SmallUNet(len(splits.classes), config.width)
 # % endif

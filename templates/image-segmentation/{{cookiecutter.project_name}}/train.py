@@ -154,9 +154,9 @@ def main(config: Config) -> None:
 
         # % if cookiecutter.model == "torchvision"
         with run.accelerator.local_main_process_first():  # one download per machine
-            model = make_model(config.model, len(splits.classes), pretrained=config.pretrained)
+            model = make_model(config, splits, pretrained=config.pretrained)
         # % else
-        model = make_model(len(splits.classes), config.width)
+        model = make_model(config, splits)
         # % endif
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         model, optimizer = run.prepare(model, optimizer)

@@ -1,30 +1,30 @@
 # % if cookiecutter.data == "huggingface"
 """The model, from transformers."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paccel.runtime import ConfigError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
-def make_model(name: str, vocabulary: int, context: int, *, pretrained: bool, checkpoint_activations: bool) -> nn.Module:
+
+def make_model(config: "Config", splits: "Splits", pretrained: bool = False) -> nn.Module:
     """Build a causal model that takes tokens (B, L) and returns an object with logits (B, L, vocabulary).
 
-    Args:
-        name: A name on the hub, or a folder.
-        vocabulary: Size of the tokenizer's vocabulary; the model's embedding must be at least as large.
-        context: Context length, in tokens.
-        pretrained: Start from pretrained weights instead of random ones.
-        checkpoint_activations: Recompute blocks in the backward pass to save memory.
+    Its embedding must be at least as large as the vocabulary of the tokenizer.
     """
+    name = config.model
     try:
         settings = AutoConfig.from_pretrained(name)
         limit = getattr(settings, "max_position_embeddings", None)
-        if limit is not None and context > limit:
-            raise ValueError(f"`context` {context} exceeds its limit of {limit} tokens")
-        if vocabulary > settings.vocab_size:
-            raise ValueError(f"it has {settings.vocab_size} tokens but the tokenizer {vocabulary}: use the tokenizer of the model")
+        if limit is not None and config.context > limit:
+            raise ValueError(f"`context` {config.context} exceeds its limit of {limit} tokens")
+        if splits.vocabulary > settings.vocab_size:
+            raise ValueError(f"it has {settings.vocab_size} tokens but the tokenizer {splits.vocabulary}: use its own tokenizer")
         settings.use_cache = False  # only useful for generation
         if pretrained:
             model = AutoModelForCausalLM.from_pretrained(name, config=settings).float()  # some are stored in bf16
@@ -32,7 +32,7 @@ def make_model(name: str, vocabulary: int, context: int, *, pretrained: bool, ch
             model = AutoModelForCausalLM.from_config(settings)
     except (OSError, ValueError) as error:  # unknown name, or not a causal language model
         raise ConfigError(f"The model `{name}` cannot be used: {error}") from None
-    if checkpoint_activations:
+    if config.checkpoint_activations:
         model.gradient_checkpointing_enable()
     return model
 
@@ -48,11 +48,17 @@ def count_flops(model: Any, context: int) -> float:
 # % else
 """The model: a decoder-only transformer. Shapes: B sequences, L tokens, D width, H heads."""
 
+from typing import TYPE_CHECKING
+
 from paccel.runtime import ConfigError
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
 
 def rotations(length: int, size: int) -> torch.Tensor:
@@ -155,12 +161,11 @@ class Transformer(nn.Module):
         return self.head(self.norm(x))
 
 
-def make_model(
-    vocabulary: int, context: int, width: int, depth: int, heads: int, checkpoint_activations: bool = False
-) -> Transformer:
+def make_model(config: "Config", splits: "Splits") -> Transformer:
+    width, heads = config.width, config.heads
     if width % (2 * heads):
         raise ConfigError(f"`width` {width} is not divisible into {heads} heads of even size")
-    return Transformer(vocabulary, context, width, depth, heads, checkpoint_activations)
+    return Transformer(splits.vocabulary, config.context, width, config.depth, heads, config.checkpoint_activations)
 
 
 def count_flops(model: Transformer, context: int) -> float:

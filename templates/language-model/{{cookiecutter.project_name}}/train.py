@@ -167,22 +167,9 @@ def main(config: Config) -> None:
 
         # % if cookiecutter.data == "huggingface"
         with run.accelerator.local_main_process_first():
-            model = make_model(
-                config.model,
-                splits.vocabulary,
-                config.context,
-                pretrained=config.pretrained,
-                checkpoint_activations=config.checkpoint_activations,
-            )
+            model = make_model(config, splits, pretrained=config.pretrained)
         # % else
-        model = make_model(
-            splits.vocabulary,
-            config.context,
-            config.width,
-            config.depth,
-            config.heads,
-            checkpoint_activations=config.checkpoint_activations,
-        )
+        model = make_model(config, splits)
         # % endif
         flops_per_row = count_flops(model, config.context)
         model, optimizer = run.prepare(model, make_optimizer(model, config))

@@ -6,11 +6,15 @@
 
 # % if cookiecutter.data == "coco"
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 import json
 import math
 from pathlib import Path
 # % endif
 from typing import Any, NamedTuple
+# % if cookiecutter.data == "coco"
+from zlib import crc32
+# % endif
 
 # % if cookiecutter.data == "coco"
 from paccel.runtime import DataError
@@ -123,8 +127,13 @@ def read_annotations(folder: Path) -> Annotations:
     return Annotations(list(files.values()), list(objects.values()), [names[number] for number in sorted(names)])
 
 
-def check_images(splits: Splits, part: int, parts: int) -> None:
-    """Decode every image once, to find bad ones before training; each process checks its part.
+# % include "images/checked.py"
+
+
+def check_images(data_dir: Path, splits: Splits, part: int, parts: int) -> None:
+    """Decode each new image once, to find bad ones before training; each process checks its part.
+
+    Good images are remembered in `data_dir/.checked` and decoded again only when they or their boxes change.
 
     Raises:
         DataError: Some are missing or damaged, or have boxes outside; the first ten are listed.
@@ -145,9 +154,15 @@ def check_images(splits: Splits, part: int, parts: int) -> None:
                 return f"`{path}` has {image.width} by {image.height} pixels, but the box {box} lies outside"
         return None
 
+    known, new = recall(data_dir), {}
+    for path, objects in splits.annotated[part::parts]:
+        line = f"{crc32(repr(objects).encode())} {stamp(path, data_dir)}"
+        if line not in known:
+            new[line] = (path, objects)
     with ThreadPoolExecutor() as pool:  # decoding releases the GIL
-        problems = [text for text in pool.map(problem, splits.annotated[part::parts]) if text]
-    complain("These images cannot be trained on", problems)
+        found = dict(zip(new, pool.map(problem, new.values()), strict=True))
+    remember(data_dir, part, [line for line, text in found.items() if text is None])
+    complain("These images cannot be trained on", [text for text in found.values() if text is not None])
 
 
 class CocoImages(Dataset[tuple[torch.Tensor, Target]]):

@@ -1,24 +1,31 @@
 # % if cookiecutter.model == "torchvision"
 """The detector, from torchvision, with a new head."""
 
+from typing import TYPE_CHECKING
+
 from paccel.runtime import ConfigError
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models import detection, get_model, get_model_weights, list_models
 
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
-def make_model(name: str, num_classes: int, image_size: int, pretrained: bool = False) -> nn.Module:
-    """Build a torchvision detector for `num_classes` classes, not counting the background.
+
+def make_model(config: "Config", splits: "Splits", pretrained: bool = False) -> nn.Module:
+    """Build a torchvision detector for the classes of the data and the background.
 
     In training mode it takes a list of images (3, H, W) and a list of targets, and returns losses by name. In eval
     mode it takes the images and returns boxes, labels and scores for each. Label 0 is the background.
     Pretrained weights are loaded wherever shapes match: everywhere but in the class layers.
     """
     known = [each for each in list_models(detection) if each.startswith(("fasterrcnn", "fcos", "retinanet"))]
+    name = config.model
     if name not in known:  # others need masks or keypoints, or have a fixed input size
         raise ConfigError(f"The model `{name}` cannot be built: the box detectors of torchvision are {', '.join(known)}")
-    sizes = {"min_size": image_size, "max_size": 2 * image_size}
-    model = get_model(name, weights=None, weights_backbone=None, num_classes=num_classes + 1, **sizes)
+    sizes = {"min_size": config.image_size, "max_size": 2 * config.image_size}
+    model = get_model(name, weights=None, weights_backbone=None, num_classes=len(splits.classes) + 1, **sizes)
     if pretrained:
         shapes = {key: value.shape for key, value in model.state_dict().items()}
         published = get_model_weights(name).DEFAULT.get_state_dict(progress=True)
@@ -34,6 +41,8 @@ def keep_statistics(model: nn.Module) -> None:
 # % else
 """The detector: torchvision's Faster R-CNN on a small backbone, written out. Shapes: B images, H height, W width."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -41,6 +50,10 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
+
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
 FEATURES = 64  # channels of the backbone output
 
@@ -76,14 +89,15 @@ class Backbone(nn.Module):
         return self.smooth(self.from_near(near) + far)
 
 
-def make_model(num_classes: int, width: int, image_size: int) -> nn.Module:
-    """Build a detector for `num_classes` classes, not counting the background.
+def make_model(config: "Config", splits: "Splits") -> nn.Module:
+    """Build a detector for the classes of the data and the background.
 
     In training mode it takes a list of images (3, H, W) and a list of targets, and returns losses by name. In eval
     mode it takes the images and returns boxes, labels and scores for each. Label 0 is the background.
     """
+    image_size = config.image_size
     return FasterRCNN(
-        Backbone(width),
+        Backbone(config.width),
         min_size=image_size,
         max_size=2 * image_size,
         # Anchor sizes in pixels, and aspect ratios (height / width).
@@ -97,7 +111,7 @@ def make_model(num_classes: int, width: int, image_size: int) -> nn.Module:
         rpn_batch_size_per_image=64,
         box_roi_pool=MultiScaleRoIAlign(featmap_names=["0"], output_size=5, sampling_ratio=2),
         box_head=TwoMLPHead(FEATURES * 5 * 5, 128),
-        box_predictor=FastRCNNPredictor(128, num_classes + 1),
+        box_predictor=FastRCNNPredictor(128, len(splits.classes) + 1),
         box_batch_size_per_image=32,
         box_detections_per_img=20,
     )

@@ -124,7 +124,7 @@ def main(config: Config) -> None:
         splits = make_splits()
         # % else
         splits = make_splits(config.data_dir)
-        check_images(splits, run.accelerator.process_index, run.accelerator.num_processes)
+        check_images(config.data_dir, splits, run.accelerator.process_index, run.accelerator.num_processes)
         # % endif
         train_loader = run.loader(
             splits.train,
@@ -146,9 +146,9 @@ def main(config: Config) -> None:
 
         # % if cookiecutter.model == "torchvision"
         with run.accelerator.local_main_process_first():  # one download per machine
-            model = make_model(config.model, len(splits.classes), config.image_size, pretrained=config.pretrained)
+            model = make_model(config, splits, pretrained=config.pretrained)
         # % else
-        model = make_model(len(splits.classes), config.width, config.image_size)
+        model = make_model(config, splits)
         # % endif
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         model, optimizer = run.prepare(model, optimizer)

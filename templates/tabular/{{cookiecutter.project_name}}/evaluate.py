@@ -40,8 +40,7 @@ def load_batches(run: Run, config: Config, splits: Splits, split: str) -> Loader
 
 def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
     """Build the model of a run and load its weights from a file."""
-    outputs = {{ "1" if cookiecutter.task == "regression" else "len(splits.classes)" }}
-    model = make_model(splits.num_numeric, splits.category_sizes, outputs, config.width, config.dropout)
+    model = make_model(config, splits)
     load_weights(weights, model)
     return model
 

@@ -145,8 +145,7 @@ def main(config: Config) -> None:
         total_steps = train_loader.total_steps(config.epochs, config.max_steps)
         warmup_steps = round(config.warmup_ratio * total_steps)
 
-        outputs = {{ "1" if cookiecutter.task == "regression" else "len(splits.classes)" }}
-        model = make_model(splits.num_numeric, splits.category_sizes, outputs, config.width, config.dropout)
+        model = make_model(config, splits)
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         model, optimizer = run.prepare(model, optimizer)
         # % include "train/schedule.py"

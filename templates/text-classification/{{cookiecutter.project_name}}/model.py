@@ -1,22 +1,22 @@
 # % if cookiecutter.model == "pretrained"
 """The model, from transformers."""
 
+from typing import TYPE_CHECKING
+
 from paccel.runtime import ConfigError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
-def make_model(name: str, num_classes: int, max_length: int, pretrained: bool = False) -> nn.Module:
-    """Build a classifier that takes the output of its tokenizer and returns an object with logits (B, num_classes).
 
-    Args:
-        name: A name on the hub, or a folder.
-        num_classes: Size of the new last layer.
-        max_length: Maximum tokens per text.
-        pretrained: Start from pretrained weights instead of random ones.
-    """
+def make_model(config: "Config", splits: "Splits", pretrained: bool = False) -> nn.Module:
+    """Build a classifier that takes the output of its tokenizer and returns an object with logits (B, num_classes)."""
+    name, max_length = config.model, config.max_length
     try:
-        settings = AutoConfig.from_pretrained(name, num_labels=num_classes)
+        settings = AutoConfig.from_pretrained(name, num_labels=splits.num_classes)
         limit = getattr(settings, "max_position_embeddings", None)
         if limit is not None and max_length > limit:
             raise ValueError(f"`max_length` {max_length} exceeds its limit of {limit} tokens")
@@ -31,12 +31,18 @@ def make_model(name: str, num_classes: int, max_length: int, pretrained: bool = 
 # % else
 """The model: a transformer encoder. Shapes: B texts, L tokens, D width, H heads."""
 
+from typing import TYPE_CHECKING
+
 from paccel.runtime import ConfigError
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from tokens import PADDING
+
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
 
 class Block(nn.Module):
@@ -90,10 +96,9 @@ class Transformer(nn.Module):
         return self.head(x.sum(dim=1) / mask.sum(dim=1, keepdim=True))
 
 
-def make_model(
-    vocabulary: int, max_length: int, num_classes: int, width: int, depth: int, heads: int
-) -> nn.Module:
+def make_model(config: "Config", splits: "Splits") -> nn.Module:
+    width, heads = config.width, config.heads
     if width % heads:
         raise ConfigError(f"`width` {width} is not divisible by {heads} heads")
-    return Transformer(vocabulary, max_length, num_classes, width, depth, heads)
+    return Transformer(config.vocabulary, config.max_length, splits.num_classes, width, config.depth, heads)
 # % endif

@@ -161,12 +161,10 @@ def main(config: Config) -> None:
         # % if cookiecutter.model == "pretrained"
         with run.accelerator.local_main_process_first():
             tokenizer = make_tokenizer(config.model, config.max_length)
-            model = make_model(config.model, splits.num_classes, config.max_length, pretrained=config.pretrained)
+            model = make_model(config, splits, pretrained=config.pretrained)
         train, eval = (Tokens(samples, tokenizer, config.max_length) for samples in (splits.train, splits.eval))
         # % else
-        model = make_model(
-            config.vocabulary, config.max_length, splits.num_classes, config.width, config.depth, config.heads
-        )
+        model = make_model(config, splits)
         train = Tokens(splits.train, config.vocabulary, config.max_length, config.word_dropout)
         eval = Tokens(splits.eval, config.vocabulary, config.max_length)
         # % endif

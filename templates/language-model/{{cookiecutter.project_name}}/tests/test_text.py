@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 # % endif
 
-from data import PADDING, pack
+from data import PADDING, Splits, pack
 # % if cookiecutter.export
 import export
 # % endif
@@ -32,9 +32,9 @@ def test_every_token_but_the_first_is_predicted_once():
 
 def test_the_count_of_operations_is_what_pytorch_counts(settings):
     # % if cookiecutter.data == "huggingface"
-    model = train.make_model(settings["model"], 257, 32, pretrained=True, checkpoint_activations=False)
+    model = train.make_model(train.Config(**settings), Splits([], [], [], vocabulary=257), pretrained=True)
     # % else
-    model = train.make_model(256, 32, width=32, depth=2, heads=2)
+    model = train.make_model(train.Config(**settings), Splits([], [], [], vocabulary=256))
     # % endif
     batch = [torch.ones(1, 33, dtype=torch.int32)]
     with FlopCounterMode(display=False) as counter:
@@ -45,10 +45,10 @@ def test_the_count_of_operations_is_what_pytorch_counts(settings):
 
 def test_no_token_sees_what_comes_after_it(settings):
     # % if cookiecutter.data == "huggingface"
-    model = train.make_model(settings["model"], 257, 32, pretrained=True, checkpoint_activations=False).eval()
+    model = train.make_model(train.Config(**settings), Splits([], [], [], vocabulary=257), pretrained=True).eval()
     tokens = torch.randint(257, (1, 32), generator=torch.Generator().manual_seed(0))
     # % else
-    model = train.make_model(256, 32, width=32, depth=2, heads=2)
+    model = train.make_model(train.Config(**settings), Splits([], [], [], vocabulary=256))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)  # blocks start as the identity
     tokens = torch.randint(256, (1, 32), generator=torch.Generator().manual_seed(0))
@@ -69,10 +69,11 @@ def test_the_weights_are_those_of_the_folder_in_float32(settings, tmp_path):
     folder = str(tmp_path / "half")
     half = AutoModelForCausalLM.from_pretrained(settings["model"], dtype=torch.bfloat16)
     half.save_pretrained(folder)
-    ours = train.make_model(folder, 257, 32, pretrained=True, checkpoint_activations=False).state_dict()
+    config, splits = train.Config(**settings | {"model": folder}), Splits([], [], [], vocabulary=257)
+    ours = train.make_model(config, splits, pretrained=True).state_dict()
     assert all(torch.equal(ours[name], value.float()) for name, value in half.state_dict().items())
     assert {value.dtype for value in ours.values()} == {torch.float32}
-    random = train.make_model(folder, 257, 32, pretrained=False, checkpoint_activations=False).state_dict()
+    random = train.make_model(config, splits).state_dict()
     assert not torch.equal(random["lm_head.weight"], ours["lm_head.weight"])
 
 

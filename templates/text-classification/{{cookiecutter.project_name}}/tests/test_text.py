@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 # % endif
 
+from data import Splits
 # % if cookiecutter.export and cookiecutter.model == "transformer"
 import export
 # % endif
@@ -32,7 +33,7 @@ def test_f1_is_that_of_class_1_for_two_classes_and_a_mean_for_more():
 
 # % if cookiecutter.model == "transformer"
 def test_what_a_text_is_padded_with_does_not_change_its_logits():
-    model = train.make_model(vocabulary=512, max_length=32, num_classes=3, width=32, depth=2, heads=2).eval()
+    model = train.make_model(train.Config(width=32, vocabulary=512), Splits([], [], [], num_classes=3)).eval()
     short = tokens.encode(("A few words",), 512, 32)
     long = tokens.encode(("camelCase and many more words than the others have, to be the longest",), 512, 32)
     alone, _ = tokens.collate([(short, 0)])
@@ -58,11 +59,12 @@ def test_the_weights_are_those_of_the_folder_in_float32_but_for_a_new_head(setti
     folder = str(tmp_path / "half")
     half = AutoModelForSequenceClassification.from_pretrained(settings["model"], dtype=torch.bfloat16)
     half.save_pretrained(folder)
-    ours = train.make_model(folder, 3, 32, pretrained=True).state_dict()
+    config, splits = train.Config(**settings | {"model": folder}), Splits([], [], [], num_classes=3)
+    ours = train.make_model(config, splits, pretrained=True).state_dict()
     others = {name for name, value in half.state_dict().items() if not torch.equal(ours[name], value.float())}
     assert others == {"classifier.weight", "classifier.bias"}
     assert {value.dtype for value in ours.values() if value.is_floating_point()} == {torch.float32}
-    random = train.make_model(folder, 3, 32, pretrained=False).state_dict()
+    random = train.make_model(config, splits).state_dict()
     assert not torch.equal(random["bert.pooler.dense.weight"], ours["bert.pooler.dense.weight"])
 
 
@@ -78,7 +80,7 @@ def test_texts_longer_than_the_model_can_read_are_an_error_before_training_start
     with pytest.raises(ValueError, match="`max_length` 65 exceeds the limit of .*: 64 tokens"):
         train.main(train.Config(run_dir=tmp_path / "run", **(settings | {"max_length": 65})))
     # % else
-    model = train.make_model(vocabulary=512, max_length=8, num_classes=2, width=32, depth=1, heads=2)
+    model = train.make_model(train.Config(**settings, max_length=8), Splits([], [], [], num_classes=2))
     with pytest.raises(ValueError, match="A text has 9 tokens but the model takes at most 8"):
         model(torch.ones(1, 9, dtype=torch.int64))
     # % endif
