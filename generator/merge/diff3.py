@@ -139,6 +139,10 @@ class _Edit(NamedTuple):
     size: int
     edges: tuple[int, ...]
 
+    @property
+    def grows(self) -> bool:
+        return self.size > len(self.base)
+
 
 class _Group(NamedTuple):
     """Edits of both sides that collide, and the lines of the base that they cover."""
@@ -154,21 +158,27 @@ def merge3_tight(
     theirs: Lines,
     shifted: Callable[[Any, Any], bool] = lambda a, b: False,
     reworded: Callable[[Any, Any], bool] = lambda a, b: False,
+    loosely: bool = False,
 ) -> list[Region]:
     """Merge as `merge3` does, but with a region of its own for each change that only touches one of the other side.
 
     Two changes collide if they replace a common line or insert at one place. An insertion at the edge of a change does
     not, unless the change is a deletion (the new line may belong to what is gone) or only shifted the line at that edge
-    (the new line may belong to the shifted block or stay outside).
+    (the new line may belong to the shifted block or stay outside). A change to more lines than it replaces counts as an
+    insertion where it touches a deletion.
 
     Args:
         shifted: Whether a line of a side is a line of the base that was only moved in or out.
         reworded: Whether a line of a side is a line of the base with another comment. A run of such lines is a change
             of each line, so the other side may insert between them.
+        loosely: Count every change of several lines as a change of each, and let an insertion stand beside a deletion.
     """
     regions: list[Region] = []
     done = by_ours = by_theirs = 0
-    for group in _grouped(*(_edits(base, side, shifted, reworded) for side in (ours, theirs))):
+    in_ours, in_theirs = (_edits(base, side, shifted, reworded) for side in (ours, theirs))
+    if loosely:
+        in_ours, in_theirs = _line_by_line(in_ours), _line_by_line(in_theirs)
+    for group in _grouped(in_ours, in_theirs, loosely):
         regions += _unchanged(range(done, group.base.start), by_ours, by_theirs)
         before_ours, before_theirs = by_ours, by_theirs
         by_ours += sum(edit.size - len(edit.base) for edit in group.ours)
@@ -202,13 +212,25 @@ def _edits(
     return edits
 
 
-def _grouped(ours: list[_Edit], theirs: list[_Edit]) -> list[_Group]:
+def _line_by_line(edits: list[_Edit]) -> list[_Edit]:
+    """The edits with one for each line of the base; what a side has more of belongs to the last."""
+    found: list[_Edit] = []
+    for edit in edits:
+        count = len(edit.base)
+        for place, i in enumerate(edit.base):
+            last = place == count - 1
+            found.append(_Edit(range(i, i + 1), max(edit.size - place, 0) if last else int(place < edit.size), ()))
+        found += [] if count else [edit]
+    return found
+
+
+def _grouped(ours: list[_Edit], theirs: list[_Edit], loosely: bool) -> list[_Group]:
     edits = [(edit, True) for edit in ours] + [(edit, False) for edit in theirs]
     groups: list[_Group] = []
     for edit, is_ours in sorted(edits, key=lambda item: (item[0].base.start, item[0].base.stop)):
         last = groups[-1] if groups else None
         others = (last.theirs if is_ours else last.ours) if last else []
-        if last and (edit.base.start < last.base.stop or any(_collide(edit, other) for other in others)):
+        if last and (edit.base.start < last.base.stop or any(_collide(edit, other, loosely) for other in others)):
             (last.ours if is_ours else last.theirs).append(edit)
             groups[-1] = last._replace(base=range(last.base.start, max(last.base.stop, edit.base.stop)))
         else:
@@ -216,15 +238,18 @@ def _grouped(ours: list[_Edit], theirs: list[_Edit]) -> list[_Group]:
     return groups
 
 
-def _collide(one: _Edit, other: _Edit) -> bool:
+def _collide(one: _Edit, other: _Edit, loosely: bool) -> bool:
     if one.base and other.base:
+        touch = one.base.start <= other.base.stop and other.base.start <= one.base.stop
+        if not loosely and touch and ((not one.size and other.grows) or (not other.size and one.grows)):
+            return True
         return one.base.start < other.base.stop and other.base.start < one.base.stop
     if not one.base and not other.base:
         return one.base.start == other.base.start
     place, change = (one.base.start, other) if not one.base else (other.base.start, one)
     if change.base.start < place < change.base.stop or place in change.edges:
         return True
-    return not change.size and place in (change.base.start, change.base.stop)
+    return not loosely and not change.size and place in (change.base.start, change.base.stop)
 
 
 def _anchors(a: Lines, b: Lines, a_low: int, a_high: int, b_low: int, b_high: int) -> list[tuple[int, int]]:

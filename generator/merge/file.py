@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from .diff3 import match
-from .languages import language_of
-from .markers import PLAIN_LABELS, Labels, has_markers, write
-from .pieces import Piece, Sides, count_conflicts
+from .languages import language_of, parses
+from .markers import PLAIN_LABELS, Labels, write
+from .pieces import Piece, Sides, count_conflicts, source_of
 from .search import merge_lines
 from .text import Text, decode, dress, encode, is_binary
 
@@ -52,8 +52,6 @@ def merge_file(
         return MergeResult(ours)
     if is_binary(ours) or is_binary(theirs) or (base is not None and is_binary(base)):
         return MergeResult(ours, 1, ("binary file: yours is kept, the template's is beside it",), incoming=theirs)
-    if has_markers(ours) and not has_markers(theirs):
-        return MergeResult(ours, 1, ("it has conflict markers already",), incoming=theirs)
     our_text, their_text = decode(ours), decode(theirs)
     base_text = None if base is None else decode(base)
     notes: tuple[str, ...] = ("no earlier version to compare with",)
@@ -61,6 +59,8 @@ def merge_file(
         pieces = _two_way(our_text, their_text)
     else:
         sides = Sides(language_of(path), base_text.lines, our_text.lines, their_text.lines)
+        if sides.language == "json" and not all(parses("json", source_of(lines)) for lines in sides.texts):
+            sides = sides._replace(language="jsonc")  # one side has comments or last commas
         pieces, notes = merge_lines(sides, formatter_files)
     text = dress(write(pieces, labels), base_text, our_text, their_text)
     return MergeResult(encode(text), count_conflicts(pieces), notes)

@@ -3,30 +3,35 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from .defects import new_defect
 from .languages import IMPORT, Language, imported, parses
-from .pieces import Piece, Sides, resolved, source_of
+from .pieces import Lines, Piece, Sides, resolved, source_of
 
-_TITLES = {"python": "Python", "toml": "TOML", "json": "JSON", "yaml": "YAML"}
+_TITLES = {"python": "Python", "toml": "TOML", "json": "JSON", "jsonc": "JSON", "yaml": "YAML"}
 
 
-def problem(sides: Sides, pieces: Sequence[Piece], ours_only: bool = False) -> str | None:
+def problem(sides: Sides, pieces: Sequence[Piece], ours_only: bool = False, parse_only: bool = False) -> str | None:
     """What is wrong with a result of two valid sides and with neither of them, in words; None if nothing is.
 
     A result with conflicts is judged as if all were resolved for one side, then for the other.
 
     Args:
         ours_only: Judge only the result with all conflicts resolved for ours.
+        parse_only: Look for nothing but text that does not parse.
     """
     ours, theirs = source_of(sides.ours), source_of(sides.theirs)
-    if not (parses(sides.language, ours) and parses(sides.language, theirs)):
-        return None  # a side that is broken already gives nothing to compare with
     for side in ("ours",) if ours_only else ("ours", "theirs"):
         result = source_of(resolved(pieces, side))
         if result in (ours, theirs):
             continue
-        if not parses(sides.language, result):
+        valid = parses(sides.language, result)
+        if valid and parse_only:
+            continue
+        if not (parses(sides.language, ours) and parses(sides.language, theirs)):
+            return None  # a side that is broken already gives nothing to compare with
+        if not valid:
             return f"the merged result would not be valid {_TITLES.get(sides.language, sides.language)}"
         found = new_defect(sides.language, ours, theirs, result)
         if found is not None:
@@ -41,7 +46,7 @@ def keeps_every_edit(sides: Sides, pieces: Sequence[Piece]) -> bool:
     """
     language = sides.language
     conflicts = [piece for piece in pieces if piece.theirs is not None and piece.base is not None]
-    base, ours, theirs = (_tally(language, lines) for lines in sides.texts)
+    base, ours, theirs = (_tally_of_side(language, lines) for lines in sides.texts)
     in_base, in_ours, in_theirs = Counter[str](), Counter[str](), Counter[str]()
     for piece in conflicts:
         in_base += _tally(language, piece.base or ())
@@ -56,9 +61,9 @@ def keeps_every_edit(sides: Sides, pieces: Sequence[Piece]) -> bool:
         return False
     if language != "python" or any(_has_imports(piece) for piece in conflicts):
         return True
-    names = [set(imported(source_of(lines))) for lines in sides.texts]
+    names = [imported(source_of(lines)) for lines in sides.texts]
     wanted = (names[0] & names[1] & names[2]) | (names[1] - names[0]) | (names[2] - names[0])
-    return not wanted or set(imported(source_of(resolved(pieces, "ours")))) == wanted
+    return imported(source_of(resolved(pieces, "ours"))) == wanted
 
 
 def _without(side: Counter[str], change: Counter[str], base: Counter[str]) -> Counter[str]:
@@ -79,6 +84,11 @@ def _adds_up(base: Counter[str], ours: Counter[str], theirs: Counter[str], resul
         if not base[line] + min(bounds) <= result[line] <= base[line] + max(bounds):
             return False
     return True
+
+
+@lru_cache(maxsize=32)  # the sides are compared with every attempt to merge them
+def _tally_of_side(language: Language, lines: Lines) -> Counter[str]:
+    return _tally(language, lines)
 
 
 def _tally(language: Language, lines: Iterable[str]) -> Counter[str]:

@@ -7,13 +7,14 @@ import re
 import tokenize
 import tomllib
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-Language = Literal["python", "toml", "json", "yaml", "requirements", "ignore", "commands", "text"]
+from .json_text import read as read_json
+
+Language = Literal["python", "toml", "json", "jsonc", "yaml", "requirements", "ignore", "commands", "text"]
 
 _SUFFIXES: dict[str, Language] = {
     ".py": "python",
@@ -21,6 +22,7 @@ _SUFFIXES: dict[str, Language] = {
     ".toml": "toml",
     ".json": "json",
     ".ipynb": "json",
+    ".jsonc": "jsonc",
     ".yaml": "yaml",
     ".yml": "yaml",
     ".cfg": "commands",
@@ -46,29 +48,41 @@ def language_of(path: str) -> Language:
 
 @lru_cache(maxsize=64)
 def parse_python(source: str) -> ast.Module | None:
-    """The syntax tree of a module that Python would compile, else None.
+    """The syntax tree of a module that Python would compile, else None."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(source) if _compiles(source) else None
+    except RecursionError:  # the tree is deeper than Python lets its own objects be
+        return None
+
+
+@lru_cache(maxsize=64)
+def _compiles(source: str) -> bool:
+    """Whether Python compiles a module.
 
     Compiled and not only parsed: `return` outside a function or an argument named twice are found by the compiler.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(source)
             compile(source, "<merge>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    return tree
+        return False
+    return True
 
 
 def parses(language: Language, source: str) -> bool:
     """Whether `source` is valid; text in a language that is not parsed here always is."""
     if language == "python":
-        return parse_python(source) is not None
+        return _compiles(source)
     try:
         if language == "toml":
             tomllib.loads(source)
         elif language == "json":
             json.loads(source, object_pairs_hook=_unique_keys)
+        elif language == "jsonc":
+            return read_json(source) is not None
         elif language == "yaml":
             return _yaml_parses(source)
     except (ValueError, RecursionError):
@@ -87,7 +101,7 @@ def _yaml_parses(source: str) -> bool:
     import yaml  # cookiecutter brings it; slow to import, and only a merge of a YAML file needs it
 
     try:
-        documents = list(yaml.compose_all(source, yaml.SafeLoader))
+        documents = list(yaml.compose_all(source, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except yaml.YAMLError:
         return False
     waiting = [node for node in documents if node is not None]
@@ -107,18 +121,19 @@ def _yaml_parses(source: str) -> bool:
     return True
 
 
-def imported(source: str) -> Counter[tuple[str, str, str]]:
+@lru_cache(maxsize=64)
+def imported(source: str) -> frozenset[tuple[str, str, str]]:
     """Every name that a Python text imports, anywhere in it: (module, name, as).
 
     The text need not parse: where blocks were moved to follow the other side's, it may not.
     """
     tree = parse_python(source)
     trees = [tree] if tree else [parse_python(statement) for statement in _import_statements(source)]
-    found: Counter[tuple[str, str, str]] = Counter()
+    found: set[tuple[str, str, str]] = set()
     for node in (node for tree in trees if tree for node in ast.walk(tree)):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             found.update(import_names(node))
-    return found
+    return frozenset(found)
 
 
 IMPORT = re.compile(r"\s*(import\s+\w|from\s+[\w.]+\s+import\b)")

@@ -1,16 +1,19 @@
 """Conflict markers: how they are written, and how they are found again and told from text that looks like them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from .pieces import Piece
 from .text import decode
 
+OWN_LABEL = "yours"
+"""What paccel's conflict markers call the user's side; git calls it `HEAD`, or a branch."""
+
 
 class Labels(NamedTuple):
-    """What conflict markers call the sides."""
+    """What conflict markers call the sides; the template's are called something with `template`."""
 
-    ours: str = "yours"
+    ours: str = OWN_LABEL
     base: str = "old template"
     theirs: str = "new template"
 
@@ -40,30 +43,43 @@ def has_markers(content: bytes) -> bool:
 
     A heading underlined with `=======` or a lone marker in a text about git does not count.
     """
+    return next(_conflicts(content), None) is not None
+
+
+def has_own_markers(content: bytes) -> bool:
+    """Whether `content` holds conflict markers that paccel wrote, by what they call the sides."""
+    return any(ours == OWN_LABEL and "template" in theirs.split() for ours, theirs in _conflicts(content))
+
+
+def _conflicts(content: bytes) -> Iterator[tuple[str, str]]:
+    """Yield what the markers of each conflict call the sides: ours, theirs."""
     if b"<<<<<<< " not in content:
-        return False
-    wanted = "<"
-    size = 0
+        return
+    wanted, size, ours = "<", 0, ""
     for line in decode(content).lines:
         run = len(line) - len(line.lstrip(line[:1])) if line[:1] in "<|=>" and line else 0
-        if wanted == "<" and line[:1] == "<" and run >= MARKER_SIZE and line[run : run + 1] == " ":
-            wanted, size = "=", run
+        label = line[run:]
+        if line[:1] == "<" and run >= MARKER_SIZE and label[:1] == " ":
+            wanted, size, ours = "=", run, label[1:]
         elif wanted == "=" and line == "=" * size:
             wanted = ">"
-        elif wanted == ">" and line[:1] == ">" and run == size and line[run : run + 1] in {" ", ""}:
-            return True
-    return False
+        elif wanted == ">" and line[:1] == ">" and run == size and label[:1] in {" ", ""}:
+            wanted = "<"
+            yield ours, label[1:]
 
 
-def has_labelled_marker(content: bytes, ends: Collection[str]) -> bool:
+def has_labelled_marker(content: bytes, ends: Collection[str], before: bytes = b"") -> bool:
     """Whether a marker that was written with known labels is left, even a single one.
 
     Args:
         ends: What follows the signs of such a marker: a space and its label.
+        before: The text before it was merged; what looks like a marker in it is text.
     """
+    known = {*decode(before).lines}
     for line in decode(content).lines:
         sign = line[:1]
-        if sign and sign in "<|>" and line.startswith(sign * MARKER_SIZE) and line.lstrip(sign) in ends:
+        is_marker = sign and sign in "<|>" and line.startswith(sign * MARKER_SIZE) and line.lstrip(sign) in ends
+        if is_marker and line not in known:
             return True
     return False
 

@@ -31,7 +31,7 @@ def reindented(sides: Sides) -> Sides | None:
 def with_tabs(sides: Sides) -> Sides | None:
     """The sides with the template's texts indented with tabs, as the user's is; None where it is not, or they are too."""
     indents = {line[0] for line in sides.ours if line[:1].isspace() and line.strip()}
-    step = min((_indent(line) for line in sides.base if line.startswith(" ") and line.strip()), default=0)
+    step = min((indent_of(line) for line in sides.base if line.startswith(" ") and line.strip()), default=0)
     if indents != {"\t"} or not step or any(line.startswith("\t") for line in (*sides.base, *sides.theirs)):
         return None
     base, theirs = (tuple(_tabbed(line, step) for line in lines) for lines in (sides.base, sides.theirs))
@@ -39,14 +39,14 @@ def with_tabs(sides: Sides) -> Sides | None:
 
 
 def _tabbed(line: str, step: int) -> str:
-    columns = _indent(line)
+    columns = indent_of(line)
     return "\t" * (columns // step) + " " * (columns % step) + line[columns:]
 
 
 def _shifts(base: Lines, side: Lines) -> dict[int, int]:
     """By how many columns the side moved each line of the base that it kept."""
     pairs = match([line.strip() for line in base], [line.strip() for line in side])
-    return {i: _indent(side[j]) - _indent(base[i]) for i, j in pairs if base[i].strip()}
+    return {i: indent_of(side[j]) - indent_of(base[i]) for i, j in pairs if base[i].strip()}
 
 
 def _follow(base: Lines, other: Lines, shifts: dict[int, int]) -> tuple[Lines, Lines] | None:
@@ -77,7 +77,7 @@ def _shift_of(in_base: range, in_other: range, base: Lines, other: Lines, shifts
         place = below if above is None else above
         return 0 if place is None else shifts[place]
     first = next((other[j] for j in in_other if other[j].strip()), "")
-    with_above, with_below = _indent(first) >= _indent(base[above]), _indent(first) <= _indent(base[below])
+    with_above, with_below = indent_of(first) >= indent_of(base[above]), indent_of(first) <= indent_of(base[below])
     if with_above == with_below:
         return None  # it would stand as well in the block as below it
     return shifts[above] if with_above else shifts[below]
@@ -90,7 +90,7 @@ def _shifted_lines(lines: Lines, shifts: Sequence[int]) -> Lines | None:
     return tuple(_shifted(line, shift) for line, shift in zip(lines, shifts, strict=True))
 
 
-def _indent(line: str) -> int:
+def indent_of(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
@@ -99,4 +99,4 @@ def _shifted(line: str, columns: int) -> str:
         return line
     if columns > 0:
         return (line[:1] if line[:1] == "\t" else " ") * columns + line
-    return line[min(-columns, _indent(line)) :]
+    return line[min(-columns, indent_of(line)) :]

@@ -19,6 +19,9 @@ _FOUND_QUOTES: tuple[Quotes, ...] = ("double", "single", "kept")
 _CODE = {tokenize.NAME, tokenize.NUMBER, tokenize.OP}
 _USUAL_WIDTHS = (79, 88, 100, 120)
 
+STYLES_TRIED = 4
+"""How often black writes a file until its style is found, or it is clear that it has none; more is rare."""
+
 
 class Style(NamedTuple):
     """What decides how black writes a file.
@@ -107,10 +110,14 @@ def _found_in(source: str) -> Style | None:
         return None
     # No formatter breaks a comment or a string.
     longest = max((token.end[1] for token in tokens if token.type in _CODE), default=1)
+    count = len(source.split("\n"))
     for width in (*(usual for usual in _USUAL_WIDTHS if usual >= longest), longest):
-        if formatted(source, Style(width, "kept")) == source:  # as it is in any style that keeps the file
+        text = formatted(source, Style(width, "kept"))
+        if text == source:  # as it is in any style that keeps the file
             styles = [Style(width, quotes) for quotes in _FOUND_QUOTES]
             return next(style for style in styles if formatted(source, style) == source)
+        if text is None or (width != longest and len(text.split("\n")) == count):
+            return None  # it differs in more than where lines are broken
     return None
 
 

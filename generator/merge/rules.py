@@ -7,31 +7,48 @@ import ast
 import io
 import textwrap
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from .diff3 import merge3, merge3_tight
+from .diff3 import changes, match, merge3, merge3_tight
 from .gate import keeps_every_edit, problem
 from .languages import Language, logical_lines, parse_python
-from .pieces import Hunk, Lines, Piece, Sides, conflict, merged, source_of
+from .pieces import Hunk, Lines, Piece, Sides, conflict, count_conflicts, merged, resolved, source_of
+from .reindent import indent_of
 from .unions import UNIONS
-
-MAX_HUNKS = 100
-"""A merge with more conflicts than this is left as it is: no rule will help it, and each costs a parse."""
+from .work import CHECK, Work, fitting
 
 
-def refine(sides: Sides) -> list[Piece]:
-    """Merge by lines, then each conflict by the first rule whose result passes the gate."""
+def refine(sides: Sides, work: Work) -> list[Piece]:
+    """Merge by lines, then each conflict by the first rule whose result passes the gate, as long as there is work left."""
     parts = _parts(sides)
     pieces = [[conflict(part.sides) if isinstance(part, Hunk) else part] for part in parts]
-    if sum(isinstance(part, Hunk) for part in parts) <= MAX_HUNKS:
-        for place, part in enumerate(parts):
-            for option in _options(part) if isinstance(part, Hunk) else ():
-                attempt = [*pieces[:place], option, *pieces[place + 1 :]]
-                flat = [piece for some in attempt for piece in some]
-                if problem(sides, flat) is None and keeps_every_edit(sides, flat):
-                    pieces = attempt
-                    break
+    options = {place: _options(part) for place, part in enumerate(parts) if isinstance(part, Hunk)}
+    while options and work.left:
+        tried = {place: option for place, more in options.items() if (option := next(more, None)) is not None}
+        attempt = _Attempt(sides, pieces, tried, work)
+        taken = fitting([*tried], attempt.passes)
+        pieces = attempt.at(taken)
+        options = {place: more for place, more in options.items() if place in tried and place not in taken}
     return [piece for some in pieces for piece in some]
+
+
+class _Attempt(NamedTuple):
+    """Conflicts, and what a rule makes of each."""
+
+    sides: Sides
+    pieces: Sequence[list[Piece]]
+    tried: Mapping[int, list[Piece]]
+    work: Work
+
+    def at(self, places: Sequence[int]) -> list[list[Piece]]:
+        """The pieces, with the conflicts at some places merged."""
+        return [self.tried[place] if place in places else some for place, some in enumerate(self.pieces)]
+
+    def passes(self, places: Sequence[int]) -> bool:
+        flat = [piece for some in self.at(places) for piece in some]
+        can = self.work.spend(2 * len(self.sides.ours) * CHECK)
+        return can and problem(self.sides, flat) is None and keeps_every_edit(self.sides, flat)
 
 
 def _parts(sides: Sides) -> list[Piece | Hunk]:
@@ -59,8 +76,18 @@ def _ends(language: Language, lines: Lines) -> set[int]:
 
 def _options(hunk: Hunk) -> Iterator[list[Piece]]:
     """What the rules make of a hunk, best first."""
+    # Which blank line is whose is rarely certain.
+    if has_already(_without_blank_lines(hunk.sides)):
+        yield [Piece(hunk.sides.ours)]
+    yield from _by_rules(hunk)
+
+
+def _by_rules(hunk: Hunk) -> Iterator[list[Piece]]:
     if _same_code(hunk.sides):
         yield [Piece(hunk.sides.ours)]
+    left = _left_by_both(hunk.sides)
+    if left is not None:
+        yield [Piece(left)]
     for lines in _unions(hunk):
         yield [Piece(tuple(lines))]
     parts = _split(hunk) if hunk.whole else None
@@ -82,6 +109,71 @@ def _unions(hunk: Hunk) -> Iterator[list[str]]:
         lines = union(hunk)
         if lines is not None:
             yield lines
+
+
+def has_already(sides: Sides) -> bool:
+    """Whether ours has the changes of theirs: they can be taken out of it, and merged into what is left with ours again.
+
+    In Python also where ours moved blocks in or out: then each change must be moved as far as the lines around it.
+    """
+    if _has(sides):
+        return True
+    bare = _bare(sides)
+    return sides.language == "python" and bare != sides and _has(bare) and _moved_with_what_is_around(sides)
+
+
+def _bare(sides: Sides) -> Sides:
+    """Without indentation and blank lines."""
+    return Sides(sides.language, *(tuple(line.strip() for line in text if line.strip()) for text in sides.texts))
+
+
+def _moved_with_what_is_around(sides: Sides) -> bool:
+    theirs, ours = ([line for line in text if line.strip()] for text in (sides.theirs, sides.ours))
+    kept = match([line.strip() for line in theirs], [line.strip() for line in ours])
+    moved = {j: indent_of(ours[k]) - indent_of(theirs[j]) for j, k in kept}
+    for _, new in changes([line for line in sides.base if line.strip()], theirs):
+        if len({moved[j] for j in range(new.start - 1, new.stop + 1) if j in moved}) > 1:
+            return False
+    return True
+
+
+def _has(sides: Sides) -> bool:
+    if not keeps_every_edit(sides, [Piece(sides.ours)]):
+        return False
+    before: list[str] = []
+    for region in merge3_tight(sides.theirs, sides.ours, sides.base, loosely=True):
+        if region.kind == "conflict":
+            return False
+        text, span = (sides.base, region.theirs) if region.kind == "theirs" else (sides.ours, region.ours)
+        before += text[span.start : span.stop]
+    without = sides._replace(ours=tuple(before))
+    if without == sides:
+        return False
+    done = 0
+    for region in merge3(*without.texts):
+        lines = without.cut(region)
+        options = _by_rules(Hunk(lines)) if region.kind == "conflict" else [[merged(region, lines)]]
+        for option in options:
+            text = resolved(option, "ours")
+            if not count_conflicts(option) and sides.ours[done : done + len(text)] == text:
+                done += len(text)
+                break
+        else:
+            return False
+    return done == len(sides.ours)
+
+
+def _without_blank_lines(sides: Sides) -> Sides:
+    texts = (tuple(line for line in text if line.strip()) for text in sides.texts)
+    return Sides(sides.language, *texts)
+
+
+def _left_by_both(sides: Sides) -> Lines | None:
+    """The lines of the base that are left where both sides only removed some; None where one did anything else."""
+    by_ours, by_theirs = (dict(match(sides.base, side)) for side in (sides.ours, sides.theirs))
+    if len(by_ours) < len(sides.ours) or len(by_theirs) < len(sides.theirs):
+        return None
+    return tuple(line for place, line in enumerate(sides.base) if place in by_ours and place in by_theirs)
 
 
 def _same_code(sides: Sides) -> bool:

@@ -73,4 +73,6 @@ def dress(lines: Sequence[str], base: Text | None, ours: Text, theirs: Text) -> 
     if base is not None:
         bom = theirs.bom if ours.bom == base.bom else ours.bom
         final = theirs.final_newline if ours.final_newline == base.final_newline else ours.final_newline
+    # Without its end, a last line that is blank would be none.
+    final = final or list(lines[-1:]) == [""]
     return ours._replace(lines=tuple(lines), crlf=tuple(crlf), bom=bom, final_newline=final)

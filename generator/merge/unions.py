@@ -1,4 +1,4 @@
-"""Conflicts whose lines are a set, merged by key: imports, definitions, requirements, ignored files, TOML and JSON members.
+"""Conflicts whose lines are a set, merged by key: imports, definitions, requirements, ignored files, TOML.
 
 Each union takes a conflict apart into a mapping for each side, merges the three with `merge_keyed`, and writes the result
 as the user has it, with what is new in the template's at the end or where the order says. It returns None where both
@@ -411,40 +411,6 @@ def union_array(hunk: Hunk) -> list[str] | None:
         return [line]
     indent = next((found["indent"] for text in ours[1:] if (found := _STRING.fullmatch(text))), "    ")
     return [f"{head}[", *(f"{indent}{string}," for string in strings), "]"]
-
-
-# --- JSON ------------------------------------------------------------------------------------------------------------
-
-
-def union_json(sides: Sides) -> list[str] | None:
-    """Merge whole JSON files key by key, where writing ours out again returns ours: then no style is lost."""
-    texts = ["\n".join(lines) for lines in sides.texts]
-    try:
-        base, ours, theirs = ({"": json.loads(text)} for text in texts)
-    except (ValueError, RecursionError):
-        return None
-    first = next((line for line in sides.ours[1:] if line.strip()), "")
-    blank = first[: len(first) - len(first.lstrip())]
-    for indent in (blank or None, None):
-        for ascii_only in (False, True):
-            if json.dumps(ours[""], indent=indent, ensure_ascii=ascii_only) == texts[1]:
-                merged = merge_keyed(base, ours, theirs, same=_same_json, inside=_merge_objects)
-                if merged is None:
-                    return None
-                return json.dumps(merged[""], indent=indent, ensure_ascii=ascii_only).split("\n")
-    return None
-
-
-def _merge_objects(base: object, ours: object, theirs: object) -> object:
-    if not (isinstance(base, dict) and isinstance(ours, dict) and isinstance(theirs, dict)):
-        return MISSING
-    merged = merge_keyed(base, ours, theirs, same=_same_json, inside=_merge_objects)
-    return MISSING if merged is None else merged
-
-
-def _same_json(one: object, other: object) -> bool:
-    """Equality that tells `true` from `1`, which Python's does not."""
-    return json.dumps(one) == json.dumps(other)
 
 
 Union = Callable[[Hunk], list[str] | None]

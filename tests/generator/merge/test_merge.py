@@ -5,7 +5,7 @@ import re
 import pytest
 
 from paccel.merge.file import MergeResult, merge_file
-from paccel.merge.markers import Labels, has_labelled_marker, has_markers
+from paccel.merge.markers import Labels, has_labelled_marker, has_markers, has_own_markers
 from paccel.merge.restyle import Style, read_styles, single_quoted, styles_of
 from paccel.merge.text import Text, decode, encode
 
@@ -91,10 +91,31 @@ def test_without_a_base_every_difference_is_a_conflict() -> None:
     assert result.content.startswith(b"same\n<<<<<<< yours\nmine\n")
 
 
-def test_a_file_with_markers_is_not_merged_into() -> None:
-    torn = b"<<<<<<< HEAD\na\n=======\nb\n>>>>>>> x\n"
-    result = merge_file(b"a\n", torn, b"c\n", "notes.txt")
-    assert (result.content, result.incoming, result.conflicts) == (torn, b"c\n", 1)
+def test_a_text_that_shows_markers_is_merged_like_any_other() -> None:
+    example = b"a\nb\nc\n<<<<<<< HEAD\nmine\n=======\ntheirs\n>>>>>>> x\n"
+    result = merge_file(b"a\nb\nc\n", example, b"A\nb\nc\n", "notes.txt")
+    assert (result.content, result.conflicts) == (b"A" + example[1:], 0)
+
+
+def test_markers_beside_an_example_are_longer_than_those_in_it() -> None:
+    example = b"<<<<<<< HEAD\nmine\n=======\ntheirs\n>>>>>>> x\n"
+    result = merge_file(b"a\n", example, b"c\n", "notes.txt")
+    assert result.content.startswith(b"<<<<<<<< yours\n" + example)
+
+
+@pytest.mark.parametrize(
+    ("content", "own"),
+    [
+        (b"<<<<<<< yours\na\n||||||| template 1\n=======\nb\n>>>>>>> template 2\n", True),
+        (b"<<<<<<<< yours\r\na\r\n========\r\nb\r\n>>>>>>>> paccel 0.3.0 template\r\n", True),
+        (b"<<<<<<< HEAD\n(text)\n<<<<<<< yours\na\n=======\nb\n>>>>>>> new template\n", True),
+        (b"<<<<<<< HEAD\na\n=======\nb\n>>>>>>> branch\n", False),
+        (b"<<<<<<< yours\na\n=======\nb\n>>>>>>> mine\n", False),
+    ],
+)
+def test_markers_that_paccel_wrote_are_told_from_others(content: bytes, own: bool) -> None:
+    assert has_markers(content)
+    assert has_own_markers(content) is own
 
 
 # --- imports -------------------------------------------------------------------------------------------------------
@@ -180,9 +201,9 @@ def test_an_ignore_file_with_exceptions_is_a_list_not_a_set() -> None:
     assert merged("*.log\n", "*.log\n!keep.log\n", "*.log\ndata/\n", ".gitignore") is None
 
 
-def test_json_is_merged_by_key_where_its_style_is_plain() -> None:
+def test_json_is_merged_by_key() -> None:
     assert merged('{\n  "a": 1\n}\n', '{\n  "a": 1,\n  "b": 2\n}\n', '{\n  "a": 1,\n  "c": [3]\n}\n', "x.json") == (
-        '{\n  "a": 1,\n  "b": 2,\n  "c": [\n    3\n  ]\n}\n'
+        '{\n  "a": 1,\n  "b": 2,\n  "c": [3]\n}\n'
     )
     assert merged('{"a": 1}\n', '{"a": true}\n', '{"a": 2}\n', "x.json") is None
 

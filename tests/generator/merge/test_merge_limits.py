@@ -8,6 +8,7 @@ from paccel.merge.pieces import Hunk, Lines, Piece, Sides, View
 from paccel.merge.reindent import reindented
 from paccel.merge.reorder import reordered
 from paccel.merge.unions import union_definitions, union_ignored, union_requirements
+from paccel.merge.work import Work
 
 
 def merged(base: str, ours: str, theirs: str, path: str = "train.py") -> str | None:
@@ -22,13 +23,24 @@ IMPORTS = ("import a\n\nx = 1\n", "import a\nimport b\n\nx = 1\n", "import a\nim
 
 def test_a_file_that_is_very_long_is_merged_by_lines_only(monkeypatch: pytest.MonkeyPatch) -> None:
     assert merged(*IMPORTS) == "import a\nimport b\nimport c\n\nx = 1\n"
-    monkeypatch.setattr(search, "MAX_REFINED_LINES", 3)
-    assert merged(*IMPORTS) is None
+    monkeypatch.setattr(search, "MAX_LINES", 3)
+    result = merge_file(*(text.encode() for text in IMPORTS), "train.py")
+    assert (result.conflicts, result.notes) == (1, (search.BY_LINES_ONLY,))
 
 
-def test_a_merge_of_very_many_conflicts_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "MAX_HUNKS", 0)
-    assert merged(*IMPORTS) is None
+def test_a_very_long_file_is_valid_after_its_merge_by_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "MAX_LINES", 3)
+    base = "if x:\n    a()\n    # between\n    b()\ny = 1\nz = 1\n"
+    ours = base.replace("    a()\n", "")
+    theirs = base.replace("    b()\n", "").replace("z = 1", "z = 2")
+    count, text = conflicts(base, ours, theirs)
+    assert (count, text.endswith(">>>>>>> new template\ny = 1\nz = 2\n")) == (1, True)
+
+
+def test_a_search_ends_with_its_work_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "Work", lambda: Work(1))
+    result = merge_file(*(text.encode() for text in IMPORTS), "train.py")
+    assert (result.conflicts, result.notes) == (1, (search.CUT_SHORT,))
 
 
 def test_indentation_is_not_followed_in_a_file_that_does_not_parse() -> None:
@@ -44,7 +56,7 @@ def test_a_variant_that_lost_a_line_is_not_let_through(monkeypatch: pytest.Monke
 
     ours, theirs = IN_WITH.replace("a.start()\n", "a.start()\na.mine()\n"), STEP.replace("a.step()", "a.step(1)")
     assert merged(STEP, ours, theirs) == ours.replace("a.step()", "a.step(1)")
-    monkeypatch.setattr(search, "VIEWS", (View("changed indentation followed", lossy),))
+    monkeypatch.setattr(search, "VIEWS", ((View("changed indentation followed", lossy),),))
     result = merge_file(STEP.encode(), ours.encode(), theirs.encode(), "train.py")
     assert b"a.mine()" in result.content
     assert result.conflicts
@@ -56,9 +68,9 @@ def test_a_rule_that_loses_a_line_is_not_followed_and_what_is_valid_beside_it_is
     sides = Sides("python", ("a = 1", "b = 1", "c = 1"), ("a = 2", "b = 1", "c = 2"), ("a = 1", "b = 3", "c = 3"))
     conflict = Piece(("b = 1", "c = 2"), ("b = 1", "c = 1"), ("b = 3", "c = 3"))
     wanted = [Piece(("a = 2",)), conflict]
-    assert rules.refine(sides) == wanted
+    assert rules.refine(sides, Work()) == wanted
     monkeypatch.setattr(rules, "UNIONS", {"python": (lambda hunk: [],)})
-    assert rules.refine(sides) == wanted
+    assert rules.refine(sides, Work()) == wanted
 
 
 def test_a_conflict_shows_the_templates_lines_as_they_are() -> None:
@@ -162,10 +174,6 @@ def test_a_key_of_json_that_one_side_removes_goes_beside_one_that_the_other_adds
     base = '{"a": 1, "b": 2}\n'
     more, less = '{"a": 1, "b": 2, "c": 3}\n', '{"b": 2}\n'
     assert merged(base, more, less, "x.json") == merged(base, less, more, "x.json") == '{"b": 2, "c": 3}\n'
-
-
-def test_json_that_is_not_written_plainly_is_not_written_anew() -> None:
-    assert merged('{"a":  1}\n', '{"a":  1, "b": 2}\n', '{"a":  1, "c": 3}\n', "x.json") is None
 
 
 def test_an_import_in_a_text_is_no_second_import() -> None:
@@ -343,3 +351,45 @@ def test_a_block_that_one_side_moved_and_the_other_emptied_is_a_conflict() -> No
 
 def test_a_function_that_one_side_moved_and_the_other_dropped_is_a_conflict() -> None:
     assert merged("def f():\n    x()\na(a)\n", "c = e\na(a)\ndef f():\n    x()\n", "\n") is None
+
+
+# --- a result that is merged again -----------------------------------------------------------------------------------
+
+
+def test_lines_that_either_side_removed_are_gone_where_neither_did_anything_else() -> None:
+    assert merged("a\nb\nc\nd\n", "a\nd\n", "a\nb\nd\n", "notes.md") == "a\nd\n"
+    assert merged("a\nb\nc\nd\n", "a\nc\nd\n", "a\nd\n", "notes.md") == "a\nd\n"
+    assert merged("a\nb\nc\nd\n", "a\nd\n", "a\nb\nnew\nd\n", "notes.md") is None
+
+
+def test_an_edit_of_a_line_that_the_template_removed_is_no_edit_of_the_line_beside_it() -> None:
+    base = "k = 0\na = 1\nx = 2\nz = 3\n"
+    assert merged(base, base.replace("a = 1", "a = 5"), base.replace("x = 2\n", "")) == "k = 0\na = 5\nz = 3\n"
+    assert merged(base, base.replace("a = 1\nx = 2", "a = 5\nx = 6"), base.replace("x = 2\n", "")) is None
+
+
+def test_a_line_that_one_side_moved_and_the_other_removed_makes_no_conflict_elsewhere() -> None:
+    assert merged("a\nb\nc\nd\n", "b\na\nc\nd\n", "b\nc\nD\n", "notes.md") == "b\na\nc\nD\n"
+
+
+def test_a_line_that_one_side_edited_and_the_other_moved_past_is_a_conflict() -> None:
+    assert merged("/a/\n/b/\n", "/a/\n/mine/\n", "/b/\n/a/\n", ".gitattributes") is None
+
+
+def test_a_block_that_both_put_into_one_statement_is_in_it_once() -> None:
+    base = "def f():\n    g(1)\n"
+    theirs = "def f():\n    try:\n        g(1)\n    finally:\n        h()\n"
+    ours = theirs.replace("g(1)", "g(2)")
+    assert merged(base, ours, theirs) == ours
+    assert merged(base, base.replace("g(1)", "g(2)"), theirs) == ours
+
+
+def test_a_line_that_the_template_moved_out_of_a_block_is_moved_where_the_rest_of_its_change_is_known() -> None:
+    base = "def f(m):\n    for i in m:\n        a(i)\n        b(i)\n    c()\n"
+    ours = base + "    d()\n"
+    assert merged(base, ours, ours.replace("        b(i)", "    b(i)")) == ours.replace("        b(i)", "    b(i)")
+    wrapped = (
+        "def f(m):\n    with m:\n        for i in m:\n            a(i)\n            b(i)\n        c()\n        d()\n"
+    )
+    expected = wrapped.replace("            b(i)", "        b(i)")
+    assert merged(base, wrapped, ours.replace("        b(i)", "    b(i)")) == expected
