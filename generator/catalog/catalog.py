@@ -5,22 +5,27 @@ A template is read into memory whole, so that rendering needs no files, and a cl
 
 import json
 import os
+import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import TemplateError
-from ..files.archive import MAX_BYTES, MAX_FILES
-from ..files.tree import File, Tree, read_file, read_tree, tree_hash
+from ..errors import TemplateError, did_you_mean
+from ..files.tree import STATE_DIR, File, Tree, empty_folders, read_inside, read_tree, tree_hash
+from .address import Address, address_from, parse_address, without_secrets
 from .changelog import newest
-from .fetch import fetched
+from .fetch import Fetched, fetched
 from .metadata import CONTEXT_FILE, METADATA_FILE, Extra, Metadata, TemplateRef, parse_metadata
-from .questions import Answer, Question, did_you_mean, parse_questions
+from .nested import find_template
+from .questions import Answer, Question, holds, parse_questions
 
 PARTIALS_DIR = "templates"
 SHARED_PARTIALS_DIR = "_partials"
 DEFAULT_TEMPLATE = "image-classification"
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 
 
 class Layer(NamedTuple):
@@ -33,6 +38,8 @@ class Layer(NamedTuple):
         partials: Files of its `templates/` folder, which its files may include.
         head: Its `cookiecutter.json` and `paccel.toml` as they are.
         metadata: Its `paccel.toml`, read.
+        folders: Folders of its `{{cookiecutter.…}}` folder in which there is nothing, unrendered. A new project gets them;
+            git and upgrades know only files.
     """
 
     name: str
@@ -41,24 +48,21 @@ class Layer(NamedTuple):
     partials: Tree
     head: Tree
     metadata: Metadata
-
-    @property
-    def constants(self) -> dict[str, Any]:
-        """The entries of `cookiecutter.json` that are not questions: private variables and dictionaries."""
-        return {name: value for name, value in self.entries.items() if name.startswith("_") or isinstance(value, dict)}
+    folders: tuple[str, ...] = ()
 
 
 class Template(NamedTuple):
     """A template, read and checked.
 
     Attributes:
-        source: What names it: a bundled name, an absolute path, or a URL.
+        source: What names it, without secrets: a bundled name, a URL, or a path, which is absolute or starts from a project.
         name: Its folder's name.
         layers: What is always rendered, in order; the template's own layer is the last.
         extras: What is rendered after that, if the answers turn it on.
         questions: Its own questions first, then those of its layers and extras that it does not fix.
         metadata: Its `paccel.toml`, with the questions, moves, renames and changes of its layers merged in.
         digest: SHA-256 over the content of all layers and partials.
+        commit: The commit that it was read from; empty where it is not from git.
         warnings: What a user should know before rendering it.
     """
 
@@ -69,12 +73,17 @@ class Template(NamedTuple):
     questions: tuple[Question, ...]
     metadata: Metadata
     digest: str
+    commit: str = ""
     warnings: tuple[str, ...] = ()
 
     @property
     def ref(self) -> TemplateRef:
         """What a manifest records of it."""
-        return TemplateRef(self.source, self.name, self.digest, newest(self.metadata.changes))
+        return TemplateRef(self.source, self.name, self.digest, newest(self.metadata.changes), self.commit)
+
+    def recorded_in(self, root: Path) -> "Template":
+        """Return it with the source that the project in `root` records, see `address_from`."""
+        return self if self.bundled else self._replace(source=address_from(self.source, root))
 
     @property
     def bundled(self) -> bool:
@@ -82,9 +91,12 @@ class Template(NamedTuple):
         return self.source in bundled_names()
 
     @property
-    def constants(self) -> dict[str, Any]:
-        """The entries of its own `cookiecutter.json` that are not questions."""
-        return self.layers[-1].constants
+    def entries(self) -> dict[str, Any]:
+        """The entries of its own `cookiecutter.json`, then those that its layers and extras add; fixed ones as fixed."""
+        entries: dict[str, Any] = {}
+        for layer in [self.layers[-1], *self.layers[:-1], *(layer for _, layer in self.extras)]:
+            entries = {**entries, **{name: raw for name, raw in layer.entries.items() if name not in entries}}
+        return {**entries, **self.metadata.fixed}
 
     def values(self, answers: Mapping[str, Answer]) -> dict[str, Answer]:
         """Return the answers to all questions of its layers: `answers`, and those that the template fixes."""
@@ -92,9 +104,7 @@ class Template(NamedTuple):
 
     def active_layers(self, values: Mapping[str, Answer]) -> list[Layer]:
         """Return the layers to render, in order; `values` as the method of that name returns them."""
-        turned_on = (
-            layer for extra, layer in self.extras if all(values.get(k) == value for k, value in extra.when.items())
-        )
+        turned_on = (layer for extra, layer in self.extras if holds(extra.when, values))
         return [*self.layers, *turned_on]
 
 
@@ -134,34 +144,91 @@ def load_template(source: str) -> Template:
     """Find and read a template.
 
     Args:
-        source: A bundled name, a directory, or what `fetch` takes: a ZIP file or its URL, or a git URL. A directory
-            that is called like a bundled template is written `./name`.
+        source: A bundled name, or an address as `parse_address` takes it. A folder that is called like a bundled template
+            is written `./name`.
 
     Raises:
         TemplateError: There is no such template, it cannot be fetched, or it is not a template.
     """
+    if source in bundled_names():
+        return _read_template(Fetched(bundled_root() / source, None), source)
+    return _load(parse_address(source))
+
+
+def load_recorded(recorded: TemplateRef, root: Path, *, as_rendered: bool = False) -> Template:
+    """Find and read the template of a project.
+
+    Args:
+        recorded: From the project's manifest.
+        root: The project's folder, from which a relative source starts.
+        as_rendered: Read the commit that the project was rendered from, where that is known and can still be had; else
+            the template as it is today.
+
+    Raises:
+        TemplateError: It cannot be read; says how to give the project another source.
+    """
+    source = recorded.source
+    if source in bundled_names():
+        return load_template(source)
+    try:
+        address = parse_address(source, Path(os.path.realpath(root)))
+        if as_rendered and recorded.commit and address.kind == "git":
+            try:
+                found = _load(address._replace(version=recorded.commit, sure=True))
+            except TemplateError:
+                found = _load(address)
+        else:
+            found = _load(address)
+    except TemplateError as error:
+        raise TemplateError(
+            f"{error}\nThis is the template's source in the project's `{STATE_DIR}/manifest.json`; if it has moved, or"
+            " needs a password or token, run `paccel upgrade --template SOURCE`"
+        ) from error
+    warnings = found.warnings
+    if address.has_secrets:
+        warnings += (
+            "The project's manifest has a password or token, which an upgrade removes; where it was committed, git's history"
+            " still has it: revoke it",
+        )
+    return found._replace(source=without_secrets(source), warnings=warnings)
+
+
+def _load(address: Address) -> Template:
+    if address.kind == "nothing":
+        raise _unknown(address)
+    if address.kind == "folder":
+        found = Fetched(find_template(Path(address.place), address), None)
+        template = _read_template(found, address.shown)
+    else:
+        with fetched(address) as found:
+            template = _read_template(found, address.shown)
+    if address.has_secrets:
+        hint = (
+            "The password or token in the template's address is not recorded: give git access another way (a credential"
+        )
+        hint += " helper, `~/.netrc`), or give the address to `paccel upgrade --template` again"
+        template = template._replace(warnings=(*template.warnings, hint))
+    return template
+
+
+def _unknown(address: Address) -> TemplateError:
     names = bundled_names()
-    if source in names:
-        return _read_template(bundled_root() / source, source)
-    local = Path(source).expanduser()
-    if local.is_dir():
-        absolute = os.path.abspath(local)
-        return _read_template(Path(absolute), absolute)
-    place, mark, inside = source.partition("#")
-    file = Path(place).expanduser()
-    absolute = os.path.abspath(file) + mark + inside if file.is_file() else source
-    with fetched(absolute, shown=source) as folder:
-        if folder is not None:
-            return _read_template(folder, absolute)
     offered = ", ".join(f"`{name}`" for name in names) or "none"
-    raise TemplateError(
-        f"There is no template `{source}`{did_you_mean(source, names)}; bundled templates: {offered}; or give a directory, a"
-        " ZIP file or a git URL"
+    shown = address.shown
+    meant = ""
+    if re.fullmatch(r"[\w.-]+/[\w.-]+([@#].*)?", shown):
+        meant = f", for GitHub `gh:{shown}`"
+    elif re.match(r"[\w-]+(\.[\w-]+)+(:\d+)?/", shown):
+        meant = f", as `https://{shown}`"
+    return TemplateError(
+        f"There is no template `{shown}`{did_you_mean(shown, names)}; bundled templates: {offered}; or give a directory, a"
+        f" ZIP file or a git URL{meant}"
     )
 
 
-def _read_template(folder: Path, source: str) -> Template:
-    own = _read_layer(folder)
+def _read_template(found: Fetched, source: str) -> Template:
+    folder = found.folder
+    own = _read_layer(found, folder)
     meta = own.metadata
     if own.name.startswith("_"):
         raise TemplateError(
@@ -169,10 +236,10 @@ def _read_template(folder: Path, source: str) -> Template:
         )
     # Partials beside a plain cookiecutter template are somebody else's; with a paccel.toml they are shared ones.
     is_pack = (folder / METADATA_FILE).is_file()
-    shared = _read_files(folder.parent / SHARED_PARTIALS_DIR) if is_pack else {}
-    layers = (*(_read_layer(folder.parent / name, used_by=source) for name in meta.layers), own)
+    shared = _read_files(found, folder.parent / SHARED_PARTIALS_DIR) if is_pack else {}
+    layers = (*(_read_layer(found, folder.parent / name, used_by=source) for name in meta.layers), own)
     brought = [extra for layer in layers for extra in layer.metadata.extras]
-    extras = tuple((extra, _read_layer(folder.parent / extra.layer, used_by=source)) for extra in brought)
+    extras = tuple((extra, _read_layer(found, folder.parent / extra.layer, used_by=source)) for extra in brought)
     for extra, layer in extras:
         if layer.metadata.extras:
             raise TemplateError(f"`{extra.layer}/{METADATA_FILE}` has `extras`: an extra cannot have extras itself")
@@ -192,6 +259,7 @@ def _read_template(folder: Path, source: str) -> Template:
         questions=tuple(question for question in questions if question.name not in meta.fixed),
         metadata=_merge_metadata(own, everything),
         digest=tree_hash(content),
+        commit=found.commit,
         warnings=tuple(
             f"The hooks in `{layer.name}/hooks` are not run: paccel never runs code from a template"
             for layer in everything
@@ -200,16 +268,21 @@ def _read_template(folder: Path, source: str) -> Template:
     )
 
 
-def _read_layer(folder: Path, used_by: str = "") -> Layer:
+def _read_layer(found: Fetched, folder: Path, used_by: str = "") -> Layer:
     needed = f", a layer of `{used_by}`," if used_by else ""
     if not folder.is_dir():
         raise TemplateError(f"`{folder.name}`{needed} does not exist")
     if not (folder / CONTEXT_FILE).is_file():
         raise TemplateError(f"`{folder.name}`{needed} is not a cookiecutter template: it has no `{CONTEXT_FILE}`")
-    head = {name: read_file(folder / name) for name in (CONTEXT_FILE, METADATA_FILE) if (folder / name).is_file()}
+    within = found.within or folder
+    if not folder.resolve().is_relative_to(within.resolve()):
+        raise TemplateError(f"`{folder.name}`{needed} is a symbolic link that leads outside of the template")
+    head = {
+        name: read_inside(folder / name, within) for name in (CONTEXT_FILE, METADATA_FILE) if (folder / name).is_file()
+    }
     try:
-        texts = {name: file.content.decode() for name, file in head.items()}
-        context = json.loads(texts[CONTEXT_FILE])
+        texts = {name: file.content.decode("utf-8-sig") for name, file in head.items()}
+        context = json.loads(texts[CONTEXT_FILE], object_pairs_hook=OrderedDict)  # a template may print it
     except UnicodeDecodeError as error:
         raise TemplateError(f"`{CONTEXT_FILE}` or `{METADATA_FILE}` of `{folder.name}` is not UTF-8") from error
     except (ValueError, RecursionError) as error:
@@ -221,7 +294,9 @@ def _read_layer(folder: Path, used_by: str = "") -> Layer:
     if used_by and (metadata.layers or metadata.fixed):
         raise TemplateError(f"`{where}` has `layers` or `fixed`, which only a template can have, not a layer")
     project = _project_folder(folder, context)
-    return Layer(folder.name, context, _read_files(project), _read_files(folder / PARTIALS_DIR), head, metadata)
+    partials = _read_files(found, folder / PARTIALS_DIR, within)
+    files, folders = _read_files(found, project, within), tuple(empty_folders(project))
+    return Layer(folder.name, context, files, partials, head, metadata, folders)
 
 
 def _project_folder(folder: Path, context: Mapping[str, Any]) -> Path:
@@ -240,19 +315,41 @@ def _project_folder(folder: Path, context: Mapping[str, Any]) -> Path:
     )
 
 
-def _read_files(folder: Path) -> dict[str, File]:
-    """Read the files below `folder`, which need not exist, after checking how many and how large they are."""
-    count = size = 0
-    for parent, folders, names in os.walk(folder):
-        for name in [*folders, *names]:
-            path = Path(parent, name)
-            if path.is_symlink():
-                raise TemplateError(f"A template cannot contain symbolic links: `{path.relative_to(folder.parent)}`")
-        count += len(names)
-        size += sum(Path(parent, name).stat().st_size for name in names)
-        if count > MAX_FILES or size > MAX_BYTES:
-            raise TemplateError(f"`{folder}` has more than {MAX_FILES} files or {MAX_BYTES // 2**20} MiB")
-    return read_tree(folder)
+def _read_files(found: Fetched, folder: Path, within: Path | None = None) -> dict[str, File]:
+    """Read the files below `folder`, which need not exist; `within` is what links must not leave, if not the folder itself.
+
+    Raises:
+        TemplateError: As `read_tree` raises it, or files are missing that git or Git LFS keeps elsewhere.
+    """
+    within = found.within or within
+    if within is None and folder.is_symlink():
+        raise TemplateError(f"`{folder.name}` is a symbolic link: replace it with a copy of the folder")
+    for submodule, reason in found.unfetched.items():
+        if submodule.is_relative_to(folder):
+            raise TemplateError(f"The submodule `{submodule.relative_to(folder.parent)}` could not be cloned: {reason}")
+    for path in empty_folders(folder):
+        if _is_submodule(folder / path):
+            raise TemplateError(
+                f"The submodule `{path}` of the template is empty: run `git submodule update --init --recursive` in its folder"
+            )
+    tree = read_tree(folder, within=within or folder)
+    for path, file in tree.items():
+        if file.content.startswith(_LFS_POINTER):
+            raise TemplateError(
+                f"`{path}` of the template is a pointer of Git LFS, not the file itself: run `git lfs install` (or `git lfs"
+                " pull` in the template's folder) and try again; a ZIP download has no such files, its repository does"
+            )
+    return tree
+
+
+def _is_submodule(folder: Path) -> bool:
+    """Whether the `.gitmodules` of a folder above it names it."""
+    for above in folder.parents:
+        modules = above / ".gitmodules"
+        if modules.is_file():
+            path = re.escape(folder.relative_to(above).as_posix())
+            return re.search(rf"(?m)^\s*path\s*=\s*{path}\s*$", modules.read_text(errors="replace")) is not None
+    return False
 
 
 def _merge_questions(layers: list[Layer]) -> tuple[Question, ...]:
@@ -270,16 +367,7 @@ def _merge_questions(layers: list[Layer]) -> tuple[Question, ...]:
                     f"`{layer.name}/{METADATA_FILE}` documents an unknown question: `{name}`"
                     f"{did_you_mean(name, merged)}"
                 )
-            unknown = [choice for choice in text.choices if choice not in merged[name].choices]
-            if unknown:
-                raise TemplateError(
-                    f"`{layer.name}/{METADATA_FILE}` documents `{unknown[0]}`, which is not a choice of `{name}`"
-                    f"{did_you_mean(unknown[0], merged[name].choices)}"
-                )
-            known = merged[name]
-            merged[name] = known._replace(
-                help=text.help or known.help, choice_help={**known.choice_help, **text.choices}
-            )
+            merged[name] = merged[name].described(text, f"{layer.name}/{METADATA_FILE}")
     return tuple(merged.values())
 
 
@@ -292,9 +380,7 @@ def _check_answers(
         for name, value in answers.items():
             question = known.get(name)
             possible = question is not None and (
-                value in question.choices
-                if question.kind == "choice"
-                else isinstance(value, bool) == (question.kind == "bool")
+                value in question.choices if question.choices else isinstance(value, bool) == (question.kind == "bool")
             )
             if not possible:
                 raise TemplateError(
@@ -309,6 +395,7 @@ def _merge_metadata(own: Layer, layers: list[Layer]) -> Metadata:
         title=own.metadata.title or own.name,
         questions={name: text for metadata in all_metadata for name, text in metadata.questions.items()},
         moved=tuple(move for metadata in all_metadata for move in metadata.moved),
+        once=tuple(pattern for metadata in all_metadata for pattern in metadata.once),
         renamed_answers=tuple(renamed for metadata in all_metadata for renamed in metadata.renamed_answers),
         dropped_answers=tuple(name for metadata in all_metadata for name in metadata.dropped_answers),
         changes=tuple(change for metadata in all_metadata for change in metadata.changes),

@@ -21,11 +21,17 @@ def newest(changes: Iterable[Change]) -> str:
     return max((change.version for change in changes), key=_key, default="")
 
 
-def _key(version: str) -> tuple[tuple[int, ...], bool, str]:
+def _key(version: str) -> tuple[list[tuple[int, str]], bool, list[tuple[int, str]]]:
     """Order versions by their numbers; a version with a suffix, like 0.2.0rc1, comes before the one without."""
-    found = re.match(r"v?(\d+(?:\.\d+)*)", version)
-    numbers = tuple(int(part) for part in found[1].split(".")) if found else ()
-    while numbers and numbers[-1] == 0:
-        numbers = numbers[:-1]
+    found = re.match(r"[vV]?([0-9]+(?:\.[0-9]+)*)", version)
+    numbers = _parts(found[1]) if found else []
+    while numbers and not numbers[-1][1]:
+        numbers.pop()
     suffix = version[found.end() :] if found else version
-    return numbers, not suffix, suffix
+    return numbers, not suffix, _parts(suffix)
+
+
+def _parts(text: str) -> list[tuple[int, str]]:
+    """Split into numbers and words as they are ordered: a number by its length, then by its digits, of any number."""
+    parts = re.findall(r"[0-9]+|[^0-9.]+", text)
+    return [(len(part.lstrip("0")), part.lstrip("0")) if part[0] in "0123456789" else (-1, part) for part in parts]

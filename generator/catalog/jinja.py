@@ -1,22 +1,54 @@
 """The Jinja environment of a template: like cookiecutter's own, but sandboxed, as a template may come from anywhere."""
 
+import functools
 import io
+import math
+import random
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import CodeType
+from typing import Any, cast
 
-from jinja2 import BaseLoader, Environment, StrictUndefined, nodes
+from jinja2 import BaseLoader, Environment, StrictUndefined, nodes, pass_context
 from jinja2.exceptions import SecurityError, TemplateNotFound
 from jinja2.exceptions import TemplateError as JinjaError
 from jinja2.ext import Extension
 from jinja2.loaders import split_template_path
 from jinja2.parser import Parser
+from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
+from jinja2.visitor import NodeTransformer
+from markupsafe import Markup
 
 from ..errors import TemplateError
 from ..files.tree import Tree
+from .budget import Budget, TooMuch, check_format, check_operator, check_product, check_size, weight
+from .draws import Draws
+from .patterns import call
 
 _ALLOWED_EXTENSIONS = ("jinja2.ext.", "cookiecutter.extensions.")
+_BUILT_IN_EXTENSIONS = {
+    "jinja2_time.TimeExtension",  # what `{% now %}` was called before cookiecutter had it
+    *(f"cookiecutter.extensions.{name}Extension" for name in ("Jsonify", "RandomString", "Slugify", "Time", "UUID")),
+}
+_GROWING_FILTERS = {"batch", "center", "format", "indent", "join", "jsonify", "replace", "slice", "tojson", "wordwrap"}
+"""Filters whose result may be larger than all that they are given together."""
+
+
+class Drawing:
+    """A function of templates whose results are drawn once for a project."""
+
+    def __init__(self, draws: Draws, name: str, draw: Callable[..., str]) -> None:
+        self._draws, self._name, self._draw = draws, name, draw
+
+    def __call__(self, *arguments: Any, **options: Any) -> str:
+        return self.at("", "", *arguments, **options)
+
+    def at(self, template: str, line: str, *arguments: Any, **options: Any) -> str:
+        """Return the value for a call in `line` of `template`."""
+        value = self._draws.value(self._name, template, line, lambda: str(self._draw(*arguments, **options)))
+        is_html = self._name == "lipsum" and options.get("html", arguments[1:2] != (False,))
+        return Markup(value) if is_html else value
 
 
 class CookiecutterExtensions(Extension):
@@ -30,29 +62,81 @@ class CookiecutterExtensions(Extension):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         environment.extend(datetime_format="%Y-%m-%d")
-        for name, extension in (("jsonify", "JsonifyExtension"), ("slugify", "SlugifyExtension")):
-            environment.filters[name] = self._lazy(name, extension, environment.filters)
-        for name, extension in (("random_ascii_string", "RandomStringExtension"), ("uuid4", "UUIDExtension")):
-            environment.globals[name] = self._lazy(name, extension, environment.globals)
+        environment.filters["jsonify"] = _lazy("JsonifyExtension", "jsonify")
+        environment.filters["slugify"] = _slugify
+        environment.globals["random_ascii_string"] = _lazy("RandomStringExtension", "random_ascii_string")
+        environment.globals["uuid4"] = _lazy("UUIDExtension", "uuid4")
 
     def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
-        from cookiecutter.extensions import TimeExtension
+        extension = _time_extension()
+        self.environment.add_extension(extension)
+        return self.environment.extensions[extension.identifier].parse(parser)
 
-        self.environment.add_extension(TimeExtension)
-        return self.environment.extensions[TimeExtension.identifier].parse(parser)
 
-    def _lazy(self, name: str, extension: str, names: Mapping[str, Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            from cookiecutter import extensions
+def _slugify(*arguments: Any, **options: Any) -> str:
+    """cookiecutter's filter; with an expression of the template's own in a process that can be ended."""
+    if len(arguments) > 10 or options.get("regex_pattern") is not None:
+        return call("slugify", "slugify", arguments, options, "`regex_pattern` of `slugify`")
+    return str(_real_slugify(*arguments, **options))
 
-            getattr(extensions, extension)(self.environment)  # puts the real one in the place of this one
-            return names[name](*arguments, **options)
 
-        return call
+def _lazy(extension: str, name: str) -> Callable[..., Any]:
+    @functools.cache
+    def real() -> Callable[..., Any]:
+        from cookiecutter import extensions
+
+        scratch = Environment()
+        getattr(extensions, extension)(scratch)
+        return cast(Callable[..., Any], scratch.filters.get(name) or scratch.globals[name])
+
+    return lambda *arguments, **options: real()(*arguments, **options)
+
+
+_real_slugify = _lazy("SlugifyExtension", "slugify")
+
+
+@functools.cache
+def _time_extension() -> type[Extension]:
+    """cookiecutter's `{% now %}`, at the time that `Draws` has."""
+    import arrow
+    from cookiecutter.extensions import TimeExtension
+
+    class DrawnTime(TimeExtension):  # type: ignore[misc]
+        def _now(self, timezone: str, datetime_format: str | None) -> str:
+            return self._text(arrow.get(self.environment.draws.now()).to(timezone), datetime_format)
+
+        def _datetime(self, timezone: str, operator: str, offset: str, datetime_format: str | None) -> str:
+            steps: dict[str, Any] = {}
+            for part in offset.split(","):
+                unit, value = part.split("=")
+                steps[unit.strip()] = float(operator + value.strip())
+            return self._text(arrow.get(self.environment.draws.now()).to(timezone).shift(**steps), datetime_format)
+
+        def _text(self, moment: arrow.Arrow, datetime_format: str | None) -> str:
+            return moment.strftime(self.environment.datetime_format if datetime_format is None else datetime_format)
+
+    return DrawnTime
 
 
 class TemplateEnvironment(SandboxedEnvironment):
-    """Undefined names are errors, and a template can only reach the Python objects that it is given."""
+    """Undefined names are errors, and a template can only reach the Python objects that it is given.
+
+    Attributes:
+        draws: What is random, or from the clock.
+        budget: What rendering may take.
+    """
+
+    intercepted_binops = frozenset({"*", "**", "+", "%"})
+
+    def __init__(self, draws: Draws, budget: Budget, **options: Any) -> None:
+        super().__init__(**options)
+        self.draws, self.budget = draws, budget
+        for name in _GROWING_FILTERS:
+            self.filters[name] = self._bounded(name, self.filters[name])
+        for name in ("random_ascii_string", "uuid4", "lipsum"):
+            self.globals[name] = Drawing(draws, name, self._bounded(name, cast(Callable[..., Any], self.globals[name])))
+        self.filters["random"] = _random
+        self.finalize = self.spent
 
     def preprocess(self, source: str, name: str | None = None, filename: str | None = None) -> str:
         """Keep the blank line after a line statement, which Jinja would remove together with it."""
@@ -61,30 +145,169 @@ class TemplateEnvironment(SandboxedEnvironment):
             return text
         statement = rf"^([ \t]*{re.escape(self.line_statement_prefix)}.*\n)(?=[ \t]*\n)"
         nothing = f"{self.variable_start_string} '' {self.variable_end_string}"
-        return re.sub(statement, rf"\g<1>{nothing}", text, flags=re.MULTILINE)
+        return re.sub(statement, lambda found: found[1] + nothing, text, flags=re.MULTILINE)
+
+    def compile(  # type: ignore[override]
+        self,
+        source: str | nodes.Template,
+        name: str | None = None,
+        filename: str | None = None,
+        raw: bool = False,
+        defer_init: bool = False,
+    ) -> str | CodeType:
+        """Compile a template that asks the budget in each loop, and says in which line it draws a value."""
+        if isinstance(source, str):
+            prepared = _Prepared(name or "", source.splitlines())
+            source = prepared.visit(self.parse(source, name, filename)).set_environment(self)
+            self.draws.add_sites(name or "", prepared.sites)
+        return super().compile(source, name, filename, raw=raw, defer_init=defer_init)  # type: ignore[call-overload, no-any-return]
+
+    def call(__self, __context: Context, __callable: Any, *arguments: Any, **options: Any) -> Any:
+        """Call a function for a template, within the budget."""
+        __self.budget.check()
+        method = getattr(__callable, "__wrapped__", __callable)  # the sandbox wraps `str.format`
+        owner = getattr(method, "__self__", None)
+        given = [*arguments, *options.values()]
+        if isinstance(owner, (str, bytes)) and method.__name__.startswith("format"):
+            check_format(owner, given)
+        elif isinstance(owner, (str, bytes)):
+            check_product(owner, given)
+        elif isinstance(owner, int):
+            check_product("", given)
+        elif isinstance(owner, list):
+            check_size(len(owner) + weight(given))
+        result = super().call(__context, __callable, *arguments, **options)
+        if isinstance(result, (str, bytes, list)):
+            check_size(len(result))
+        return result
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Apply an operator, within the budget."""
+        check_operator(operator, left, right)
+        return super().call_binop(context, operator, left, right)
+
+    def paced(self, items: Iterable[Any], size: int) -> Iterator[Any]:
+        """Yield the items of a loop whose body has `size` characters of text."""
+        for item in items:
+            self.budget.spend(size)
+            yield item
+
+    def joined(self, text: str) -> str:
+        """Return the result of `~`, if it is not too long."""
+        check_size(len(text))
+        return text
+
+    def spent(self, value: Any) -> Any:
+        """Return what a template puts out, after counting it."""
+        self.budget.spend(weight(value))
+        return value
+
+    def drawing(self, function: Any, template: str, line: str) -> Any:
+        """Return `function` for a call in `line` of `template`."""
+        return functools.partial(function.at, template, line) if isinstance(function, Drawing) else function
+
+    def _bounded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)  # with Jinja's marks, which say what it is passed
+        def bounded(*arguments: Any, **options: Any) -> Any:
+            self.budget.check()
+            first = int(hasattr(function, "jinja_pass_arg"))
+            value, given = arguments[first : first + 1], [*arguments[first + 1 :], *options.values()]
+            if name == "format":
+                check_format(value[0], given)
+            elif name == "lipsum":
+                check_size(math.prod(abs(n) for n in [*value, *given] if isinstance(n, int)) * 2**10)
+            elif name == "random_ascii_string":
+                check_size(max((abs(n) for n in [*value, *given] if isinstance(n, int)), default=0) * 2**6)
+            elif value:
+                check_product(value[0], given)
+            return function(*arguments, **options)
+
+        return bounded
 
 
-def make_environment(constants: Mapping[str, Any], where: str) -> TemplateEnvironment:
+class _Prepared(NodeTransformer):
+    """Puts the environment's questions into a template: loops, `~`, and what draws a value."""
+
+    def __init__(self, template: str, lines: list[str]) -> None:
+        self.template, self.lines = template, lines
+        self.sites: list[str] = []
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # Jinja's own way
+        size = sum(len(text.data) for text in node.find_all(nodes.TemplateData))
+        self.generic_visit(node)
+        node.iter = _asked("paced", cast(nodes.Expr, node.iter), nodes.Const(size))
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        return _asked("joined", node)
+
+    def visit_Call(self, node: nodes.Call) -> nodes.Node:
+        self.generic_visit(node)
+        if isinstance(node.node, nodes.Name) and node.node.name in ("random_ascii_string", "uuid4", "lipsum"):
+            node.node = _asked("drawing", node.node, *self._site(node))
+        return node
+
+    def visit_Filter(self, node: nodes.Filter) -> nodes.Node:
+        self.generic_visit(node)
+        if node.name == "random":
+            node.args += self._site(node)
+        return node
+
+    def _site(self, node: nodes.Node) -> list[nodes.Expr]:
+        line = self.lines[node.lineno - 1].strip() if node.lineno <= len(self.lines) else ""
+        same = sum(site == line or site.startswith(f"{line} #") for site in self.sites)
+        self.sites.append(f"{line} #{same + 1}" if same else line)
+        return [nodes.Const(self.template), nodes.Const(self.sites[-1])]
+
+
+def _asked(method: str, *arguments: nodes.Expr) -> nodes.Call:
+    lineno = arguments[0].lineno
+    function = nodes.EnvironmentAttribute(method, lineno=lineno)
+    return nodes.Call(function, [*arguments], [], None, None, lineno=lineno)
+
+
+@pass_context
+def _random(context: Context, values: Sequence[Any], template: str = "", line: str = "") -> Any:
+    """Jinja's filter `random`, drawn once for a project."""
+    texts = [str(value) for value in values]
+    draws: Draws = context.environment.draws  # type: ignore[attr-defined]
+    text = draws.value("random", template, line, lambda: random.choice(texts) if texts else "")
+    if not texts:
+        return context.environment.undefined("No random item, sequence was empty.")
+    return values[texts.index(text)] if text in texts else random.choice(values)
+
+
+def make_environment(
+    entries: Mapping[str, Any], where: str, draws: Draws | None = None, budget: Budget | None = None
+) -> TemplateEnvironment:
     """Build the environment that a `cookiecutter.json` asks for.
 
     Args:
-        constants: Its entries that are not questions.
+        entries: Its content.
         where: The template's name, for errors.
+        draws: What is random, or from the clock.
+        budget: What rendering may take.
 
     Raises:
         TemplateError: It asks for an extension that would run the template's code, or for options that Jinja lacks.
     """
-    for extension in constants.get("_extensions", []):
-        if not str(extension).startswith(_ALLOWED_EXTENSIONS):
+    wanted, options = entries.get("_extensions", []), entries.get("_jinja2_env_vars", {})
+    if not isinstance(wanted, list) or not isinstance(options, dict):
+        raise TemplateError(f"`_extensions` of `{where}` must be a list, and `_jinja2_env_vars` a table")
+    extensions = [name for name in map(str, wanted) if name not in _BUILT_IN_EXTENSIONS]
+    for extension in extensions:
+        if not extension.startswith(_ALLOWED_EXTENSIONS):
             raise TemplateError(
                 f"`{where}` uses the Jinja extension `{extension}`, but paccel never runs code from a template: only"
                 " extensions in `jinja2.ext` and `cookiecutter.extensions` work"
             )
-    options = constants.get("_jinja2_env_vars", {})
     try:
         return TemplateEnvironment(
+            draws or Draws(),
+            budget or Budget(),
             undefined=StrictUndefined,
-            extensions=[CookiecutterExtensions, *map(str, constants.get("_extensions", []))],
+            extensions=[CookiecutterExtensions, *extensions],
             keep_trailing_newline=True,
             **options,
         )
@@ -117,18 +340,6 @@ def text_of(content: bytes) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")
 
 
-def render_text(environment: TemplateEnvironment, text: str, context: Mapping[str, Any], where: str) -> str:
-    """Render a short text of a template: a default, a private variable, a path. `where` names it in errors.
-
-    Raises:
-        TemplateError: It cannot be rendered.
-    """
-    try:
-        return environment.from_string(text).render(cookiecutter=context)
-    except Exception as error:  # a template's expressions raise whatever Python raises
-        raise TemplateError(f"{where} cannot be rendered: {describe(error)}") from error
-
-
 def describe(error: Exception) -> str:
     """Say in one line what went wrong inside a template."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -136,7 +347,12 @@ def describe(error: Exception) -> str:
         return f"it includes `{error.name}`, which does not exist"
     if isinstance(error, SecurityError):
         return f"{text} (templates are rendered in a sandbox)"
-    if text.startswith("'dict object' has no attribute "):
-        return f"`cookiecutter.{text.split()[-1].strip(chr(39))}` is not defined"
+    if isinstance(error, TooMuch):
+        return text
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply, or includes or calls itself without end"
+    missing = re.fullmatch(r"'.*[dD]ict object' has no attribute '(.*)'", text)
+    if missing is not None:
+        return f"`cookiecutter.{missing[1]}` is not defined"
     name = type(error).__name__
     return text if isinstance(error, JinjaError) or text == name else f"{name}: {text}"

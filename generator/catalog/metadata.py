@@ -1,11 +1,13 @@
 """`paccel.toml`: what a template says about itself beyond cookiecutter's own format. Every key is optional."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from ..errors import TemplateError
+from .. import __version__
+from ..errors import PreconditionError, TemplateError, did_you_mean
 from ..files.tree import check_path
 
 CONTEXT_FILE = "cookiecutter.json"
@@ -20,10 +22,30 @@ class Extra(NamedTuple):
 
 
 class QuestionHelp(NamedTuple):
-    """What prompts and `paccel show` say about a question and its choices."""
+    """What `paccel.toml` says about a question.
+
+    Attributes:
+        help: What prompts and `paccel show` say about it.
+        choices: Choice -> what they say about that.
+        default: The choices that are on without an answer, for `multiple`.
+        multiple: Several of the choices can be answered.
+        package: The answer is a name that Python's packaging accepts; `project_name` is then the folder's name.
+        secret: The answer is not shown while it is typed, and not stored.
+        when: The question is asked only if this holds: earlier answers, or a Jinja expression about them.
+        validator: A regular expression that the whole answer must match, or a Jinja expression (with `{{`) that must be
+            true, in which `value` is the answer.
+        message: What to say of an answer that fails it.
+    """
 
     help: str = ""
     choices: Mapping[str, str] = {}
+    default: tuple[str, ...] = ()
+    multiple: bool = False
+    package: bool = False
+    secret: bool = False
+    when: str | Mapping[str, str | bool] = ""
+    validator: str = ""
+    message: str = ""
 
 
 class Move(NamedTuple):
@@ -53,7 +75,8 @@ class Metadata(NamedTuple):
     """The content of one `paccel.toml`.
 
     `reaches` is the expected result of a run with the default answers, and where it was measured. `fixed` are answers
-    that a template gives to its layers' questions itself, so that they are not asked.
+    that a template gives to its layers' questions itself, so that they are not asked. `once` are patterns of files that
+    are generated once and then belong to the user.
     """
 
     title: str = ""
@@ -64,6 +87,7 @@ class Metadata(NamedTuple):
     extras: tuple[Extra, ...] = ()
     fixed: Mapping[str, str | bool] = {}
     questions: Mapping[str, QuestionHelp] = {}
+    once: tuple[str, ...] = ()
     moved: tuple[Move, ...] = ()
     renamed_answers: tuple[RenamedAnswer, ...] = ()
     dropped_answers: tuple[str, ...] = ()
@@ -74,16 +98,19 @@ class TemplateRef(NamedTuple):
     """The template that made a project.
 
     Attributes:
-        source: What `--template` was given: a bundled name, an absolute path, or a URL.
+        source: What `--template` was given, without secrets: a bundled name, a URL, or a path, absolute or relative to the
+            project.
         name: The template's own name.
         digest: SHA-256 over the content of all its layers, in hexadecimal.
         release: The newest version in its changelog; empty without one.
+        commit: The git commit that it was rendered from; empty where it is not from git.
     """
 
     source: str
     name: str
     digest: str
     release: str = ""
+    commit: str = ""
 
 
 def parse_metadata(text: str, where: str) -> Metadata:
@@ -91,15 +118,17 @@ def parse_metadata(text: str, where: str) -> Metadata:
 
     Raises:
         TemplateError: It is not TOML, a value is of the wrong type, or keys are unknown (all problems at once).
+        PreconditionError: It needs a newer paccel.
     """
     if not text:
         return Metadata()
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise TemplateError(f"`{where}` is not valid TOML: {error}") from error
     problems: list[str] = []
     top = _Table(data, "", problems)
+    _check_version(top.text("requires_paccel"), where)  # first: what else is unknown may be newer than this paccel
     metadata = Metadata(
         title=top.text("title"),
         description=top.text("description"),
@@ -109,9 +138,20 @@ def parse_metadata(text: str, where: str) -> Metadata:
         extras=tuple(Extra(t.text("layer", need=True), t.answers("when")) for t in top.tables("extras")),
         fixed=top.answers("fixed", need=False),
         questions={
-            name: QuestionHelp(t.text("help"), t.mapping("choices"))
+            name: QuestionHelp(
+                help=t.text("help"),
+                choices=t.mapping("choices"),
+                default=t.texts("default"),
+                multiple=t.flag("multiple"),
+                package=t.flag("package"),
+                secret=t.flag("secret"),
+                when=t.condition("when"),
+                validator=t.text("validator"),
+                message=t.text("message"),
+            )
             for name, t in top.named_tables("questions").items()
         },
+        once=top.table("files").texts("once"),
         moved=tuple(Move(t.text("from", need=True), t.text("to", need=True)) for t in top.tables("moved")),
         renamed_answers=tuple(
             RenamedAnswer(t.text("from", need=True), t.text("to", need=True), t.mapping("values"))
@@ -137,6 +177,24 @@ def parse_metadata(text: str, where: str) -> Metadata:
     return metadata
 
 
+def _check_version(least: str, where: str) -> None:
+    """Refuse a template that needs a newer paccel than this one."""
+    if not least:
+        return
+    found = re.fullmatch(r"(?:>=)?\s*([0-9]{1,6}(?:\.[0-9]{1,6}){0,3})", least.strip())
+    if found is None:
+        raise TemplateError(f"`requires_paccel` of `{where}` must be a least version, like `>=0.2`, not `{least}`")
+    if _numbers(found[1]) > _numbers(__version__):
+        raise PreconditionError(
+            f"`{where}` needs paccel {found[1]} or newer, and this is paccel {__version__}: run `pip install -U paccel`"
+        )
+
+
+def _numbers(version: str) -> list[int]:
+    numbers = [int(number) for number in re.match(r"[0-9.]*[0-9]", version)[0].split(".")]  # type: ignore[index]
+    return numbers + [0] * (4 - len(numbers))
+
+
 class _Table:
     """A TOML table that is read key by key; wrong, missing and unknown keys are added to `problems`."""
 
@@ -145,14 +203,18 @@ class _Table:
         self.name = name
         self.problems = problems
         self.children: list[_Table] = []
+        self.known: set[str] = set()
 
-    def _take(self, key: str, kind: type, empty: Any, need: bool = False) -> Any:
+    def _take(self, key: str, kind: type | tuple[type, ...], empty: Any, need: bool = False) -> Any:
+        self.known.add(key)
         if key not in self.rest and need:
             self.problems.append(f"`{self.name}{key}` is missing")
         value = self.rest.pop(key, empty)
         if isinstance(value, kind):
             return value
-        self._wrong(key, "text" if kind is str else "a list" if kind is list else "a table")
+        expected = {str: "text", list: "a list", dict: "a table", bool: "true or false"}
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        self._wrong(key, " or ".join(expected[one] for one in kinds))
         return empty
 
     def _wrong(self, key: str, expected: str) -> None:
@@ -171,6 +233,17 @@ class _Table:
         if not all(isinstance(value, str) for value in values):
             self._wrong(key, "a list of texts")
         return tuple(str(value) for value in values)
+
+    def flag(self, key: str) -> bool:
+        return bool(self._take(key, bool, False))
+
+    def condition(self, key: str) -> str | dict[str, str | bool]:
+        if isinstance(self.rest.get(key), dict):
+            return self.answers(key)
+        return str(self._take(key, (str, dict), ""))
+
+    def table(self, key: str) -> "_Table":
+        return self._child(self._take(key, dict, {}), key)
 
     def mapping(self, key: str) -> dict[str, str]:
         values = self._take(key, dict, {})
@@ -199,6 +272,8 @@ class _Table:
         return {name: self._child(value, f"{key}.{name}") for name, value in values.items()}
 
     def finish(self) -> None:
-        self.problems.extend(f"`{self.name}{key}` is not a known key" for key in self.rest)
+        self.problems.extend(
+            f"`{self.name}{key}` is not a known key{did_you_mean(key, self.known)}" for key in self.rest
+        )
         for child in self.children:
             child.finish()

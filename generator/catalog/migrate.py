@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ..errors import UsageError
+from .draws import Draws
 from .metadata import Metadata
 from .questions import Answer, HasQuestions, resolve_answers
 
@@ -16,7 +17,7 @@ class Answerable(HasQuestions, Protocol):
 
 
 def carry_answers(
-    stored: Mapping[str, Answer], template: Answerable, changed: Mapping[str, object]
+    stored: Mapping[str, Answer], template: Answerable, changed: Mapping[str, object], draws: Draws | None = None
 ) -> tuple[dict[str, Answer], list[str]]:
     """Answer today's questions: as `changed` says, else as stored, else with the default.
 
@@ -24,6 +25,7 @@ def carry_answers(
         stored: From the manifest; renamed as the template declares, in the order of its declarations.
         template: Today's template.
         changed: Question -> value, as typed.
+        draws: What the template draws at random, or reads from the clock.
 
     Returns:
         The answers, and a line for each one that is new, renamed or dropped.
@@ -49,8 +51,9 @@ def carry_answers(
         why = "the template dropped this question" if name in dropped else "the template no longer has this question"
         notes.append(f"the answer `{name}={_text(value)}` is dropped: {why}")
     carried |= changed
+    secret = {question.name for question in template.questions if question.secret}
     try:
-        answers = resolve_answers(template, carried)
+        answers = resolve_answers(template, carried, draws=draws)
     except UsageError as error:
         if not _fails(template, {name: value for name, value in carried.items() if name not in changed}):
             raise  # the typed answer is wrong, not a stored one
@@ -58,7 +61,7 @@ def carry_answers(
     notes += [
         f"new question `{name}`, answered with its default `{_text(answer)}`: `paccel set {name}=…` changes it"
         for name, answer in answers.items()
-        if name not in carried
+        if name not in carried and name not in secret
     ]
     return answers, notes
 
@@ -72,4 +75,6 @@ def _fails(template: Answerable, answers: Mapping[str, object]) -> bool:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

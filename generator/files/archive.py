@@ -1,14 +1,18 @@
 """Read a ZIP file that somebody else made: every name checked, every size known before it is unpacked."""
 
 import io
+import os
+import posixpath
 import stat
 import zipfile
+from pathlib import Path
 
 from ..errors import TemplateError
-from .tree import File, check_path
+from .names import is_text
+from .tree import MAX_BYTES, MAX_FILES, File, check_path, write_tree
 
-MAX_FILES = 20_000
-MAX_BYTES = 256 * 2**20
+_DIRECTORY_ENTRY = b"PK\x01\x02"
+_ENCRYPTED = 1
 
 
 class ArchiveError(TemplateError):
@@ -29,27 +33,79 @@ def read_zip(content: bytes, where: str) -> dict[str, File]:
     Raises:
         ArchiveError: It is not one, a name leads out of it or comes twice, it holds links, or it is too large.
     """
+    files, links = _read(content, where)
+    if links:
+        raise ArchiveError(where, f"holds `{min(links)}`, which is not a regular file")
+    return files
+
+
+def unpack(content: bytes, where: str, folder: Path) -> None:
+    """Write the files and symbolic links of a ZIP file below `folder`, which need not exist; links may lead anywhere.
+
+    Raises:
+        ArchiveError: As `read_zip`, but for the links.
+    """
+    files, links = _read(content, where)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tree(folder, files)
+    for path, target in links.items():  # last, so that no file is written through one
+        place = folder / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.symlink(target, place)
+        except OSError as error:  # Windows allows links to few
+            raise ArchiveError(
+                where, f"holds the symbolic link `{path}`, which this system does not make: {error.strerror}"
+            ) from error
+
+
+def _read(content: bytes, where: str) -> tuple[dict[str, File], dict[str, str]]:
+    """Return the files, and the targets of the symbolic links."""
     files: dict[str, File] = {}
+    links: dict[str, str] = {}
+    if content.count(_DIRECTORY_ENTRY) > 10 * MAX_FILES:  # before a list of them fills the memory
+        raise ArchiveError(where, f"has more than {MAX_FILES} files")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-            if len(entries) > MAX_FILES or sum(entry.file_size for entry in entries) > MAX_BYTES:
+            # Some programs for Windows write backslashes.
+            entries = [(entry.filename.replace("\\", "/"), entry) for entry in archive.infolist()]
+            entries = [(name, entry) for name, entry in entries if not name.endswith("/")]
+            if len(entries) > MAX_FILES or sum(entry.file_size for _, entry in entries) > MAX_BYTES:
                 raise ArchiveError(where, f"unpacks to more than {MAX_FILES} files or {MAX_BYTES // 2**20} MiB")
-            for entry in entries:
-                path = check_path(entry.filename)
-                if path in files:
+            for name, entry in entries:
+                path = check_path(name)
+                if path in files or path in links:
                     raise ArchiveError(where, f"holds `{path}` twice")
                 mode = entry.external_attr >> 16
-                if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
+                kind = stat.S_IFMT(mode)
+                if kind not in {0, stat.S_IFREG, stat.S_IFLNK}:
                     raise ArchiveError(where, f"holds `{path}`, which is not a regular file")
+                if entry.flag_bits & _ENCRYPTED:
+                    raise ArchiveError(where, "is encrypted: unpack it and give the folder")
                 data = archive.read(entry)  # never more than the archive says
                 if len(data) != entry.file_size:
                     raise ArchiveError(where, f"holds `{path}`, which is not as large as the archive says")
-                files[path] = File(data, bool(mode & 0o100))
+                if kind == stat.S_IFLNK:
+                    links[path] = _target(data, path, where)
+                else:
+                    files[path] = File(data, bool(mode & 0o100))
     except ArchiveError:
         raise
     except TemplateError as error:
         raise ArchiveError(where, f"holds a name that cannot be used ({error})") from error
     except Exception as error:  # zipfile, zlib and struct raise many kinds for what is broken
         raise ArchiveError(where, f"is not a ZIP file that can be read: {error}") from error
-    return files
+    for path in [*files, *links]:
+        above = posixpath.dirname(path)
+        while above:
+            if above in files or above in links:
+                raise ArchiveError(where, f"holds `{above}` as a file and as a folder")
+            above = posixpath.dirname(above)
+    return files, links
+
+
+def _target(data: bytes, path: str, where: str) -> str:
+    target = data.decode(errors="surrogateescape")
+    if not target or not is_text(target):
+        raise ArchiveError(where, f"holds the symbolic link `{path}`, whose target is no path")
+    return target

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import PreconditionError
-from .tree import STATE_DIR
+from .tree import STATE_DIR, set_mode
 
 MAX_THREADS = 8
 
@@ -18,7 +18,7 @@ def write_file(path: Path, content: bytes, mode: int, later: bool = False) -> No
     """Write a new file that is on the disk, not in a cache, when this returns, or `later`: after `settle_all`."""
     with open(path, "xb") as file:
         file.write(content)
-        os.chmod(path, mode)
+        set_mode(path, mode)
         if not later or os.name == "nt":
             file.flush()
             os.fsync(file.fileno())
@@ -64,14 +64,20 @@ def remove_file(path: Path) -> None:
 def make_folder(path: Path, mode: int = 0o755) -> None:
     """Make a folder, or give one that exists this mode."""
     path.mkdir(exist_ok=True)
-    path.chmod(mode)
+    set_mode(path, mode)
 
 
 def remove_empty_folder(path: Path) -> bool:
-    """Remove a folder if it is empty; return whether it was."""
+    """Remove a folder if it is empty; return whether it was.
+
+    Raises:
+        OSError: It is empty, but cannot be removed.
+    """
     try:
         path.rmdir()
-    except OSError:
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR}:
+            raise
         return False
     return True
 
@@ -128,7 +134,11 @@ def settle_tree(root: Path) -> None:
     Raises:
         OSError: Something could not be settled.
     """
-    settle_all(Path(folder, name) for folder, _, names in os.walk(root) for name in ("", *names))
+    settle_all(Path(folder, name) for folder, _, names in os.walk(root, onerror=_raise) for name in ("", *names))
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 @contextlib.contextmanager
@@ -136,7 +146,7 @@ def locked(root: Path) -> Iterator[None]:
     """Keep other commands from changing the project; the lock ends with the process, however that ends.
 
     Raises:
-        PreconditionError: Another process holds it.
+        PreconditionError: Another process holds it, or the folder cannot be locked.
     """
     busy = PreconditionError(f"Another paccel command is working in `{root}`: wait until it has finished")
     if os.name == "nt":
@@ -152,12 +162,17 @@ def locked(root: Path) -> Iterator[None]:
         return
     import fcntl  # not on Windows
 
-    descriptor = os.open(root / STATE_DIR, os.O_RDONLY)
+    try:
+        descriptor = os.open(root / STATE_DIR, os.O_RDONLY)
+    except OSError as error:
+        raise PreconditionError(f"`{root / STATE_DIR}` cannot be opened: {error.strerror}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise busy from error
+        except OSError as error:
+            raise PreconditionError(f"`{root / STATE_DIR}` cannot be locked: {error.strerror}") from error
         yield
     finally:
         os.close(descriptor)

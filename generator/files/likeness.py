@@ -11,9 +11,13 @@ def line_counts(content: bytes) -> Counter[bytes]:
 
 def likeness(pairs: Iterable[tuple[bytes, bytes]]) -> float:
     """The share of lines that are in both texts of each pair, over all pairs: 0 to 1 (Sørensen-Dice coefficient)."""
+    return shared((line_counts(one), line_counts(other)) for one, other in pairs)
+
+
+def shared(pairs: Iterable[tuple[Counter[bytes], Counter[bytes]]]) -> float:
+    """`likeness` of texts whose lines are counted already."""
     common = total = 0
     for one, other in pairs:
-        a, b = line_counts(one), line_counts(other)
-        common += 2 * (a & b).total()
-        total += a.total() + b.total()
+        common += 2 * (one & other).total()
+        total += one.total() + other.total()
     return common / total if total else 0.0

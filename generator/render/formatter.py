@@ -3,19 +3,29 @@
 black is imported for the first file that needs it: that takes longer than everything else in most upgrades.
 """
 
-import ast
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ..catalog.patterns import search
 from ..errors import TemplateError
 from ..files.tree import PROJECT_FILE, File, Tree
 
 if TYPE_CHECKING:
     from black import Mode
+    from pathspec import GitIgnoreSpec
+
+T = TypeVar("T")
+
+BLACKS_EXCLUDE = re.compile(
+    r"/(\.direnv|\.eggs|\.git|\.hg|\.ipynb_checkpoints|\.mypy_cache|\.nox|\.pytest_cache|\.ruff_cache|\.tox|\.svn|\.venv"
+    r"|\.vscode|__pypackages__|_build|buck-out|build|dist|venv)/"
+)
+"""`black.const.DEFAULT_EXCLUDES`, without importing black; a test compares the two."""
 
 
 class Formatted(NamedTuple):
@@ -34,6 +44,8 @@ class Formatted(NamedTuple):
 def format_tree(tree: Tree, template: str, earlier: Formatted | None = None) -> Formatted:
     """Format the Python files of a render by its `pyproject.toml`; nothing if that has no `[tool.black]`.
 
+    What `black .` leaves alone stays as it is: excluded and ignored files, and those that are not valid Python.
+
     Args:
         tree: POSIX path -> file.
         template: The template's name, for errors.
@@ -41,123 +53,174 @@ def format_tree(tree: Tree, template: str, earlier: Formatted | None = None) -> 
             before they were formatted are taken from it.
 
     Raises:
-        TemplateError: `pyproject.toml` is not valid TOML, or a file is not valid Python.
+        TemplateError: An option in `[tool.black]` is not what black takes.
     """
-    formatter = _formatter(tree, template)
+    formatter = Formatter.of(tree, template)
     if formatter is None:
         return Formatted(tree, {})
-    if earlier is not None and _formatter(earlier.tree, template) != formatter:
+    if earlier is not None and Formatter.of(earlier.tree, template) != formatter:
         earlier = None
+    included = formatter.included(tree)
     formatted: dict[str, File] = {}
     unformatted: dict[str, str] = {}
     for path, file in tree.items():
-        if not formatter.applies(path):
+        known = earlier is not None and path in earlier.tree and earlier.unformatted.get(path) == file.sha256
+        if path not in included or (not known and formatter.ignores(path)):
             formatted[path] = file
             continue
         unformatted[path] = file.sha256
-        if earlier is not None and path in earlier.tree and earlier.unformatted.get(path) == file.sha256:
-            content = earlier.tree[path].content
-        else:
-            content = formatter.format(file.content, path)
+        content = earlier.tree[path].content if known and earlier else formatter.format(file.content, path)
         formatted[path] = File(content, file.executable)
     return Formatted(formatted, unformatted)
 
 
-def _formatter(tree: Tree, template: str) -> "Formatter | None":
-    return Formatter.of(tree[PROJECT_FILE], template) if PROJECT_FILE in tree else None
-
-
 @dataclass(frozen=True)
 class Formatter:
-    """What a rendered `pyproject.toml` says about formatting.
+    """What a render says about its formatting.
 
     Attributes:
-        black_options: Its `[tool.black]`, with underscores in the names.
+        black_options: The `[tool.black]` of its `pyproject.toml`, with underscores in the names.
         requires_python: Its `requires-python`.
+        ignored: Folder -> the text of its `.gitignore`, outer folders first. black has it only without an `exclude`.
         template: The template's name, for errors.
     """
 
     black_options: Mapping[str, Any]
     requires_python: str | None
+    ignored: Mapping[str, str]
     template: str
 
     @classmethod
-    def of(cls, project: File, template: str) -> "Formatter | None":
-        """Read a `pyproject.toml`; None if there is no `[tool.black]` in it: then nothing is formatted.
-
-        Raises:
-            TemplateError: It is not valid TOML.
-        """
+    def of(cls, tree: Tree, template: str) -> "Formatter | None":
+        """Read a render's settings; None if it has no `[tool.black]` that can be read: then nothing is formatted."""
         try:
-            data = tomllib.loads(project.content.decode())
-        except ValueError as error:
-            raise TemplateError(f"`{PROJECT_FILE}`, rendered from `{template}`, is not valid TOML: {error}") from error
-        options = data.get("tool", {}).get("black")
-        if options is None:
+            data = tomllib.loads(tree[PROJECT_FILE].content.decode())
+        except (KeyError, ValueError, RecursionError):
+            return None  # what a template makes is its own affair
+        tool, project = data.get("tool"), data.get("project")
+        options = tool.get("black") if isinstance(tool, dict) else None
+        if not isinstance(options, dict):
             return None
         options = {name.removeprefix("--").replace("-", "_"): value for name, value in options.items()}
-        return cls(options, data.get("project", {}).get("requires-python"), template)
+        requires = project.get("requires-python") if isinstance(project, dict) else None
+        ignored = {
+            path.rpartition("/")[0]: tree[path].content.decode("utf-8-sig", errors="replace")
+            for path in sorted(tree, key=lambda path: path.count("/"))
+            if PurePosixPath(path).name == ".gitignore" and "exclude" not in options
+        }
+        return cls(options, requires if isinstance(requires, str) else None, ignored, template)
 
-    def applies(self, path: str) -> bool:
-        """Whether the file at `path` is formatted."""
-        return path.endswith((".py", ".pyi")) and not any(pattern.search("/" + path) for pattern in self._excluded)
+    def included(self, paths: Iterable[str]) -> set[str]:
+        """Return the files that black's own options include, and no option excludes."""
+        wanted = [path for path in paths if path.endswith((".py", ".pyi"))]
+        include = self._option("include", str, "")
+        if include:
+            wanted = [path for path, found in zip(wanted, self._search(include, wanted), strict=True) if found]
+        for name in ("exclude", "extend_exclude", "force_exclude"):
+            pattern = self._option(name, str, "")
+            if pattern or (name == "exclude" and "exclude" not in self.black_options):
+                wanted = self._without(pattern, wanted)
+        return set(wanted)
+
+    def ignores(self, path: str) -> bool:
+        """Return whether git ignores a file, and so does black."""
+        return any(
+            spec.match_file(part.removeprefix(f"{folder}/" if folder else ""))
+            for folder, spec in self._ignoring
+            for part in _steps(path)
+            if not folder or part.startswith(f"{folder}/")
+        )
 
     def format(self, content: bytes, path: str) -> bytes:
-        """Format one file; its line ends and byte-order mark are kept.
-
-        Raises:
-            TemplateError: It is not valid Python.
-        """
+        """Format one file; its line ends and byte-order mark are kept, and what is not valid Python stays as it is."""
         from black import format_str
 
+        mode = replace(self._mode, is_pyi=self._mode.is_pyi or path.endswith(".pyi"))
         try:
             text = content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise TemplateError(f"`{path}`, rendered from `{self.template}`, is not UTF-8") from error
+            lines = text.replace("\r\n", "\n").splitlines(keepends=True)
+            first = int(mode.skip_source_first_line)
+            formatted = "".join(lines[:first]) + format_str("".join(lines[first:]), mode=mode)
+        except Exception:  # black raises its own for what it cannot parse, and others for what it trips over
+            return content
         newline = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
-        mode = replace(self._mode, is_pyi=path.endswith(".pyi"))
-        try:
-            formatted = format_str(text.replace("\r\n", "\n"), mode=mode)
-        except Exception as error:  # black raises its own for what it cannot parse, and others for what it trips over
-            raise TemplateError(self._python_error(text, path, error)) from error
         bom = b"\xef\xbb\xbf" if content.startswith(b"\xef\xbb\xbf") else b""
         return bom + formatted.replace("\n", newline).encode()
 
+    def _option(self, name: str, kind: type[T], usual: T) -> T:
+        """Return an option of `[tool.black]`, which TOML may have as a text, as black does."""
+        value = self.black_options.get(name, usual)
+        if isinstance(value, str) and kind is bool and value.lower() in ("true", "false"):
+            value = value.lower() == "true"
+        if isinstance(value, str) and kind is int and re.fullmatch("[0-9]{1,6}", value):
+            value = int(value)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            kinds: dict[type, str] = {int: "a number", bool: "true or false", str: "text", list: "a list"}
+            raise self._wrong(name, f"must be {kinds[kind]}, not `{value}`")
+        return value
+
+    def _wrong(self, name: str, problem: str) -> TemplateError:
+        option = name.replace("_", "-")
+        return TemplateError(f"`{option}` of `[tool.black]`, rendered from `{self.template}`, {problem}")
+
+    def _without(self, pattern: str, paths: list[str]) -> list[str]:
+        """Return the paths in which, or in whose folders, a pattern finds nothing; black's own one if it is empty."""
+        if pattern:
+            steps = sorted({step for path in paths for step in _steps(path)})
+            found = dict(zip(steps, self._search(pattern, steps), strict=True))
+            return [path for path in paths if not any(found[step] for step in _steps(path))]
+        return [path for path in paths if not BLACKS_EXCLUDE.search(f"/{path}")]
+
+    def _search(self, pattern: str, paths: list[str]) -> list[bool]:
+        verbose = f"(?x){pattern}" if "\n" in pattern else pattern  # as black does
+        where = f"an expression in `[tool.black]`, rendered from `{self.template}`"
+        return [bool(match) for match in search(verbose, [f"/{path}" for path in paths], where)]
+
     @cached_property
-    def _excluded(self) -> list[re.Pattern[str]]:
-        names = ("exclude", "extend_exclude", "force_exclude")
-        return [re.compile(self.black_options[name]) for name in names if self.black_options.get(name)]
+    def _ignoring(self) -> "list[tuple[str, GitIgnoreSpec]]":
+        from pathspec import GitIgnoreSpec
+
+        specs = []
+        for folder, text in self.ignored.items():
+            try:
+                specs.append((folder, GitIgnoreSpec.from_lines(text.splitlines())))
+            except ValueError:
+                continue  # git passes over what is not a pattern
+        return specs
 
     @cached_property
     def _mode(self) -> "Mode":
         from black import Mode
         from black.files import infer_target_version
-        from black.mode import TargetVersion
+        from black.mode import Preview, TargetVersion
 
-        options = self.black_options
-        versions: Iterable[Any] = [
-            getattr(TargetVersion, str(name).upper(), None) for name in options.get("target_version", [])
-        ]
+        names = self._option("target_version", list, [])
+        versions: Iterable[Any] = [getattr(TargetVersion, str(name).upper(), None) for name in names]
         if None in versions:
-            raise TemplateError(
-                f"`target-version` of `[tool.black]` in `{self.template}` names a Python version that black does not know"
-            )
+            raise self._wrong("target_version", "names a Python version that black does not know")
+        features = [getattr(Preview, str(name), None) for name in self._option("enable_unstable_feature", list, [])]
+        if None in features:
+            raise self._wrong("enable_unstable_feature", "names a feature that black does not know")
         project = {"project": {"requires-python": self.requires_python}} if self.requires_python else {}
+        try:
+            inferred = infer_target_version(project)
+        except Exception:  # black knows which errors an odd version raises only in part
+            inferred = None
+        unstable = self._option("unstable", bool, False)
         return Mode(
-            target_versions=set(versions or infer_target_version(project) or ()),
-            line_length=options.get("line_length", 88),
-            string_normalization=not options.get("skip_string_normalization", False),
-            magic_trailing_comma=not options.get("skip_magic_trailing_comma", False),
-            preview=options.get("preview", False) or options.get("unstable", False),
-            unstable=options.get("unstable", False),
+            target_versions=set(versions or inferred or ()),
+            line_length=self._option("line_length", int, 88),
+            string_normalization=not self._option("skip_string_normalization", bool, False),
+            magic_trailing_comma=not self._option("skip_magic_trailing_comma", bool, False),
+            skip_source_first_line=self._option("skip_source_first_line", bool, False),
+            is_pyi=self._option("pyi", bool, False),
+            preview=self._option("preview", bool, False) or unstable,
+            unstable=unstable,
+            enabled_features={feature for feature in features if feature is not None},
         )
 
-    def _python_error(self, text: str, path: str, error: Exception) -> str:
-        """Say where a file is wrong, in the parser's own words if it agrees with black."""
-        try:
-            ast.parse(text)
-        except SyntaxError as syntax:
-            return f"`{path}` line {syntax.lineno}, rendered from `{self.template}`, is not valid Python: {syntax.msg}"
-        except ValueError as null:
-            return f"`{path}`, rendered from `{self.template}`, is not valid Python: {null}"
-        return f"`{path}`, rendered from `{self.template}`, cannot be formatted by black: {error}"
+
+def _steps(path: str) -> list[str]:
+    """Return the folders on the way to a file, with a slash at the end, and the file."""
+    parts = path.split("/")
+    return ["/".join(parts[:end]) + "/" for end in range(1, len(parts))] + [path]

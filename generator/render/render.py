@@ -10,50 +10,68 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+from unicodedata import category
 
+from ..catalog.budget import Budget
 from ..catalog.catalog import PARTIALS_DIR, Layer, Template
+from ..catalog.context import Context
+from ..catalog.draws import Draws
 from ..catalog.questions import Answer
 from ..errors import TemplateError
+from ..files.names import folded
 from ..files.scratch import scratch_dir
 from ..files.tree import File, check_file_path
 from .formatter import Formatted, format_tree
 
 if TYPE_CHECKING:
-    from ..catalog.jinja import TemplateEnvironment, TreeLoader
+    from ..catalog.jinja import TreeLoader
 
 _TEXT_SUFFIXES = {"", ".cfg", ".csv", ".ini", ".json", ".md", ".py", ".pyi", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 
+_SIGNATURES = tuple(
+    b"!<arch> %PDF 070701 8BPS ARROW1 BM BZh GIF8 ID3 MThd MZ OTTO OggS PACK PAR1 RIFF bplist dex fLaC wOF2 wOFF".split()
+)
+"""What the files of some formats begin with, though they could be text; `binaryornot` knows for sure."""
 
-def render(template: Template, answers: Mapping[str, Answer]) -> dict[str, File]:
+
+def render(template: Template, answers: Mapping[str, Answer], draws: Draws | None = None) -> dict[str, File]:
     """Render every layer that `answers` turn on, in order, and format the result.
 
     Args:
         template: From `load_template`.
         answers: Of every question of the template, from `resolve_answers`.
+        draws: What the template draws at random, or reads from the clock.
 
     Returns:
         POSIX path -> file, in path order.
 
     Raises:
-        TemplateError: A file cannot be rendered or is not valid Python, two layers have the same file, or a path is not
-            one that a project can have.
+        TemplateError: A file cannot be rendered, two layers have the same file, or a path is not one that a project can
+            have.
     """
-    return dict(render_formatted(template, answers).tree)
+    return dict(render_formatted(template, answers, draws=draws).tree)
 
 
-def render_formatted(template: Template, answers: Mapping[str, Answer], earlier: Formatted | None = None) -> Formatted:
+def render_formatted(
+    template: Template, answers: Mapping[str, Answer], earlier: Formatted | None = None, draws: Draws | None = None
+) -> Formatted:
     """Render as `render` does, but do not format again what has not changed since `earlier`, see `format_tree`."""
-    return format_tree(render_unformatted(template, answers), template.name, earlier)
+    return format_tree(render_unformatted(template, answers, draws), template.name, earlier)
 
 
-def render_unformatted(template: Template, answers: Mapping[str, Answer]) -> dict[str, File]:
+def render_unformatted(
+    template: Template, answers: Mapping[str, Answer], draws: Draws | None = None
+) -> dict[str, File]:
     """Render as `render` does, without formatting the Python files."""
     tree: dict[str, File] = {}
     values = template.values(answers)
+    draws, budget = draws or Draws(), Budget()
+    for layer in [*template.layers, *(layer for _, layer in template.extras)]:
+        draws.places |= {*layer.entries, *layer.project}
     for layer in template.active_layers(values):
         files: dict[str, File] = {}
-        for rendered in LayerRenderer(layer, values).files():
+        for rendered in LayerRenderer(layer, values, template.source, draws, budget).files():
             if rendered.target in files:
                 raise TemplateError(
                     f"Two files of `{layer.name}` render to `{rendered.target}`; the second is `{rendered.path}`"
@@ -70,6 +88,17 @@ def render_unformatted(template: Template, answers: Mapping[str, Answer]) -> dic
     return dict(sorted(tree.items()))
 
 
+def render_folders(template: Template, answers: Mapping[str, Answer]) -> list[str]:
+    """Return the paths of the empty folders that a new project gets.
+
+    Raises:
+        TemplateError: A path cannot be rendered, or is not one that a project can have.
+    """
+    values = template.values(answers)
+    layers = [layer for layer in template.active_layers(values) if layer.folders]
+    return [path for layer in layers for path in LayerRenderer(layer, values).folders()]
+
+
 class RenderedFile(NamedTuple):
     """One file of a layer: its path there, its path in the project, and what it renders to."""
 
@@ -84,32 +113,44 @@ class LayerRenderer:
     Args:
         layer: The layer.
         answers: Question -> answer, the fixed ones included.
+        source: What names the template.
+        draws: What is random, or from the clock.
+        budget: What rendering may take.
 
     Raises:
-        TemplateError: The layer asks for something of Jinja that it cannot have.
+        TemplateError: The layer asks for something of Jinja that it cannot have, or an entry cannot be rendered.
 
     Attributes:
-        values: What `cookiecutter.…` means in the layer's files: the answers and cookiecutter's private variables.
+        context: What `cookiecutter.…` means in the layer's files.
     """
 
-    def __init__(self, layer: Layer, answers: Mapping[str, Answer]) -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        answers: Mapping[str, Answer],
+        source: str = "",
+        draws: Draws | None = None,
+        budget: Budget | None = None,
+    ) -> None:
         self.layer = layer
-        if layer.constants.keys() & {"_extensions", "_jinja2_env_vars"}:
-            _ = self.environment  # refuses what a template cannot have, whether or not a file would need it
-        self.values: dict[str, Any] = dict(answers)
-        for name, value in layer.constants.items():
-            if name.startswith("__") and isinstance(value, str):  # rendered one by one, as cookiecutter does
-                value = self._text(value, f"`{name}` of `{layer.name}`")
-            self.values[name] = value
-
-    @cached_property
-    def environment(self) -> "TemplateEnvironment":
-        """The layer's Jinja environment. Importing Jinja takes a fifth of an upgrade in which no file needs it."""
-        from ..catalog.jinja import make_environment
-
-        environment = make_environment(self.layer.constants, self.layer.name)
-        environment.loader = self.loader
-        return environment
+        self.context = context = Context(layer.entries, layer.name, draws, budget)
+        context.values |= {name: answer for name, answer in answers.items() if name not in layer.entries}
+        for name in context.order():
+            if name.startswith("_"):
+                context.add_private(name)
+            elif name in answers:
+                context.add_answer(name, answers[name])
+            else:
+                context.values[name] = layer.entries[name]  # a table; its place among the others
+        context.add_tables()
+        # What cookiecutter says of itself. The folders differ from machine to machine, so the project has none of them.
+        context.values |= {"_template": source, "_output_dir": ".", "_repo_dir": source, "_checkout": None}
+        self._patterns = context.values.get("_copy_without_render", ())
+        try:
+            self._is_copied("")
+        except TypeError as error:
+            raise TemplateError(f"`_copy_without_render` of `{layer.name}` must be a list of patterns") from error
+        self._folders: dict[str, str | None] = {"": ""}
 
     @cached_property
     def loader(self) -> "TreeLoader":
@@ -118,22 +159,13 @@ class LayerRenderer:
 
         return TreeLoader(self.layer.project, self.layer.partials, PARTIALS_DIR)
 
-    @cached_property
-    def marks(self) -> list[str]:
-        """What Jinja syntax begins with in this layer: a text without any of it renders to itself."""
-        given = self.layer.constants.get("_jinja2_env_vars", {})
-        starts = {"block_start_string": "{%", "variable_start_string": "{{", "comment_start_string": "{#"}
-        prefixes = {"line_statement_prefix": None, "line_comment_prefix": None}
-        found = [given.get(name, usual) for name, usual in (starts | prefixes).items()]
-        return [str(mark) for mark in found if mark]
-
     def files(self) -> Iterator[RenderedFile]:
-        """Render every file that the answers call for, in path order.
+        """Render every file that the answers call for, a folder's own files before the folders in it.
 
         Raises:
             TemplateError: A file or its path cannot be rendered, or is not one that a project can have.
         """
-        for path, file in sorted(self.layer.project.items()):
+        for path, file in sorted(self.layer.project.items(), key=_walked):
             copied = self._copied_part(path)
             target = self._target(path, copied)
             if target is not None:
@@ -141,47 +173,85 @@ class LayerRenderer:
                 # `#!` makes a file executable too: modes get lost in ZIP downloads and on Windows.
                 yield RenderedFile(path, target, File(content, file.executable or content.startswith(b"#!")))
 
-    def _text(self, text: str, where: str) -> str:
-        if not any(mark in text for mark in self.marks):
-            return text
-        from ..catalog.jinja import render_text
+    def folders(self) -> Iterator[str]:
+        """Render the paths of the layer's empty folders that the answers call for.
 
-        return render_text(self.environment, text, self.values, where)
+        Raises:
+            TemplateError: A path cannot be rendered, or is not one that a project can have.
+        """
+        for path in self.layer.folders:
+            target = self._target(path, self._copied_part(path))
+            if target is not None:
+                yield target
+
+    def _is_copied(self, path: str) -> bool:
+        return any(fnmatch(path, pattern) for pattern in self._patterns)
 
     def _copied_part(self, path: str) -> str:
         """Return the outermost folder of `path`, or `path`, that `_copy_without_render` names; empty if none."""
-        patterns = self.values.get("_copy_without_render", ())
         parts = [*reversed(PurePosixPath(path).parents[:-1]), PurePosixPath(path)]
-        return next((str(part) for part in parts if any(fnmatch(str(part), pattern) for pattern in patterns)), "")
+        return next((str(part) for part in parts if self._is_copied(str(part))), "")
 
     def _target(self, path: str, copied: str) -> str | None:
-        """Return the path that `path` renders to, or None if its name renders to nothing: then there is no file."""
+        """Return the path that `path` renders to, or None if a part of it renders to nothing: then there is no file."""
         # The name of a copied folder is rendered, the names in it are not.
         name, rest = (copied, path.removeprefix(copied)) if copied else (path, "")
-        target = self._text(name, f"The path `{path}` of `{self.layer.name}`") + rest
-        if not target or target.endswith("/"):
+        folder = self._folder(name.rpartition("/")[0])
+        target = self._path(name, path)
+        if folder is None or target in ("", f"{folder}/") or (target + rest).endswith("/"):
             return None
-        return check_file_path(str(PurePosixPath(target)))
+        return check_file_path(str(PurePosixPath(target + rest)))
+
+    def _folder(self, folder: str) -> str | None:
+        """Return what a folder's path renders to, or None if a part of it renders to nothing."""
+        if folder not in self._folders:
+            parent = self._folder(folder.rpartition("/")[0])
+            rendered = None if parent is None else self._path(folder, folder)
+            self._folders[folder] = None if rendered in ("", f"{parent}/") else rendered
+        return self._folders[folder]
+
+    def _path(self, text: str, path: str) -> str:
+        return self.context.text(text, f"The path `{path}` of `{self.layer.name}`", f"{path}:path")
 
     def _render(self, path: str, content: bytes) -> bytes:
         """Render one file as `cookiecutter.generate.generate_file` does."""
-        newline = self.values.get("_new_lines")
-        has_marks = any(mark.encode() in content for mark in self.marks)
-        if not has_marks and not newline and b"\r" not in content:
+        context, newline = self.context, self.context.values.get("_new_lines") or None
+        options = self.layer.entries.get("_jinja2_env_vars", {})
+        plain = newline is None and b"\r" not in content and "newline_sequence" not in options
+        if plain and not any(mark.encode() in content for mark in context.marks):
             return content
         from ..catalog.jinja import describe, text_of
 
+        context.budget.begin()
+        context.draws.begin(path)
         try:
-            rendered = self.environment.get_template(path).render(cookiecutter=self.values)
-            if not newline:
+            context.environment.loader = self.loader
+            template = context.environment.get_template(path)
+            rendered = "".join(self._spent(template.generate(context.names)))
+            if newline is None:
                 text = text_of(content)
                 text.readline()  # the end of its first line is the end of every line
                 newline = text.newlines[0] if isinstance(text.newlines, tuple) else text.newlines
+            elif newline not in ("\n", "\r\n", "\r"):
+                raise TemplateError(f"`_new_lines` of `{self.layer.name}` is not a line end: `{newline!r}`")
             return rendered.replace("\n", newline or "\n").encode()
+        except TemplateError:
+            raise
+        except UnicodeDecodeError as error:
+            raise TemplateError(
+                f"`{path}` of `{self.layer.name}` cannot be rendered, as it is not UTF-8: convert it, or list it under"
+                " `_copy_without_render` in `cookiecutter.json`"
+            ) from error
         except Exception as error:  # a template's expressions raise whatever Python raises
             raise TemplateError(
                 f"{self._place(error, path)} of `{self.layer.name}` cannot be rendered: {describe(error)}"
             ) from error
+
+    def _spent(self, parts: Iterator[str]) -> Iterator[str]:
+        """Count what a file puts out, as it does."""
+        for part in parts:
+            self.context.budget.spend(len(part))
+            yield part
 
     def _place(self, error: Exception, path: str) -> str:
         """Name the file and line that failed, which may be in a partial."""
@@ -192,9 +262,15 @@ class LayerRenderer:
         return f"`{path}` line {line}" if line else f"`{path}`"
 
 
+def _walked(item: tuple[str, File]) -> list[tuple[bool, str]]:
+    """Sort files as cookiecutter comes to them: what one of them changes in the context is seen by the next."""
+    *folders, name = item[0].split("/")
+    return [*((True, folder) for folder in folders), (False, name)]
+
+
 def _is_binary(path: str, content: bytes) -> bool:
     """Whether a file is copied although it may hold what looks like Jinja."""
-    if PurePosixPath(path).suffix in _TEXT_SUFFIXES and b"\0" not in content:
+    if PurePosixPath(path).suffix in _TEXT_SUFFIXES and not content.startswith(_SIGNATURES) and _is_text(content):
         return False
     from binaryornot.check import is_binary  # loads a table of all file types, which takes longer than most renders
 
@@ -204,10 +280,19 @@ def _is_binary(path: str, content: bytes) -> bool:
         return bool(is_binary(str(copy)))
 
 
+def _is_text(content: bytes) -> bool:
+    try:
+        return not any(category(char) == "Cc" and char not in "\t\n\r" for char in {*content.decode()})
+    except UnicodeDecodeError:
+        return False
+
+
 def _check_names(paths: Mapping[str, object]) -> None:
     """Refuse two paths that are one on the disks of macOS and Windows."""
     seen: dict[str, str] = {}
     for path in sorted(paths):
-        other = seen.setdefault(path.casefold(), path)
+        other = seen.setdefault(folded(path), path)
         if other != path:
-            raise TemplateError(f"`{other}` and `{path}` differ only in case, which many disks do not tell apart")
+            raise TemplateError(
+                f"`{other}` and `{path}` differ only in case or accents, which many disks do not tell apart"
+            )

@@ -1,5 +1,7 @@
 """Templates are found where they are said to be, read whole, and refused with a reason."""
 
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -81,17 +83,145 @@ def test_what_is_no_template_is_explained(
         load_template(str(write(tmp_path / "broken", files)))
 
 
-def test_symbolic_links_in_a_template_are_refused(template: Make, tmp_path: Path) -> None:
-    folder = template()
-    (folder / PROJECT / "link").symlink_to(tmp_path)
-    with pytest.raises(TemplateError, match="symbolic links"):
+def test_links_inside_a_template_are_copies(template: Make, write: Callable[..., Path]) -> None:
+    folder = template({"AGENTS.md": "a", "docs/b.txt": "b"}, extra={"LICENSE": "free", "partials/p.txt": "p"})
+    project = folder / PROJECT
+    (project / "CLAUDE.md").symlink_to("AGENTS.md")
+    (project / "docs" / "LICENSE").symlink_to("../../LICENSE")
+    (project / "manual").symlink_to("docs")
+    (folder / "templates").symlink_to("partials")
+    (project / ".#AGENTS.md").symlink_to("me@host.1234:5678")  # how an editor locks a file
+    layer = load_template(str(folder)).layers[0]
+    assert {path: file.content for path, file in layer.project.items()} == {
+        "AGENTS.md": b"a",
+        "CLAUDE.md": b"a",
+        "docs/b.txt": b"b",
+        "docs/LICENSE": b"free",
+        "manual/b.txt": b"b",
+        "manual/LICENSE": b"free",
+    }
+    assert [*layer.partials] == ["p.txt"]
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "reason"),
+    [
+        ("link", "/etc/hosts", "an absolute path"),
+        ("link", "../../outside", "outside of the template's folder"),
+        ("link", "missing", "which does not exist"),
+        ("link", "link", "go round in a circle"),
+        ("sub/link", "..", "leads to a folder that it is in"),
+        ("link", "../.git/config", "belongs to git"),
+    ],
+)
+def test_links_that_lead_elsewhere_are_refused(
+    template: Make, write: Callable[..., Path], link: str, target: str, reason: str
+) -> None:
+    folder = template({"a.txt": "", "sub/b.txt": ""}, extra={".git/config": "token"})
+    write(folder.parent, {"outside/key.pem": "secret"})
+    (folder / PROJECT / link).symlink_to(target)
+    with pytest.raises(TemplateError, match=rf"symbolic link `{link}`.*{reason}"):
+        load_template(str(folder))
+
+
+@pytest.mark.parametrize("name", [PROJECT, "templates", "cookiecutter.json", "paccel.toml"])
+def test_no_part_of_a_template_is_a_link_that_leads_outside(template: Make, name: str) -> None:
+    folder = template({"a.txt": ""}, extra={"templates/a.txt": ""}, metadata="")
+    (folder / name).rename(folder.parent / "outside")
+    (folder / name).symlink_to("../outside")
+    with pytest.raises(TemplateError, match="outside of the template's folder"):
+        load_template(str(folder))
+
+
+def test_partials_behind_a_link_are_refused(template: Make, tmp_path: Path) -> None:
+    folder = template({"a.txt": ""}, metadata="")
+    (folder.parent / "_partials").symlink_to(tmp_path)
+    with pytest.raises(TemplateError, match="`_partials` is a symbolic link"):
+        load_template(str(folder))
+
+
+def test_links_that_multiply_are_cut_off(template: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paccel.files.tree.MAX_FILES", 200)
+    folder = template({"a.txt": ""})
+    (folder / PROJECT / "0").mkdir()  # 4,096 ways lead to it, and no file
+    for level in range(1, 13):
+        (folder / PROJECT / str(level)).mkdir()
+        for name in ("one", "two"):
+            (folder / PROJECT / str(level) / name).symlink_to(f"../{level - 1}")
+    with pytest.raises(TemplateError, match="more than 200 files"):
+        load_template(str(folder))
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        *(".DS_Store", "._a.txt", "Thumbs.db", "a.txt~", ".a.txt.swp", ".a.txt.swo", "#a.txt#", "a.pyc", ".git"),
+        *(
+            ".pytest_cache/v/x",
+            ".venv/bin/x",
+            ".ipynb_checkpoints/x",
+            ".idea/../.mypy_cache/x",
+            "demo.egg-info/PKG-INFO",
+        ),
+        *("sub/__pycache__/x", "sub/.git"),
+    ],
+)
+def test_what_editors_and_systems_leave_behind_is_passed_over(template: Make, junk: str) -> None:
+    folder = template({"a.txt": "x"})
+    before = load_template(str(folder))
+    (folder / PROJECT / ".idea").mkdir()
+    place = folder / PROJECT / junk
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text("junk")
+    (folder / PROJECT / "own").mkdir()  # a virtual environment under any name
+    (folder / PROJECT / "own" / "pyvenv.cfg").write_text("")
+    after = load_template(str(folder))
+    assert (after.digest, after.layers[0].project) == (before.digest, before.layers[0].project)
+
+
+def test_what_only_looks_like_junk_is_kept(template: Make) -> None:
+    names = {".gitignore", ".gitkeep", ".vscode/settings.json", ".github/ci.yml", "a.swp", ".env", "build/x"}
+    assert load_template(str(template(dict.fromkeys(names, "x")))).layers[0].project.keys() == names
+
+
+def test_empty_folders_are_known(template: Make) -> None:
+    folder = template({"a.txt": ""}, extra={f"{PROJECT}/logs/.DS_Store": "", f"{PROJECT}/own/pyvenv.cfg": ""})
+    for name in ("data/raw", "own/bin", ".mypy_cache/x"):
+        (folder / PROJECT / name).mkdir(parents=True)
+    assert load_template(str(folder)).layers[0].folders == ("data/raw", "logs")
+
+
+def test_a_file_that_git_lfs_keeps_elsewhere_is_refused(template: Make) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    with pytest.raises(TemplateError, match=r"`data/logo\.png` of the template is a pointer of Git LFS.*git lfs pull"):
+        load_template(str(template({"data/logo.png": pointer})))
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.txt", b"a\x1b[31m.txt"])
+def test_a_name_that_is_no_text_is_refused(template: Make, name: bytes) -> None:
+    folder = template({"a.txt": ""})
+    (folder / PROJECT / os.fsdecode(name)).write_text("")
+    with pytest.raises(TemplateError, match="control characters or is not valid Unicode"):
         load_template(str(folder))
 
 
 def test_a_directory_that_is_far_too_large_is_refused(template: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "MAX_FILES", 3)
+    monkeypatch.setattr("paccel.files.tree.MAX_FILES", 3)
     with pytest.raises(TemplateError, match="more than 3 files"):
         load_template(str(template({f"{index}.txt": "" for index in range(4)})))
+
+
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("org/repo", "for GitHub `gh:org/repo`"),
+        ("github.com/org/repo", "as `https://github.com/org/repo`"),
+        ("C:\\Users\\me\\tpl.git", "There is no template"),
+    ],
+)
+def test_an_address_that_lacks_its_beginning_is_recognised(source: str, hint: str) -> None:
+    with pytest.raises(TemplateError, match=re.escape(hint)):
+        load_template(source)
 
 
 def test_hooks_are_warned_about(template: Make) -> None:
@@ -263,7 +393,7 @@ def test_a_list_says_what_each_template_says_of_itself_and_reads_no_project_file
 ) -> None:
     metadata = {name: load_template(name).metadata for name in bundled_names()}
     monkeypatch.setattr(catalog, "read_tree", None)
-    monkeypatch.setattr(catalog, "read_file", None)
+    monkeypatch.setattr(catalog, "read_inside", None)
     found = read_bundled_metadata()
     assert [*found] == bundled_names()
     assert {name: (about.title, about.description, about.reaches) for name, about in found.items()} == {

@@ -13,7 +13,9 @@ from paccel.errors import UsageError
 
 def template(questions: dict[str, Any], *renamed: tuple[str, str, dict[str, str]]) -> Any:
     metadata = Metadata(renamed_answers=tuple(RenamedAnswer(*some) for some in renamed))
-    return SimpleNamespace(name="demo", questions=parse_questions(questions, "demo"), settings={}, metadata=metadata)
+    return SimpleNamespace(
+        name="demo", questions=parse_questions(questions, "demo"), entries=questions, metadata=metadata
+    )
 
 
 def test_an_answer_stays_with_its_question_while_that_is_asked() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from paccel.catalog.metadata import QuestionHelp
 from paccel.catalog.questions import Question, check_project_name, parse_questions, read_answers, resolve_answers
 from paccel.errors import TemplateError, UsageError
 
@@ -21,8 +22,15 @@ ENTRIES = {
 }
 
 
-def asker(entries: dict[str, Any] | None = None) -> Any:
-    return SimpleNamespace(name="demo", questions=parse_questions(entries or ENTRIES, "demo"), constants={})
+def asker(entries: dict[str, Any] | None = None, **settings: QuestionHelp) -> Any:
+    entries = entries or ENTRIES
+    questions = (q.described(settings.get(q.name, QuestionHelp()), "demo") for q in parse_questions(entries, "demo"))
+    return SimpleNamespace(name="demo", questions=tuple(questions), entries=entries)
+
+
+def packager(entries: dict[str, Any] | None = None) -> Any:
+    """One that asks for the name of a package, as the bundled templates do."""
+    return asker(entries, project_name=QuestionHelp(package=True))
 
 
 def test_the_kinds_come_from_the_defaults() -> None:
@@ -80,20 +88,54 @@ def test_no_has_many_spellings(word: object) -> None:
         ({"data": True}, "`data` takes text, not true or false"),
         ({"author": ["a"]}, "`author` takes text, not a list"),
         ({"author": {"a": "b"}}, "`author` takes text, not a table"),
-        ({"author": "a\nb"}, "one line of printable text"),
-        ({"author": "a\x1b[31m"}, "printable"),
-        ({"author": "\udcff"}, "printable"),
+        ({"author": "a\x1b[31m"}, "control characters"),
+        ({"author": "a\0"}, "control characters"),
+        ({"author": "\udcff"}, "control characters"),
         ({"project_name": "my project"}, r"did you mean `my-project`\?"),
     ],
 )
 def test_what_is_no_answer_is_explained(given: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        resolve_answers(asker(), given)
+        resolve_answers(packager(), given)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\nb",
+        "tab\there",
+        "日本語のプロジェクト",
+        "👩‍👩‍👧",
+        "🏳️‍🌈 flag",
+        "e\u0301",
+        "\u202btext",
+        "{{ 1 + 1 }}",
+        "{% if %}",
+        "a" * 10000,
+    ],
+)
+def test_any_text_is_an_answer(text: str) -> None:
+    assert resolve_answers(asker(), {"author": text})["author"] == text
+
+
+def test_a_name_in_words_is_a_name_where_no_package_is_asked_for() -> None:
+    words = {"project_name": "My Awesome Project", "repo": "{{ cookiecutter.project_name.lower().replace(' ', '_') }}"}
+    assert resolve_answers(asker(words), {"project_name": "Crop Yield"}) == {
+        "project_name": "Crop Yield",
+        "repo": "crop_yield",
+    }
+    assert resolve_answers(asker(words), {}, project_name="crop yield")["repo"] == "crop_yield"
+
+
+def test_a_choice_in_another_case_is_the_choice() -> None:
+    assert resolve_answers(asker({"license": ["MIT", "BSD"]}), {"license": "mit"}) == {"license": "MIT"}
+    with pytest.raises(UsageError, match="choose from"):
+        resolve_answers(asker({"license": ["MIT", "mit"]}), {"license": "Mit"})
 
 
 def test_all_problems_come_at_once() -> None:
     with pytest.raises(UsageError) as caught:
-        resolve_answers(asker(), {"emaa": "1", "data": "x", "ema": "maybe"}, project_name="-x-")
+        resolve_answers(packager(), {"emaa": "1", "data": "x", "ema": "maybe"}, project_name="-x-")
     text = str(caught.value)
     assert all(part in text for part in ("emaa", "data=x", "ema=maybe", "`-x-` is not a valid project name"))
     assert len(text.splitlines()) == 5
@@ -106,7 +148,7 @@ def test_asking_leaves_out_what_is_given_and_the_project_name() -> None:
         asked.append(question)
         return question.default
 
-    answers = resolve_answers(asker(), {"data": "mnist"}, project_name="Net", ask=ask)
+    answers = resolve_answers(packager(), {"data": "mnist"}, project_name="Net", ask=ask)
     assert [question.name for question in asked] == ["ema", "author", "slug"]
     assert asked[-1].default == "net"
     assert answers["data"] == "mnist"
@@ -131,10 +173,139 @@ def test_other_names_are_not(name: str) -> None:
         check_project_name(name)
 
 
-@pytest.mark.parametrize("entries", [{"a": []}, {"a": ["x", "x"]}, {"a": None}])
-def test_entries_without_meaning_are_the_templates_fault(entries: dict[str, Any]) -> None:
-    with pytest.raises(TemplateError, match="`a`"):
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [({"a": []}, "`a`.*empty"), ({"a": "\ud800"}, "lone surrogate"), ({"_x": ["\udfff"]}, "lone surrogate")],
+)
+def test_entries_without_meaning_are_the_templates_fault(entries: dict[str, Any], message: str) -> None:
+    with pytest.raises(TemplateError, match=message):
         parse_questions(entries, "demo/cookiecutter.json")
+
+
+def test_a_choice_that_is_there_twice_is_one() -> None:
+    (question,) = parse_questions({"a": ["x", "y", "x"]}, "demo")
+    assert question.choices == ("x", "y")
+
+
+def test_defaults_and_choices_see_private_entries() -> None:
+    entries = {
+        "name": "My Net",
+        "_licenses": {"MIT": "The {{ MIT }}"},
+        "__slug": "{{ cookiecutter.name | lower | replace(' ', '_') }}",
+        "__names": ["{{ cookiecutter.__slug }}", {"deep": "{{ cookiecutter.__slug }}!"}],
+        "package": "{{ cookiecutter.__slug }}",
+        "kind": ["{{ cookiecutter.__names[1].deep }}", "{{ cookiecutter._licenses.MIT }}"],
+    }
+    assert resolve_answers(asker(entries), {"name": "Your Net"}) == {
+        "name": "Your Net",
+        "package": "your_net",
+        "kind": "your_net!",
+    }
+    assert resolve_answers(asker(entries), {"kind": "The {{ MIT }}"})["kind"] == "The {{ MIT }}"
+
+
+def test_defaults_have_the_templates_own_delimiters() -> None:
+    marks = {"variable_start_string": "<<", "variable_end_string": ">>"}
+    entries = {"name": "net", "package": "<< cookiecutter.name >>{{ 1 }}", "_jinja2_env_vars": marks}
+    assert resolve_answers(asker(entries), {})["package"] == "net{{ 1 }}"
+
+
+# --- what `paccel.toml` says about questions -----------------------------------------------------------------------
+
+TRACKERS = {"tracker": ["none", "wandb"], "wandb_project": "{{ cookiecutter.tracker }}-runs", "size": "8"}
+
+
+@pytest.mark.parametrize(
+    "when",
+    [{"tracker": "wandb"}, "cookiecutter.tracker == 'wandb'", "{{ cookiecutter.tracker == 'wandb' }}"],
+)
+def test_a_question_is_asked_only_when_it_makes_sense(when: Any) -> None:
+    template = asker(TRACKERS, wandb_project=QuestionHelp(when=when, validator="wandb-.*"))
+    asked: list[str] = []
+
+    def ask(question: Question) -> Any:
+        asked.append(question.name)
+        return question.default
+
+    answers = resolve_answers(template, {}, ask=ask)
+    assert (asked, answers["wandb_project"]) == (["tracker", "size"], "none-runs")
+    asked.clear()
+    resolve_answers(template, {"tracker": "wandb"}, ask=ask)
+    assert asked == ["wandb_project", "size"]
+
+
+@pytest.mark.parametrize("validator", ["[0-9]+", "{{ value | int > 4 }}", "{% if value.isdigit() %}yes{% endif %}"])
+def test_a_validator_says_what_is_wrong(validator: str) -> None:
+    template = asker(TRACKERS, size=QuestionHelp(validator=validator, message="give a number"))
+    assert resolve_answers(template, {"size": "16"})["size"] == "16"
+    with pytest.raises(UsageError, match=r"^`size=no1` is not valid: give a number$"):
+        resolve_answers(template, {"size": "no1"})
+
+
+def test_a_default_must_be_valid_too_where_it_is_used() -> None:
+    template = asker({"email": ""}, email=QuestionHelp(validator=".+@.+"))
+    with pytest.raises(UsageError, match=r"`email=` is not valid: it must match `\.\+@\.\+`"):
+        resolve_answers(template, {})
+    assert resolve_answers(template, {}, checked=False) == {"email": ""}
+
+
+def test_the_validator_answers_at_the_prompt() -> None:
+    template = asker({"email": ""}, email=QuestionHelp(validator=".+@.+"))
+
+    def ask(question: Question) -> Any:
+        with pytest.raises(UsageError, match="not valid"):
+            question.parse("me")
+        return question.parse("me@here")
+
+    assert resolve_answers(template, {}, ask=ask) == {"email": "me@here"}
+
+
+@pytest.mark.parametrize("validator", ["(", "{{ value.nothing.more }}", "{{ 'a' * 10**9 }}"])
+def test_a_validator_that_cannot_be_used_is_the_templates_fault(validator: str) -> None:
+    with pytest.raises(TemplateError, match="`validator` of `size`"):
+        resolve_answers(asker(TRACKERS, size=QuestionHelp(validator=validator)), {})
+
+
+@pytest.mark.slow
+def test_a_pattern_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paccel.catalog.patterns.SECONDS", 0.5)
+    with pytest.raises(TemplateError, match=r"`validator` of `size` takes more than 0\.5 seconds"):
+        resolve_answers(asker(TRACKERS, size=QuestionHelp(validator="(a+)+$")), {"size": "a" * 50 + "!"})
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"), [({}, ["b"]), ({"t": "c, A"}, ["a", "c"]), ({"t": ["c"]}, ["c"]), ({"t": ""}, [])]
+)
+def test_several_choices_make_a_list(given: dict[str, object], answer: list[str]) -> None:
+    template = asker({"t": ["a", "b", "c"]}, t=QuestionHelp(multiple=True, default=("b",)))
+    assert resolve_answers(template, given) == {"t": answer}
+    with pytest.raises(UsageError, match="`t=d` is not valid; choose from"):
+        resolve_answers(template, {"t": "a,d"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (QuestionHelp(multiple=True), "`multiple` for `size`, whose answer is text"),
+        (QuestionHelp(default=("8",)), "documents `8`, which is not a choice"),
+        (QuestionHelp(choices={"8": "eight"}), "documents `8`, which is not a choice"),
+    ],
+)
+def test_settings_that_do_not_go_with_a_question_are_explained(settings: QuestionHelp, message: str) -> None:
+    with pytest.raises(TemplateError, match=message):
+        asker(TRACKERS, size=settings)
+
+
+def test_a_secret_comes_from_the_environment_and_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = asker({"key": ""}, key=QuestionHelp(secret=True, validator="[a-z0-9]*"))
+    assert resolve_answers(template, {}) == {"key": ""}
+    monkeypatch.setenv("PACCEL_SECRET_KEY", "s3cret")
+    assert resolve_answers(template, {}) == {"key": "s3cret"}
+    assert resolve_answers(template, {"key": "typed"}) == {"key": "typed"}
+    for wrong in ("S3CRET", "s3cret\0"):
+        with pytest.raises(UsageError) as caught:
+            resolve_answers(template, {"key": wrong})
+        assert wrong[:6] not in str(caught.value)
 
 
 def test_a_default_that_cannot_be_rendered_is_the_templates_fault() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from binaryornot.check import is_binary
 from cookiecutter.environment import StrictEnvironment
 from cookiecutter.generate import generate_file
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +16,7 @@ from jinja2 import FileSystemLoader
 from paccel.catalog.catalog import DEFAULT_TEMPLATE, PARTIALS_DIR, Layer, Template, bundled_names, load_template
 from paccel.catalog.jinja import make_environment
 from paccel.catalog.questions import Answer, resolve_answers
+from paccel.errors import TemplateError
 from paccel.files.tree import File, Tree, write_tree
 from paccel.render.render import LayerRenderer
 
@@ -42,17 +44,17 @@ def by_cookiecutter(layer: Layer, answers: Mapping[str, Answer], scratch: Path) 
     project, output = scratch / "layer" / "project", scratch / "output"
     write_tree(project, layer.project)
     write_tree(project.parent / PARTIALS_DIR, layer.partials)
-    values = LayerRenderer(layer, answers).values
-    options = layer.constants.get("_jinja2_env_vars", {})
-    environment = StrictEnvironment(context={"cookiecutter": layer.constants}, keep_trailing_newline=True, **options)
+    names = LayerRenderer(layer, answers).context.names
+    options = layer.entries.get("_jinja2_env_vars", {})
+    environment = StrictEnvironment(context={"cookiecutter": layer.entries}, keep_trailing_newline=True, **options)
     # paccel's one addition: the blank line after a line statement stays.
-    environment.preprocess = make_environment(layer.constants, "x").preprocess
+    environment.preprocess = make_environment(layer.entries, "x").preprocess
     with contextlib.chdir(project):
         environment.loader = FileSystemLoader([".", f"../{PARTIALS_DIR}"])
         for path in layer.project:
-            target = environment.from_string(path).render(cookiecutter=values)
+            target = environment.from_string(path).render(names)
             (output / target).parent.mkdir(parents=True, exist_ok=True)
-            generate_file(str(output), path, {"cookiecutter": values}, environment)
+            generate_file(str(output), path, names, environment)
     return {str(path.relative_to(output)): path.read_bytes() for path in output.rglob("*") if path.is_file()}
 
 
@@ -126,3 +128,33 @@ def test_every_template_has_the_extensions_of_cookiecutter() -> None:
     theirs = StrictEnvironment(context={})
     assert environment.filters.keys() == theirs.filters.keys()
     assert environment.globals.keys() == theirs.globals.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["", ".txt", ".png", ".dat"])
+def test_a_file_is_binary_where_it_is_to_cookiecutter(suffix: str, template: Any, tmp_path: Path) -> None:
+    starts = [
+        b"",
+        b"BMI ",
+        b"%PDF-1.4 ",
+        b"MZ",
+        b"GIF89a",
+        b"ID3",
+        b"PK",
+        b"dex\n",
+        b"\xef\xbb\xbf",
+        b"\x1b[31m",
+        b"\x04",
+    ]
+    middles = [b"", b"\xe9\xe8", "日本語".encode("shift-jis"), "é".encode(), b"\0", bytes(range(128)), b"\x7f"]
+    contents = [start + b"{{ 1 }}" + middle for start in starts for middle in middles]
+    folder = template({f"{number}{suffix}": content for number, content in enumerate(contents)})
+    project = folder / "{{cookiecutter.project_name}}"
+    for number, content in enumerate(contents):
+        path = f"{number}{suffix}"
+        layer = Layer("demo", {}, {path: File(content)}, {}, {}, load_template(str(folder)).metadata)
+        try:
+            copied = [rendered.file.content for rendered in LayerRenderer(layer, {}).files()] == [content]
+        except TemplateError:
+            copied = False  # it is not UTF-8, and cookiecutter fails as well
+        assert copied == is_binary(str(project / path)), content

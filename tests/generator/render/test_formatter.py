@@ -1,10 +1,15 @@
 """An upgrade formats only what has changed, and that never shows in the result."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from support.upgraded import PROJECT, Case
 
 from paccel.catalog.metadata import TemplateRef
-from paccel.files.tree import File
+from paccel.errors import TemplateError
+from paccel.files.tree import File, write_tree
 from paccel.project.state import MANIFEST_PATH, Manifest, read_manifest, read_state
 from paccel.render.formatter import Formatted, Formatter, format_tree
 
@@ -72,6 +77,110 @@ def test_a_baseline_that_lost_a_file_has_it_formatted() -> None:
     before = format_tree(tree(a=b"a  = 1\n"), "demo")
     lost = Formatted(tree(), before.unformatted)
     assert format_tree(tree(a=b"a  = 1\n"), "demo", lost) == before
+
+
+# --- what black would leave alone ----------------------------------------------------------------------------------
+
+UGLY = b"x = {  'a':1 }\n"
+VERBOSE = """
+[tool.black]
+{option} = \'\'\'
+# generated
+(
+    .*_pb2.py  # by protoc
+  | ^/vendored/
+)
+\'\'\'
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "[tool.black]\n",
+        *(VERBOSE.format(option=option) for option in ("exclude", "extend-exclude", "force-exclude")),
+        "[tool.black]\nextend-exclude = '/pkg/vendored/|model'\n",
+        "[tool.black]\nextend-exclude = 'vendored$|x*'\n",
+        "[tool.black]\ninclude = 'b\\.py$'\n",
+        "[tool.black]\nexclude = ''\n",
+        "[tool.black]\nline-length = '20'\nskip-string-normalization = true\npyi = true\n",
+        "[tool.black]\nskip-source-first-line = true\npreview = true\nenable-unstable-feature = ['string_processing']\n",
+    ],
+)
+def test_the_files_that_black_formats_are_formatted(settings: str, tmp_path: Path) -> None:
+    """The oracle: `black .` in a folder of such files."""
+    paths = [
+        "a.py",
+        "b.py",
+        "model_pb2.py",
+        "vendored/a.py",
+        "pkg/vendored/b.py",
+        "build/a.py",
+        "pkg/dist/a.pyi",
+        "c.txt",
+    ]
+    paths += ["ignored.py", "pkg/local/a.py", "pkg/kept/a.py", "pkg/one.py"]
+    files = {path: File(UGLY) for path in paths} | {
+        "pyproject.toml": File(settings.encode()),
+        ".gitignore": File(b"\xef\xbb\xbfignored.py\nlocal/\n[\n"),
+        "pkg/.gitignore": File(b"/one.py\n!kept\n"),
+        "broken.py": File(b"def  f(\n"),
+        "python2.py": File(b"print  'x'\n"),
+        "latin.py": File(b"x  = '\xe4'\n"),
+        "null.py": File(b"x  = 1\0\n"),
+    }
+    write_tree(tmp_path, files)
+    command = [sys.executable, "-m", "black", "-q", "."]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, check=False)
+    assert {path: file.content for path, file in format_tree(files, "demo").tree.items()} == {
+        path: (tmp_path / path).read_bytes() for path in files
+    }
+
+
+@pytest.mark.parametrize("settings", ["[tool.black", "tool = 1\n", "[tool]\nblack = 1\n", "a = " + "[" * 3000, "\xff"])
+def test_settings_that_are_none_format_nothing(settings: str) -> None:
+    files = tree(settings, a=UGLY) | {"pyproject.toml": File(settings.encode("latin-1"))}
+    assert format_tree(files, "demo").tree == files
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("line-length = 'wide'", "`line-length` of `.tool.black.`, rendered from `demo`, must be a number"),
+        ("line-length = true", "`line-length`.*must be a number"),
+        ("target-version = 'py311'", "`target-version`.*must be a list"),
+        ("target-version = [[]]", "`target-version`.*black does not know"),
+        ("extend-exclude = ['a']", "`extend-exclude`.*must be text"),
+        ("force-exclude = '('", "not a regular expression"),
+        ("skip-string-normalization = 3", "must be true or false"),
+        ("enable-unstable-feature = ['x']", "does not know"),
+    ],
+)
+def test_settings_of_the_wrong_type_are_explained(option: str, message: str) -> None:
+    with pytest.raises(TemplateError, match=message):
+        format_tree(tree(f"[tool.black]\n{option}\n", a=UGLY), "demo")
+
+
+@pytest.mark.parametrize("python", ["5", "'odd'", "'>=3'", "'3'", "'>=99!1'", "''", "[]"])
+def test_an_odd_python_version_is_passed_over(python: str) -> None:
+    text = f"[project]\nrequires-python = {python}\n[tool.black]\n"
+    assert format_tree(tree(text, a=UGLY), "demo").tree["a.py"].content == b'x = {"a": 1}\n'
+
+
+def test_a_pattern_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paccel.catalog.patterns.SECONDS", 0.5)
+    files = tree("[tool.black]\nextend-exclude = '(a+)+$'\n", **{"a" * 60 + "_": UGLY})
+    with pytest.raises(TemplateError, match=r"takes more than 0\.5 seconds"):
+        format_tree(files, "demo")
+
+
+def test_blacks_own_exclude_is_blacks() -> None:
+    from black.const import DEFAULT_EXCLUDES
+
+    from paccel.render.formatter import BLACKS_EXCLUDE
+
+    assert BLACKS_EXCLUDE.pattern == DEFAULT_EXCLUDES
 
 
 # --- from command to command, by the manifest ----------------------------------------------------------------------

@@ -1,0 +1,142 @@
+"""What a template draws at random or reads from the clock: once for a project, and the same in every later render.
+
+A value belongs to a *site*: the line of the template that draws it. When a line changes, or its file moves, its values
+go to the line that takes its place.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ..files.tree import Tree
+
+Values = dict[str, dict[str, list[str]]]
+"""Place -> site -> the values drawn there, in order. A place is a file of the template or an entry of `cookiecutter.json`;
+what follows a colon is a part of it."""
+
+SHORTEST = 4
+"""Shorter values are not looked for in a project that has no record of them: they stand anywhere."""
+
+
+class Draws:
+    """The values drawn so far.
+
+    Args:
+        recorded: What `to_json` returned for the project's last render.
+
+    Attributes:
+        places: The places that the template has today. Values of other places may be inherited.
+    """
+
+    def __init__(self, recorded: Mapping[str, Any] = {}) -> None:
+        self.places: set[str] = set()
+        self._time: str | None = recorded.get("time")
+        self._values: Values = {
+            place: {site: [*values] for site, values in sites.items()}
+            for place, sites in recorded.get("values", {}).items()
+        }
+        self._sites: dict[str, set[str]] = {}
+        self._place = ""
+        self._drawn: dict[str, int] = {}  # site -> how many values it has drawn here
+        self._keeps = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what to record: the time and the values, where there are any."""
+        time = {"time": self._time} if self._time is not None else {}
+        return time | ({"values": self._values} if self._values else {})
+
+    def begin(self, place: str, keep: bool = True) -> None:
+        """Begin to render a place; what is drawn there is recorded if `keep`."""
+        self._place, self._drawn, self._keeps = place, {}, keep
+
+    def add_sites(self, template: str, sites: Iterable[str]) -> None:
+        """Note the sites of a template: values of the others may be inherited by these."""
+        self._sites[template] = set(sites)
+
+    def now(self) -> datetime:
+        """Return the time at which the project was made."""
+        if self._time is None:
+            self._time = datetime.now(UTC).isoformat(timespec="seconds")
+        return datetime.fromisoformat(self._time)
+
+    def value(self, function: str, template: str, line: str, draw: Callable[[], str]) -> str:
+        """Return the next value of a line: the recorded one, one that it inherits, or a new one by `draw`.
+
+        Args:
+            function: What draws it: a word in the line.
+            template: The file that the line is in, which may be included by the place; empty for an entry.
+            line: The line, as `add_sites` was told.
+            draw: Draws a new value.
+        """
+        site = _site(self._place, template, line)
+        number = self._drawn.get(site, 0)
+        self._drawn[site] = number + 1
+        if not self._keeps:
+            return draw()
+        values = self._values.get(self._place, {}).get(site) or self._inherited(function, template, site)
+        if number >= len(values):
+            values.append(draw())
+        self._values.setdefault(self._place, {})[site] = values
+        return values[number]
+
+    def _inherited(self, function: str, template: str, site: str) -> list[str]:
+        """Take over the values of a line that is gone: the same one of a file that is gone, or another one here."""
+        for place, sites in self._values.items():
+            if place.partition(":")[0] not in self.places and site in sites:
+                return sites.pop(site)
+        here = self._values.get(self._place, {})
+        today = {_site(self._place, template, line) for line in self._sites.get(template, ())}
+        for old in here:
+            if old not in today and function in old and old.startswith(_site(self._place, template, "")):
+                return here.pop(old)
+        return []
+
+    def recover(self, drawn: Tree, made: Tree) -> bool:
+        """Take over the values of a project that has no record of them, and return whether there were any.
+
+        Args:
+            drawn: A render with the values drawn now.
+            made: The files as the project was made.
+        """
+        lists = [values for sites in self._values.values() for values in sites.values()]
+        new = sorted({value for values in lists for value in values if len(value) >= SHORTEST}, key=len, reverse=True)
+        old = {value: found for value in new if (found := _replaced(value, new, drawn, made)) is not None}
+        for values in lists:
+            values[:] = [old.get(value, value) for value in values]
+        return bool(old)
+
+
+def is_record(data: Mapping[str, Any]) -> bool:
+    """Return whether `data` is what `Draws.to_json` returns."""
+    places = data.get("values", {})
+    if not isinstance(places, dict) or not all(isinstance(sites, dict) for sites in places.values()):
+        return False
+    lists = [values for sites in places.values() for values in sites.values()]
+    if not all(isinstance(values, list) and all(isinstance(value, str) for value in values) for values in lists):
+        return False
+    try:
+        return "time" not in data or datetime.fromisoformat(data["time"]).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
+
+
+def _site(place: str, template: str, line: str) -> str:
+    return line if template in ("", place) else f"{template}: {line}"
+
+
+def _replaced(value: str, values: Sequence[str], drawn: Tree, made: Tree) -> str | None:
+    """Return what stood in `made` where `value` stands in `drawn`, if that is certain."""
+    found = set()
+    for path, file in drawn.items():
+        if value.encode() not in file.content or path not in made:
+            continue
+        old = made[path].content.decode(errors="replace").splitlines()
+        for line in file.content.decode(errors="replace").splitlines():
+            if value in line:
+                shape = re.escape(line).replace(re.escape(value), f"(?P<value>.{{{len(value)}}})", 1)
+                for other in values:
+                    same = "(?P=value)" if other == value else f".{{{len(other)}}}"
+                    shape = shape.replace(re.escape(other), same)
+                found |= {match["value"] for match in map(re.compile(shape).fullmatch, old) if match}
+    return found.pop() if len(found) == 1 else None

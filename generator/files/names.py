@@ -1,0 +1,51 @@
+"""What a file may be called, so that its name means one and the same file on every disk.
+
+A name that is harmless on Linux can be `.git` on Windows or macOS, and what a template puts there runs as a git hook. The
+rules are git's own (`core.protectNTFS`, `core.protectHFS`) and those of Windows, applied on every system.
+"""
+
+import re
+import unicodedata
+
+_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
+    f"{port}{number}" for port in ("com", "lpt") for number in "123456789¹²³"
+}
+_NOT_ON_WINDOWS = '<>:"|?*\\'
+
+
+def problem_of_name(name: str) -> str:
+    """Say why a file or folder cannot have this name everywhere, to be read after the name; empty if it can."""
+    if not is_text(name):
+        return "has control characters or is not valid Unicode"
+    if any(sign in name for sign in _NOT_ON_WINDOWS):
+        return f"has one of the characters {_NOT_ON_WINDOWS}, which Windows does not allow"
+    if name.endswith((".", " ")):
+        return "ends with a period or a space, which Windows drops"
+    if name.partition(".")[0].rstrip(" ").casefold() in _DEVICES:
+        return "is the name of a device on Windows"
+    return ""
+
+
+def is_text(name: str) -> bool:
+    """Whether a text can be written as UTF-8 and has no control characters."""
+    return not any(unicodedata.category(sign) in {"Cc", "Cs"} for sign in name)
+
+
+def is_spelling_of(name: str, folder: str) -> bool:
+    """Whether some disk takes `name` for `folder`, the name of a hidden folder.
+
+    NTFS drops periods and spaces at the end and what follows a colon, and knows a long name by a short one too; HFS+
+    ignores invisible characters; both ignore case.
+    """
+    visible = "".join(sign for sign in name if not _is_invisible(sign))
+    plain = visible.partition(":")[0].rstrip(". ").casefold()
+    return plain == folder or re.fullmatch(rf"{folder[1:]}~[0-9]+", plain) is not None
+
+
+def folded(path: str) -> str:
+    """Return one text for all paths that are the same file on the disks of macOS or Windows."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
+
+
+def _is_invisible(sign: str) -> bool:
+    return unicodedata.category(sign) == "Cf" or "\ufe00" <= sign <= "\ufe0f" or sign == "\u034f"
