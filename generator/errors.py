@@ -7,6 +7,8 @@ PaccelError
 └── TemplateError        4  a template that cannot be found, read or rendered
 """
 
+from collections.abc import Iterable
+
 
 class PaccelError(ValueError):
     """What was given, what is wrong, what to do; typed things in backticks, no final period on one sentence."""
@@ -44,3 +46,12 @@ class TemplateError(PaccelError):
     """Raised when a template cannot be found, read or rendered."""
 
     exit_code = 4
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Return `; did you mean …?` with the nearest of `known`, or nothing."""
+    import difflib  # for messages only
+
+    lowered = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(given.lower(), lowered, n=1, cutoff=0.6)
+    return f"; did you mean `{lowered[near[0]]}`?" if near else ""

@@ -1,11 +1,14 @@
 """What all commands share: errors as one message or one JSON object, exit codes, options, tab completion."""
 
+import codecs
+import io
 import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,9 +18,10 @@ from ..errors import PaccelError, UsageError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from ..catalog.catalog import Template
-
 INTERRUPTED = 130
+SECONDS_BETWEEN_LINES = 2.0
+
+_ASCII = str.maketrans({"├": "|", "└": "`", "│": "|", "─": "-", "…": "..."})
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,33 +33,99 @@ class Cli(click.Group):
         arguments = list(sys.argv[1:] if args is None else args)
         code, message = 0, ""
         options |= {"prog_name": "paccel", "standalone_mode": False}
+        _print_in_any_encoding()
         try:
             with _one_interrupt():
+                _check_text(arguments)
                 code = super().main(arguments, **options) or 0
-        except click.Abort:
-            code, message = INTERRUPTED, "interrupted"
-        except click.exceptions.NoArgsIsHelpError as error:
-            click.echo(error.ctx.get_help())
-            code = error.exit_code
-        except click.ClickException as error:
-            code, message = error.exit_code, _click_message(error)
-        except PaccelError as error:
-            code, message = error.exit_code, str(error)
-        except OSError as error:
-            code, message = 3, f"`{error.filename}`: {error.strerror}" if error.filename else str(error)
+        except (click.Abort, click.ClickException, PaccelError, OSError, UnicodeEncodeError) as error:
+            code, message = _explained(error)
         if message:
-            _print_error(message, code, "--json" in arguments)
+            with suppress(OSError):  # nobody can read it
+                _print_error(message, code, "--json" in arguments)
+        _close_broken_streams()
         sys.exit(code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self.commands]  # in the order in which they were added, not by name
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with _reader_may_go():  # `--help` and `--version` are printed here
+            try:
+                return super().make_context(*arguments, **options)
+            except click.exceptions.NoArgsIsHelpError as error:
+                click.echo(error.ctx.get_help())
+                raise click.exceptions.Exit(error.exit_code) from error
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _reader_may_go():
             return super().invoke(ctx)
-        except BrokenPipeError:  # the reader (`| head`) has closed the pipe
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+
+
+def _print_in_any_encoding() -> None:
+    """Let the standard streams replace what their encoding lacks, such as cp1252 that of a pipe on Windows."""
+    codecs.register_error("paccel", _plain)
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "paccel"), (sys.stderr, "paccel")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """An error handler of `codecs`: lines are drawn with ASCII, everything else becomes an escape like `\\u4e2d`."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end].translate(_ASCII)
+    return text.encode("ascii", "backslashreplace").decode(), error.end
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Refuse arguments that no file can be called and no answer can be."""
+    for argument in arguments:
+        try:
+            unusable = b"\0" in os.fsencode(argument)
+        except UnicodeEncodeError:
+            unusable = True
+        if unusable:
+            raise UsageError(f"The argument {argument!a} has a character that cannot be used")
+
+
+@contextmanager
+def _reader_may_go() -> Iterator[None]:
+    """End the command quietly when what reads its output has closed the pipe, as `| head` does."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise click.exceptions.Exit(0) from error
+
+
+def _close_broken_streams() -> None:
+    """Throw away what can no longer be written, on which Python would stumble when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _explained(error: Exception) -> tuple[int, str]:
+    """Return the exit code and the message for what ended a command."""
+    match error:
+        case click.Abort():
+            return INTERRUPTED, "interrupted"
+        case click.ClickException():
+            return error.exit_code, _click_message(error)
+        case PaccelError():
+            return error.exit_code, str(error)
+        case UnicodeEncodeError():  # a locale without UTF-8, and a file whose name needs it
+            name = error.object[error.start : error.end]
+            return 3, (
+                f"The name {name!a} cannot be written in the encoding `{error.encoding}`: choose a UTF-8 locale, or set"
+                " `PYTHONUTF8=1`"
+            )
+        case OSError() if error.filename:
+            return 3, f"`{error.filename}`: {error.strerror}"
+        case _:
+            return 3, getattr(error, "strerror", None) or str(error)
 
 
 def _click_message(error: click.ClickException) -> str:
@@ -94,12 +164,25 @@ def _print_error(message: str, code: int, as_json: bool) -> None:
 def print_json(data: dict[str, Any]) -> None:
     import json
 
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(data, indent=2))
 
 
-def print_warnings(template: "Template") -> None:
-    for warning in template.warnings:
+def print_warnings(warnings: Sequence[str]) -> None:
+    for warning in warnings:
         click.echo(f"{click.style('Warning:', fg='yellow', bold=True)} {warning}", err=True)
+
+
+def progress() -> Callable[[str], None]:
+    """Return what says on standard error what a command is doing: one line every two seconds, so none if it is quick."""
+    said = time.monotonic()
+
+    def tell(text: str) -> None:
+        nonlocal said
+        if time.monotonic() - said > SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            click.echo(f"{text} …", err=True)
+
+    return tell
 
 
 def complete_templates(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
@@ -115,7 +198,6 @@ def complete_answers(ctx: click.Context, param: click.Parameter, incomplete: str
     from click.shell_completion import CompletionItem
 
     from ..catalog.catalog import DEFAULT_TEMPLATE, load_template
-    from ..catalog.questions import PROJECT_NAME
 
     try:
         template = load_template(ctx.params.get("template") or DEFAULT_TEMPLATE)
@@ -124,7 +206,7 @@ def complete_answers(ctx: click.Context, param: click.Parameter, incomplete: str
     values = [
         f"{question.name}={value}"
         for question in template.questions
-        if question.name != PROJECT_NAME
+        if not question.is_folder
         for value in question.choices or (("true", "false") if question.kind == "bool" else ("",))
     ]
     return [CompletionItem(value) for value in values if value.startswith(incomplete)]

@@ -1,11 +1,12 @@
 """The commands `doctor` and `adopt`."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from ..errors import PaccelError
-from .console import complete_templates, json_option, parse_answers, print_json
+from .console import complete_templates, json_option, parse_answers, print_json, progress
 
 
 @click.command(short_help="Check this machine and the project.")
@@ -35,11 +36,12 @@ def doctor(ctx: click.Context, rebuild_baseline: bool, as_json: bool) -> None:
                 f"Rebuilt the baseline of {root.name}: {len(manifest.files)} files, identical to those in the manifest"
             )
         return
-    try:
-        health = checks.examine_project(find_project(Path.cwd()))
-    except PaccelError:  # not in a project: check the machine alone
-        health = None
-    machine = checks.examine_machine()
+    root = Path.cwd()
+    health = None
+    with suppress(PaccelError):  # not in a project: check the machine alone
+        root = find_project(root)
+        health = checks.examine_project(root)
+    machine = checks.examine_machine(root)
     if as_json:
         print_json(doctor_data(machine, health))
     else:
@@ -65,7 +67,7 @@ def adopt(template: str | None, given: tuple[str, ...], dry_run: bool, as_json: 
     """
     from ..health.adopt import adopt as take_in
 
-    found = take_in(Path.cwd(), template=template, answers=parse_answers(given), dry_run=dry_run)
+    found = take_in(Path.cwd(), template=template, answers=parse_answers(given), dry_run=dry_run, tell=progress())
     if as_json:
         print_json({**found.to_json(), "dry_run": dry_run})
         return
@@ -74,3 +76,5 @@ def adopt(template: str | None, given: tuple[str, ...], dry_run: bool, as_json: 
     click.echo(f"{found.likeness:.0%} of the lines match the template's {len(found.tree)} files")
     for what, names in (("edited", found.edited), ("missing", found.missing)):
         click.echo(f"  {what + ':':<8} {', '.join(names) or 'none'}")
+    if not found.complete:
+        click.echo("The time was up before all answers were tried: give those that you know with `--set`", err=True)

@@ -43,10 +43,14 @@ def new(
     At a terminal, asks the template's questions; each has a default.
     """
     from ..catalog.catalog import DEFAULT_TEMPLATE, load_template
-    from ..catalog.questions import PROJECT_NAME, check_project_name, read_answers, resolve_answers
-    from ..project.folder import check_target, create_project
+    from ..catalog.draws import Draws
+    from ..catalog.questions import read_answers, resolve_answers
+    from ..catalog.secrets import hide
+    from ..health.git import examine_git
+    from ..project.folder import check_room, check_target, create_project
     from ..project.state import Manifest
-    from ..render.render import render_formatted
+    from ..render.render import render_folders, render_formatted
+    from ..render.requirements import refuse_own_requirement
     from .prompt import ask
     from .report import next_commands, tree_text
 
@@ -54,14 +58,21 @@ def new(
     name = os.path.basename(os.path.abspath(path))
     known = (read_answers(answers) if answers else {}) | parse_answers(given)
     found = load_template(template or DEFAULT_TEMPLATE)
-    if PROJECT_NAME not in known and any(question.name == PROJECT_NAME for question in found.questions):
-        check_project_name(name)
     may_ask = sys.stdin.isatty() and not no_input and not as_json
-    chosen = resolve_answers(found, known, project_name=name, ask=ask if may_ask else None)
-    rendered = render_formatted(found, chosen)
+    draws = Draws()
+    chosen = resolve_answers(found, known, project_name=name, ask=ask if may_ask else None, draws=draws)
+    rendered = render_formatted(found, chosen, draws=draws)
     tree = rendered.tree
-    if not dry_run:
-        create_project(path, Manifest.of(found.ref, chosen, tree, unformatted=rendered.unformatted), tree)
+    refuse_own_requirement(found, chosen, tree)
+    if dry_run:
+        check_room(path, tree)
+    else:
+        stored = hide(found.questions, chosen)
+        baseline = rendered if stored == chosen else render_formatted(found, stored, draws=draws)
+        recorded = found.recorded_in(path).ref
+        manifest = Manifest.of(recorded, stored, baseline.tree, unformatted=baseline.unformatted, drawn=draws.to_json())
+        create_project(path, manifest, tree, baseline.tree, render_folders(found, chosen))
+    warnings = [*found.warnings, *([] if dry_run else examine_git(path))]
     commands = next_commands(str(path), tree)
     if as_json:
         print_json(
@@ -73,15 +84,15 @@ def new(
                     "version": found.digest,
                     "digest": found.digest,
                 },
-                "answers": chosen,
+                "answers": stored,
                 "files": list(tree),
                 "next": commands,
                 "dry_run": dry_run,
-                "warnings": list(found.warnings),
+                "warnings": warnings,
             }
         )
         return
-    print_warnings(found)
+    print_warnings(warnings)
     click.echo(f"{'Would create' if dry_run else 'Created'} {path} from the template {found.name}\n")
     click.echo(tree_text(name, tree, found.bundled))
     if not dry_run:
@@ -108,15 +119,15 @@ def list_(as_json: bool) -> None:
 def show(template: str, as_json: bool) -> None:
     """Show the questions, choices, defaults and files of TEMPLATE."""
     from ..catalog.catalog import load_template
-    from ..catalog.questions import PROJECT_NAME, resolve_answers
+    from ..catalog.questions import resolve_answers
     from ..render.render import render
     from .report import show_data, show_text
 
     found = load_template(template)
-    tree = render(found, resolve_answers(found, {}, project_name="my-project"))
-    questions = [question for question in found.questions if question.name != PROJECT_NAME]
+    tree = render(found, resolve_answers(found, {}, project_name="my-project", checked=False))
+    questions = [question for question in found.questions if not question.is_folder]
     if as_json:
         print_json(show_data(found, questions, tree) | {"warnings": list(found.warnings)})
     else:
-        print_warnings(found)
+        print_warnings(found.warnings)
         click.echo(show_text(found, questions, tree))

@@ -6,7 +6,7 @@ import click
 
 from ..catalog.questions import Answer, Question
 from ..errors import UsageError
-from .report import question_lines
+from .report import answer_text, question_lines
 
 
 def ask(question: Question) -> Answer:
@@ -17,10 +17,16 @@ def ask(question: Question) -> Answer:
     """
     lines = question_lines(question)
     click.echo("\n".join(lines), err=True)
-    default = str(question.default).lower() if question.kind == "bool" else question.default
-    hint = " (true or false)" if question.kind == "bool" else ""
+    hint = {"bool": " (true or false)", "choices": " (several: a,b)"}.get(question.kind, "")
     # On standard error, so that standard output has nothing but the command's result.
-    return _prompt(f"  {question.name}{hint}", default=default, value_proc=_parser(question), err=True)
+    return _prompt(
+        f"  {question.name}{hint}",
+        default=answer_text(question.default),
+        value_proc=_parser(question),
+        hide_input=question.secret,
+        show_default=not question.secret,
+        err=True,
+    )
 
 
 def _parser(question: Question) -> Any:

@@ -8,7 +8,7 @@ from click import style
 
 from ..catalog.catalog import DEFAULT_TEMPLATE, Template
 from ..catalog.metadata import Metadata
-from ..catalog.questions import Question
+from ..catalog.questions import Answer, Question
 from ..files.tree import File, Tree
 
 if TYPE_CHECKING:
@@ -179,12 +179,19 @@ def show_data(template: Template, questions: Sequence[Question], tree: Tree) -> 
 
 def question_lines(question: Question) -> list[str]:
     """Describe one question: its name, default and help, then a line for each choice."""
-    default = str(question.default).lower() if question.kind == "bool" else question.default
+    default = "" if question.secret else answer_text(question.default)
     lines = [f"  {style(question.name, bold=True)} [{default}]" + (f"  {question.help}" if question.help else "")]
     width = max((len(choice) for choice in question.choices), default=0)
     return lines + [
         f"    {choice.ljust(width)}  {question.choice_help.get(choice, '')}".rstrip() for choice in question.choices
     ]
+
+
+def answer_text(answer: Answer) -> str:
+    """Return an answer as it would be typed."""
+    if isinstance(answer, list):
+        return ",".join(answer)
+    return str(answer).lower() if isinstance(answer, bool) else answer
 
 
 def diff_text(diffs: "Sequence[FileDiff]") -> str:
@@ -207,6 +214,7 @@ def doctor_text(machine: Mapping[str, Any], health: "Health | None") -> str:
     versions = {"paccel": machine["paccel"], "python": machine["python"], **machine["versions"]}
     rows = [
         ("system", f"{machine['system']}, {machine['cpus']} CPUs"),
+        ("python", f"{machine['interpreter']['path']} ({machine['interpreter']['origin']})"),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
     if "error" in machine:

@@ -33,7 +33,9 @@ _verify_option = click.option(
 
 @click.command(short_help="Merge template changes into your project, keeping your edits.")
 @click.argument("paths", nargs=-1, type=click.Path())
-@click.option("--check", is_flag=True, help=f"Only check for an upgrade; exit with {UPGRADE_FOUND} if there is one.")
+@click.option(
+    "--check", is_flag=True, help=f"Only check for an upgrade; exit with {UPGRADE_FOUND} if files would change."
+)
 @_dry_option
 @_diff_option
 @click.option(
@@ -175,10 +177,12 @@ def _show_plan(plan: "Plan", as_json: bool, with_diff: bool, check: bool) -> Non
     if as_json:
         print_json(plan.to_json(with_diff))
         return
-    if not plan.found:
+    if plan.baseline is None:
         click.echo("Up to date")
+    elif check and not plan.found:
+        click.echo("Up to date: no file would change; `paccel upgrade` records the newer version")
     elif check:
-        count = len(plan.changes)
+        count = sum(change.writes or change.conflicts > 0 for change in plan.changes)
         files = "1 file" if count == 1 else f"{count} files"
         click.echo(
             f"An upgrade is available: it concerns {files}; `paccel upgrade --dry-run` shows what happens to each"
@@ -220,7 +224,8 @@ def _report(ctx: click.Context, root: Path, outcome: "Outcome", as_json: bool, v
             click.echo("\nDone; `paccel upgrade --undo` undoes it")
     if checked is not None and not checked.problems and not as_json:
         click.echo(
-            f"Verified: the project compiles{', and its tests pass' if checked.ran_tests else '; it has no tests to run'}"
+            f"Verified: the project compiles{', and its tests pass' if checked.ran_tests else '; it has no tests to run'},"
+            f" with {checked.python}"
         )
     if checked is not None and checked.problems:
         if not as_json:
@@ -266,24 +271,31 @@ def diff(ctx: click.Context, paths: tuple[str, ...], upstream: bool, exit_code: 
 
     With PATHS, only the edits in those files and folders.
     """
-    from ..project.compare import compare
+    from ..catalog.secrets import recover, reveal
+    from ..project.compare import compare, edits
     from ..project.folder import find_project, read_paths
     from ..project.state import read_state
+    from ..upgrade.git import modes_count
     from .report import diff_data, diff_text
 
     root = find_project(Path.cwd())
     manifest, base = read_state(root)
     if upstream:
-        from ..catalog.catalog import load_template
+        from ..catalog.catalog import load_recorded
+        from ..catalog.draws import Draws
         from ..catalog.migrate import carry_answers
+        from ..catalog.secrets import hide
         from ..render.render import render
 
-        template = load_template(manifest.template.source)
-        answers, _ = carry_answers(manifest.answers, template, {})
-        other: Tree = render(template, answers)
+        template = load_recorded(manifest.template, root)
+        draws = Draws(manifest.drawn)
+        answers, _ = carry_answers(manifest.answers, template, {}, draws)
+        other: Tree = render(template, hide(template.questions, answers), draws)
+        diffs = compare(base, other)
     else:
         other = read_paths(root, base)
-    diffs = compare(base, other)
+        base = reveal(base, recover(base, other))
+        diffs = edits(base, other, modes_count(root, base, other))
     if paths:
         wanted = [os.path.relpath(os.path.abspath(path), root).replace(os.sep, "/") for path in paths]
         for path, given in zip(wanted, paths, strict=True):

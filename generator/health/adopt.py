@@ -4,25 +4,38 @@ The project's own files stay as they are. What differs from the render counts as
 upgrade never overwrites it; which of the differences come from an older template cannot be known.
 """
 
+import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..catalog.catalog import Template, bundled_names, load_template
+from ..catalog.draws import Draws
 from ..catalog.questions import Answer, check_project_name, resolve_answers
-from ..errors import PaccelError, PreconditionError, UsageError
+from ..catalog.secrets import hide
+from ..errors import PaccelError, PreconditionError, StateError, UsageError
 from ..files import disk
 from ..files.likeness import likeness
-from ..files.tree import STATE_DIR, Tree
+from ..files.scratch import remove
+from ..files.tree import PROJECT_FILE, STATE_DIR, Tree
+from ..project.compare import same
 from ..project.folder import read_paths
-from ..project.state import MANIFEST_PATH, Manifest, read_state, write_state
+from ..project.state import MANIFEST_PATH, Manifest, read_manifest, read_state, write_state
+from ..render.formatter import Formatted
 from ..render.render import render_formatted
+from ..upgrade.git import modes_count
 from ..upgrade.journal import read_journal
+from ..upgrade.upgrade import refuse_newer
 
 LEAST_LIKENESS = 0.4
 """A folder that has less of a template's lines than this is not a project of that template."""
+
+MAX_SEARCHED = 3
+"""How many templates have all their answers tried. Of the bundled ones, a project's own has always been the first."""
+
+SEARCH_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,7 @@ class Adoption:
         likeness: The share of lines that project and render have in common, 0 to 1.
         edited: Files that differ from the render.
         missing: Files that the project does not have; they count as deleted by the user.
+        complete: Whether all answers were tried; if not, another one may fit better.
     """
 
     manifest: Manifest
@@ -42,6 +56,7 @@ class Adoption:
     likeness: float
     edited: tuple[str, ...]
     missing: tuple[str, ...]
+    complete: bool = True
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -52,6 +67,7 @@ class Adoption:
             "files": len(self.tree),
             "edited": list(self.edited),
             "missing": list(self.missing),
+            "complete": self.complete,
         }
 
 
@@ -61,6 +77,8 @@ def adopt(
     template: str | None = None,
     answers: Mapping[str, object] | None = None,
     dry_run: bool = False,
+    seconds: float = SEARCH_SECONDS,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Adoption:
     """Find the template and answers whose render is most like the files in `root`, and write it as the baseline.
 
@@ -69,6 +87,8 @@ def adopt(
         template: Its source; None: the likeliest of the bundled ones.
         answers: The known ones; the others are found by trying each choice.
         dry_run: Write nothing.
+        seconds: How long to search for answers.
+        tell: Called with what is being compared.
 
     Raises:
         PreconditionError: The project has a valid `.paccel`, an upgrade is unfinished, or another paccel command is
@@ -77,24 +97,47 @@ def adopt(
         TemplateError: The template cannot be found or rendered.
     """
     _refuse_valid(root)
-    found = [load_template(source) for source in ([template] if template else bundled_names())]
-    best = max((_fit(root, candidate, answers or {}) for candidate in found), key=lambda fit: fit.likeness)
-    if best.likeness < LEAST_LIKENESS:
+    search = _Search(root, answers or {}, seconds, tell)
+    fit = search.best([load_template(source) for source in ([template] if template else bundled_names())])
+    if fit.likeness < LEAST_LIKENESS:
         raise UsageError(
             f"`{root}` does not look like a project of any of these templates: the most similar one,"
-            f" `{best.manifest.template.name}`, shares {best.likeness:.0%} of its lines; give the template with"
+            f" `{fit.template.name}`, shares {fit.likeness:.0%} of its lines; give the template with"
             " `--template`, and answers with `--set`"
         )
+    stored = hide(fit.template.questions, fit.answers)
+    rendered = fit.rendered if stored == fit.answers else render_formatted(fit.template, stored, draws=fit.draws)
+    tree = rendered.tree
+    here = read_paths(root, tree)
+    modes = modes_count(root, tree, here)
+    recorded = fit.template.recorded_in(root).ref
+    adoption = Adoption(
+        manifest=Manifest.of(recorded, stored, tree, unformatted=rendered.unformatted, drawn=fit.draws.to_json()),
+        tree=tree,
+        likeness=fit.likeness,
+        edited=tuple(path for path, file in tree.items() if path in here and not same(file, here[path], modes)),
+        missing=tuple(path for path in tree if path not in here),
+        complete=search.complete,
+    )
     if not dry_run:
-        try:
-            if not (root / STATE_DIR).is_dir():
-                disk.make_folder(root / STATE_DIR)
-            with disk.locked(root):
-                _refuse_valid(root)  # again: another command may have written meanwhile
-                write_state(root, best.manifest, best.tree)
-        except OSError as error:
+        _write(root, adoption)
+    return adoption
+
+
+def _write(root: Path, adoption: Adoption) -> None:
+    made = not (root / STATE_DIR).is_dir()
+    try:
+        if made:
+            disk.make_folder(root / STATE_DIR)
+        with disk.locked(root):
+            _refuse_valid(root)  # again: another command may have written meanwhile
+            write_state(root, adoption.manifest, adoption.tree)
+    except BaseException as error:
+        if made and not (root / MANIFEST_PATH).exists():  # a folder without it would be a project that is damaged
+            remove(root / STATE_DIR)
+        if isinstance(error, OSError):
             raise PreconditionError(f"`{root / STATE_DIR}` cannot be written: {error.strerror}") from error
-    return best
+        raise
 
 
 def _refuse_valid(root: Path) -> None:
@@ -105,52 +148,78 @@ def _refuse_valid(root: Path) -> None:
         )
     if (root / MANIFEST_PATH).exists():
         try:
+            refuse_newer(read_manifest(root))
             read_state(root)
-        except PreconditionError:
+        except StateError:
             return  # damaged: that is what adopting is for
         raise PreconditionError(f"`{root}` has a valid `{STATE_DIR}` already: use `paccel upgrade`")
 
 
-def _fit(root: Path, template: Template, given: Mapping[str, object]) -> Adoption:
-    """Find the best answers to one template's questions, trying each question by itself."""
-    name = _project_name(root)
-    answers = resolve_answers(template, given, project_name=name)
-    rendered = render_formatted(template, answers)
-    score = _shared_lines(root, rendered.tree)
-    for question in template.questions:
-        values: tuple[Answer, ...] = (True, False) if question.kind == "bool" else question.choices
-        for value in values if question.name not in given else ():
-            if value == answers[question.name]:
-                continue
-            try:
-                other = resolve_answers(template, {**answers, question.name: value})
-                other_rendered = render_formatted(template, other, rendered)
-            except PaccelError:
-                continue  # a choice that does not go with the others
-            other_score = _shared_lines(root, other_rendered.tree)
-            if other_score > score:
-                answers, rendered, score = other, other_rendered, other_score
-    tree = rendered.tree
-    here = read_paths(root, tree)
-    return Adoption(
-        manifest=Manifest.of(template.ref, answers, tree, unformatted=rendered.unformatted),
-        tree=tree,
-        likeness=score,
-        edited=tuple(path for path, file in tree.items() if path in here and here[path] != file),
-        missing=tuple(path for path in tree if path not in here),
-    )
+class _Fit(NamedTuple):
+    """A template with answers, its render with these draws, and the share of lines that the project has in common."""
+
+    template: Template
+    answers: Mapping[str, Answer]
+    draws: Draws
+    rendered: Formatted
+    likeness: float
 
 
-def _shared_lines(root: Path, tree: Tree) -> float:
-    """The share of lines that project and render have in common, over the files of the render."""
-    here = read_paths(root, tree)
-    return likeness((file.content, here[path].content if path in here else b"") for path, file in tree.items())
+class _Search:
+    """The search for the template and answers whose render is most like a project.
+
+    Attributes:
+        complete: Whether everything was tried before the time was up.
+    """
+
+    def __init__(self, root: Path, given: Mapping[str, object], seconds: float, tell: Callable[[str], None]) -> None:
+        self.root, self.given, self.tell = root, given, tell
+        self.end = time.monotonic() + seconds
+        self.complete = True
+
+    def best(self, templates: Sequence[Template]) -> _Fit:
+        """Look for answers to those templates that are most like the project with their default answers."""
+        fits = sorted((self._with_defaults(template) for template in templates), key=lambda fit: -fit.likeness)
+        return max((self._with_answers(fit) for fit in fits[:MAX_SEARCHED]), key=lambda fit: fit.likeness)
+
+    def _with_defaults(self, template: Template) -> _Fit:
+        self.tell(f"Comparing with `{template.name}`")
+        draws = Draws()
+        answers = resolve_answers(template, self.given, project_name=_project_name(self.root), draws=draws)
+        rendered = render_formatted(template, answers, draws=draws)
+        return _Fit(template, answers, draws, rendered, self._shared_lines(rendered.tree))
+
+    def _with_answers(self, fit: _Fit) -> _Fit:
+        """Try each choice of each question by itself, and keep what makes the render more like the project."""
+        for question in fit.template.questions:
+            values: tuple[Answer, ...] = (True, False) if question.kind == "bool" else question.choices
+            for value in values if question.name not in self.given else ():
+                if value == fit.answers[question.name]:
+                    continue
+                if time.monotonic() > self.end:
+                    self.complete = False
+                    return fit
+                self.tell(f"Comparing with `{fit.template.name}`: `{question.name}={str(value).lower()}`")
+                try:
+                    answers = resolve_answers(fit.template, {**fit.answers, question.name: value}, draws=fit.draws)
+                    rendered = render_formatted(fit.template, answers, fit.rendered, fit.draws)
+                except PaccelError:
+                    continue  # a choice that does not go with the others
+                shared = self._shared_lines(rendered.tree)
+                if shared > fit.likeness:
+                    fit = fit._replace(answers=answers, rendered=rendered, likeness=shared)
+        return fit
+
+    def _shared_lines(self, tree: Tree) -> float:
+        """The share of lines that project and render have in common, over the files of the render."""
+        here = read_paths(self.root, tree)
+        return likeness((file.content, here[path].content if path in here else b"") for path, file in tree.items())
 
 
 def _project_name(root: Path) -> str:
     """The name in the project's `pyproject.toml`, else its folder's."""
     try:
-        name = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
-        return check_project_name(str(name))
-    except (OSError, ValueError, KeyError, TypeError):
+        (file,) = read_paths(root, [PROJECT_FILE]).values()
+        return check_project_name(str(tomllib.loads(file.content.decode())["project"]["name"]))
+    except (ValueError, KeyError, TypeError, RecursionError):  # none, not TOML, or without a name
         return root.absolute().name

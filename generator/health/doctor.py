@@ -7,29 +7,32 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..catalog.catalog import load_template
+from ..catalog.catalog import load_recorded
+from ..catalog.draws import Draws
 from ..catalog.questions import resolve_answers
 from ..errors import PaccelError, PreconditionError
 from ..files import disk
-from ..merge.markers import has_markers
+from ..files.tree import Tree
 from ..project.folder import read_paths
-from ..project.state import Manifest, read_manifest, read_state, write_state
+from ..project.state import MANIFEST_PATH, Manifest, answers_hash, read_manifest, read_state, write_state
 from ..render.render import render
-from ..upgrade.upgrade import refuse_unfinished
+from ..upgrade.upgrade import conflicted, refuse_newer, refuse_unfinished
+from .git import examine_git
+from .interpreter import find_interpreter
 
 PROBE_TIMEOUT_SECONDS = 120
 
 _PROBE = """
 import json
+import platform
 from importlib.metadata import PackageNotFoundError, version
 
-facts = {"versions": {}}
+facts = {"python": platform.python_version(), "versions": {}}
 for name in ("torch", "accelerate", "torchvision", "timm"):
     try:
         facts["versions"][name] = version(name)
@@ -67,62 +70,76 @@ class Health:
     problems: tuple[str, ...]
 
 
-def examine_machine() -> dict[str, Any]:
-    """Return versions, devices, precisions and distributed backends, with `error` instead where torch gave none.
+def examine_machine(root: Path) -> dict[str, Any]:
+    """Ask the Python of the project in `root`, or the one that a project there would have, what training can use.
 
-    The keys are `paccel`, `python`, `system`, `cpus`, `versions`, and with torch `devices`, `precisions` and `backends`.
+    Returns:
+        `paccel`, `interpreter`, `python` (its version), `system`, `cpus`, `versions`, and with torch `devices`,
+        `precisions` and `backends`; without an answer from torch, `error`.
     """
+    interpreter = find_interpreter(root)
     facts: dict[str, Any] = {
         "paccel": __version__,
-        "python": platform.python_version(),
+        "interpreter": interpreter.to_json(),
+        "python": "unknown",
         "system": platform.platform(terse=True),
         "cpus": os.cpu_count(),
         "versions": {},
     }
     # `-P` keeps the project's own folder off the path: its `data.py` or `model.py` must not stand in for a package's.
-    command = [sys.executable, "-P", "-c", _PROBE]
+    command = [interpreter.path, "-P", "-c", _PROBE]
     try:
         result = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=PROBE_TIMEOUT_SECONDS,
             check=False,
         )
         if result.returncode:
             lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
-            return facts | {"error": f"torch cannot be imported: {lines[-1]}"}
+            return facts | {"error": f"torch cannot be imported with {interpreter}: {lines[-1]}"}
         facts |= json.loads(result.stdout.strip().splitlines()[-1])
     except subprocess.TimeoutExpired:
         return facts | {"error": f"torch could not be imported within {PROBE_TIMEOUT_SECONDS} s"}
-    except (OSError, ValueError, IndexError) as error:
-        return facts | {"error": f"torch could not be checked: {error}"}
+    except OSError as error:
+        return facts | {"error": f"the project's Python {interpreter} does not work: {error.strerror or error}"}
+    except (ValueError, IndexError) as error:
+        return facts | {"error": f"torch could not be checked with {interpreter}: {error}"}
     if "torch" not in facts["versions"]:
         facts["error"] = (
-            "torch is not installed: run `pip install 'paccel[runtime]'`, or `pip install -e .` in a project"
+            f"torch is not installed for {interpreter}: run `pip install 'paccel[runtime]'`, or `pip install -e .` in a"
+            " project"
         )
     return facts
 
 
 def examine_project(root: Path) -> Health:
-    """Check the project: manifest, baseline, unfinished upgrades, conflict markers."""
+    """Check the project: manifest, baseline, what git does to them, unfinished upgrades, conflict markers."""
     problems: list[str] = []
     manifest = None
+    base: Tree = {}
     try:
         manifest = read_manifest(root)
-        read_state(root)
+        refuse_newer(manifest)
+        if manifest.answers_edited:
+            problems.append(
+                f"the answers in `{MANIFEST_PATH}` are not those that the files were rendered with: run `paccel upgrade`"
+            )
+        base = read_state(root)[1]
     except PaccelError as error:
         problems.append(str(error))
+    problems += examine_git(root)
     try:
         refuse_unfinished(root)
     except PaccelError as error:
         problems.append(str(error))
     if manifest is not None:
         try:
-            for path, file in read_paths(root, manifest.files).items():
-                if has_markers(file.content):
-                    problems.append(f"`{path}` contains conflict markers: resolve each conflict")
+            for path in conflicted(root, read_paths(root, manifest.files), [base]):
+                problems.append(f"`{path}` contains conflict markers: resolve each conflict")
         except PaccelError as error:
             problems.append(str(error))
     return Health(root, manifest, tuple(problems))
@@ -142,14 +159,16 @@ def rebuild_baseline(root: Path) -> Manifest:
 
 def _rebuild(root: Path) -> Manifest:
     manifest = read_manifest(root)
-    template = load_template(manifest.template.source)
+    refuse_newer(manifest)
+    template = load_recorded(manifest.template, root, as_rendered=True)
     back = f"run `pip install paccel=={manifest.paccel}`" if manifest.paccel != __version__ else "restore the template"
     how = f"{back} and try again; or run `paccel upgrade`, which merges what it can, or `paccel adopt`"
     if template.digest != manifest.template.digest:
         raise PreconditionError(
             f"The template `{template.name}` has changed since paccel `{manifest.paccel}` rendered the baseline: {how}"
         )
-    tree = render(template, resolve_answers(template, manifest.answers))
+    draws = Draws(manifest.drawn)
+    tree = render(template, resolve_answers(template, manifest.answers, draws=draws), draws)
     rendered = {path: (file.sha256, file.executable) for path, file in tree.items()}
     if rendered != dict(manifest.files):
         different = sorted(
@@ -157,7 +176,8 @@ def _rebuild(root: Path) -> Manifest:
         )
         raise PreconditionError(
             f"The template no longer renders the files that the manifest recorded: {', '.join(f'`{p}`' for p in different)};"
-            f" {how}"
+            f" {'the answers in it were edited: undo that, or ' if manifest.answers_edited else ''}{how}"
         )
+    manifest = manifest._replace(answers_sha256=answers_hash(manifest.answers))
     write_state(root, manifest, tree)
     return manifest

@@ -1,35 +1,57 @@
-"""Check that an upgraded project still works: compile every Python file, and run the project's own tests."""
+"""Check that an upgraded project still works: compile every Python file, and run the project's own tests.
 
+Both with the project's Python: another one may not know its syntax, and does not have its packages.
+"""
+
+import json
 import subprocess
-import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..merge.languages import parse_python
+from .interpreter import Interpreter, find_interpreter
 
 TIMEOUT_SECONDS = 600
 MAX_OUTPUT_LINES = 30
 PYTEST = "pytest"
 
+_COMPILE = """
+import json, sys, warnings
 
-@dataclass(frozen=True)
-class Verification:
+warnings.simplefilter("ignore")
+invalid = []
+for path in json.load(sys.stdin):
+    try:
+        with open(path, "rb") as file:
+            compile(file.read(), path, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        invalid.append(path)
+print(json.dumps(invalid))
+"""
+
+
+class Verification(NamedTuple):
     """What was found.
 
     Attributes:
         problems: One line each; none if everything works.
         output: The end of what the tests printed, if they failed.
         ran_tests: Whether there were tests to run.
+        python: What they ran with.
     """
 
     problems: tuple[str, ...]
     output: str = ""
     ran_tests: bool = False
+    python: Interpreter | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {"problems": list(self.problems), "output": self.output, "ran_tests": self.ran_tests}
+        return {
+            "problems": list(self.problems),
+            "output": self.output,
+            "ran_tests": self.ran_tests,
+            "python": self.python and self.python.to_json(),
+        }
 
 
 def verify(root: Path, paths: Iterable[str], timeout_seconds: float = TIMEOUT_SECONDS) -> Verification:
@@ -40,19 +62,40 @@ def verify(root: Path, paths: Iterable[str], timeout_seconds: float = TIMEOUT_SE
         paths: Files of the project; those that no longer exist are ignored.
         timeout_seconds: For the tests.
     """
-    problems: list[str] = []
-    for path in sorted(paths):
-        if path.endswith(".py") and (root / path).is_file():
-            source = (root / path).read_text(encoding="utf-8-sig", errors="surrogateescape")
-            if parse_python(source) is None:
-                problems.append(f"`{path}` is not valid Python")
-    if problems or not (root / "tests").is_dir():
-        return Verification(tuple(problems))
-    command = [sys.executable, "-m", PYTEST, "-x", "-q", "tests"]
+    python = find_interpreter(root)
     try:
-        done = subprocess.run(
+        return _verify(root, paths, timeout_seconds, python)._replace(python=python)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        return Verification((f"the project's Python {python} does not work: {reason}",), python=python)
+
+
+def _verify(root: Path, paths: Iterable[str], timeout_seconds: float, python: Interpreter) -> Verification:
+    sources = sorted(path for path in paths if path.endswith(".py") and (root / path).is_file())
+    if sources:
+        command = [python.path, "-I", "-c", _COMPILE]
+        compiled = subprocess.run(
             command,
             cwd=root,
+            input=json.dumps(sources),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_seconds,
+            check=False,
+        )
+        if compiled.returncode:
+            raise ValueError((compiled.stderr.strip().splitlines() or [f"exit code {compiled.returncode}"])[-1])
+        problems = tuple(f"`{path}` is not valid Python" for path in json.loads(compiled.stdout))
+        if problems:
+            return Verification(problems)
+    if not (root / "tests").is_dir():
+        return Verification(())
+    try:
+        done = subprocess.run(
+            [python.path, "-m", PYTEST, "-x", "-q", "tests"],
+            cwd=root,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -66,8 +109,7 @@ def verify(root: Path, paths: Iterable[str], timeout_seconds: float = TIMEOUT_SE
     if done.returncode == 5:  # pytest's code for: no tests were found
         return Verification(())
     if done.returncode and output.endswith(f"No module named {PYTEST}"):
-        reason = f"the project's tests were not run: `{PYTEST}` is not installed for `{sys.executable}`"
-        return Verification((reason,))
+        return Verification((f"the project's tests were not run: `{PYTEST}` is not installed for {python}",))
     if done.returncode:
         return Verification(("the project's tests fail (`python -m pytest -x -q tests`)",), output, ran_tests=True)
     return Verification((), ran_tests=True)

@@ -1,11 +1,17 @@
-"""Compare two trees file by file, as a unified diff that people and `patch` read."""
+"""Compare two trees file by file, as a unified diff that people and `patch` read; and what counts as an edit.
 
+A checkout may end lines otherwise than the template does (git's `core.autocrlf`), an editor may add a byte order mark, and a
+disk may not hold modes (exFAT, network shares, Windows drives in WSL). None of that is an edit of the user's.
+"""
+
+import codecs
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from ..files.tree import File, Tree
+from ..merge.text import decode, encode, is_binary
 
 Status = Literal["added", "deleted", "modified", "mode"]
 
@@ -17,6 +23,62 @@ class FileDiff:
     path: str
     status: Status
     text: str
+
+
+def as_generated(generated: File, here: File, modes: bool = True) -> File:
+    """Return `here` with the line ends and the byte order mark of `generated`, unless they are an edit of single lines.
+
+    Args:
+        generated: The file as it was rendered.
+        here: The user's file.
+        modes: Whether the user's modes tell anything, see `modes_tell`; if not, the mode is that of `generated` too.
+    """
+    executable = here.executable if modes else generated.executable
+    if here.content == generated.content or is_binary(here.content) or is_binary(generated.content):
+        return File(here.content, executable)
+    wanted, text = decode(generated.content), decode(here.content)
+    ends = set(text.crlf[: len(text.crlf) - (not text.final_newline)])
+    if (text.lines, text.final_newline) == (wanted.lines, wanted.final_newline) and len(ends) <= 1:
+        text = text._replace(crlf=wanted.crlf)
+    elif text.mostly_crlf != wanted.mostly_crlf:
+        text = text._replace(crlf=(wanted.mostly_crlf,) * len(text.lines))
+    return File(encode(text._replace(bom=wanted.bom)), executable)
+
+
+def same(generated: File, here: File, modes: bool = True) -> bool:
+    """Whether the user has not edited a file; arguments as for `as_generated`."""
+    return as_generated(generated, here, modes) == generated
+
+
+def modes_tell(base: Tree, here: Tree) -> bool:
+    """Whether the modes of the user's files tell anything: False if all are alike though several should differ.
+
+    That is how a disk without modes shows them: each file executable, or none.
+    """
+    pairs = [(file.executable, here[path].executable) for path, file in base.items() if path in here]
+    wrong = sum(wanted != found for wanted, found in pairs)
+    return wrong < 2 or len({found for _, found in pairs}) > 1
+
+
+def spellings(content: bytes) -> Iterator[bytes]:
+    """Yield what a file may have been before a checkout or an editor gave it its line ends and byte order mark."""
+    yield content
+    if not is_binary(content):
+        plain = content.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+        for text in (plain, plain.replace(b"\n", b"\r\n")):
+            yield text
+            yield codecs.BOM_UTF8 + text
+
+
+def edits(base: Tree, here: Tree, modes: bool = True) -> list[FileDiff]:
+    """Return what the user edited, in path order.
+
+    Args:
+        base: The files as they were rendered.
+        here: The user's files; one that is not there is deleted.
+        modes: See `modes_tell`.
+    """
+    return compare(base, {path: as_generated(base[path], file, modes) for path, file in here.items()})
 
 
 def compare(old: Tree, new: Tree) -> list[FileDiff]:

@@ -3,12 +3,14 @@
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..errors import PreconditionError, UsageError
 from ..files import disk
+from ..files.names import folded
 from ..files.scratch import remove
 from ..files.tree import STATE_DIR, File, Tree, read_file, write_tree
+from .snapshot import take_snapshot
 from .state import Manifest, write_state
 
 
@@ -41,16 +43,18 @@ def read_paths(root: Path, paths: Iterable[str]) -> dict[str, File]:
 
 
 def check_target(target: Path) -> None:
-    """Check that a new project can be written to `target`: nothing is there, or an empty folder.
+    """Check that a new project can be made at `target`: nothing is there, or a folder that is not a project.
 
     Raises:
-        UsageError: Something is there, or a parent is not a folder.
+        UsageError: A project or something else is there, or a parent is not a folder.
     """
     try:
-        if target.is_dir():
-            if any(target.iterdir()):
-                raise UsageError(f"`{target}` is not empty: give a new or an empty folder")
-        elif os.path.lexists(target):
+        if os.path.lexists(target / STATE_DIR):
+            raise UsageError(
+                f"`{target}` is a paccel project already: change it with `paccel upgrade` or `paccel set`; if its"
+                f" `{STATE_DIR}` is damaged, run `paccel adopt` in it"
+            )
+        if os.path.lexists(target) and not target.is_dir():
             raise UsageError(f"`{target}` exists and is not a folder: give another path")
         parent = next(parent for parent in Path(os.path.abspath(target)).parents if os.path.lexists(parent))
     except OSError as error:
@@ -59,37 +63,87 @@ def check_target(target: Path) -> None:
         raise UsageError(f"`{target}` cannot be created: `{parent}` is not a folder")
 
 
-def create_project(target: Path, manifest: Manifest, tree: Tree) -> None:
-    """Write a new project to `target`, all or nothing: a failure or Ctrl-C leaves what was there before.
+def check_room(target: Path, tree: Tree) -> None:
+    """Check that no file of `tree` meets another one in `target`; one with the same content is no other.
 
     Raises:
-        UsageError: `target` is taken, or cannot be written.
+        UsageError: As `check_target`, or files are in the way: all of them are named.
+        PreconditionError: A file cannot be read.
     """
     check_target(target)
+    if not target.is_dir():
+        return
+    found = take_snapshot(target, tree, {})
+    words = {"folder": " (a folder)", "link": " (a symbolic link)", "file": " (a file)", "special": ""}
+    taken = {path: f"`{path}`" for path, file in found.files.items() if file.content != tree[path].content}
+    taken |= {obstacle.at: f"`{obstacle.at}`{words[obstacle.kind]}" for obstacle in found.obstacles.values()}
+    taken |= {path: f"`{path}` (`{here}` in the template)" for path, here in _other_spellings(target, tree)}
+    if taken:
+        names = ", ".join(taken[path] for path in sorted(taken))
+        raise UsageError(
+            f"`{target}` has files where the template's would go: {names}; move them away, run the command again and"
+            " merge them by hand, or give another folder"
+        )
+
+
+def _other_spellings(root: Path, tree: Tree) -> Iterator[tuple[str, str]]:
+    """Yield (name there, name in `tree`) of what macOS and Windows take for one: the case or the accents differ."""
+    wanted: dict[str, set[str]] = {}
+    for path in tree:
+        for parent in PurePosixPath(path).parents:
+            wanted.setdefault(str(parent), set()).add(path.removeprefix(f"{parent}/").partition("/")[0])
+    for folder, names in wanted.items():
+        here = set(os.listdir(root / folder)) if (root / folder).is_dir() else set()
+        alike = {folded(name): name for name in here}
+        for name in names - here:
+            if folded(name) in alike:
+                yield str(PurePosixPath(folder, alike[folded(name)])), str(PurePosixPath(folder, name))
+
+
+def create_project(
+    target: Path, manifest: Manifest, tree: Tree, baseline: Tree | None = None, folders: Iterable[str] = ()
+) -> None:
+    """Write a new project to `target`, all or nothing: a failure or Ctrl-C leaves what was there before.
+
+    A new folder appears whole. One that exists is filled file by file, the state last: if that is killed, every file is
+    whole, and the same command completes it.
+
+    Args:
+        target: Its folder.
+        manifest: Describes the baseline.
+        tree: The project's files.
+        baseline: The same files without secret answers, if there are any.
+        folders: Paths of folders to make, which may stay empty.
+
+    Raises:
+        UsageError: Files are in the way, or `target` cannot be written.
+        PreconditionError: A file cannot be read.
+    """
+    check_room(target, tree)
     root = Path(os.path.abspath(target))
     exists = root.is_dir()
-    staging = (root if exists else root.parent) / f".{root.name}.paccel-{os.getpid()}"
+    place, prefix = root if exists else root.parent, f".{root.name}.paccel-"
+    staging = place / f"{prefix}{os.getpid()}"
     parents = [parent for parent in root.parents if not parent.exists()]
     made: list[Path] = []
     try:
         for parent in reversed(parents):
             parent.mkdir()
+        _remove_abandoned(place, prefix)
         with _recorded(staging, made):
             staging.mkdir()  # not `mkdtemp`, whose mode would stay the project's
         write_tree(staging, tree)
-        write_state(staging, manifest, tree)
+        for folder in folders:
+            (staging / folder).mkdir(parents=True, exist_ok=True)
+        write_state(staging, manifest, tree if baseline is None else baseline)
         disk.settle_tree(staging)
-        if not exists:
+        if exists:  # filled, not replaced: it may be a mount, or the shell's working directory
+            _fill(root, staging, made)
+            remove(staging)
+        else:
             with _recorded(root, made):
                 disk.rename(staging, root)
             disk.settle(root.parent)
-            return
-        # A folder that exists is filled, not replaced: it may be a mount, or the shell's working directory.
-        for entry in sorted(staging.iterdir(), key=lambda entry: (entry.name == STATE_DIR, entry.name)):
-            with _recorded(root / entry.name, made):
-                disk.rename(entry, root / entry.name)
-        staging.rmdir()
-        disk.settle(root)
     except BaseException as error:
         for path in reversed(made):
             if path.is_dir():
@@ -102,6 +156,39 @@ def create_project(target: Path, manifest: Manifest, tree: Tree) -> None:
         if isinstance(error, OSError):
             raise UsageError(f"`{target}` cannot be written: {error.strerror}") from error
         raise
+
+
+def _fill(folder: Path, staged: Path, made: list[Path]) -> None:
+    """Move everything that is staged into `folder`, paccel's own state last."""
+    for entry in sorted(staged.iterdir(), key=lambda entry: (entry.name == STATE_DIR, entry.name)):
+        place = folder / entry.name
+        if entry.is_dir() and place.is_dir():
+            _fill(place, entry, made)
+        elif not os.path.lexists(place):
+            with _recorded(place, made):
+                disk.rename(entry, place)
+        elif not place.is_file() or place.read_bytes() != entry.read_bytes():
+            raise UsageError(f"`{place}` appeared while the project was being written: run `paccel new` again")
+    disk.settle(folder)
+
+
+def _remove_abandoned(place: Path, prefix: str) -> None:
+    """Remove what a `new` that was killed left in `place`: staged folders, named after a process that is gone."""
+    if os.name == "nt":
+        return  # signal 0 is no question there
+    try:
+        names = os.listdir(place)
+    except PermissionError:
+        return  # a folder in which one may write, but not look
+    for name in names:
+        number = name.removeprefix(prefix)
+        if name.startswith(prefix) and number.isdecimal() and (place / name).is_dir():
+            try:
+                os.kill(int(number), 0)
+            except (ProcessLookupError, OverflowError):
+                remove(place / name)
+            except PermissionError:
+                continue  # a process of another user
 
 
 @contextlib.contextmanager

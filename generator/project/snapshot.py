@@ -2,15 +2,20 @@
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 from ..errors import PreconditionError
+from ..files.names import is_text
 from ..files.tree import File, Tree, read_file
 
-MAX_STRAYS = 2000
+MAX_FOUND = 100_000
+MAX_STRAYS = 5000
 MAX_STRAY_BYTES = 512 * 1024
+MAX_BYTES_OF_STRAYS = 256 * 2**20
+
+Kind = Literal["link", "folder", "file", "special"]
 
 _PASSED_OVER = {"__pycache__", "node_modules", "venv", "env", "site-packages", "runs", "build", "dist"}
 
@@ -24,7 +29,7 @@ class Obstacle(NamedTuple):
         below: For a folder, the files in it.
     """
 
-    kind: Literal["link", "folder", "file", "special"]
+    kind: Kind
     at: str
     below: tuple[str, ...] = ()
 
@@ -53,9 +58,10 @@ def take_snapshot(root: Path, wanted: Iterable[str], base: Tree) -> Snapshot:
     files: dict[str, File] = {}
     obstacles: dict[str, Obstacle] = {}
     paths = sorted(wanted)
+    look = _Look(root)
     try:
         for path in paths:
-            found = _look(root, path)
+            found = look.at(path)
             if isinstance(found, File):
                 files[path] = found
             elif found is not None:
@@ -69,26 +75,40 @@ def take_snapshot(root: Path, wanted: Iterable[str], base: Tree) -> Snapshot:
     return Snapshot(files, obstacles, strays)
 
 
-def _look(root: Path, path: str) -> File | Obstacle | None:
-    parts = PurePosixPath(path).parts
-    for depth in range(1, len(parts)):
-        parent = "/".join(parts[:depth])
-        kind = _kind(root / parent)
-        if kind is None:
-            return None
-        if kind != "folder":
-            return Obstacle(kind, parent)
-    kind = _kind(root / path)
-    if kind == "file":
-        if _case_differs(root / path):
-            return None
-        return read_file(root / path)
-    if kind == "folder":
-        return Obstacle(kind, path, tuple(_files_below(root, path)))
-    return None if kind is None else Obstacle(kind, path)
+class _Look:
+    """Looks at paths below a project's folder; each folder is looked at once, however many files it has."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.kinds: dict[str, Kind | None] = {}
+        self.names: dict[str, frozenset[str]] = {}
+
+    def at(self, path: str) -> File | Obstacle | None:
+        pure = PurePosixPath(path)
+        for parent in map(str, reversed(pure.parents[:-1])):
+            if parent not in self.kinds:
+                self.kinds[parent] = _kind(self.root / parent)
+            kind = self.kinds[parent]
+            if kind is None:
+                return None
+            if kind != "folder":
+                return Obstacle(kind, parent)
+        kind = _kind(self.root / path)
+        if kind == "file":
+            return read_file(self.root / path) if self._spelled_so(pure) else None
+        if kind == "folder":
+            return Obstacle(kind, path, tuple(_files_below(self.root, path)))
+        return None if kind is None else Obstacle(kind, path)
+
+    def _spelled_so(self, path: PurePosixPath) -> bool:
+        """Whether a file has this name, and not another spelling under which macOS and Windows find it too."""
+        folder = str(path.parent)
+        if folder not in self.names:
+            self.names[folder] = frozenset(os.listdir(self.root / folder))
+        return path.name in self.names[folder]
 
 
-def _kind(path: Path) -> Literal["link", "folder", "file", "special"] | None:
+def _kind(path: Path) -> Kind | None:
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -100,30 +120,59 @@ def _kind(path: Path) -> Literal["link", "folder", "file", "special"] | None:
     return "file" if stat.S_ISREG(mode) else "special"
 
 
-def _case_differs(path: Path) -> bool:
-    """Whether the disk found `path` under another spelling, as those of macOS and Windows do."""
-    return path.name not in os.listdir(path.parent) if path.name != path.name.swapcase() else False
-
-
 def _files_below(root: Path, folder: str) -> Iterator[str]:
-    for place, _, names in os.walk(root / folder):
+    for place, _, names in os.walk(root / folder, onerror=_raise):
         for name in names:
             yield Path(place, name).relative_to(root).as_posix()
 
 
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def own_files(root: Path, folder: str, known: Collection[str]) -> list[str]:
+    """The files below a folder of the project that are not the template's, in path order; byte-code is none.
+
+    Args:
+        root: The project.
+        folder: The folder's path.
+        known: The paths of the template's files.
+    """
+    found: list[str] = []
+    for place, folders, names in os.walk(root / folder):
+        folders[:] = [name for name in folders if name not in _PASSED_OVER and not name.startswith(".")]
+        found += [Path(place, name).relative_to(root).as_posix() for name in names if not name.endswith(".pyc")]
+    return sorted({*found}.difference(known))
+
+
 def _strays(root: Path, known: set[str], missing: list[str]) -> dict[str, File]:
-    """Files that may be a missing one under another name: of the same suffix, not large, not hidden."""
+    """Files that may be a missing one under another name: of the same suffix, not large, named in UTF-8; those of the
+    same name first.
+    """
     suffixes = {PurePosixPath(path).suffix for path in missing}
-    strays: dict[str, File] = {}
+    missed = {PurePosixPath(path).name for path in missing}
+    hidden = {part for path in known for part in PurePosixPath(path).parts[:-1] if part.startswith(".")}
+    found: list[Path] = []
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _PASSED_OVER)
+        folders[:] = sorted(name for name in folders if _is_searched(name, hidden))
         for name in sorted(names):
             path = Path(folder, name)
             relative = path.relative_to(root).as_posix()
-            if relative in known or path.suffix not in suffixes or _kind(path) != "file":
+            if relative in known or path.suffix not in suffixes or not is_text(relative) or _kind(path) != "file":
                 continue
-            if path.stat().st_size <= MAX_STRAY_BYTES and os.access(path, os.R_OK):
-                strays[relative] = read_file(path)
-                if len(strays) == MAX_STRAYS:
-                    return strays
+            found.append(path)
+        if len(found) >= MAX_FOUND:
+            break
+    strays: dict[str, File] = {}
+    left = MAX_BYTES_OF_STRAYS
+    for path in sorted(found, key=lambda path: path.name not in missed)[:MAX_STRAYS]:
+        size = path.stat().st_size
+        if size <= min(MAX_STRAY_BYTES, left) and os.access(path, os.R_OK):
+            left -= size
+            strays[path.relative_to(root).as_posix()] = read_file(path)
     return strays
+
+
+def _is_searched(folder: str, hidden: set[str]) -> bool:
+    """Whether a folder may hold files that the user moved; hidden ones only if the template has files in such a folder."""
+    return folder not in _PASSED_OVER and (not folder.startswith(".") or folder in hidden)

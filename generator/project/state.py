@@ -1,12 +1,15 @@
 """The state that a project carries: which template and answers made it, and the files as they were rendered.
 
 `.paccel/manifest.json` says what was rendered and from what; `.paccel/baseline.zip` holds the render itself, so that an
-upgrade has its merge base without a network, git's history or an older paccel. Both are written to the same bytes on
-every machine. The baseline comes with a clone of somebody's repository, so reading it trusts nothing.
+upgrade has its merge base without a network, git's history or an older paccel. Neither depends on the machine, the time
+or the umask. The baseline is compressed, so that a search and replace over all files finds nothing in it; a `.gitignore`
+and a `.gitattributes` beside it keep the project's git settings away from both. The state comes with a clone of
+somebody's repository, so reading it trusts nothing.
 """
 
 import io
 import json
+import os
 import stat
 import zipfile
 from collections.abc import Mapping
@@ -15,18 +18,38 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from .. import __version__
+from ..catalog.draws import is_record
 from ..catalog.metadata import TemplateRef
-from ..catalog.questions import Answer
+from ..catalog.questions import Answer, is_answer
 from ..errors import PreconditionError, StateError, TemplateError
 from ..files import disk
-from ..files.archive import MAX_BYTES, ArchiveError, read_zip
-from ..files.tree import STATE_DIR, File, Tree, check_file_path
+from ..files.archive import ArchiveError, read_zip
+from ..files.tree import MAX_BYTES, STATE_DIR, File, Tree, check_file_path
 
 SCHEMA = 1
 MANIFEST_PATH = f"{STATE_DIR}/manifest.json"
 BASELINE_PATH = f"{STATE_DIR}/baseline.zip"
 
+GITIGNORE_PATH = f"{STATE_DIR}/.gitignore"
+GITATTRIBUTES_PATH = f"{STATE_DIR}/.gitattributes"
+STATE_PATHS = (GITIGNORE_PATH, GITATTRIBUTES_PATH, BASELINE_PATH, MANIFEST_PATH)
+"""The state's files, in the order in which they are written."""
+
 MAX_MANIFEST_BYTES = 8 * 2**20
+
+_GITIGNORE = b"""\
+# Written by paccel. Its state belongs in git, even if the project ignores files like these.
+!.gitignore
+!.gitattributes
+!manifest.json
+!baseline.zip
+"""
+_GITATTRIBUTES = b"""\
+# Written by paccel. Git must not change its state: no Git LFS, no other line ends.
+* -text -filter -ident !working-tree-encoding !diff !merge
+baseline.zip -diff -merge
+"""
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 T = TypeVar("T")
 
@@ -46,6 +69,9 @@ class Manifest(NamedTuple):
         files: Path -> (SHA-256, executable) of every file in the baseline.
         unformatted: Path -> SHA-256 before black formatted the file, where that is known. An upgrade formats only files
             for which it differs; projects of paccel 0.1.0 do not have it.
+        drawn: What the template drew at random or read from the clock, see `Draws`.
+        answers_sha256: SHA-256 of the answers that the files were rendered with. It differs from that of `answers` when
+            someone edited them in the file, or merged them with git. Empty in projects of paccel 0.1.0.
     """
 
     paccel: str
@@ -54,6 +80,13 @@ class Manifest(NamedTuple):
     skipped: tuple[str, ...]
     files: Mapping[str, tuple[str, bool]]
     unformatted: Mapping[str, str] = {}
+    drawn: Mapping[str, Any] = {}
+    answers_sha256: str = ""
+
+    @property
+    def answers_edited(self) -> bool:
+        """Whether `answers` are not those that the files were rendered with."""
+        return self.answers_sha256 not in {"", answers_hash(self.answers)}
 
     def to_json(self) -> str:
         """Return the text of `manifest.json`: sorted keys, final newline."""
@@ -65,15 +98,17 @@ class Manifest(NamedTuple):
                 "name": self.template.name,
                 "version": self.template.digest,
                 "release": self.template.release,
-            },
+            }
+            | ({"commit": self.template.commit} if self.template.commit else {}),
             "answers": dict(self.answers),
+            **({"answers_sha256": self.answers_sha256} if self.answers_sha256 else {}),
             "skipped": sorted(self.skipped),
             "files": {
                 path: {"sha256": sha, "executable": executable}
                 | ({"unformatted": self.unformatted[path]} if path in self.unformatted else {})
                 for path, (sha, executable) in self.files.items()
             },
-        }
+        } | ({"drawn": dict(self.drawn)} if self.drawn else {})
         return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -92,9 +127,9 @@ class Manifest(NamedTuple):
                     f"`{MANIFEST_PATH}` holds git conflict markers",
                     f"take one side with `git checkout --ours {STATE_DIR}` or `--theirs`, then {_REBUILD}",
                 ) from error
-            raise _manifest_damaged(f"it is not JSON ({error})") from error
+            raise _damaged(MANIFEST_PATH, f"it is not JSON ({error})") from error
         if not isinstance(data, dict):
-            raise _manifest_damaged("it is not an object")
+            raise _damaged(MANIFEST_PATH, "it is not an object")
         if data.get("schema") != SCHEMA:
             raise PreconditionError(
                 f"`{MANIFEST_PATH}` has schema `{data.get('schema')}`, but paccel {__version__} reads schema `{SCHEMA}`:"
@@ -104,18 +139,30 @@ class Manifest(NamedTuple):
         files = _take(data, "files", dict)
         answers = _take(data, "answers", dict)
         skipped = _take(data, "skipped", list)
-        wrong = [name for name, answer in answers.items() if not isinstance(answer, (str, bool))]
+        wrong = [name for name, answer in answers.items() if not is_answer(answer)]
         if wrong:
-            raise _manifest_damaged(f"the answer `{wrong[0]}` is neither text nor true or false")
+            raise _damaged(
+                MANIFEST_PATH, f"the answer `{wrong[0]}` is neither text nor true or false nor a list of texts"
+            )
+        drawn = _take(data, "drawn", dict) if "drawn" in data else {}
+        if not is_record(drawn):
+            raise _damaged(MANIFEST_PATH, "`drawn` is not what a render draws")
+        ref = TemplateRef(
+            *(_take({"commit": "", **template}, key, str) for key in ("source", "name", "version", "release", "commit"))
+        )
+        if "\0" in ref.source:
+            raise _damaged(MANIFEST_PATH, "the template's source has a NUL character")
         return cls(
             paccel=_take(data, "paccel", str),
-            template=TemplateRef(*(_take(template, key, str) for key in ("source", "name", "version", "release"))),
+            template=ref,
             answers=answers,
             skipped=tuple(_checked(path) for path in skipped),
             files={_checked(path): _file_entry(path, entry) for path, entry in files.items()},
             unformatted={
                 path: _sha256(path, entry["unformatted"]) for path, entry in files.items() if "unformatted" in entry
             },
+            drawn=drawn,
+            answers_sha256=_sha256("answers", data["answers_sha256"]) if "answers_sha256" in data else "",
         )
 
     @classmethod
@@ -126,10 +173,25 @@ class Manifest(NamedTuple):
         tree: Tree,
         skipped: tuple[str, ...] = (),
         unformatted: Mapping[str, str] = {},
+        drawn: Mapping[str, Any] = {},
     ) -> "Manifest":
         """Describe `tree`, rendered from `template` by this paccel."""
         files = {path: (file.sha256, file.executable) for path, file in sorted(tree.items())}
-        return cls(__version__, template, dict(answers), tuple(sorted(skipped)), files, dict(unformatted))
+        return cls(
+            __version__,
+            template,
+            dict(answers),
+            tuple(sorted(skipped)),
+            files,
+            dict(unformatted),
+            dict(drawn),
+            answers_hash(answers),
+        )
+
+
+def answers_hash(answers: Mapping[str, Answer]) -> str:
+    """SHA-256 over the answers, whatever their order."""
+    return sha256(json.dumps(dict(answers), sort_keys=True).encode()).hexdigest()
 
 
 def state_bytes(manifest: Manifest, tree: Tree) -> dict[str, bytes]:
@@ -140,17 +202,19 @@ def state_bytes(manifest: Manifest, tree: Tree) -> dict[str, bytes]:
     """
     assert manifest.files == {path: (file.sha256, file.executable) for path, file in tree.items()}
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(buffer, "w") as archive:
         for path, file in sorted(tree.items()):
             info = zipfile.ZipInfo(check_file_path(path), date_time=(1980, 1, 1, 0, 0, 0))
             info.create_system = 3  # Unix, wherever it is written: the mode is read from the Unix half
             info.external_attr = (stat.S_IFREG | (0o755 if file.executable else 0o644)) << 16
-            archive.writestr(info, file.content)
-    return {BASELINE_PATH: buffer.getvalue(), MANIFEST_PATH: manifest.to_json().encode()}
+            archive.writestr(info, file.content, zipfile.ZIP_DEFLATED)
+    # A name of a file that is not UTF-8 becomes a lone surrogate, which `backslashreplace` turns into JSON's own escape.
+    text = manifest.to_json().encode("utf-8", "backslashreplace")
+    return dict(zip(STATE_PATHS, (_GITIGNORE, _GITATTRIBUTES, buffer.getvalue(), text), strict=True))
 
 
 def write_state(root: Path, manifest: Manifest, tree: Tree) -> None:
-    """Write baseline and manifest below `root`, the manifest last: if only one is new, the hashes show it.
+    """Write the state below `root`, the manifest last: if only the baseline is new, the hashes show it.
 
     Raises:
         TemplateError: A path in `tree` leads outside the project or into paccel's own folder.
@@ -169,7 +233,16 @@ def read_manifest(root: Path) -> Manifest:
         StateError: It is missing, unreadable or damaged.
         PreconditionError: A newer paccel wrote it.
     """
-    return Manifest.from_json(_read_text(root))
+    content = _read(root, MANIFEST_PATH, MAX_MANIFEST_BYTES)
+    if content is None:
+        raise StateError(
+            f"`{root}` is not a paccel project: `{MANIFEST_PATH}` is missing",
+            f"go to the project's folder, or {_ADOPT} if its `{STATE_DIR}` was lost",
+        )
+    try:
+        return Manifest.from_json(content.decode("utf-8-sig"))  # editors of Windows begin a file with that mark
+    except UnicodeDecodeError as error:
+        raise _damaged(MANIFEST_PATH, "it is not UTF-8") from error
 
 
 def read_state(root: Path) -> tuple[Manifest, dict[str, File]]:
@@ -180,77 +253,77 @@ def read_state(root: Path) -> tuple[Manifest, dict[str, File]]:
         PreconditionError: A newer paccel wrote them.
     """
     manifest = read_manifest(root)
-    path = root / BASELINE_PATH
-    if path.is_symlink() or not path.is_file():
+    content = _read(root, BASELINE_PATH, MAX_BYTES)
+    if content is None:
         raise StateError(f"`{BASELINE_PATH}` is missing", _RESTORE_BASELINE)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise _baseline_damaged(f"it is larger than {MAX_BYTES // 2**20} MiB")
-        tree = read_zip(path.read_bytes(), BASELINE_PATH)
+        tree = read_zip(content, BASELINE_PATH)
     except ArchiveError as error:
-        raise _baseline_damaged(f"it {error.reason}") from error
-    except OSError as error:
-        raise StateError(f"`{path}` cannot be read: {error.strerror}", "make it readable and try again") from error
+        raise _damaged(BASELINE_PATH, f"it {error.reason}") from error
     # The manifest's paths were checked when it was read, so what has the same paths is as safe.
     for name in sorted(tree.keys() ^ manifest.files.keys()):
         where = "manifest" if name in manifest.files else "baseline"
-        raise _baseline_damaged(f"only the {where} has `{name}`")
+        raise _damaged(BASELINE_PATH, f"only the {where} has `{name}`")
     for name, file in tree.items():
         if (file.sha256, file.executable) != manifest.files[name]:
-            raise _baseline_damaged(f"`{name}` is not what the manifest recorded")
+            raise _damaged(BASELINE_PATH, f"`{name}` is not what the manifest recorded")
     return manifest, tree
 
 
-def _read_text(root: Path) -> str:
-    path = root / MANIFEST_PATH
-    if (root / STATE_DIR).is_symlink() or path.is_symlink() or not path.is_file():
-        raise StateError(
-            f"`{root}` is not a paccel project: `{MANIFEST_PATH}` is missing",
-            f"go to the project's folder, or {_ADOPT} if its `{STATE_DIR}` was lost",
-        )
+def _read(root: Path, name: str, limit: int) -> bytes | None:
+    """Read one file of the state; None if there is nothing.
+
+    Raises:
+        StateError: It is not a regular file, larger than `limit` bytes, a pointer of Git LFS, or cannot be read.
+    """
+    path = root / name
     try:
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise _manifest_damaged(f"it is larger than {MAX_MANIFEST_BYTES // 2**20} MiB")
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise _manifest_damaged("it is not UTF-8") from error
+        for part in (path.parent, path):
+            if part.is_symlink():
+                raise _damaged(name, "it is behind a symbolic link, which paccel does not follow")
+        if not os.path.lexists(path):
+            return None
+        if not path.is_file():
+            raise _damaged(name, "it is not a regular file")
+        if path.stat().st_size > limit:
+            raise _damaged(name, f"it is larger than {limit // 2**20} MiB")
+        content = path.read_bytes()
     except OSError as error:
         raise StateError(f"`{path}` cannot be read: {error.strerror}", "make it readable and try again") from error
+    if content.startswith(_LFS_POINTER):
+        otherwise = f", or {_REBUILD}" if name == BASELINE_PATH else ""
+        raise StateError(f"`{name}` is only a pointer of Git LFS", f"fetch the file with `git lfs pull`{otherwise}")
+    return content
 
 
 def _take(data: dict[str, Any], key: str, kind: type[T]) -> T:
     value = data.get(key)
     if not isinstance(value, kind):
-        raise _manifest_damaged(f"`{key}` is missing or of another type")
+        raise _damaged(MANIFEST_PATH, f"`{key}` is missing or of another type")
     return value
 
 
 def _checked(path: object) -> str:
     if not isinstance(path, str):
-        raise _manifest_damaged(f"`{path}` is not a path")
+        raise _damaged(MANIFEST_PATH, f"`{path}` is not a path")
     try:
         return check_file_path(path)
     except TemplateError as error:
-        raise _manifest_damaged(str(error)) from error
+        raise _damaged(MANIFEST_PATH, str(error)) from error
 
 
 def _file_entry(path: str, entry: object) -> tuple[str, bool]:
     if not isinstance(entry, dict):
-        raise _manifest_damaged(f"the entry of `{path}` is not an object")
+        raise _damaged(MANIFEST_PATH, f"the entry of `{path}` is not an object")
     return _sha256(path, entry.get("sha256")), _take(entry, "executable", bool)
 
 
 def _sha256(path: str, value: object) -> str:
     if not isinstance(value, str) or len(value) != sha256().digest_size * 2:
-        raise _manifest_damaged(f"`{path}` has no SHA-256")
+        raise _damaged(MANIFEST_PATH, f"`{path}` has no SHA-256")
     return value
 
 
-def _manifest_damaged(reason: str) -> StateError:
-    return StateError(
-        f"`{MANIFEST_PATH}` is damaged: {reason}", f"restore it from your backup or from git, or {_ADOPT}"
-    )
-
-
-def _baseline_damaged(reason: str) -> StateError:
-    return StateError(f"`{BASELINE_PATH}` is damaged: {reason}", _RESTORE_BASELINE)
+def _damaged(name: str, reason: str) -> StateError:
+    remedy = _RESTORE_BASELINE if name == BASELINE_PATH else f"restore it from your backup or from git, or {_ADOPT}"
+    return StateError(f"`{name}` is damaged: {reason}", remedy)

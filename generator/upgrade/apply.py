@@ -12,15 +12,27 @@ Each step looks at what is there before it writes, so continuing repeats nothing
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import PreconditionError
 from ..files import disk
 from ..files.tree import STATE_DIR
 from ..merge.markers import has_labelled_marker
-from .journal import STAGING_DIR, UNDO_DIR, UPGRADE_DIR, Journal, Operation, read_journal, stamp_of, write_journal
-from .plan import FileChange
+from .journal import (
+    STAGING_DIR,
+    UNDO_DIR,
+    UPGRADE_DIR,
+    Journal,
+    Operation,
+    Stamp,
+    read_journal,
+    same_content,
+    stamp_of,
+    write_journal,
+)
+from .plan import INCOMING_DIR, FileChange
 from .stage import stage
 
 ABORTED_DIR = f"{STATE_DIR}/aborted"
@@ -81,8 +93,8 @@ def abort(root: Path) -> list[str]:
         Where, below `.paccel/aborted/`, the files are that were edited since.
     """
     journal = _under_way(root)
-    edited = [op.path for op in journal.everything if stamp_of(root, op.path) not in (op.old, op.new)]
     with _half_done(root):
+        edited = [op.path for op in journal.everything if _is_edited(stamp_of(root, op.path), op)]
         kept = [_keep_aside(root, path) for path in edited if stamp_of(root, path) is not None]
         _roll_back(root, journal)
     return kept
@@ -97,7 +109,11 @@ def undo(root: Path) -> Journal:
     journal = read_journal(root, UNDO_DIR)
     if journal is None:
         raise PreconditionError("There is no upgrade to undo: only the last one can be undone, and only once")
-    edited = [op.path for op in journal.everything if stamp_of(root, op.path) != op.new]
+    edited = [
+        op.path
+        for op in journal.everything
+        if not same_content(stamp_of(root, op.path), op.new) and not op.path.startswith(f"{INCOMING_DIR}/")
+    ]
     if edited:
         names = ", ".join(f"`{path}`" for path in edited)
         raise PreconditionError(
@@ -113,10 +129,14 @@ def undo(root: Path) -> Journal:
 def unresolved(root: Path, journal: Journal) -> list[str]:
     """The files with conflicts that still contain lines of a conflict marker."""
     left: list[str] = []
+    origins = {change.path: change.moved_from or change.path for change in journal.summary}
+    backups = {op.path: root / UPGRADE_DIR / "old" / str(number) for number, op in enumerate(journal.operations)}
     for path in journal.conflicts:
         if stamp_of(root, path) is None:
             continue
-        if has_labelled_marker((root / path).read_bytes(), journal.markers):
+        backup = backups.get(origins.get(path, path))
+        before = backup.read_bytes() if backup is not None and backup.is_file() else b""
+        if has_labelled_marker((root / path).read_bytes(), journal.markers, before):
             left.append(path)
     return left
 
@@ -194,13 +214,12 @@ def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
                 f"{names} still contain{'s' if len(left) == 1 else ''} conflict markers: resolve each conflict, then run"
                 " `paccel upgrade --continue`; or go back with `paccel upgrade --abort`"
             )
-        # As the user resolved them: that is what `--undo` must find.
-        resolved = [
-            op._replace(new=stamp_of(root, op.path)) if op.path in journal.conflicts else op
-            for op in journal.operations
-        ]
+        conflicts = {*journal.conflicts}
+        resolved = [_resolved(root, op, conflicts) for op in journal.operations]
         journal = journal._replace(operations=tuple(resolved), phase="finish")
         write_journal(root, journal)
+    if journal.phase == "finish":
+        folders |= _clear_incoming(root, journal)
     for number, op in enumerate(journal.state, len(journal.operations)):
         _replace_one(root, number, op)
     disk.settle_all({*folders, root / STATE_DIR})  # all that was renamed, before the journal says that it was
@@ -213,6 +232,26 @@ def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
         disk.settle(root / STATE_DIR)
         disk.remove_folder(old_undo)
     return journal
+
+
+def _resolved(root: Path, op: Operation, conflicts: Collection[str]) -> Operation:
+    """What `--undo` must find once the conflicts are resolved: the files as the user left them, and nothing put aside."""
+    if op.path in conflicts:
+        return op._replace(new=stamp_of(root, op.path))
+    if op.path.startswith(f"{INCOMING_DIR}/") and same_content(stamp_of(root, op.path), op.new):
+        return op._replace(new=None)
+    return op
+
+
+def _clear_incoming(root: Path, journal: Journal) -> set[Path]:
+    """Remove the template's versions that were put aside; return the folders in which that is not settled."""
+    incoming = [op.path for op in journal.operations if op.path.startswith(f"{INCOMING_DIR}/") and op.new is None]
+    for path in incoming:
+        disk.remove_file(root / path)
+    for folder in reversed(journal.made):
+        if f"{folder}/".startswith(f"{INCOMING_DIR}/"):
+            disk.remove_empty_folder(root / folder)
+    return {(root / path).parent for path in incoming if (root / path).parent.is_dir()}
 
 
 def _replace_all(root: Path, journal: Journal) -> set[Path]:
@@ -237,17 +276,28 @@ def _replace_all(root: Path, journal: Journal) -> set[Path]:
 
 def _replace_one(root: Path, number: int, op: Operation) -> None:
     now = stamp_of(root, op.path)
-    if now == op.new:
+    staged = root / UPGRADE_DIR / "new" / str(number)
+    if op.new is None:
+        if now is None:
+            return
+    elif not staged.exists():  # in place since before an interruption; if it was edited since, the edit stays
+        if same_content(now, op.old) and not same_content(op.old, op.new):
+            raise PreconditionError(f"`{staged}` is missing: go back with `paccel upgrade --abort`")
         return
-    if now != op.old:
+    if _is_edited(now, op):
         raise PreconditionError(
             f"`{op.path}` was edited after the upgrade was interrupted: undo that edit, or run"
             " `paccel upgrade --abort`, which keeps a copy of it"
         )
     if op.new is None:
         disk.remove_file(root / op.path)
-        return
-    disk.replace_file(root / UPGRADE_DIR / "new" / str(number), root / op.path)
+    else:
+        disk.replace_file(staged, root / op.path)
+
+
+def _is_edited(now: Stamp | None, op: Operation) -> bool:
+    """Whether a file is neither what it was nor what it should be."""
+    return not same_content(now, op.old) and not same_content(now, op.new)
 
 
 # --- back ----------------------------------------------------------------------------------------------------------
@@ -264,7 +314,7 @@ def _roll_back(root: Path, journal: Journal) -> Journal:
     for folder in reversed(journal.made):
         disk.remove_empty_folder(root / folder)
     for folder, mode in sorted(journal.emptied.items(), key=lambda item: len(item[0])):
-        if not (root / folder).is_dir():
+        if not (root / folder).is_dir() or stat.S_IMODE((root / folder).stat().st_mode) != mode:
             disk.make_folder(root / folder, mode)
     for number, op in reversed(numbered):
         if op.old is not None and stamp_of(root, op.path) != op.old:
@@ -281,8 +331,9 @@ def _roll_back(root: Path, journal: Journal) -> Journal:
         disk.rename(root / _OLD_UNDO_DIR, root / UNDO_DIR)  # the upgrade before this one can be undone again
     disk.remove_folder(root / STAGING_DIR)
     disk.rename(root / UPGRADE_DIR, root / STAGING_DIR)
-    disk.settle(root / STATE_DIR)
-    disk.remove_folder(root / STAGING_DIR)
+    with contextlib.suppress(OSError):  # done; what is left here is removed by the next upgrade
+        disk.settle(root / STATE_DIR)
+        disk.remove_folder(root / STAGING_DIR)
     return journal
 
 

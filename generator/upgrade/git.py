@@ -1,9 +1,14 @@
-"""The little that an upgrade asks git: which files have changes that are not committed. Git is read, never written."""
+"""The little that an upgrade asks git: which files have changes that are not committed, which it could not merge, and
+whether modes count. Git is read, never written."""
 
 import os
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+
+from ..errors import PreconditionError
+from ..files.git import GitError, run_git
+from ..files.tree import Tree
+from ..project.compare import modes_tell
 
 TIMEOUT_SECONDS = 30
 
@@ -12,34 +17,62 @@ def dirty_files(root: Path, paths: Iterable[str]) -> list[str]:
     """Those of `paths` which git tracks and which differ from the last commit; none outside of a repository.
 
     Files that git does not know are not dirty: nothing of theirs could be got back from git anyway.
+
+    Raises:
+        PreconditionError: There is a repository, but git cannot tell.
     """
-    wanted = sorted(paths)
+    wanted = {*paths}
     if not wanted or not _in_repository(root):
         return []
-    command = ["git", "status", "--porcelain", "-z", "--no-renames", "--untracked-files=no", "--", *wanted]
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_LITERAL_PATHSPECS": "1"}
+    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=no", "--ignore-submodules=all")
     try:
-        done = subprocess.run(
-            command, cwd=root, env=environment, capture_output=True, timeout=TIMEOUT_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    if done.returncode != 0:
-        return []
-    prefix = _prefix(root)
-    names = [os.fsdecode(entry[3:]) for entry in done.stdout.split(b"\0") if len(entry) > 3]
-    return sorted(name.removeprefix(prefix) for name in names)
+        # Of the whole project: a list of its files can be longer than a command line may be.
+        prefix = _ask(root, "rev-parse", "--show-prefix").removesuffix(b"\n")
+        entries = _ask(root, "status", *options, "--", ".").split(b"\0")
+    except GitError as error:
+        raise PreconditionError(
+            f"git does not say which files of `{root}` have uncommitted edits: {error.reason}\nSolve that, or add"
+            " `--allow-dirty` to upgrade without this check"
+        ) from error
+    names = {os.fsdecode(entry[3:].removeprefix(prefix)) for entry in entries if len(entry) > 3}
+    return sorted(names & wanted)
+
+
+def unmerged_files(root: Path, paths: Iterable[str]) -> set[str]:
+    """Those of `paths` which git calls unmerged: a merge of git's has left conflicts in them. None if git cannot tell."""
+    wanted = {*paths}
+    if not wanted or not _in_repository(root):
+        return set()
+    try:
+        entries = _ask(root, "ls-files", "--unmerged", "-z", "--", ".").split(b"\0")
+    except GitError:
+        return set()
+    return {os.fsdecode(entry.partition(b"\t")[2]) for entry in entries if entry} & wanted
+
+
+def modes_count(root: Path, base: Tree, here: Tree) -> bool:
+    """Whether modes in the project are the user's: the disk holds them, and git's `core.fileMode` is not off.
+
+    Args:
+        root: The project.
+        base: The files as they were rendered.
+        here: The user's files.
+    """
+    if all(file.executable == base[path].executable for path, file in here.items() if path in base):
+        return True
+    if not modes_tell(base, here):
+        return False
+    if not _in_repository(root):
+        return True
+    try:
+        return _ask(root, "config", "--type=bool", "core.fileMode").strip() != b"false"
+    except GitError:  # it is not set, or git cannot tell
+        return True
 
 
 def _in_repository(root: Path) -> bool:
     return any((folder / ".git").exists() for folder in [root.absolute(), *root.absolute().parents])
 
 
-def _prefix(root: Path) -> str:
-    """The project's path inside the repository, with which git's answers begin."""
-    place = root.absolute()
-    for folder in [place, *place.parents]:
-        if (folder / ".git").exists():
-            inside = place.relative_to(folder).as_posix()
-            return "" if inside == "." else inside + "/"
-    return ""
+def _ask(root: Path, *arguments: str) -> bytes:
+    return run_git(*arguments, folder=root, seconds=TIMEOUT_SECONDS, GIT_OPTIONAL_LOCKS="0")

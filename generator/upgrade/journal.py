@@ -14,16 +14,15 @@ from typing import Any, Literal, NamedTuple
 from ..errors import PaccelError, PreconditionError
 from ..files import disk
 from ..files.tree import STATE_DIR, check_file_path, check_path
-from ..project.state import BASELINE_PATH, MANIFEST_PATH
+from ..project.state import STATE_PATHS
 from .plan import INCOMING_DIR, Summary
 
 SCHEMA = 1
 UPGRADE_DIR = f"{STATE_DIR}/upgrade"
 STAGING_DIR = f"{STATE_DIR}/upgrade.tmp"
 UNDO_DIR = f"{STATE_DIR}/undo"
-STATE_PATHS = (BASELINE_PATH, MANIFEST_PATH)
 
-MAX_JOURNAL_BYTES = 32 * 2**20
+MAX_JOURNAL_BYTES = 128 * 2**20
 
 Phase = Literal["apply", "resolve", "finish", "undo"]
 
@@ -37,6 +36,11 @@ class Stamp(NamedTuple):
     @classmethod
     def of(cls, content: bytes, mode: int) -> "Stamp":
         return cls(sha256(content).hexdigest(), mode)
+
+
+def same_content(one: Stamp | None, other: Stamp | None) -> bool:
+    """Whether two stamps are of the same content, or both of no file. Modes do not count: a disk may not hold them."""
+    return (one and one.sha256) == (other and other.sha256)
 
 
 class Operation(NamedTuple):
@@ -111,10 +115,10 @@ class Journal(NamedTuple):
                 phase=data["phase"],
                 operations=_operations(data["operations"]),
                 state=_operations(data["state"]),
-                conflicts=tuple(str(path) for path in data["conflicts"]),
+                conflicts=tuple(check_path(path) for path in data["conflicts"]),
                 markers=tuple(str(marker) for marker in data["markers"]),
-                made=tuple(check_path(path) for path in data["made"]),
-                emptied={check_path(path): int(mode) & 0o7777 for path, mode in data["emptied"].items()},
+                made=tuple(_folder(path) for path in data["made"]),
+                emptied={_folder(path): int(mode) & 0o7777 for path, mode in data["emptied"].items()},
                 summary=tuple(Summary.from_json(entry) for entry in data["summary"]),
             )
             for operation in journal.operations:
@@ -124,10 +128,7 @@ class Journal(NamedTuple):
             raise
         except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError) as error:
             detail = f": {error}" if isinstance(error, PaccelError) else ""
-            raise PreconditionError(
-                f"`{UPGRADE_DIR}/journal.json` is damaged{detail}; your files are untouched since, and their backups are"
-                f" in `{UPGRADE_DIR}/old`: restore what you need, then delete `{UPGRADE_DIR}`"
-            ) from error
+            raise _damaged(detail) from error
         return journal
 
     def in_phase(self, phase: Phase) -> "Journal":
@@ -154,6 +155,12 @@ def _check(path: str) -> None:
         check_file_path(path)
 
 
+def _folder(path: str) -> str:
+    if path not in {STATE_DIR, INCOMING_DIR}:
+        _check(path)
+    return check_path(path)
+
+
 def read_journal(root: Path, folder: str = UPGRADE_DIR) -> Journal | None:
     """Return the journal in `folder`, or None if there is none.
 
@@ -161,17 +168,32 @@ def read_journal(root: Path, folder: str = UPGRADE_DIR) -> Journal | None:
         PreconditionError: It is damaged, or the folder is a link.
     """
     path = root / folder / "journal.json"
-    for part in (root / STATE_DIR, root / folder, path):
-        if part.is_symlink():
-            raise PreconditionError(f"`{part}` is a symbolic link, which paccel does not follow: remove it")
-    if not (root / folder).exists():
-        return None
     try:
+        for part in (root / STATE_DIR, root / folder, path):
+            if part.is_symlink():
+                raise PreconditionError(f"`{part}` is a symbolic link, which paccel does not follow: remove it")
+        if not (root / folder).exists():
+            return None
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise PreconditionError(f"`{path}` is not a regular file: delete `{folder}`")
         if path.stat().st_size > MAX_JOURNAL_BYTES:
             raise PreconditionError(f"`{path}` is larger than {MAX_JOURNAL_BYTES // 2**20} MiB: delete `{folder}`")
-        return Journal.from_json(path.read_bytes())
+        journal = Journal.from_json(path.read_bytes())
+        # What is staged proves which files there were and will be: a journal that denies it would remove them.
+        for number, operation in enumerate(journal.everything):
+            is_kept, is_staged = ((root / folder / side / str(number)).exists() for side in ("old", "new"))
+            if is_kept != (operation.old is not None) or (is_staged and operation.new is None):
+                raise _damaged(f": it does not match what is staged for `{operation.path}`")
     except OSError as error:
         raise PreconditionError(f"`{path}` cannot be read: {error.strerror}") from error
+    return journal
+
+
+def _damaged(detail: str) -> PreconditionError:
+    return PreconditionError(
+        f"`{UPGRADE_DIR}/journal.json` is damaged{detail}; your files are untouched since, and their backups are in"
+        f" `{UPGRADE_DIR}/old`: restore what you need, then delete `{UPGRADE_DIR}`"
+    )
 
 
 def write_journal(root: Path, journal: Journal, folder: str = UPGRADE_DIR) -> None:

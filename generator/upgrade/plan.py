@@ -4,14 +4,15 @@ The three trees are the baseline (what was generated), the project (what the use
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple, get_args
 
 from ..files.tree import STATE_DIR, File, Tree
 from ..merge.file import merge_file
 from ..merge.markers import Labels
-from ..project.compare import compare
+from ..project.compare import compare, same
 from ..project.snapshot import Snapshot
-from .moves import USER_LIKENESS, likely_moves, template_moves
+from .moves import moved_folders, template_moves, user_moves
 
 Status = Literal["updated", "merged", "conflict", "kept", "moved", "deleted", "added", "restored", "resolved"]
 
@@ -120,28 +121,39 @@ class UpgradeOptions(NamedTuple):
         labels: What conflict markers call the sides.
         formatter_files: The project's files that may configure a formatter.
         moved: (old, new) paths that the template declares.
+        once: Patterns of files that are generated once and then belong to the user.
         unknown: Paths that were generated, but whose generated content is lost: they count as edited.
         skipped: Files or folders that upgrades leave alone.
         restore: Files that the user deleted and wants again.
         only: Files or folders to upgrade now, the others later; empty for all.
         why: Path -> changelog lines; "" for lines about every file.
+        modes: Whether the modes of the user's files tell anything, see `modes_tell`.
     """
 
     labels: Labels = Labels()
     formatter_files: Mapping[str, bytes] = {}
     moved: tuple[tuple[str, str], ...] = ()
+    once: tuple[str, ...] = ()
     unknown: frozenset[str] = frozenset()
     skipped: tuple[str, ...] = ()
     restore: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     why: Mapping[str, tuple[str, ...]] = {}
+    modes: bool = True
 
 
 class FilePlan(NamedTuple):
-    """What an upgrade does to every file, and the baseline afterwards."""
+    """What an upgrade does to every file, and the baseline afterwards.
+
+    Attributes:
+        changes: One for each file that changes, in path order.
+        baseline: The new baseline.
+        folders: Old folder -> new folder of those that the template moved whole.
+    """
 
     changes: tuple[FileChange, ...]
     baseline: Tree
+    folders: Mapping[str, str] = {}
 
 
 class TrackedFile(NamedTuple):
@@ -174,8 +186,8 @@ def plan_files(base: Tree, ours: Snapshot, theirs: Tree, options: UpgradeOptions
         for path in base
         if path not in ours.files and path not in ours.obstacles and moves.get(path, path) not in ours.files
     ]
-    renamed = likely_moves({path: base[path] for path in missing}, ours.strays, USER_LIKENESS)
-    planner = _Planner(base, ours, theirs, options, renamed)
+    renamed = user_moves({path: base[path] for path in missing}, ours.strays)
+    planner = _Planner(base, ours, theirs, options, renamed, frozenset(renamed.values()))
     changes: list[FileChange] = []
     baseline: dict[str, File] = {}
     for tracked in files:
@@ -189,8 +201,11 @@ def plan_files(base: Tree, ours: Snapshot, theirs: Tree, options: UpgradeOptions
                 baseline[tracked.new] = theirs[tracked.new]
         if change is not None:
             changes.append(change)
+    moved = {old: new for old, new in moves.items() if new in baseline}
     return FilePlan(
-        tuple(_clear_ways(sorted(changes, key=lambda change: change.path), ours)), dict(sorted(baseline.items()))
+        tuple(_clear_ways(sorted(changes, key=lambda change: change.path), ours)),
+        dict(sorted(baseline.items())),
+        moved_folders(moved, baseline),
     )
 
 
@@ -200,12 +215,21 @@ class _Planner(NamedTuple):
     theirs: Tree
     options: UpgradeOptions
     renamed: Mapping[str, str]
+    places: frozenset[str]
+    """Where the renamed files are."""
 
     def left_alone(self, tracked: TrackedFile) -> bool:
+        if self._is_users(tracked) and not _covers(self.options.restore, tracked.paths):
+            return True
         chosen = [*self.options.skipped] if not _covers(self.options.restore, tracked.paths) else []
         if _covers(chosen, tracked.paths):
             return True
         return bool(self.options.only) and not _covers(self.options.only, tracked.paths)
+
+    def _is_users(self, tracked: TrackedFile) -> bool:
+        """Whether the file was generated before, and the template says that once is enough."""
+        generated = tracked.old is not None or tracked.new in self.options.unknown
+        return generated and any(fnmatchcase(path, pattern) for path in tracked.paths for pattern in self.options.once)
 
     def skipped(self, tracked: TrackedFile) -> FileChange | None:
         """Tell about a file that is skipped permanently, if the template changed it."""
@@ -231,7 +255,7 @@ class _Planner(NamedTuple):
             return self._missing(tracked, base, theirs, why)
         if theirs is None or tracked.new is None:
             return self._deleted(place, base, ours, why) if base is not None else None
-        if place in self.renamed.values():
+        if place in self.places:
             return self._merged(place, None, base, ours, theirs, f"you renamed `{tracked.old}`", why)
         if place == tracked.new or tracked.old is None:
             return self._merged(place, None, base, ours, theirs, "", why)
@@ -277,11 +301,11 @@ class _Planner(NamedTuple):
 
     def _deleted(self, place: str, base: File | None, ours: File, why: tuple[str, ...]) -> FileChange:
         """The template no longer has it."""
-        if place in self.renamed.values():
+        if place in self.places:
             return FileChange(
                 place, "kept", "deleted in the template; you renamed it, so it stays", ours, ours, why=why
             )
-        if ours == base:
+        if base is not None and same(base, ours, modes=False):  # a mode alone is nothing to keep a file for
             return FileChange(place, "deleted", "deleted in the template; you had not edited it", ours, None, why=why)
         reason = _DELETED_BUT_EDITED
         return FileChange(place, "conflict", reason, ours, ours, conflicts=1, why=why)
@@ -323,12 +347,12 @@ class _Planner(NamedTuple):
                 reason = "you and the template both added this file"
         elif moved_from is not None:
             status, reason = "moved", ""
-        elif ours == base:
+        elif after == ours:
+            status, reason = "kept", "your file already has the template's change"
+        elif base is not None and same(base, ours, self.options.modes):
             status, reason = "updated", (
                 "you had not edited it" if ours.content != after.content else "only its mode changes"
             )
-        elif after == ours:
-            status, reason = "kept", "your file already has the template's change"
         else:
             status, reason = "merged", "has your edits and the template's changes"
         incoming = File(result.incoming, theirs.executable) if result.incoming is not None else None
@@ -341,7 +365,7 @@ class _Planner(NamedTuple):
         ours, theirs = self._ours(path), self._theirs(tracked)
         if ours is None:
             return self._missing(tracked, File(b"", not theirs.executable), theirs, why) if theirs else None
-        if ours == theirs:
+        if theirs is not None and same(theirs, ours, self.options.modes):
             return None
         reason = f"there is no baseline to merge with: {_KEPT_ASIDE}"
         if theirs is None:
@@ -363,7 +387,9 @@ class _Planner(NamedTuple):
 
     def _leaves(self, path: str) -> bool:
         """Whether the upgrade deletes or moves away the user's file at `path`."""
-        return path in self.base and path not in self.theirs and self.ours.files.get(path) == self.base[path]
+        ours = self.ours.files.get(path)
+        unedited = ours is not None and path in self.base and same(self.base[path], ours, modes=False)
+        return unedited and path not in self.theirs
 
 
 def _clear_ways(changes: Sequence[FileChange], ours: Snapshot) -> Iterable[FileChange]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ..errors import PreconditionError
 from ..files import disk
 from ..files.tree import STATE_DIR, File
-from .journal import STAGING_DIR, UPGRADE_DIR, Journal, Operation, Stamp, stamp_of
+from .journal import MAX_JOURNAL_BYTES, STAGING_DIR, UPGRADE_DIR, Journal, Operation, Stamp, stamp_of
 from .plan import INCOMING_DIR, FileChange
 
 
@@ -75,7 +75,10 @@ def stage(
         emptied=_emptied(root, files),
         summary=tuple(change.summary for change in changes),
     )
-    disk.write_file(staging / "journal.json", journal.to_json(), 0o644, later=True)
+    content = journal.to_json()
+    if len(content) > MAX_JOURNAL_BYTES:
+        raise PreconditionError("Too many files change: upgrade a part of them first, with `paccel upgrade PATH`")
+    disk.write_file(staging / "journal.json", content, 0o644, later=True)
     disk.settle_tree(staging)
     disk.rename(staging, root / UPGRADE_DIR)
     disk.settle(root / STATE_DIR)

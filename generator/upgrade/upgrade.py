@@ -10,27 +10,43 @@ Every function raises a PaccelError with the command's exit code, and leaves the
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .. import __version__
-from ..catalog.catalog import Template, load_template
+from ..catalog.address import without_secrets
+from ..catalog.catalog import Template, load_recorded, load_template
 from ..catalog.changelog import changes_between
+from ..catalog.draws import Draws
 from ..catalog.migrate import carry_answers
 from ..catalog.questions import Answer, resolve_answers
+from ..catalog.secrets import hide, is_hidden, paths_with_secrets, recover, reveal
 from ..errors import PaccelError, PreconditionError, StateError, UsageError
 from ..files import disk
 from ..files.tree import File, Tree, check_path
-from ..merge.markers import Labels, has_markers
+from ..merge.languages import language_of, parses
+from ..merge.markers import OWN_LABEL, Labels, has_markers, has_own_markers
+from ..merge.text import decode
+from ..project.compare import spellings
 from ..project.folder import read_paths
-from ..project.snapshot import take_snapshot
-from ..project.state import Manifest, read_manifest, read_state, state_bytes
+from ..project.snapshot import own_files, take_snapshot
+from ..project.state import MANIFEST_PATH, Manifest, read_manifest, read_state, state_bytes
 from ..render.formatter import Formatted
 from . import apply
-from .git import dirty_files
+from .git import dirty_files, modes_count, unmerged_files
 from .journal import read_journal
 from .plan import FileChange, Summary, UpgradeOptions, plan_files
 
+if TYPE_CHECKING:
+    from packaging.version import Version
+
 State = Literal["nothing", "planned", "done", "conflicts", "aborted", "undone"]
+
+_PENDING = ""
+"""The digest of no template: the next upgrade renders again, because files were left for later."""
+
+_MAX_NAMES = 10
+
+_MERGES = {"merged", "conflict", "moved", "updated"}
 
 _FORMATTER_FILES = ("pyproject.toml", "ruff.toml", ".ruff.toml")
 
@@ -58,8 +74,8 @@ class Plan(NamedTuple):
 
     @property
     def found(self) -> bool:
-        """Whether there is anything to do, even if only to record a newer version."""
-        return self.baseline is not None
+        """Whether a file would change, or is left to the user; newer versions alone are none."""
+        return any(change.writes or change.conflicts for change in self.changes)
 
     @property
     def summaries(self) -> tuple[Summary, ...]:
@@ -133,18 +149,29 @@ def make_plan(
         only: Files or folders to upgrade now, the others later. Empty: all.
 
     Raises:
-        PreconditionError: The manifest is missing or damaged, or files hold conflict markers.
+        PreconditionError: The manifest is missing or damaged, a newer paccel or template made the project, or files hold
+            unresolved conflicts.
         UsageError: An answer or a path cannot be used.
         TemplateError: The template cannot be found or rendered.
     """
     before = read_manifest(root)
-    found = load_template(template or before.template.source)
-    carried, notes = carry_answers(before.answers, found, answers or {})
+    refuse_newer(before)
+    found = load_template(template).recorded_in(root) if template else load_recorded(before.template, root)
+    if template is None:
+        _refuse_older_release(before, found)
+    draws = Draws(before.drawn)
+    carried, notes = carry_answers(before.answers, found, answers or {}, draws)
+    stored = hide(found.questions, carried)
+    typed = [question.name for question in found.questions if question.secret and question.name in (answers or {})]
     restore = [_project_path(path) for path in restore]
     chosen = [_project_path(path) for path in only]
     skipped = tuple(sorted({*before.skipped, *(_project_path(path) for path in skip)} - {*restore}))
-    settled = before._replace(skipped=skipped, template=found.ref._replace(digest=before.template.digest))
-    same = (found.digest, carried, __version__) == (before.template.digest, before.answers, before.paccel)
+    kept = {"digest": before.template.digest, "commit": before.template.commit}  # another commit alone is no upgrade
+    settled = before._replace(skipped=skipped, template=found.ref._replace(**kept))
+    same = (found.digest, stored, __version__) == (before.template.digest, before.answers, before.paccel) and not typed
+    if before.answers_edited:
+        same = False
+        notes.append("the answers in the manifest were edited since the last upgrade: they apply from now on")
     began = [path for path in skipped if path not in before.skipped]
     notes += [f"upgrades skip `{path}` from now on; `paccel upgrade --restore {path}` stops skipping" for path in began]
     if same and not restore:  # the same render: nothing to merge
@@ -152,37 +179,61 @@ def make_plan(
         _check_known(chosen, before.files, "upgrade")
         if settled == before:
             return Plan(root, before, before, None, (), tuple(notes))
-        return Plan(root, before, settled, read_state(root)[1], (), tuple(notes))
+        return Plan(root, before, settled, read_state(root)[1], (), (*notes, *found.warnings))
     base, unknown, lost = _read_base(root, before)
     earlier = Formatted(base, before.unformatted) if before.paccel == __version__ else None
-    rendered = _render(found, carried, earlier)
-    theirs = rendered.tree
+    rendered = _render(found, stored, earlier, draws)
+    if not before.drawn and draws.recover(rendered.tree, base):  # made by a paccel that kept no record
+        rendered = _render(found, stored, earlier, draws)
+    # What is merged has the secret answers; what is kept in `.paccel` has stand-ins for them.
+    secrets = recover(base, read_paths(root, paths_with_secrets(base)))
+    known = {name: answer for name, answer in secrets.items() if name in stored and is_hidden(carried[name])}
+    theirs, hidden_base = rendered.tree, base
+    if stored != carried | known:
+        # Only new files are rendered with the answers: in the others, what the template makes of them is the user's.
+        theirs = _render(found, carried | known, None, draws).tree
+        answers_now = {name: str(answer) for name, answer in (carried | known).items() if stored[name] != answer}
+        theirs = {**theirs, **reveal({path: file for path, file in rendered.tree.items() if path in base}, answers_now)}
+        base = reveal(base, secrets)
+    notes += [
+        f"the secret answer `{name}` is not stored, and is not in your files: `paccel set {name}=…` gives it again"
+        for name, answer in carried.items()
+        if is_hidden(answer) and name not in secrets
+    ]
     _check_known(restore, {**theirs, **dict.fromkeys(before.skipped)}, "--restore")
     _check_known(began, {**before.files, **theirs}, "--skip")
     _check_known(chosen, {**base, **theirs}, "upgrade")
     labels = _labels(before, found)
+    snapshot = take_snapshot(root, {*base, *theirs, *unknown}, base)
     options = UpgradeOptions(
         labels=labels,
         formatter_files={path: file.content for path, file in read_paths(root, _FORMATTER_FILES).items()},
         moved=tuple((move.old, move.new) for move in found.metadata.moved),
+        once=found.metadata.once,
         unknown=frozenset(unknown),
         skipped=skipped,
         restore=tuple(restore),
         only=tuple(chosen),
         why=changes_between(found.metadata.changes, before.template.release),
+        modes=modes_count(root, base, snapshot.files),
     )
-    snapshot = take_snapshot(root, {*base, *theirs, *unknown}, base)
     planned = plan_files(base, snapshot, theirs, options)
-    _refuse_markers(planned.changes, theirs)
+    _refuse_conflicts(root, planned.changes, [base, theirs])
+    notes += _own_files(root, planned.folders, {*base, *theirs})
     complete = planned.baseline == theirs or not chosen
     # A file that is skipped, or left for later, stays in the baseline as it was.
-    unformatted = {
-        path: sha for path, sha in rendered.unformatted.items() if planned.baseline.get(path) == theirs[path]
-    }
-    after = Manifest.of(found.ref, carried, planned.baseline, skipped, unformatted)
-    if not complete:  # what is left for later still belongs to the old version
-        after = after._replace(paccel=before.paccel, template=before.template, answers=before.answers)
-    return Plan(root, before, after, planned.baseline, planned.changes, (*notes, *lost, *found.warnings), labels)
+    new = {path for path, file in planned.baseline.items() if theirs.get(path) == file}
+    baseline = {path: rendered.tree[path] if path in new else hidden_base[path] for path in planned.baseline}
+    unformatted = {path: sha for path, sha in rendered.unformatted.items() if path in new}
+    after = Manifest.of(found.ref, stored, baseline, skipped, unformatted, draws.to_json())
+    if not complete:  # what is left for later still belongs to the old version, but comes from the new source
+        pending = found.ref._replace(
+            digest=before.template.digest if before.template.digest != found.digest else _PENDING
+        )
+        if found.ref.source == before.template.source:
+            pending = pending._replace(release=before.template.release)
+        after = after._replace(template=pending, answers=before.answers, answers_sha256=before.answers_sha256)
+    return Plan(root, before, after, baseline, planned.changes, (*notes, *lost, *found.warnings), labels)
 
 
 def upgrade(
@@ -250,10 +301,15 @@ def continue_upgrade(root: Path) -> Outcome:
         return abort_upgrade(root)._replace(state="undone", changes=unfinished.summary)
     with disk.locked(root):
         journal = apply.resume(root)
+    conflicts = {*journal.conflicts}
     return Outcome(
         "done",
         tuple(
-            change._replace(status="resolved", reason="as you left it") if change.path in journal.conflicts else change
+            (
+                change._replace(status="resolved", reason="as you left it", incoming=None)
+                if change.path in conflicts
+                else change
+            )
             for change in journal.summary
         ),
     )
@@ -303,22 +359,95 @@ def refuse_unfinished(root: Path) -> None:
     )
 
 
+def conflicted(root: Path, files: Mapping[str, File], templates: Sequence[Tree]) -> list[str]:
+    """The files with unresolved conflicts, of paccel or of git; a text that shows conflict markers is none.
+
+    Args:
+        files: The project's files, or some of them.
+        templates: Renders; markers in a file of theirs are the template's text.
+    """
+    marked = {path: file.content for path, file in files.items() if has_markers(file.content)}
+    unmerged = unmerged_files(root, marked)
+    texts = {path for path in marked for tree in templates if path in tree and has_markers(tree[path].content)}
+    return [
+        path
+        for path, content in marked.items()
+        if path in unmerged
+        or (path not in texts and has_own_markers(content))
+        or (path not in texts and not parses(language_of(path), "\n".join(decode(content).lines)))
+    ]
+
+
+def refuse_newer(manifest: Manifest) -> None:
+    """Check that no newer paccel made the project: this one would take its changes back.
+
+    Raises:
+        PreconditionError: One did.
+        StateError: What the manifest names is not a version.
+    """
+    if manifest.paccel == __version__:
+        return
+    made, here = _version_of(manifest.paccel), _version_of(__version__)
+    if made is None or here is None:
+        raise StateError(
+            f"`{MANIFEST_PATH}` names the paccel that made the project `{manifest.paccel}`, which is not a version number",
+            "restore the file from your backup or from git, or run `paccel adopt`",
+        )
+    if made > here:
+        raise PreconditionError(
+            f"The project was made by paccel {made}, and this is paccel {here}, which would take its changes back: run"
+            " `pip install -U paccel`"
+        )
+
+
+def _refuse_older_release(manifest: Manifest, template: Template) -> None:
+    """Raise PreconditionError if the template is an older release than the one that made the project."""
+    if manifest.template.release == template.ref.release:
+        return
+    made, offered = _version_of(manifest.template.release), _version_of(template.ref.release)
+    # A template may name its releases as it likes: those that are no version numbers have no order.
+    if made is not None and offered is not None and offered < made:
+        source = manifest.template.source
+        raise PreconditionError(
+            f"The project was made from release {made} of its template, and `{source}` is release {offered}: update it"
+            f" there, or go back with `--template {source}`"
+        )
+
+
+def _version_of(text: str) -> "Version | None":
+    """A version in the order of PEP 440, without the `+…` that tells builds of one release apart; None if it is none."""
+    from packaging.version import InvalidVersion, Version  # slow to import, and rarely needed
+
+    try:
+        return Version(Version(text).public)
+    except InvalidVersion:
+        return None
+
+
 def _read_base(root: Path, manifest: Manifest) -> tuple[dict[str, File], set[str], list[str]]:
     """The baseline; if it is lost, what can be recovered: (files, paths whose content is lost, notes)."""
     try:
         return read_state(root)[1], set(), []
     except StateError as error:
+        if isinstance(error.__cause__, OSError):
+            raise  # it is there, but cannot be read now
         problem = error.problem
     try:
-        template = load_template(manifest.template.source)
-        tree = _render(template, resolve_answers(template, manifest.answers)).tree
+        template = load_recorded(manifest.template, root, as_rendered=True)
+        draws = Draws(manifest.drawn)
+        tree = _render(template, resolve_answers(template, manifest.answers, draws=draws), None, draws).tree
         if {path: (file.sha256, file.executable) for path, file in tree.items()} == dict(manifest.files):
             return dict(tree), set(), [f"{problem}; it was rendered again"]
     except PaccelError:
         pass  # the old template is gone, or renders something else today
     # The manifest still knows what each file was: the ones that are as they were are their own baseline.
-    here = read_paths(root, manifest.files)
-    base = {path: file for path, file in here.items() if (file.sha256, file.executable) == manifest.files[path]}
+    base: dict[str, File] = {}
+    for path, file in read_paths(root, manifest.files).items():
+        sha, executable = manifest.files[path]
+        known = [File(content, executable) for content in spellings(file.content)]
+        for generated in known:
+            if generated.sha256 == sha:
+                base[path] = generated
     return (
         base,
         set(manifest.files) - set(base),
@@ -326,36 +455,50 @@ def _read_base(root: Path, manifest: Manifest) -> tuple[dict[str, File], set[str
     )
 
 
-def _render(template: Template, answers: Mapping[str, Answer], earlier: Formatted | None = None) -> Formatted:
+def _render(template: Template, answers: Mapping[str, Answer], earlier: Formatted | None, draws: Draws) -> Formatted:
     from ..render.render import render_formatted  # loads Jinja, which a project that is up to date does not need
 
-    return render_formatted(template, answers, earlier)
+    return render_formatted(template, answers, earlier, draws)
 
 
 def _labels(before: Manifest, template: Template) -> Labels:
     if template.digest == before.template.digest:
-        return Labels("yours", "template with old answers", "template with new answers")
+        return Labels(OWN_LABEL, "template with old answers", "template with new answers")
     if before.template.release != template.ref.release:
         return Labels(
-            "yours", f"template {before.template.release}".strip(), f"template {template.ref.release}".strip()
+            OWN_LABEL, f"template {before.template.release}".strip(), f"template {template.ref.release}".strip()
         )
     if before.paccel != __version__:
-        return Labels("yours", f"paccel {before.paccel} template", f"paccel {__version__} template")
-    return Labels("yours", f"template {before.template.digest[:8]}", f"template {template.digest[:8]}")
+        return Labels(OWN_LABEL, f"paccel {before.paccel} template", f"paccel {__version__} template")
+    if before.template.digest == _PENDING:
+        return Labels()
+    return Labels(OWN_LABEL, f"template {before.template.digest[:8]}", f"template {template.digest[:8]}")
 
 
-def _refuse_markers(changes: Sequence[FileChange], theirs: Tree) -> None:
-    marked = [
-        change.path
-        for change in changes
-        if change.status in {"merged", "conflict", "moved", "updated"}
-        and change.before is not None
-        and has_markers(change.before.content)
-        and not (change.path in theirs and has_markers(theirs[change.path].content))
-    ]
-    if marked:
-        names = ", ".join(f"`{path}`" for path in marked)
-        raise PreconditionError(f"There are conflict markers in {names}: resolve these conflicts first")
+def _own_files(root: Path, folders: Mapping[str, str], known: set[str]) -> list[str]:
+    """Name the user's own files in folders that the template moved: they stay, and may import what has gone."""
+    notes = []
+    for old, new in folders.items():
+        files = own_files(root, old, known)
+        if files:
+            names = ", ".join(f"`{path}`" for path in files[:_MAX_NAMES])
+            more = f" and {len(files) - _MAX_NAMES} more" if len(files) > _MAX_NAMES else ""
+            notes.append(
+                f"the template moved `{old}/` to `{new}/`; your own files stay where they are: {names}{more}; move them"
+                " too if they belong together"
+            )
+    return notes
+
+
+def _refuse_conflicts(root: Path, changes: Sequence[FileChange], templates: Sequence[Tree]) -> None:
+    files = {change.moved_from or change.path: change.before for change in changes if change.status in _MERGES}
+    found = conflicted(root, {path: file for path, file in files.items() if file is not None}, templates)
+    if found:
+        names = ", ".join(f"`{path}`" for path in found)
+        raise PreconditionError(
+            f"There are conflict markers in {names}: resolve these conflicts first, or leave the file out with `--skip"
+            f" {found[0]}`"
+        )
 
 
 def _project_path(path: str) -> str:
@@ -376,7 +519,7 @@ def _version(manifest: Manifest) -> dict[str, Answer]:
     return {
         "paccel": manifest.paccel,
         "template": manifest.template.name,
-        "source": manifest.template.source,
+        "source": without_secrets(manifest.template.source),
         "version": manifest.template.digest,
         "digest": manifest.template.digest,
     }

@@ -32,7 +32,7 @@ def demo(template: Make) -> Path:
         },
         {"ema": False, "data": ["digits", "mnist"]},
         metadata='title = "Demo"\ndescription = "A demo."\n[questions.data]\nhelp = "What to train on"\n'
-        'choices = { digits = "small", mnist = "larger" }\n',
+        'choices = { digits = "small", mnist = "larger" }\n[questions.project_name]\npackage = true\n',
     )
 
 

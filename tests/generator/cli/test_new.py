@@ -33,6 +33,7 @@ def demo(template: Make) -> Path:
             "launch/run.sh": "#!/bin/sh\necho {{ cookiecutter.data }}\n",
         },
         {"ema": False, "data": ["digits", "mnist"]},
+        metadata="[questions.project_name]\npackage = true\n",
     )
 
 
@@ -163,7 +164,23 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     ),
     "path is a file": (["file", "--template", "DEMO"], 2, "`file` exists and is not a folder"),
     "parent is a file": (["file/x", "--template", "DEMO"], 2, "is not a folder"),
-    "folder is not empty": (["full", "--template", "DEMO"], 2, "`full` is not empty: give a new or an empty folder"),
+    "files in the way": (
+        ["full", "--template", "DEMO"],
+        2,
+        "`full` has files where the template's would go: `PyProject.toml` (`pyproject.toml` in the template), `launch` (a"
+        " file), `train.py`; move them away",
+    ),
+    "files in the way of a dry run": (["full", "--template", "DEMO", "--dry-run"], 2, "`launch` (a file), `train.py`;"),
+    "a project": (
+        ["project", "--template", "DEMO"],
+        2,
+        "`project` is a paccel project already: change it with `paccel u",
+    ),
+    "NUL in the path": (
+        ["x\0y", "--template", "DEMO"],
+        2,
+        "The argument 'x\\x00y' has a character that cannot be used",
+    ),
     "dangling link": (["dangling", "--template", "DEMO"], 2, "`dangling` exists and is not a folder"),
     "broken TOML": (["x", "--template", "DEMO", "--answers", "bad.toml"], 2, "`bad.toml` is not valid TOML"),
     "broken JSON": (["x", "--template", "DEMO", "--answers", "bad.json"], 2, "`bad.json` is not valid JSON"),
@@ -174,13 +191,13 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     ),
     "no answers file": (["x", "--template", "DEMO", "--answers", "no.toml"], 2, "`no.toml` cannot be read"),
     "answers file of another kind": (["x", "--template", "DEMO", "--answers", "file"], 2, "`*.toml` or `*.json`"),
-    "no cookiecutter.json": (["x", "--template", "full"], 4, "has no `cookiecutter.json`"),
+    "no cookiecutter.json": (["x", "--template", "project"], 4, "has no `cookiecutter.json`"),
     "template is no archive": (["x", "--template", "file"], 4, "is not a ZIP file"),
     "undefined variable": (["x", "--template", "UNDEFINED"], 4, "`train.py` line 2 of `undefined`"),
     "syntax error": (
         ["x", "--template", "SYNTAX"],
         4,
-        "`train.py` line 1, rendered from `syntax`, is not valid Python",
+        "`train.py` line 1 of `syntax` cannot be rendered",
     ),
     "no path": (["--template", "DEMO"], 2, "Missing argument `PATH`"),
     "unknown option": (["x", "--tempalte", "DEMO"], 2, "`--template`"),
@@ -193,10 +210,12 @@ def test_bad_input_gives_one_message_and_leaves_nothing(
     paccel: Run, work: Path, template: Make, demo: Path, case: str, as_json: bool
 ) -> None:
     undefined = template({"train.py": "x\n{{ cookiecutter.emma }}\n"}, name="undefined")
-    syntax = template({"train.py": "def\n", "pyproject.toml": "[tool.black]\n"}, name="syntax")
+    syntax = template({"train.py": "{% if %}\n"}, name="syntax")
     (work / "file").write_text("x")
     (work / "full").mkdir()
-    (work / "full" / "x").write_text("x")
+    for name in ("x", "train.py", "launch", "PyProject.toml"):
+        (work / "full" / name).write_text("x")
+    (work / "project" / ".paccel").mkdir(parents=True)
     (work / "dangling").symlink_to("nowhere")
     (work / "bad.toml").write_text("a =")
     (work / "bad.json").write_text("{")
@@ -311,6 +330,15 @@ def test_at_a_terminal_each_question_is_put(typing: Callable[..., Any], work: Pa
     assert "project_name" not in err
     assert out.startswith("Created x")
     assert read_state(work / "x")[0].answers == {"project_name": "x", "ema": True, "data": "mnist"}
+
+
+def test_a_name_that_need_not_be_a_packages_is_asked_with_the_folders_name_as_default(
+    typing: Callable[..., Any], work: Path, demo: Path
+) -> None:
+    (demo / "paccel.toml").unlink()
+    code, _, err = typing("My Awesome Net\n\n\n")
+    assert (code, "project_name [x]" in err) == (0, True)
+    assert read_state(work / "x")[0].answers["project_name"] == "My Awesome Net"
 
 
 def test_enter_takes_the_default(typing: Callable[..., Any], work: Path) -> None:

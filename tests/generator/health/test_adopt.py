@@ -1,13 +1,17 @@
 """`paccel adopt`: a baseline for a project that lost its own, and nothing else."""
 
+import os
 import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.upgraded import TRAIN, Case
 
+from paccel.cli import console
 from paccel.files import disk
+from paccel.health import adopt
 from paccel.project.state import MANIFEST_PATH
 
 
@@ -88,3 +92,59 @@ def test_an_adoption_looks_again_before_it_writes(case: Case, monkeypatch: pytes
     outcome = case.run("adopt", "--template", case.source)
     assert (outcome.code, "valid `.paccel` already" in outcome.err) == (3, True)
     assert (case.root / MANIFEST_PATH).read_bytes() == manifest
+
+
+def test_a_long_search_says_what_it_does_and_a_quick_one_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(case.root / ".paccel")
+    assert case.run("adopt", "--template", case.source, "--dry-run").err == ""
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", -1.0)
+    outcome = case.run("adopt", "--template", case.source, "--dry-run", "--json")
+    assert outcome.data["complete"] is True
+    assert outcome.err.splitlines() == [
+        f"Comparing with `demo`{rest} \u2026" for rest in ("", ": `average=true`", ": `tracker=tb`")
+    ]
+
+
+def test_a_search_ends_when_its_time_is_up(case: Case) -> None:
+    assert case.run("set", "average=true").code == 0
+    shutil.rmtree(case.root / ".paccel")
+    found = adopt.adopt(case.root, template=str(case.source), seconds=0, dry_run=True)
+    assert (found.complete, found.manifest.answers["average"], found.edited) == (False, False, ("train.py",))
+
+
+def test_only_the_templates_that_are_most_alike_are_searched(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = case.make({"other.py": "x = 1\n"}, {"kind": ["a", "b"]}, name="other")
+    monkeypatch.setattr(adopt, "bundled_names", lambda: [str(other), str(case.source)])
+    monkeypatch.setattr(adopt, "MAX_SEARCHED", 1)
+    told: list[str] = []
+    shutil.rmtree(case.root / ".paccel")
+    assert adopt.adopt(case.root, tell=told.append).manifest.template.name == "demo"
+    assert told[:2] == ["Comparing with `other`", "Comparing with `demo`"]
+    assert not any("kind" in text for text in told)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("step", ["make_folder", "write_whole", "replace_file"])
+def test_an_adoption_that_fails_leaves_nothing(
+    case: Case, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException
+) -> None:
+    shutil.rmtree(case.root / ".paccel")
+    before = case.tree()
+    original = getattr(disk, step)
+
+    def fail(*arguments: Any) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            original(*arguments)
+        raise error
+
+    monkeypatch.setattr(disk, step, fail)
+    assert case.run("adopt", "--template", case.source).code == (130 if isinstance(error, KeyboardInterrupt) else 3)
+    assert not (case.root / ".paccel").exists()
+    assert case.tree() == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no FIFOs there")
+def test_a_pipe_in_the_project_is_not_waited_for(case: Case) -> None:
+    shutil.rmtree(case.root / ".paccel")
+    os.mkfifo(case.root / "pyproject.toml")
+    assert case.run("adopt", "--template", case.source, "--json").data["answers"]["project_name"] == "project"

@@ -1,5 +1,6 @@
 """`paccel doctor` says what is here and what is broken, and rebuilds a baseline when the hashes prove it."""
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,20 @@ import pytest
 from paccel import __version__
 from paccel.files import disk
 from paccel.health import doctor
+from paccel.health.interpreter import find_interpreter
 from paccel.project.state import BASELINE_PATH, MANIFEST_PATH, read_state
 
 Run = Callable[..., Any]
 Make = Callable[..., Path]
 
-MACHINE = {"paccel": "0.1.0", "python": "3.11.7", "system": "Linux", "cpus": 2, "versions": {"torch": "2.9"}}
+MACHINE = {
+    "paccel": "0.1.0",
+    "interpreter": {"path": "/env/bin/python", "origin": "VIRTUAL_ENV"},
+    "python": "3.11.7",
+    "system": "Linux",
+    "cpus": 2,
+    "versions": {"torch": "2.9"},
+}
 TORCH = {
     "devices": [{"device": "cuda:0", "name": "H200", "memory_bytes": 150 * 2**30}],
     "precisions": ["fp32"],
@@ -32,7 +41,7 @@ def demo(template: Make) -> Path:
 def made(paccel: Run, work: Path, demo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     assert paccel("new", "net", "--template", demo, "--set", "ema=true").code == 0
     monkeypatch.chdir(work / "net")
-    monkeypatch.setattr(doctor, "examine_machine", lambda: MACHINE | TORCH)
+    monkeypatch.setattr(doctor, "examine_machine", lambda root: MACHINE | TORCH)
     return work / "net"
 
 
@@ -41,6 +50,7 @@ def test_a_valid_project_is_ok(paccel: Run, made: Path) -> None:
     assert outcome.code == 0
     assert outcome.out == (
         "system      Linux, 2 CPUs\n"
+        "python      /env/bin/python (VIRTUAL_ENV)\n"
         "versions    paccel 0.1.0, python 3.11.7, torch 2.9\n"
         "devices     cuda:0 (H200, 150 GiB)\n"
         "precisions  fp32\n"
@@ -88,7 +98,7 @@ def test_an_unfinished_upgrade_is_damage_that_names_the_way_out(paccel: Run, mad
 
 
 def test_outside_of_a_project_the_machine_is_told(paccel: Run, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "examine_machine", lambda: MACHINE | TORCH)
+    monkeypatch.setattr(doctor, "examine_machine", lambda root: MACHINE | TORCH)
     outcome = paccel("doctor")
     assert outcome.code == 0
     assert "project     none in this folder\n" in outcome.out
@@ -98,7 +108,7 @@ def test_outside_of_a_project_the_machine_is_told(paccel: Run, work: Path, monke
 @pytest.mark.slow
 def test_the_probe_answers_with_or_without_torch(work: Path) -> None:
     (work / "torch.py").write_text("raise SystemExit('not the real one')")
-    facts = doctor.examine_machine()
+    facts = doctor.examine_machine(work)
     assert ("error" in facts) != ("devices" in facts)
     if "devices" in facts:
         assert {device["device"] for device in facts["devices"]} >= {"cpu"}
@@ -118,8 +128,11 @@ def late(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        (answer('{"versions": {}}'), "torch is not installed: run `pip install 'paccel[runtime]'`"),
-        (answer(stderr="Traceback\nOSError: libcuda.so", code=1), "torch cannot be imported: OSError: libcuda.so"),
+        (answer('{"versions": {}}'), "torch is not installed for PYTHON: run `pip install 'paccel[runtime]'`"),
+        (
+            answer(stderr="Traceback\nOSError: libcuda.so", code=1),
+            "torch cannot be imported with PYTHON: OSError: libcuda.so",
+        ),
         (answer(code=-11), "exit code -11"),
         (answer("nonsense"), "torch could not be checked"),
         (answer(""), "torch could not be checked"),
@@ -130,6 +143,7 @@ def test_a_torch_that_does_not_answer_is_explained(
     paccel: Run, work: Path, monkeypatch: pytest.MonkeyPatch, run: Any, message: str
 ) -> None:
     monkeypatch.setattr(subprocess, "run", run)
+    message = message.replace("PYTHON", str(find_interpreter(work)))
     outcome = paccel("doctor")
     assert outcome.code == 0
     assert f"devices     unknown: {message}" in outcome.out or message in outcome.out
@@ -189,3 +203,21 @@ def test_a_baseline_is_not_rebuilt_while_another_command_works(paccel: Run, made
     assert "Another paccel command is working" in outcome.err
     assert (made / BASELINE_PATH).read_bytes() == b""
     assert paccel("doctor", "--rebuild-baseline").code == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="other folders there")
+def test_the_machine_is_examined_with_the_projects_python(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT"):
+        monkeypatch.delenv(name, raising=False)
+    python = work / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to("/nothing/python3")
+    facts = doctor.examine_machine(work)
+    assert facts["python"] == "unknown"
+    assert facts["error"] == f"the project's Python `{python}` (`.venv`) does not work: No such file or directory"
+    python.unlink()
+    python.write_text('#!/bin/sh\necho \'{"python": "9.9", "versions": {"torch": "9"}, "devices": []}\'\n')
+    python.chmod(0o755)
+    facts = doctor.examine_machine(work)
+    assert (facts["python"], facts["versions"], "error" in facts) == ("9.9", {"torch": "9"}, False)
+    assert facts["interpreter"] == {"path": str(python), "origin": ".venv"}

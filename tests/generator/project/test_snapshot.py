@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from paccel.errors import PreconditionError, TemplateError
 from paccel.files.tree import File, check_path, read_tree
 from paccel.project import snapshot
-from paccel.project.snapshot import take_snapshot
+from paccel.project.snapshot import own_files, take_snapshot
 
 GONE = {"gone.py": File(b"x = 1\n")}
 
@@ -22,6 +23,30 @@ def test_only_the_users_own_files_can_be_a_renamed_one(tmp_path: Path, monkeypat
     (tmp_path / "large.py").write_text("x = 1\n" * 100)
     (tmp_path / "link.py").symlink_to("mine.py")
     assert [*take_snapshot(tmp_path, ["gone.py", "known.py"], GONE).strays] == ["mine.py", "sub/mine.py"]
+
+
+def test_a_hidden_folder_in_which_the_template_has_files_is_searched(tmp_path: Path) -> None:
+    for path in (".github/workflows/mine.yml", ".cache/workflows/a.yml", ".git/a.yml"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("on: push\n")
+    gone = {".github/workflows/ci.yml": File(b"on: push\n")}
+    assert [*take_snapshot(tmp_path, gone, gone).strays] == [".github/workflows/mine.yml"]
+
+
+def test_files_of_the_missing_name_are_read_before_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "MAX_STRAYS", 2)
+    for path in ("data/a.py", "data/b.py", "data/c.py", "src/gone.py"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x = 1\n")
+    assert [*take_snapshot(tmp_path, ["gone.py"], GONE).strays] == ["src/gone.py", "data/a.py"]
+
+
+def test_own_files_are_those_that_are_not_the_templates(tmp_path: Path) -> None:
+    for path in ("net/mine.py", "net/known.py", "net/sub/mine.txt", "net/__pycache__/a.pyc", "net/b.pyc", "net/.x/a"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x = 1\n")
+    assert own_files(tmp_path, "net", {"net/known.py"}) == ["net/mine.py", "net/sub/mine.txt"]
+    assert own_files(tmp_path, "none", set()) == []
 
 
 def test_a_file_that_the_disk_finds_under_another_spelling_is_another(
@@ -53,3 +78,25 @@ def test_links_are_no_files_of_a_tree(tmp_path: Path) -> None:
 def test_a_path_has_one_way_to_be_written_and_stays_inside(path: str) -> None:
     with pytest.raises(TemplateError, match="leads outside the project"):
         check_path(path)
+
+
+def test_each_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many files it has: an upgrade takes the square of their number otherwise."""
+    paths = [f"{folder}/{number}.json" for folder in ("data", "data/deep", "more") for number in range(50)]
+    for path in paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("{}")
+    looks: list[str] = []
+    listdir, lstat = os.listdir, Path.lstat
+    monkeypatch.setattr(os, "listdir", lambda folder: (looks.append(Path(folder).name), listdir(folder))[1])
+    monkeypatch.setattr(Path, "lstat", lambda path: (looks.append(path.name), lstat(path))[1])
+    assert [*take_snapshot(tmp_path, paths, {}).files] == sorted(paths)
+    folders = [name for name in looks if "." not in name]
+    assert sorted(folders) == ["data", "data", "deep", "deep", "more", "more"]  # once looked at, once listed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names there are text")
+def test_a_file_whose_name_is_not_utf8_is_no_renamed_one(tmp_path: Path) -> None:
+    for name in (b"caf\xe9.py", b"caf\xc3\xa9.py"):
+        (tmp_path / os.fsdecode(name)).write_text("x = 1\n")
+    assert [*take_snapshot(tmp_path, ["gone.py"], GONE).strays] == ["caf\u00e9.py"]

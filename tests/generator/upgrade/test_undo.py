@@ -69,6 +69,8 @@ def test_a_file_edited_while_an_upgrade_was_interrupted_is_not_overwritten(tmp_p
     journal = read_journal(root)
     assert journal is not None
     write_journal(root, journal.in_phase("apply"))
+    number = [op.path for op in journal.operations].index("train.py")
+    shutil.copy(root / "train.py", root / UPGRADE_DIR / "new" / str(number))  # not in its place yet
     (root / "train.py").write_bytes(b"edited\n")
     with pytest.raises(PreconditionError, match=r"`train\.py` was edited"):
         apply.resume(root)

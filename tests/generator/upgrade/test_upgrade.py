@@ -248,6 +248,98 @@ def test_markers_of_another_merge_are_not_merged_into(case: Case) -> None:
     assert case.tree() == before
 
 
+EXAMPLE = "".join(f"line {i}\n" for i in range(9)) + "<<<<<<< HEAD\nmine\n=======\ntheirs\n>>>>>>> branch\n"
+
+
+@pytest.mark.parametrize(("path", "text"), [("git.md", EXAMPLE), ("tests/test_git.py", f'TEXT = """\n{EXAMPLE}"""\n')])
+def test_markers_in_a_text_of_the_users_are_text(case: Case, path: str, text: str) -> None:
+    (case.source / PROJECT / "tests").mkdir()
+    (case.source / PROJECT / path).write_text(text.partition("<<<")[0] + ('"""\n' if path.endswith("py") else ""))
+    assert case.run("upgrade").code == 0
+    (case.root / path).write_text(text)
+    case.change(path, "line 1\n", "new line 1\n")
+    assert case.run("doctor").out.count("conflict markers") == 0
+    assert case.run("upgrade").code == 0
+    assert case.read(path) == text.replace("line 1\n", "new line 1\n")
+
+
+def test_markers_of_paccel_without_its_journal_are_not_merged_into(case: Case) -> None:
+    case.edit("data.py", "value_0 = 0", "value_0 = 1")
+    case.change("data.py", "value_0 = 0", "value_0 = 7")
+    assert case.run("upgrade").code == 1
+    shutil.rmtree(case.root / ".paccel" / "upgrade")  # as in a clone of what was committed so
+    refused = case.run("upgrade")
+    assert (refused.code, "`--skip data.py`" in refused.err) == (3, True)
+    assert case.run("upgrade", "--skip", "data.py").code == 0
+    assert "`data.py` contains conflict markers" in case.run("doctor").out
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_text_that_git_could_not_merge_is_not_merged_into(case: Case) -> None:
+    (case.source / PROJECT / "notes.md").write_text(EXAMPLE)
+    assert case.run("upgrade").code == 0
+    git(case.root, "init", "-q", "-b", "main")
+    git(case.root, "add", "-A")
+    git(case.root, "commit", "-qm", "start")
+    git(case.root, "branch", "side")
+    for branch in ("main", "side"):
+        git(case.root, "checkout", "-q", branch)
+        (case.root / "notes.md").write_text(EXAMPLE.replace("line 8", branch))
+        git(case.root, "commit", "-qam", branch)
+    with pytest.raises(subprocess.CalledProcessError):
+        git(case.root, "merge", "main")
+    case.change("notes.md", "line 1\n", "new line 1\n")
+    refused = case.run("upgrade", "--allow-dirty")
+    assert (refused.code, "conflict markers in `notes.md`" in refused.err) == (3, True)
+
+
+def test_a_resolved_conflict_leaves_nothing_aside_and_can_be_undone(case: Case) -> None:
+    (case.source / PROJECT / "pictures").mkdir()
+    for content in (b"\0old", b"\0new"):
+        (case.source / PROJECT / "pictures" / "a.bin").write_bytes(content)
+        if content == b"\0old":
+            assert case.run("upgrade").code == 0
+            (case.root / "pictures" / "a.bin").write_bytes(b"\0mine")
+    before = case.tree()
+    assert case.run("upgrade").code == 1
+    assert (case.root / ".paccel" / "incoming" / "pictures" / "a.bin").read_bytes() == b"\0new"
+    assert case.run("upgrade", "--continue").code == 0
+    assert not (case.root / ".paccel" / "incoming").exists()
+    assert case.run("upgrade", "--undo").code == 0
+    assert {p: f for p, f in case.tree().items() if "undo" not in p} == {
+        p: f for p, f in before.items() if "undo" not in p
+    }
+
+
+def test_an_example_of_paccels_own_markers_does_not_keep_a_conflict_open(case: Case) -> None:
+    example = "<<<<<<< yours\na\n||||||| template aaaaaaaa\n=======\nb\n>>>>>>> template bbbbbbbb\n"
+    (case.source / PROJECT / "howto.md").write_text("first\n" + "text\n" * 9 + example)
+    assert case.run("upgrade").code == 0
+    case.edit("howto.md", "first\n", "mine\n")
+    case.change("howto.md", "first\n", "theirs\n")
+    assert case.run("upgrade").code == 1
+    assert "<<<<<<<< yours\nmine\n" in case.read("howto.md")
+    assert case.run("upgrade", "--continue").code == 3
+    (case.root / "howto.md").write_text("both\n" + "text\n" * 9 + example)
+    assert case.run("upgrade", "--continue").code == 0
+
+
+def test_the_users_own_files_in_a_renamed_folder_are_named(case: Case) -> None:
+    place = case.source / PROJECT / "old"
+    place.mkdir()
+    for name in ("__init__.py", "model.py"):
+        (place / name).write_text("x = 1\n")
+    assert case.run("upgrade").code == 0
+    (case.root / "old" / "mine.py").write_text("from old.model import x\n")
+    (case.root / "old" / "__pycache__").mkdir()
+    (case.root / "old" / "__pycache__" / "mine.pyc").write_bytes(b"")
+    place.rename(case.source / PROJECT / "new")
+    moved = case.run("upgrade")
+    assert moved.code == 0
+    assert "the template moved `old/` to `new/`; your own files stay where they are: `old/mine.py`; move" in moved.err
+    assert (case.root / "new" / "model.py").exists()
+
+
 def test_markers_that_the_template_writes_are_text_like_any_other(case: Case) -> None:
     markers = "<<<<<<< ours\n=======\n>>>>>>> theirs\n"
     (case.source / PROJECT / "howto.md").write_text(markers + "".join(f"line {i}\n" for i in range(9)))

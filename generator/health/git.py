@@ -1,0 +1,74 @@
+"""What git does to a project's state: whether it is committed, and whether a clone gets it as it is. Git is only asked."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..files.git import GitError, GitMissingError, run_git
+from ..project.state import BASELINE_PATH, MANIFEST_PATH
+
+TIMEOUT_SECONDS = 30
+
+_STATE = (MANIFEST_PATH, BASELINE_PATH)
+_OFF = {"unspecified", "unset"}
+
+
+def examine_git(root: Path) -> list[str]:
+    """Return one line for each thing that keeps the state out of git, or changes it there; none without a repository."""
+    if not any((folder / ".git").exists() for folder in [root.absolute(), *root.absolute().parents]):
+        return []
+    try:
+        return [*_ignored(root), *_converted(root)]
+    except GitMissingError:
+        return []
+    except GitError as error:
+        return [f"git does not say how it treats `{BASELINE_PATH}`: {error.reason}"]
+
+
+def _ignored(root: Path) -> Iterator[str]:
+    answers = _fields(_ask(root, ["check-ignore", "-v", "-z", "--stdin"], "\0".join((*_STATE, "."))), 4)
+    rules = {path: (source, line, rule) for source, line, rule, path in answers if not rule.startswith("!")}
+    hidden = [path for path in _STATE if path in rules]
+    if hidden and "." not in rules:  # where the whole project is ignored, it belongs to nobody's commits
+        source, line, rule = rules[hidden[-1]]
+        names = " and ".join(f"`{path}`" for path in hidden)
+        yield (
+            f"git ignores {names} because of `{rule}` in line {line} of `{source}`, so a clone could not be upgraded: run"
+            " `git add --force .paccel`"
+        )
+
+
+def _converted(root: Path) -> Iterator[str]:
+    asked = ("filter", "working-tree-encoding", "ident", "text", "eol")
+    values: dict[str, dict[str, str]] = {path: {} for path in _STATE}
+    for path, attribute, value in _fields(_ask(root, ["check-attr", "-z", *asked, "--", *_STATE], ""), 3):
+        values[path][attribute] = value
+    for path, found in values.items():
+        harmful = [name for name in asked[:3] if found[name] not in _OFF]
+        # Line ends are white space to JSON, and `text=auto` tells a ZIP file from text.
+        if path == BASELINE_PATH and (
+            found["text"] == "set" or (found["text"] not in {"unset", "auto"} and found["eol"] not in _OFF)
+        ):
+            harmful.append("text" if found["text"] == "set" else "eol")
+        if harmful:
+            name = harmful[0]
+            yield (
+                f"git changes `{path}` in a clone, which may damage it (attribute `{name}={found[name]}`): add the line"
+                f" `{path} -text -filter -ident !working-tree-encoding` at the end of `.gitattributes`"
+            )
+
+
+def _ask(root: Path, command: list[str], typed: str) -> list[str]:
+    try:
+        answer = run_git(
+            *command, folder=root, seconds=TIMEOUT_SECONDS, typed=os.fsencode(typed), GIT_OPTIONAL_LOCKS="0"
+        )
+    except GitError as error:
+        if error.code != 1:  # 1 says that nothing is ignored
+            raise
+        answer = b""
+    return os.fsdecode(answer).split("\0")[:-1]
+
+
+def _fields(values: list[str], count: int) -> Iterator[tuple[str, ...]]:
+    return zip(*[iter(values)] * count, strict=True)

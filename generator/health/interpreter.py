@@ -1,0 +1,55 @@
+"""The Python that a project runs with: seldom the one that paccel is installed for."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+OWN = "paccel's own"
+
+
+class Interpreter(NamedTuple):
+    """A Python, which need not work.
+
+    Attributes:
+        path: The program.
+        origin: What leads to it: an environment variable, a folder of the project, or `OWN`.
+    """
+
+    path: str
+    origin: str
+
+    def __str__(self) -> str:
+        return f"`{self.path}` ({self.origin})"
+
+    def to_json(self) -> dict[str, str]:
+        return {"path": self.path, "origin": self.origin.replace("`", "")}
+
+
+def find_interpreter(root: Path, environment: Mapping[str, str] = os.environ) -> Interpreter:
+    """Find the Python of the project in `root`: the first that is named, whether it works or not.
+
+    In this order: the activated environment, the one that uv is told to use, the project's `.venv` or `venv`, the active
+    conda environment, paccel's own.
+    """
+    origin, prefix = next(_environments(root, environment), (OWN, None))
+    return Interpreter(sys.executable if prefix is None else str(_python(prefix)), origin)
+
+
+def _environments(root: Path, environment: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
+    for name in ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT"):
+        if environment.get(name):
+            yield f"`{name}`", root / environment[name]
+    for name in (".venv", "venv"):
+        if any(os.path.lexists(root / name / part) for part in ("pyvenv.cfg", "bin/python", "Scripts/python.exe")):
+            yield f"`{name}`", root / name
+    if environment.get("CONDA_PREFIX"):
+        yield "`CONDA_PREFIX`", Path(environment["CONDA_PREFIX"])
+
+
+def _python(prefix: Path) -> Path:
+    if os.name != "nt":
+        return prefix / "bin" / "python"
+    scripts = prefix / "Scripts" / "python.exe"
+    return scripts if scripts.exists() or (prefix / "pyvenv.cfg").exists() else prefix / "python.exe"  # conda's
