@@ -3,9 +3,12 @@
 The loop is the user's. Each of these does one thing that a reader could write out; `Run.accelerator` is always there.
 """
 
+import difflib
+from typing import NoReturn
+
 from . import finetuning, schedules
 from .checkpoints import Checkpoints, load_run, load_weights
-from .config import load_config
+from .config import load_config, may_change
 from .data.loader import Loader
 from .early_stopping import EarlyStopping
 from .ema import EMA
@@ -35,5 +38,11 @@ __all__ = [
     "load_config",
     "load_run",
     "load_weights",
+    "may_change",
     "schedules",
 ]
+
+
+def __getattr__(name: str) -> NoReturn:
+    near = difflib.get_close_matches(name, __all__, n=1)
+    raise AttributeError(f"`{__name__}` has no `{name}`" + (f"; did you mean `{near[0]}`?" if near else ""), name=name)

@@ -1,9 +1,12 @@
 """Checkpoints of a run: always a good one, and exactly what the loop needs to go on."""
 
 import math
+import os
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, TypeVar
@@ -11,22 +14,27 @@ from typing import Any, Literal, TypeVar
 from accelerate.utils import DistributedType
 from torch import nn
 
-from .config import config_from_dict
+from .config import compare_settings, config_from_dict, config_to_dict
 from .ema import EMA
-from .errors import CheckpointError, ConfigError
+from .errors import AgreementError, CheckpointError, ConfigError, local_rank
+from .record import progress
 from .record.record import Record
 from .record.status import RUNS
 from .run import Run
+from .schedules import Schedule
 from .storage.background import Background, on_host
 from .storage.checkpoint import (
+    encode_objects,
     list_checkpoints,
     read_checkpoint,
+    read_metadata,
     remove_checkpoint,
     remove_leftovers,
     verify_checkpoint,
     write_checkpoint,
 )
-from .storage.weights import read_weights, write_weights
+from .storage.given import changes, given, has_groups, load_scheduler, optimizer_state
+from .storage.weights import has_hash, read_weights, write_weights
 
 T = TypeVar("T")
 
@@ -49,11 +57,18 @@ class Checkpoints:
         keep_best: How many of the best weights stay. More than 1 keeps each as `weights/best-<step>.safetensors` too.
         background: Write in a thread while training goes on, from a copy on the host. An error in writing is raised by
             the next save or at the end of the run. A save waits where the one before it is not on disk yet.
+        weights: What becomes a file under `weights/`, by name: models, each with the average of the EMA that is tracked
+            of it, or EMAs. `model`, and what is alone, is `best.safetensors`, others are `best-<name>.safetensors`.
+            None is each tracked `nn.Module` with parameters.
         tracked: Everything with state, by name: models, optimizers, schedules, EMA, early stopping, meters.
 
+    Attributes:
+        evaluation_is_due: Whether the restored checkpoint was saved before an evaluation of the same step, which is to
+            be made again: see `save`.
+
     Raises:
-        ConfigError: Something cannot be tracked, a number is too small, or the processes hold shards that cannot be
-            put together here (FSDP 1).
+        ConfigError: Something cannot be tracked, a number is too small, two EMAs average one model and `weights` does
+            not say which is meant, or the processes hold shards that cannot be put together here (FSDP 1).
     """
 
     def __init__(
@@ -67,11 +82,14 @@ class Checkpoints:
         mode: Literal["min", "max"] = "min",
         keep_best: int = 1,
         background: bool = False,
+        weights: Mapping[str, nn.Module | EMA] | None = None,
         **tracked: Any,
     ) -> None:
         for name, number in (("keep_last", keep_last), ("keep_best", keep_best)):
             if number < 1:
                 raise ConfigError(f"`{name}` must be at least 1: {number}")
+        if mode not in ("min", "max"):
+            raise ConfigError(f"`mode` must be `min` or `max`: {mode!r}")
         plugin = run.accelerator.state.fsdp_plugin if run.accelerator.distributed_type is DistributedType.FSDP else None
         if plugin is not None and plugin.fsdp_version != 2:  # would save one process's shards as if they were the whole
             raise ConfigError("FSDP version 1 is not supported: set `fsdp_version: 2` in accelerate's configuration")
@@ -83,19 +101,40 @@ class Checkpoints:
         self._agreement, self._position, self._prepared = run.agreement, run.position, run.prepared
         self._reporter, self._record = run.reporter, run.reporter.record
         self._folder = run.run_dir / "checkpoints"
-        self._weights = run.run_dir / "weights"
+        self._weights_folder = run.run_dir / "weights"
         self._keep_last, self._keep, self._num_best = keep_last, frozenset(keep), keep_best
         self._best, self._mode = best, mode
         self._tracked = tracked
-        self._models = {name: thing for name, thing in tracked.items() if isinstance(thing, nn.Module)}
+        self._weights = _choose_weights(weights, tracked)
+        if best is not None and not self._weights:
+            self._reporter.warn("no weights will be written: no model is tracked, and `weights` names none")
+        self._given = self._given_now()
+        self._chosen: tuple[Path | None] | None = None  # what `restore` goes on from, once it is known
         self._bests: list[tuple[float, int]] = []  # scores and their steps, the best first
         self._saved_step: int | None = None
+        self.evaluation_is_due = False
         self._background = Background() if background else None
         if self._background is not None:
             run.at_end(self._background.wait)
 
+    @property
+    def step(self) -> int:
+        """The step that `restore` goes on from, before it does: 0 at the beginning. Afterwards, the run's step.
+
+        For what is added on the way, such as param groups and layers, which must be there before `restore`. Collective.
+
+        Raises:
+            CheckpointError: There are checkpoints and none is good.
+        """
+        path = None if self._position.step else self._path()
+        return self._position.step if path is None else int(read_metadata(path)["step"])
+
     def restore(self) -> int:
         """Load the newest good checkpoint of the run, if there is one, and set the run's place in its data.
+
+        What the script gives otherwise than when the checkpoint's run was started stays as the script has it, with a line
+        that says so: rates, decay and other fields of param groups, and the settings of schedules. In a new run from a
+        checkpoint, what is not in the checkpoint starts fresh, an EMA from the restored weights.
 
         Collective. What was logged after the checkpoint is dropped, since the run will log it again.
 
@@ -103,29 +142,40 @@ class Checkpoints:
             The step that the run stands at; 0 at the beginning.
 
         Raises:
-            CheckpointError: There are checkpoints and none is good, or the objects in it are not those tracked here.
+            CheckpointError: A state cannot be saved, there are checkpoints and none is good, the newest is of another
+                run, or the objects in it are not those tracked here.
         """
-        path = self._agreement.on_main(self._choose)
+        self._given = self._given_now()
+        self._check_states()
+        path = self._path()
         if path is None:
             return 0
-        objects, _ = read_checkpoint(path)
-        state = objects.pop("run")
-        self._check_names(path, set(objects))
-        for name, thing in self._tracked.items():
-            try:
-                self._prepared.load(thing, objects[name])
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                raise CheckpointError(f"`{name}` in `{path}` does not fit: {error}") from error
-        self._run.load_state_dict(state)
+        objects, metadata = read_checkpoint(path)
+        state = objects.pop("run", None)
+        if not isinstance(state, dict):
+            raise CheckpointError(f"`{path}` has no state of a run")
+        if self._run.fork is None:
+            self._check_settings(path, metadata)
+        fresh = self._check_names(path, set(objects))
+        for name in self._in_loading_order():
+            if name not in fresh:
+                self._load(path, name, objects[name], state)
+        try:
+            self._run.load_state_dict(state)
+            self._bests = [] if self._run.fork else [(float(score), int(step)) for score, step in state["bests"]]
+            self.evaluation_is_due = bool(state.get("evaluation_is_due", False))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"`run` in `{path}` does not fit: {type(error).__name__}: {error}") from error
         if self._run.fork is None:  # the weights and the checkpoint of another run are not in this one's folder
-            self._bests = [(score, step) for score, step in state["bests"]]
             self._saved_step = self._position.step
         self._agreement.on_main(lambda: self._tidy_up(path))
         self._reporter.say(f"resuming at step {self._position.step}, epoch {self._position.epoch}, from {path}")
+        for line in [*self._start(fresh), *self._changes(objects, fresh)]:
+            self._reporter.say(line)
         return self._position.step
 
     def keep_best(self, scores: Mapping[str, float]) -> bool:
-        """If `scores` are the best so far, write `weights/best.safetensors`. Collective.
+        """If `scores` are the best so far, write `weights/best.safetensors`. The main process's decide. Collective.
 
         Of equal scores the later, trained longer, is the better one; a NaN is never the best.
 
@@ -133,16 +183,15 @@ class Checkpoints:
             Whether they were.
 
         Raises:
-            ConfigError: The score to choose by is not among them.
+            ConfigError: The score to choose by is not among them, or is no number.
         """
+        self.evaluation_is_due = False
         if self._best is None:
             return False
-        if self._best not in scores:
-            raise ConfigError(f"No score `{self._best}` to choose the best by: there are {', '.join(scores)}")
-        score, step = float(scores[self._best]), self._position.step
+        score = self._agreed_score(scores, self._best)
         if math.isnan(score):
             return False
-        sign = 1 if self._mode == "min" else -1
+        step, sign = self._position.step, 1 if self._mode == "min" else -1
         found = sorted([*self._bests, (score, step)], key=lambda best: (sign * best[0], -best[1]))
         self._bests = found[: self._num_best]
         if self._num_best > 1 and (score, step) in self._bests:
@@ -152,26 +201,65 @@ class Checkpoints:
             self.save_weights("best")
         return is_best
 
-    def save(self) -> None:
+    def check_scores(self, scores: Mapping[str, float]) -> None:
+        """Check that `keep_best` can choose by these scores, of `Run.rehearsal` for example. Collective.
+
+        Raises:
+            ConfigError: The score to choose by is not among them, or is no number.
+        """
+        if self._best is not None:
+            self._agreed_score(scores, self._best)
+
+    def _agreed_score(self, scores: Mapping[str, Any], name: str) -> float:
+        """The main process's score, with a warning where another process has another one. Collective."""
+        own, problem = float("nan"), None
+        if name not in scores:
+            others = f"there are {', '.join(scores)}" if scores else "there are none, as the evaluation saw no sample"
+            problem = f"No score `{name}` to choose the best by: {others}"
+        else:
+            try:
+                own = float(scores[name])
+            except (TypeError, ValueError, RuntimeError):
+                problem = f"The score `{name}` to choose the best by is no number: {scores[name]!r}"
+        found = self._agreement.gather((own, problem))
+        score, problem = found[0]
+        if problem:
+            raise ConfigError(problem)
+        if len({repr(other) for other, _ in found}) > 1:
+            values = ", ".join(f"{other:g}" for other, _ in found[:8])
+            self._reporter.warn(f"the processes have different scores `{name}` ({values}): that of process 0 counts")
+        return score
+
+    def save(self, *, then_evaluate: bool = False) -> None:
         """Save everything as it stands at this step; a second call at the same step does nothing.
 
         Collective. All processes wait until the files are on disk, or copied where they are written in the background,
         and all raise if that failed.
 
+        Args:
+            then_evaluate: An evaluation of this step follows. A run that goes on from here has `evaluation_is_due`, so
+                that its loop makes the evaluation first, whether or not it was made before.
+
         Raises:
             NonFiniteError: A gradient since the last log point was not finite, and may not be skipped.
+            AgreementError: The processes have different learning rates or other fields of param groups.
             OSError: The disk is full or cannot be written; what was there before still stands.
         """
         step, epoch = self._position.step, self._position.epoch
         if self._saved_step == step:
             return
         started = perf_counter()
-        run_state = self._run.state_dict() | {"bests": [list(best) for best in self._bests]}
+        self._check_rates()
+        run_state = self._run.state_dict() | {
+            "bests": [list(best) for best in self._bests],
+            "evaluation_is_due": then_evaluate,
+            "given": self._given | self._names_now(),
+        }
         objects = {name: self._state_of(thing) for name, thing in self._tracked.items()} | {"run": run_state}
         best_steps = {step for _, step in self._bests}
+        metadata = {"step": step, "num_processes": self._agreement.num_processes, "settings": self._run.fixed_settings}
 
         def write(objects: dict[str, Any]) -> None:
-            metadata = {"step": step, "num_processes": self._agreement.num_processes}
             write_checkpoint(self._folder / f"step-{step}", objects, metadata)
             self._prune(best_steps)
             if self._record is not None:
@@ -184,23 +272,25 @@ class Checkpoints:
     def save_weights(self, name: str) -> None:
         """Write `weights/<name>.safetensors`: the weights that are evaluated, the EMA's where one is tracked.
 
-        With several models, each has a file, `<name>-<model>.safetensors`. Collective.
+        Of several models, `model` has this file, and each other one `<name>-<model>.safetensors`. Collective.
 
         Raises:
             NonFiniteError: A gradient since the last log point was not finite, and may not be skipped.
             OSError: The disk is full or cannot be written.
         """
         self._run.guard.check()
-        averages = [thing for thing in self._tracked.values() if isinstance(thing, EMA)]
+        if not self._weights:
+            self._reporter.warn(f"no weights `{name}` are written: no model is tracked, and `weights` names none")
         metadata = {"step": str(self._position.step)}
+        for key, (model, average) in self._weights.items():
+            file = name if key == "model" or len(self._weights) == 1 else f"{name}-{key}"
+            path = self._weights_folder / f"{file}.safetensors"
 
-        def write(states: dict[str, Any]) -> None:
-            for model, state in states.items():
-                file = name if len(states) == 1 else f"{name}-{model}"
-                write_weights(self._weights / f"{file}.safetensors", state, metadata)
+            def write(states: dict[str, Any], path: Path = path) -> None:
+                write_weights(path, states["model"], metadata)
 
-        with averages[0].swapped_in() if averages else nullcontext():
-            self._write("weights", {name: self._state_of(model) for name, model in self._models.items()}, write)
+            with average.swapped_in() if average else nullcontext():
+                self._write(f"weights {key}", {"model": self._state_of(model)}, write)
 
     def _state_of(self, thing: Any) -> Any:
         return self._prepared.state_of(thing, keep=self._agreement.rank == 0)
@@ -217,11 +307,19 @@ class Checkpoints:
 
         self._agreement.on_main(submit)
 
+    def _path(self) -> Path | None:
+        """What to go on from; the same on all processes, and looked for once. Collective."""
+        if self._chosen is None:
+            self._chosen = (self._agreement.on_main(self._choose),)
+        return self._chosen[0]
+
     def _choose(self) -> Path | None:
         """The newest good checkpoint, with a warning for each that is not. On the main process only."""
         found = list_checkpoints(self._folder)
-        for _, path in found:
+        for step, path in found:
             problem = verify_checkpoint(path)
+            if problem is None and (saved := read_metadata(path).get("step", step)) != step:
+                problem = f"it was saved at step {saved}"
             if problem is None:
                 return path
             self._reporter.warn(f"{path} is damaged ({problem}): falling back to the checkpoint before it")
@@ -234,12 +332,149 @@ class Checkpoints:
             raise CheckpointError(f"`{origin}` cannot be resumed from: {problem}")
         return origin
 
+    def _given_now(self) -> dict[str, Any]:
+        """What the script has given its optimizers and schedulers, by the name under which they are tracked."""
+        parameters = {
+            id(parameter): f"{name}.{path}"
+            for name, thing in self._tracked.items()
+            if isinstance(thing, nn.Module)
+            for path, parameter in self._prepared.unwrapped(thing).named_parameters()
+        }
+        found = {name: given(thing, parameters) for name, thing in self._tracked.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _names_now(self) -> dict[str, Any]:
+        """What was given to the optimizers, with the names of the parameters that have been added since."""
+        return {
+            name: self._given[name] | {"names": now["names"]}
+            for name, now in self._given_now().items()
+            if has_groups(self._tracked[name])
+        }
+
+    def _check_states(self) -> None:
+        """Find what cannot be saved before the first step, not at the first save. Collective."""
+        states: dict[str, Any] = {"given": self._given}
+        for name, thing in self._tracked.items():
+            try:
+                states[name] = self._prepared.state_of(thing, keep=False)
+            except AgreementError:
+                raise
+            except Exception:  # it may have no state before its first step
+                continue
+        encode_objects(states, may_grow=True)
+
+    def _check_settings(self, path: Path, metadata: Mapping[str, Any]) -> None:
+        """A checkpoint of another run, put into this one's folder, or a run whose `config.json` was lost."""
+        saved = metadata.get("settings")
+        if not isinstance(saved, dict):  # of paccel 0.1
+            return
+        _, may_not = self._run.compare_settings(self._run.fixed_settings, saved, {"precision"})
+        if may_not:
+            raise CheckpointError(
+                f"`{path}` was saved with other settings:\n" + "".join(f"  {line}\n" for line in may_not) + ""
+                f"For a new run from it, pass `--resume {path}` and another `--run-dir`"
+            )
+
+    def _check_names(self, path: Path, saved: set[str]) -> set[str]:
+        """Compare what is saved with what is tracked; returns what starts fresh, as it may in a new run."""
+        missing, unknown = sorted(set(self._tracked) - saved), sorted(saved - set(self._tracked))
+        problems = []
+        if missing:
+            problems.append(f"the checkpoint has no {', '.join(f'`{name}`' for name in missing)}")
+        if unknown:
+            names = ", ".join(f"`{name}`" for name in unknown)
+            problems.append(f"the checkpoint has {names}, not passed to `Checkpoints`")
+        if not problems:
+            return set()
+        if self._run.fork is None or len(missing) == len(self._tracked):
+            raise CheckpointError(
+                f"`{path}` does not fit what is tracked: {'; '.join(problems)}. A new run from it may differ: pass "
+                f"`--resume {path}` and another `--run-dir`"
+            )
+        if unknown:
+            self._reporter.say(problems[-1])
+        return set(missing)
+
+    def _in_loading_order(self) -> list[str]:
+        """Schedulers after the optimizers whose groups they set, otherwise as they are tracked."""
+        first = {name for name, thing in self._tracked.items() if isinstance(thing, nn.Module) or has_groups(thing)}
+        return sorted(self._tracked, key=lambda name: name not in first)
+
+    def _load(self, path: Path, name: str, saved: Any, run_state: Mapping[str, Any]) -> None:
+        """Give one tracked object its state, with what the script gives otherwise. Collective where it is sharded."""
+        thing, is_new_run = self._tracked[name], self._run.fork is not None
+        try:
+            before, now = run_state.get("given", {}).get(name), self._given.get(name)
+            if has_groups(thing):
+                self._prepared.load(thing, optimizer_state(saved, before, now, is_new_run=is_new_run))
+            elif now is not None:
+                place = run_state["position"]["step"], run_state["position"]["epoch"]
+                groups: list[dict[str, Any]] = []
+                for other, optimizer in self._tracked.items():
+                    if has_groups(optimizer) and _is_of(thing, optimizer):
+                        groups = self._given[other]["groups"]
+                load_scheduler(thing, saved, before, now, groups, is_new_run=is_new_run, step=place[0], epoch=place[1])
+            else:
+                self._prepared.load(thing, saved)
+        except AgreementError:
+            raise
+        except Exception as error:  # of any object's own way to load
+            what = str(error) if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: {error}"
+            raise CheckpointError(
+                f"`{name}` in `{path}` does not fit: {what}. What is added on the way, such as param groups or layers, "
+                "must be there before `restore`: `checkpoints.step` is the step that it goes on from"
+            ) from error
+
+    def _start(self, fresh: set[str]) -> list[str]:
+        """Begin with what the checkpoint does not have; a line for each."""
+        lines = []
+        for name in sorted(fresh):
+            thing = self._tracked[name]
+            if isinstance(thing, EMA):
+                thing.restart()
+            how = "from the restored weights" if isinstance(thing, EMA) else "as the script has made it"
+            lines.append(f"`{name}` is not in the checkpoint: it starts {how}")
+        return lines
+
+    def _changes(self, objects: Mapping[str, Any], fresh: set[str]) -> list[str]:
+        """A line for each schedule and optimizer that goes on otherwise than it was saved."""
+        lines: list[str] = []
+        explained: set[str] = set()
+        for name, thing in self._tracked.items():
+            if isinstance(thing, Schedule) and name not in fresh and (line := thing.change_since(objects[name])):
+                lines.append(line)
+                explained |= thing.curves.keys()
+        for name, thing in self._tracked.items():
+            if has_groups(thing) and name not in fresh and isinstance(objects[name], dict):
+                text = changes(objects[name].get("param_groups", ()), thing.param_groups, explained)
+                lines += [f"`{name}` goes on with other settings than in the checkpoint: {text}"] if text else []
+        return lines
+
+    def _check_rates(self) -> None:
+        """All processes make the same updates; a scheduler that was given each one's own score would end that. Collective."""
+        if self._agreement.num_processes == 1:
+            return
+        own = {
+            f"{field} of `{name}`": [_numbers(group.get(field)) for group in thing.param_groups]
+            for name, thing in self._tracked.items()
+            if has_groups(thing)
+            for field in _MUST_AGREE
+        }
+        found = self._agreement.gather(own)
+        for rank, other in enumerate(found):
+            for what, values in other.items():
+                if values != found[0][what]:
+                    raise AgreementError(
+                        f"The processes differ in {what}: {found[0][what]} on process 0, {values} on process {rank}. A "
+                        "scheduler that is given a score must be given the same one on all, as `Meter.read` returns it"
+                    )
+
     def _prune(self, best_steps: set[int]) -> None:
         """Remove what is neither among the last, nor among the best, nor to be kept."""
         for step, path in list_checkpoints(self._folder)[self._keep_last :]:
             if step not in self._keep:
                 remove_checkpoint(path)
-        for path in self._weights.glob("best-*"):
+        for path in self._weights_folder.glob("best-*"):
             match = _OF_THE_BEST.fullmatch(path.name)
             if match and int(match[1]) not in best_steps:
                 path.unlink()  # last, as a run that goes on from an older checkpoint finds its best again
@@ -248,7 +483,7 @@ class Checkpoints:
         """Drop what was logged after the checkpoint, and end the pruning in which the run may have been killed."""
         self._cut_back_metrics()
         if self._run.fork is None:
-            for folder in (self._folder, self._weights):
+            for folder in (self._folder, self._weights_folder):
                 remove_leftovers(folder)
         found = list_checkpoints(self._folder)
         if found and found[0][1] == restored:  # nothing is damaged, so nothing older is needed
@@ -258,23 +493,59 @@ class Checkpoints:
         if self._record is not None:
             self._record.cut_back(self._position.step)
 
-    def _check_names(self, path: Path, saved: set[str]) -> None:
-        problems = []
-        if missing := sorted(set(self._tracked) - saved):
-            problems.append(f"the checkpoint has no {', '.join(f'`{name}`' for name in missing)}")
-        if unknown := sorted(saved - set(self._tracked)):
-            names = ", ".join(f"`{name}`" for name in unknown)
-            problems.append(f"the checkpoint has {names}, not passed to `Checkpoints`")
-        if problems:
-            raise CheckpointError(f"`{path}` does not fit what is tracked: {'; '.join(problems)}")
+
+_MUST_AGREE = ("lr", "weight_decay", "momentum", "betas")
 
 
-def load_run(config_class: type[T], run_dir: Path | None = None) -> tuple[Path, T]:
+def _numbers(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_numbers(item) for item in value]
+    return value if value is None else float(value)
+
+
+def _is_of(scheduler: Any, optimizer: Any) -> bool:
+    """Whether a scheduler sets the groups of an optimizer, in accelerate's wrapper or not."""
+    own = getattr(scheduler, "optimizer", None)
+    return own is optimizer or own is getattr(optimizer, "optimizer", optimizer)
+
+
+def _choose_weights(
+    weights: Mapping[str, nn.Module | EMA] | None, tracked: Mapping[str, Any]
+) -> dict[str, tuple[nn.Module, EMA | None]]:
+    """What becomes files of weights: each model, and the average that is evaluated in its place."""
+    if weights is None:
+        modules = {name: thing for name, thing in tracked.items() if isinstance(thing, nn.Module)}
+        weights = {n: m for n, m in modules.items() if next(m.parameters(), None) is not None} or modules
+    averages = {name: thing for name, thing in tracked.items() if isinstance(thing, EMA)}
+    found: dict[str, tuple[nn.Module, EMA | None]] = {}
+    for name, thing in weights.items():
+        if isinstance(thing, EMA):
+            found[name] = thing.model, thing
+        elif isinstance(thing, nn.Module):
+            own = [key for key, average in averages.items() if average.averages(thing)]
+            if len(own) > 1:
+                both = " and ".join(f"`{key}`" for key in own)
+                each = ", ".join(f'"{key}": {key}' for key in own)
+                raise ConfigError(
+                    f'{both} average `{name}`: say which becomes its weights, as in `weights={{"{name}": {own[0]}}}`, or '
+                    f"write a file of each: `weights={{{each}}}`"
+                )
+            found[name] = thing, averages[own[0]] if own else None
+        else:
+            raise ConfigError(f"`weights` takes models and EMAs: `{name}` is a `{type(thing).__name__}`")
+    return found
+
+
+def load_run(config_class: type[T], run_dir: Path | None = None, **changes: Any) -> tuple[Path, T]:
     """The settings of a run, as an instance of its `Config`.
+
+    Fields that the `Config` has got since have their defaults, those that it has lost are left out; a line on standard
+    error names them.
 
     Args:
         config_class: The dataclass that the run was started with.
         run_dir: The run; None is the newest one under `runs/` that has weights.
+        changes: Settings to take instead of the run's, such as where its data lies now. None is as in the run.
 
     Raises:
         ConfigError: There is no such run, or its settings do not fit the dataclass.
@@ -287,13 +558,37 @@ def load_run(config_class: type[T], run_dir: Path | None = None) -> tuple[Path, 
     settings = Record(run_dir).settings()
     if settings is None:
         raise ConfigError(f"`{run_dir}` is not a run directory: it has no `config.json`")
-    return run_dir, config_from_dict(config_class, settings)
+    config = config_from_dict(config_class, settings)
+    lines, _ = compare_settings(config_class, config_to_dict(config), settings)
+    if lines and local_rank() == 0:
+        print(
+            f"note: {run_dir} was started with another `{config_class.__name__}`: {', '.join(lines)}", file=sys.stderr
+        )
+    given = {name: value for name, value in changes.items() if value is not None}
+    return run_dir, replace(config, **given)  # type: ignore[type-var]
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
+def load_weights(path: Path, model: nn.Module, *, strict: bool = True) -> list[str]:
     """Load a file of weights into a model that is not wrapped yet.
+
+    A file that paccel wrote is checked against its hash. One without a hash, as others write it, is loaded with a line
+    that says so.
+
+    Args:
+        path: The file.
+        model: The model, or a part of one.
+        strict: Whether a difference in names or shapes is an error. Otherwise what fits is loaded, and the rest printed.
+
+    Returns:
+        A line for each weight that does not fit; none with `strict`.
 
     Raises:
         CheckpointError: The file is missing or damaged, or its weights are not those of the model; lists them.
     """
-    read_weights(path, model)
+    metadata, differences = read_weights(path, model, strict=strict)
+    if os.environ.get("RANK", "0") == "0":
+        if not has_hash(metadata):
+            progress.say(f"{path} has no hash of paccel's: damage to it would not be noticed")
+        if differences:
+            progress.say("\n  ".join([f"{path} does not fit the model in all, the rest is loaded:", *differences]))
+    return differences

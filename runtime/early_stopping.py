@@ -4,6 +4,7 @@ import math
 from typing import Any, Literal
 
 from .errors import ConfigError
+from .hardware.agreement import from_main
 
 
 class EarlyStopping:
@@ -39,8 +40,9 @@ class EarlyStopping:
     def should_stop(self, value: float | None) -> bool:
         """Record the score of one evaluation; returns whether to stop.
 
-        All processes must pass the same value, as `Meter.read` returns it, and get the same answer.
+        Collective: the score of the main process decides on all.
         """
+        value = from_main(value)
         if value is not None and self._is_better(float(value)):
             self.best, self.evaluations_since_best = float(value), 0
         else:

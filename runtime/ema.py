@@ -32,6 +32,9 @@ class EMA:
             which is used without warm-up.
         warmup: Whether to start with a smaller decay.
 
+    Attributes:
+        model: The model.
+
     Raises:
         ConfigError: `decay` is out of range, or the model has frozen parameters in DeepSpeed's ZeRO stage 3.
     """
@@ -39,6 +42,7 @@ class EMA:
     def __init__(self, model: nn.Module, decay: float | Callable[[int], float] = 0.999, warmup: bool = True) -> None:
         if not callable(decay) and not 0.0 <= decay < 1.0:
             raise ConfigError(f"`decay` must be from 0 to below 1: {decay}")
+        self.model = model
         self.decay = decay
         self.warmup = warmup
         self.updates = 0
@@ -71,6 +75,19 @@ class EMA:
                 current = [tensor.float() for tensor in current]
             get_ema_multi_avg_fn(decay)(averages, current, None)  # type: ignore[no-untyped-call]
 
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Begin anew from the model's parameters as they are now, as if the EMA were made now."""
+        self._check_not_swapped_in("restart")
+        self.updates = 0
+        for parameter, average in self._pairs.values():
+            average.copy_(local(parameter))
+
+    def averages(self, model: nn.Module) -> bool:
+        """Whether it averages parameters of a model, wrapped or not."""
+        own = {id(parameter) for parameter, _ in self._pairs.values()}
+        return any(id(parameter) in own for parameter in model.parameters())
+
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
         """Within the `with`, the model's parameters are the average; afterwards its own again, bit for bit.
@@ -79,6 +96,7 @@ class EMA:
         compiling are unaffected. Do not train, update or save the EMA within. Collective if DeepSpeed shards the model.
         """
         self._check_not_swapped_in("swap in")
+        self._check_parameters()
         kept = self._exchange()
         self._is_swapped_in = True
         try:
@@ -108,6 +126,7 @@ class EMA:
     def state_dict(self) -> dict[str, Any]:
         """The whole averages by parameter name. Collective if the model is sharded."""
         self._check_not_swapped_in("save")
+        self._check_parameters()
         averages = {n: gather(average, p) if is_sharded(p) else average for n, (p, average) in self._pairs.items()}
         return {"updates": self.updates, "averages": averages}
 
@@ -130,6 +149,20 @@ class EMA:
         self.updates = state["updates"]
         for name, (parameter, average) in self._pairs.items():
             average.copy_(shard(averages[name], parameter) if is_sharded(parameter) else averages[name])
+
+    def _check_parameters(self) -> None:
+        """A parameter that was added or replaced after this was made would silently go without an average."""
+        named = list(self.model.named_parameters())
+        now = dict(zip(plain_names(name for name, _ in named), (parameter for _, parameter in named), strict=True))
+        other = [
+            name
+            for name in sorted(self._pairs.keys() | now.keys())
+            if (name in now) != (name in self._pairs)
+            or not (is_sharded(now[name]) or is_sharded(self._pairs[name][0]) or now[name] is self._pairs[name][0])
+        ]
+        if other:
+            names = ", ".join(f"`{name}`" for name in other)
+            raise RuntimeError(f"The model has other parameters than when its EMA was made: {names}. Make a new EMA")
 
     def _check_not_swapped_in(self, action: str) -> None:
         if self._is_swapped_in:

@@ -12,6 +12,7 @@ SystemExit
 └── Stopped             no error: the run was asked to stop, and has saved
 """
 
+import errno
 import os
 import sys
 import time
@@ -50,8 +51,21 @@ class Stopped(SystemExit):
         self.reason = reason
 
 
+def local_rank() -> int:
+    """The rank of this process among those that a launcher started on this host; 0 without a launcher."""
+    rank, size = os.environ.get("LOCAL_RANK", ""), os.environ.get("WORLD_SIZE", "")
+    return int(rank) if rank.isdecimal() and size.isdecimal() and int(size) > 1 else 0
+
+
 MENDABLE = (ConfigError, DataError, CheckpointError)
 """What its reader can mend: shown by its message alone. A run that fails with one before its first step leaves no trace."""
+
+
+_OF_THE_MACHINE = {  # a full disk, a quota, a limit on files, a disk that is broken, or read-only, or not this user's
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE")
+    if hasattr(errno, name)
+}
 
 
 def lost_another(error: BaseException | None) -> bool:
@@ -67,8 +81,9 @@ def exit_with_message() -> Iterator[None]:
             with exit_with_message():
                 main(load_config(Config))
 
-    Those are ConfigError, DataError and CheckpointError, AgreementError on the other processes, and the loss of the
-    connection to a process that has ended. The exit code is 1, as for any error. All other errors pass through.
+    Those are ConfigError, DataError and CheckpointError, AgreementError on the other processes, the loss of the
+    connection to a process that has ended, and what the machine refuses: a full or read-only disk, a quota, a limit on
+    open files. The exit code is 1, as for any error. All other errors pass through.
 
     Raises:
         SystemExit: In place of such an error.
@@ -98,10 +113,14 @@ def _show_message(error: BaseException) -> bool:
     """Write the message of an error whose traceback would tell its reader nothing. Whether it is one."""
     if isinstance(error, (*MENDABLE, AgreementError)):
         # Where all processes of a host say the same, the launcher ends those that wait when the first has ended
-        time.sleep(min(int(os.environ.get("LOCAL_RANK", "0")), _MOST_DELAY))
-        sys.stderr.write(f"error: {error}\n")
+        time.sleep(min(local_rank(), _MOST_DELAY))
+        text = str(error)
+    elif isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        file = f"`{error.filename}`: " if error.filename is not None else ""
+        text = f"{file}{error.strerror}"
     elif lost_another(error):
-        sys.stderr.write("error: another process exited; its error is above\n")
+        text = "another process exited; its error is above"
     else:
         return False
+    print(f"error: {text}", file=sys.stderr)
     return True

@@ -19,6 +19,7 @@ from torch import nn
 from .data.loader import Loader
 from .errors import ConfigError
 from .hardware.sharding import ENGINES
+from .limits import beyond_limits
 from .loop.step import Step
 from .meter import Meter
 from .record.curves import COLORS, FAINT, plot_style
@@ -109,10 +110,11 @@ def find_learning_rate(
         count: What a micro-batch's loss sums over, such as its tokens; its samples otherwise.
 
     Raises:
-        ConfigError: The rates do not rise, there are fewer than 10 steps, there is no data or only a stream of it,
-            DeepSpeed, Megatron-LM or XLA keep what would have to be put back, or the first loss is no number.
+        ConfigError: The rates do not rise, there are fewer than 10 steps, `accumulate` or `max_grad_norm` is too small,
+            there is no data or only a stream of it, DeepSpeed, Megatron-LM or XLA keep what would have to be put back,
+            or the first loss is no number.
     """
-    _check(run, loader, lowest, highest, steps, accumulate)
+    _check(run, loader, lowest, highest, steps, {"accumulate": accumulate, "max_grad_norm": max_grad_norm})
     rates: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []
@@ -137,7 +139,7 @@ def find_learning_rate(
                 run.backward(loss / total)
                 meter.add(loss=loss, count=step.micro_batch_samples if count is None else count(batch))
             if max_grad_norm is not None:
-                run.prepared.clip_grad_norm(model, max_grad_norm, reads=False)
+                run.prepared.clip_grad_norm(run.prepared.parameters(model), max_grad_norm, reads=False)
             optimizer.step()
             optimizer.zero_grad()
             value = meter.read()["loss"]  # one exchange in each step, so that all processes stop at the same
@@ -153,14 +155,13 @@ def find_learning_rate(
     return LearningRates(rates, losses, smoothed, _steepest(rates, smoothed))
 
 
-def _check(run: Run, loader: Loader, lowest: float, highest: float, steps: int, accumulate: int) -> None:
+def _check(run: Run, loader: Loader, lowest: float, highest: float, steps: int, others: dict[str, Any]) -> None:
     problems = []
     if not 0 < lowest < highest < math.inf:
         problems.append(f"`lowest` must be above 0 and below `highest`: {lowest} and {highest}")
     if steps < 10:
         problems.append(f"`steps` must be at least 10: {steps}")
-    if accumulate < 1:
-        problems.append(f"`accumulate` must be at least 1: {accumulate}")
+    problems += beyond_limits(others)
     if loader.is_stream:
         problems.append(
             f"`{type(loader.dataset).__name__}` is a stream, which cannot be put back: try data with an index"

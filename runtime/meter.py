@@ -10,13 +10,17 @@ from .run import Run
 
 _CHUNK = 256  # values kept before they are folded into one
 
+Totals = dict[str, list[float]]
+"""By name, the sum and the count that it is divided by."""
+
 
 class Meter:
     """Sample-weighted means over all processes since the last `read`.
 
-    `add` keeps references and computes nothing, so it neither waits for the device nor costs a kernel. Sums are
-    formed in float64 on the host, in the order of the additions. Fillers are left out. Names may be added apart from
-    each other: each is divided by its own count.
+    `add` takes the values as they are at the time, so their tensors may be changed or used again afterwards. On a
+    device this is a copy of one number each, which nothing waits for. Sums are formed in float64 on the host, in the
+    order of the additions. Fillers are left out. Names may be added apart from each other: each is divided by its own
+    count.
     """
 
     def __init__(self, run: Run) -> None:
@@ -24,8 +28,8 @@ class Meter:
         self._start_afresh()
 
     def _start_afresh(self) -> None:
-        self._folded: dict[str, float] = defaultdict(float)  # sums by name, and counts by the names they belong to
-        self._pending: dict[str, list[Any]] = defaultdict(list)
+        self._totals: Totals = defaultdict(lambda: [0.0, 0.0])
+        self._pending: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
 
     def add(self, *, count: int | torch.Tensor, **sums: torch.Tensor | float) -> None:
         """Add sums over `count` samples (or tokens) of one micro-batch of this process.
@@ -33,19 +37,25 @@ class Meter:
         Args:
             count: Number of samples, or of whatever the sums run over; a tensor stays on its device.
             sums: For each name a sum over the samples, not a mean. Shape () or a number.
+
+        Raises:
+            ValueError: A value is not one number; names it.
         """
         if self._micro_batch.is_filler:
             return
-        for name, value in ((" ".join(("count", *sums)), count), *sums.items()):
-            values = self._pending[name]
-            values.append(value.detach() if isinstance(value, torch.Tensor) else value)
-            if len(values) == _CHUNK:
+        number = _taken("count", count)
+        for name, value in sums.items():
+            pending = self._pending[name]
+            pending.append((_taken(name, value), number))
+            if len(pending) == _CHUNK:
                 self._fold(name)
 
     def _fold(self, name: str) -> None:
-        for value in _to_floats(self._pending[name]):
-            self._folded[name] += value
-        self._pending[name].clear()
+        total, pending = self._totals[name], self._pending[name]
+        for place, values in enumerate(zip(*pending, strict=True)):
+            for value in _to_floats(values):
+                total[place] += value
+        pending.clear()
 
     def read(self) -> dict[str, float]:
         """The mean of each name over all processes, and a fresh start. NaN where nothing was counted.
@@ -54,43 +64,60 @@ class Meter:
         """
         totals = _added(self.state_dict()["processes"])
         self._start_afresh()
-        counts: dict[str, float] = defaultdict(float)
-        for names in [name for name in totals if name.startswith("count ")]:
-            total = totals.pop(names)
-            for name in names.split(" ")[1:]:
-                counts[name] += total
-        return {name: total / counts[name] if counts[name] else float("nan") for name, total in totals.items()}
+        return {name: total / count if count else float("nan") for name, (total, count) in totals.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """The sums since the last read, exactly, for each process in rank order. Collective."""
         for name in self._pending:
             self._fold(name)
-        return {"processes": self._agreement.gather(dict(self._folded))}
+        return {"processes": self._agreement.gather(dict(self._totals))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what this process had added; on another number of processes, the main one takes up everything."""
-        processes, agreement = state["processes"], self._agreement
+        processes, agreement = [_totals(process) for process in state["processes"]], self._agreement
         self._start_afresh()
         if len(processes) == agreement.num_processes:
-            self._folded.update(processes[agreement.rank])
+            self._totals.update(processes[agreement.rank])
         elif agreement.rank == 0:
-            self._folded.update(_added(processes))
+            self._totals.update(_added(processes))
 
 
-def _added(processes: list[dict[str, float]]) -> dict[str, float]:
-    totals: dict[str, float] = defaultdict(float)
-    for process in processes:
-        for name, value in process.items():
-            totals[name] += value
+def _taken(name: str, value: Any) -> Any:
+    """A number as it is now: a float, or a tensor on its device that nobody else holds."""
+    if isinstance(value, torch.Tensor):
+        if value.numel() != 1:
+            raise ValueError(f"`{name}` has the shape {tuple(value.shape)}: add one number, the sum over the samples")
+        return value.detach().clone()
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"`{name}` is not a number: {value!r}") from None
+
+
+def _totals(saved: dict[str, Any]) -> Totals:
+    """The totals of one process. paccel 0.1 kept sums by name, and counts under `count NAME NAME`."""
+    totals = {name: list(value) for name, value in saved.items() if isinstance(value, list)}
+    for names, count in saved.items():
+        for name in names.split(" ")[1:] if names not in totals else ():
+            totals.setdefault(name, [saved[name], 0.0])[1] += count
     return totals
 
 
-def _to_floats(values: list[Any]) -> list[float]:
-    """Numbers and 0-dimensional tensors as floats; neighbours of one device and dtype cross over in one copy."""
+def _added(processes: list[Totals]) -> Totals:
+    totals: Totals = defaultdict(lambda: [0.0, 0.0])
+    for process in processes:
+        for name, (total, count) in process.items():
+            totals[name][0] += total
+            totals[name][1] += count
+    return totals
+
+
+def _to_floats(values: tuple[Any, ...]) -> list[float]:
+    """Floats of floats and tensors; neighbours of one device and dtype cross over in one copy."""
     floats: list[float] = []
     for kind, neighbours in groupby(values, _kind):
         if kind is None:
-            floats += map(float, neighbours)
+            floats += neighbours
         else:
             floats += map(float, torch.stack([value.reshape(()) for value in neighbours]).tolist())
     return floats

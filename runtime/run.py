@@ -1,10 +1,13 @@
 """A run: one training from start to end, on whatever the launcher offers."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
+from weakref import WeakSet
 
 import torch
 from accelerate import Accelerator
@@ -12,24 +15,32 @@ from accelerate.state import AcceleratorState
 from torch import nn
 from torch.utils.data import Dataset
 
-from .config import RunSettings, config_to_dict
+from .config import RunSettings, compare_settings, config_to_dict, fixed_settings
 from .data.loader import IndexedLoader, Loader
 from .data.order import Cut, Order
 from .data.randomness import key, seeder
 from .data.stream import StreamLoader, is_stream
-from .errors import AgreementError, ConfigError, Stopped, lost_another, show_uncaught_messages
+from .errors import AgreementError, ConfigError, DataError, Stopped, lost_another, show_uncaught_messages
 from .hardware.agreement import Agreement
+from .hardware.exchange import gather_rows
+from .hardware.gradients import is_mean
 from .hardware.prepare import prepared_for
 from .hardware.processes import choose_precision, precision_name, set_up_numerics, start_processes
+from .limits import check_limits
 from .loop.finite import FiniteGuard
 from .loop.position import Position
+from .loop.same import same_on_all
 from .loop.step import MicroBatch, Step
 from .loop.stopping import StopRequest
-from .loop.walk import walk_epochs, walk_steps
+from .loop.walk import Walk
 from .record import progress
-from .record.opening import open_run_dir
+from .record.numbers import as_numbers
+from .record.opening import draw_seed, open_run_dir
 from .record.record import Record
 from .record.reporting import Reporter, check_trackers
+from .record.terminal import survive_lost_output
+
+_STEPS_LOOKED_AT = 3  # for a loss that is a mean
 
 
 class Run:
@@ -40,14 +51,15 @@ class Run:
 
     Args:
         config: A dataclass. A run reads the fields that `RunSettings` names: `seed`, `precision`, `deterministic`,
-            `compile`, `run_dir`, `resume`, `trackers`, `time_limit`, `skip_non_finite`. All of its fields are saved in
-            `config.json`.
+            `compile`, `run_dir`, `resume`, `trackers`, `time_limit`, `process_timeout`, `skip_non_finite`. All of its fields are
+            saved in `config.json`.
         record: Whether to keep a run directory. Without it, nothing is written, which is what an evaluation wants.
 
     Attributes:
         accelerator: accelerate's `Accelerator`, for all that this class does not cover.
         device: Where this process computes.
         run_dir: The folder that this run writes; the working directory without a record.
+        seed: The seed of the config, or the one that was drawn where that is None.
 
     Raises:
         ConfigError: A setting cannot be used here, or differs from those of the run that it would continue.
@@ -55,19 +67,29 @@ class Run:
 
     def __init__(self, config: Any, *, record: bool = True) -> None:
         show_uncaught_messages()
-        settings = RunSettings.of(config)
-        processes = start_processes()
+        survive_lost_output()
+        settings = RunSettings.of(config, trains=record)
+        processes = start_processes(settings.process_timeout)
         self.device: torch.device = processes.device
         precision, why = choose_precision(settings.precision, self.device)
         trackers = settings.trackers if record else ()
         check_trackers(trackers)
 
         # The parts of a run, public for what takes a `Run`: `Checkpoints`, `Meter`, `find_learning_rate`
-        self.agreement = Agreement(processes.num_processes, processes.process_index)
+        timeout = None if settings.process_timeout is None else timedelta(seconds=settings.process_timeout)
+        self.agreement = Agreement(processes.num_processes, processes.process_index, timeout)
         opened: Record | None = None
+        seed = self.agreement.from_main(draw_seed()) if settings.seed is None else settings.seed
         self.fork: Path | None = None  # the checkpoint of another run that this one starts from
+        self.settings = config_to_dict(config)
+        self.compare_settings = partial(compare_settings, type(config))
         if record:
-            opened, self.fork = open_run_dir(self.agreement, settings, config_to_dict(config))
+            found = open_run_dir(
+                self.agreement, settings, self.settings, precision_name(precision), self.compare_settings
+            )
+            opened, self.fork, seed = found.record, found.fork, found.seed
+        self.settings |= {"seed": seed} if settings.seed is None else {}
+        self.fixed_settings = fixed_settings(type(config), self.settings)
         self.run_dir = Path() if opened is None else opened.run_dir
         self.accelerator = Accelerator(
             mixed_precision=precision,
@@ -80,11 +102,12 @@ class Run:
         set_up_numerics(self.device, settings.deterministic)
         self.reporter = Reporter(self.accelerator, opened)
         if trackers:
-            self.reporter.start_trackers(trackers, config_to_dict(config))
+            self.reporter.start_trackers(trackers, self.settings)
         if record:
             count = f" with {self.agreement.num_processes} processes" if self.agreement.num_processes > 1 else ""
             chosen = f"{precision_name(precision)} ({why})"
-            self.reporter.say(f"training on {self.device.type}{count}, {chosen}, in {self.run_dir}")
+            drawn = f", seed {seed}" if settings.seed is None else ""
+            self.reporter.say(f"training on {self.device.type}{count}, {chosen}{drawn}, in {self.run_dir}")
         self.position = Position()
         self.prepared = prepared_for(self.accelerator, self.reporter.say, compile=settings.compile)
         self.guard = FiniteGuard(
@@ -94,10 +117,22 @@ class Run:
             settings.skip_non_finite,
             reads=self.device.type == "cpu",
         )
-        self.micro_batch = MicroBatch(settings.seed, self.agreement.rank, self.prepared)
-        seeder(self.device)(key(settings.seed, "start"))  # the first weights are a function of the seed
+        self.micro_batch = MicroBatch(seed, self.agreement.rank, self.prepared)
+        self.walk = Walk(
+            self.position,
+            self.micro_batch,
+            self.guard,
+            self.reporter,
+            self.agreement,
+            is_fork=self.fork is not None,
+        )
+        seeder(self.device)(key(seed, "start"))  # the first weights are a function of the seed
 
-        self._seed = settings.seed
+        self.seed: int = seed
+        self._loaders: WeakSet[Loader] = WeakSet()
+        self._evaluated: list[nn.Module] = []  # within `evaluating`, the innermost last
+        self._looks_for_means = True
+        self._rehearses = False
         self._stop = StopRequest(self.agreement, settings.time_limit)
         self._logged_step = 0
         self._at_end: list[Callable[[], None]] = []
@@ -114,6 +149,12 @@ class Run:
         num_workers: int = 0,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         limit_batches: int | None = None,
+        prefetch_factor: int | None = None,
+        timeout: float | None = None,
+        worker_init_fn: Callable[[int], None] | None = None,
+        multiprocessing_context: Any = None,
+        pin_memory: bool | None = None,
+        persistent_workers: bool | None = None,
     ) -> Loader:
         """Cut a dataset into batches, the same for any number of processes.
 
@@ -130,17 +171,47 @@ class Run:
             num_workers: DataLoader workers per process; 0 fetches in the training process.
             collate_fn: From a list of samples to a batch; PyTorch's default otherwise.
             limit_batches: Use only so many batches of each epoch, for a quick try. None is off.
-        """
-        options = (batch_size, shuffle, drop_last, num_workers, collate_fn, limit_batches)
-        cut = Cut(*options, self._seed, self.agreement.rank, self.agreement.num_processes, self.device)
-        return (StreamLoader if is_stream(dataset) else IndexedLoader)(dataset, cut)
+            prefetch_factor: This and what follows are PyTorch's options of a `DataLoader`, which change no order. They
+                say nothing without workers.
+            timeout: Seconds to wait for a batch from a worker.
+            worker_init_fn: Called in each worker with its number.
+            multiprocessing_context: How workers are started: `fork`, `spawn`, `forkserver`, or a context.
+            pin_memory: None is where batches go to a CUDA device.
+            persistent_workers: Whether workers stay from pass to pass, and so do not see a dataset that changes in
+                between. None is True.
 
-    def prepare(self, *objects: Any) -> Any:
+        Raises:
+            ConfigError: The dataset is no data for a loader, or an option is wrong.
+        """
+        worker_options = {
+            "prefetch_factor": prefetch_factor,
+            "timeout": timeout,
+            "worker_init_fn": worker_init_fn,
+            "multiprocessing_context": multiprocessing_context,
+            "pin_memory": pin_memory,
+            "persistent_workers": persistent_workers,
+        }
+        check_limits({"num_workers": num_workers, "limit_batches": limit_batches})
+        options = (batch_size, shuffle, drop_last, num_workers, collate_fn, limit_batches)
+        processes = self.agreement.rank, self.agreement.num_processes
+        compare = None if self.agreement.group is None else partial(same_on_all, self.agreement)
+        cut = Cut(*options, self.seed, *processes, self.device, worker_options, compare)
+        loader: Loader = (StreamLoader if is_stream(dataset) else IndexedLoader)(dataset, cut)
+        self.walk.name(loader)
+        self._loaders.add(loader)
+        return loader
+
+    def prepare(self, *objects: Any, find_unused_parameters: bool = False) -> Any:
         """Move models to the device, compile them if the config says so, and wrap them for distribution.
 
         Optimizers come back as they are wherever plain PyTorch is right, else (loss scaling, DeepSpeed, XLA) as
-        accelerate's wrappers. Learning-rate schedules are made after this, and are not prepared. Collective: DDP
-        compares the models of all processes.
+        accelerate's wrappers. Learning-rate schedules are made after this, and are not prepared. A module without a
+        trainable parameter, such as a teacher, is moved and not wrapped. Collective: DDP compares the models of all
+        processes.
+
+        Args:
+            objects: Models and optimizers; models when they are complete, as DDP does not know parameters that come later.
+            find_unused_parameters: For DDP, where the loss of a micro-batch does not depend on every parameter.
 
         Returns:
             The objects in the order given; the object itself if there is one.
@@ -148,7 +219,7 @@ class Run:
         Raises:
             ConfigError: DeepSpeed is given other than one model and one optimizer, or cannot be used as configured.
         """
-        ready = self.prepared.prepare(objects)
+        ready = self.prepared.prepare(objects, find_unused_parameters=find_unused_parameters)
         return tuple(ready) if len(ready) > 1 else ready[0]
 
     # The loop
@@ -161,57 +232,133 @@ class Run:
             max_steps: Optimizer updates after which the run ends, whichever comes first. None is off.
 
         Raises:
-            ConfigError: Both are off.
+            ConfigError: Both are off, or one is below 1.
         """
         if epochs is None and max_steps is None:
             raise ConfigError("`epochs` and `max_steps` are both off: the run would never end")
+        check_limits({"epochs": epochs, "max_steps": max_steps})
         self.position.epochs, self.position.max_steps = epochs, max_steps
-        return walk_epochs(self.position)
+        return self.walk.epochs()
 
     def steps(
         self,
         loader: Loader,
         accumulate: int = 1,
         *,
+        micro_batch_size: int | None = None,
         passes: int = 1,
         flops_per_sample: float | None = None,
         peak_flops: float | None = None,
     ) -> Iterator[Step]:
-        """Yield the steps of this epoch that are left. Iterate each step for its micro-batches.
+        """Yield the steps of this epoch that are left. Iterate each step for its micro-batches, as often as you like.
+
+        Call it again in the same epoch, after its steps, for those of another loader. Collective at its first step.
 
         Args:
-            loader: The training data.
+            loader: The training data, from `Run.loader`.
             accumulate: Gradient accumulation: micro-batches per step on each process. The result is the same for any
                 number, a smaller micro-batch takes less memory.
-            passes: How often each step may be iterated; more than once keeps its micro-batches on the device.
+            micro_batch_size: Samples that a process takes at once, at most; `accumulate` follows from it, on any number
+                of processes. None is off.
+            passes: Keep the micro-batches from the first step on, for another iteration. More than 1 saves fetching
+                those of the first step again; after that they are kept anyway.
             flops_per_sample: Of a forward and backward pass: the share of the peak (MFU) is logged as `time/mfu`.
             peak_flops: Of one device each second. None is what is known of it in the run's precision.
 
         Raises:
-            ConfigError: `accumulate` or `passes` is below 1, or there is no step.
+            ConfigError: This is no loader, a number is below 1, both ways to cut a step are given, there is no step, or
+                steps of another loader are under way.
+            DataError: The data differs from that of the checkpoint, or between processes.
         """
-        for name, number in (("accumulate", accumulate), ("passes", passes)):
-            if number < 1:
-                raise ConfigError(f"`{name}` must be at least 1: {number}")
-        self.guard.loader = loader
+        _check_is_loader("run.steps", loader)
+        check_limits({"accumulate": accumulate, "micro_batch_size": micro_batch_size, "passes": passes})
+        if micro_batch_size is not None:
+            if accumulate != 1:
+                raise ConfigError(
+                    f"`accumulate` ({accumulate}) and `micro_batch_size` ({micro_batch_size}) both say how a step is "
+                    "cut: pass one of them"
+                )
+            accumulate = -(-loader.batch_size // (micro_batch_size * self.agreement.num_processes))
         self.reporter.measure_flops(flops_per_sample, peak_flops)
-        return walk_steps(loader, accumulate, passes, self.position, self.micro_batch, self.reporter)
+        return self.walk.steps(loader, accumulate, passes)
+
+    def updates(self, number: int, *, num_samples: int = 0) -> Iterator[Step]:
+        """Yield the steps that are left of `number`, without data: for loops that make their own, as in reinforcement learning.
+
+        What a step draws at random is a function of (seed, step, process). It has a number, and says what is `due`, and
+        a resumed run goes on after the last one that was saved. Call it outside of `epochs`.
+
+        Args:
+            number: Steps of the whole run.
+            num_samples: Samples of each step over all processes, for the throughput that is logged.
+        """
+        return self.walk.updates(number, num_samples)
 
     def batches(self, loader: Loader) -> Iterator[Any]:
         """Yield this process's batches of one pass in order: each sample once over all processes.
 
         A pass always runs to its end: asked to stop, the run says so, finishes the pass, and stops after the step. Where
         a model is sharded, a batch may be a filler: meters leave it out, others look at `loader.batch_samples`.
+
+        It begins with one model on all processes, that of the main one, which is saved: prepared models, and those of
+        `evaluating`, get its buffers, such as running statistics. Collective, at the beginning.
+
+        Raises:
+            ConfigError: This is no loader.
+            DataError: The processes are given different data.
         """
+        _check_is_loader("run.batches", loader)
+        return self._batches(loader)
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Within, `batches` yields the first batch only: to try an evaluation before the first step.
+
+        Raises:
+            DataError: The loader of an evaluation has no samples.
+        """
+        self._rehearses = True
+        try:
+            yield
+        finally:
+            self._rehearses = False
+
+    def _batches(self, loader: Loader) -> Iterator[Any]:
+        if self._rehearses and loader.known_steps == 0:
+            raise DataError(f"`{type(loader.dataset).__name__}` has no samples to evaluate on")
+        self.walk.look_at(loader, trains=False)
+        self.prepared.take_buffers_from_main(self._evaluated)
         shown = self.accelerator.is_main_process
-        with progress.bar(loader.known_steps, 0, shown=shown, description="evaluating", delay=2.0) as bar:
-            for number, (batch, samples) in enumerate(loader.evaluate(filler=self.prepared.has_shards())):
+        with (
+            progress.bar(loader.known_steps, 0, shown=shown, description="evaluating", delay=2.0) as bar,
+            closing(loader.evaluate(filler=self.prepared.has_shards())) as batches,
+        ):
+            for number, (batch, samples) in enumerate(batches):
                 self.micro_batch.begin_evaluation(self.position.step, number, samples)
                 if request := self._stop.announcement():
                     progress.say(f"{request} received: finishing this evaluation, then saving and stopping")
                 yield batch
                 bar.update()
+                if self._rehearses:
+                    break
         self.micro_batch.end()
+
+    def gather(self, rows: torch.Tensor) -> torch.Tensor:
+        """The rows of all processes, in rank order, however many each has. A filler has none. Collective.
+
+        Where gradients are enabled, they flow back to each process's own rows, summed over the losses of all processes,
+        as `backward` sums them: for losses over all samples of a micro-batch, such as contrastive ones.
+
+        Args:
+            rows: Shape (rows, …), on the run's device; all but the first dimension the same on all processes.
+
+        Raises:
+            ConfigError: The rows of the processes differ in shape or type; on all of them.
+        """
+        own = rows[:0] if self.micro_batch.is_filler else rows
+        if self.agreement.num_processes == 1:
+            return own
+        return gather_rows(own, self.agreement.num_processes, self.agreement.rank)
 
     @contextmanager
     def evaluating(self, model: nn.Module) -> Iterator[nn.Module]:
@@ -219,20 +366,32 @@ class Run:
 
         Yields:
             The module inside a distributed wrapper, whose forward pass calls no collective, so that processes may see
-            different numbers of batches; a sharded model as it is.
+            different numbers of batches; a sharded model as it is. Its buffers become those of the main process when
+            `batches` begins a pass.
         """
         started = perf_counter()
+        self._evaluated.append(model)
         modes = [(module, module.training) for module in model.modules()]
         model.eval()
         try:
             with torch.no_grad():
                 yield self.prepared.for_evaluation(model)
         finally:
+            self._evaluated.pop()
             for module, training in modes:
                 module.training = training
             self.reporter.throughput.other_seconds += perf_counter() - started
 
-    def backward(self, loss: torch.Tensor, count: int | torch.Tensor = 1) -> None:
+    def backward(
+        self,
+        loss: torch.Tensor,
+        count: int | torch.Tensor = 1,
+        *,
+        mean_of: int | torch.Tensor | None = None,
+        retain_graph: bool = False,
+        create_graph: bool = False,
+        inputs: Iterable[torch.Tensor] | None = None,
+    ) -> None:
         """Add the gradients of `loss / count`: of this micro-batch's share of the step.
 
         Distributed wrappers average over processes where a sum is meant; that is undone here. A filler counts nothing.
@@ -240,12 +399,36 @@ class Run:
 
         Args:
             loss: A sum over the micro-batch. Shape ().
-            count: Samples (or tokens) of the whole step, over all micro-batches and processes.
+            count: Samples (or tokens) of the whole step, over all micro-batches and processes. 0 adds nothing.
+            mean_of: The loss is a mean over so many samples (or tokens) of this micro-batch, such as
+                `step.micro_batch_samples`. None: it is a sum.
+            retain_graph: Keep the graph for another backward pass, on any number of processes. This and what follows
+                are PyTorch's.
+            create_graph: Make gradients that can be differentiated. One process only.
+            inputs: Add gradients to these tensors only; None is all leaves.
+
+        Raises:
+            ConfigError: An option cannot be had with DeepSpeed, or `create_graph` on several processes.
         """
-        self.prepared.backward(loss, count, self.micro_batch.loss_factor)
+        if self._looks_for_means and mean_of is None:
+            self._look_for_mean(loss, count)
+        factor = self.micro_batch.loss_factor if mean_of is None else self.micro_batch.loss_factor * mean_of
+        self.prepared.backward(loss, count, factor, retain_graph=retain_graph, create_graph=create_graph, inputs=inputs)
+
+    def _look_for_mean(self, loss: torch.Tensor, count: int | torch.Tensor) -> None:
+        """Say in the first steps that a loss looks like a mean, which the count would divide once more."""
+        self._looks_for_means = self.position.step < _STEPS_LOOKED_AT
+        is_divided = not isinstance(count, int) or count > 1
+        if is_divided and is_mean(loss):
+            self._looks_for_means = False
+            divisor = count if isinstance(count, int) else "a count"
+            self.reporter.warn(
+                f"the loss is a mean, and `run.backward` divides it by {divisor} once more: sum it over the micro-batch "
+                '(`reduction="sum"`), or pass `mean_of=step.micro_batch_samples`'
+            )
 
     def clip_grad_norm(self, model: nn.Module, max_norm: float | None) -> torch.Tensor:
-        """Scale the gradients so that their norm is at most `max_norm`; None only measures.
+        """Scale the gradients of a module's parameters, as it is now, to a norm of at most `max_norm`; None only measures.
 
         Call it once in a step, after its last micro-batch. DeepSpeed's stages 1 to 3 clip and update in one: there, it
         makes the update of `optimizer.step()` too. A norm that is not finite is an error, or as the config says, the
@@ -253,9 +436,14 @@ class Run:
 
         Returns:
             The norm before clipping, over all parameters. Shape (), on the device: reading it is a sync.
+
+        Raises:
+            ConfigError: `max_norm` is not above 0.
         """
-        norm = self.prepared.clip_grad_norm(model, max_norm, reads=self.guard.reads)
-        self.guard.take(norm, self.prepared.parameters(model))
+        check_limits({"max_grad_norm": max_norm})
+        parameters = self.prepared.parameters(model)
+        norm = self.prepared.clip_grad_norm(parameters, max_norm, reads=self.guard.reads)
+        self.guard.take(norm, parameters)
         return norm
 
     def log(self, section: str, *groups: Mapping[str, Any], **values: Any) -> None:
@@ -264,15 +452,17 @@ class Run:
         Args:
             section: What the keys begin with: `train`, `eval`, …
             groups: Values by name, such as what `Meter.read` returns.
-            values: More of them; numbers or tensors of shape (). None is left out.
+            values: More of them. A value is a number, or has one: a tensor, an array, a Decimal. Several, in a tensor, an
+                array, a list or a dict, are logged as `name/0`, `name/1`, … None is left out.
 
         Raises:
+            ConfigError: A value is no number, or too large for a float; names it. Nothing of the line is written.
             NonFiniteError: A training loss or a gradient is not finite, and may not be. Raised on all processes.
             OSError: The disk is full or cannot be written; an AgreementError with its words on other processes.
         """
         position = self.position
         found = {name: value for group in (*groups, values) for name, value in group.items() if value is not None}
-        numbers = {name: value.item() if isinstance(value, torch.Tensor) else value for name, value in found.items()}
+        numbers = as_numbers(section, found)
         skipped = self.guard.read_skipped() if section == "train" else 0
         if skipped:
             numbers["skipped_updates"] = skipped
@@ -294,9 +484,12 @@ class Run:
         return Stopped(self._stop.reason or "stopped by the loop")
 
     def finish(self, reason: str) -> None:
-        """End the run after this step, as finished: `epochs` and `steps` yield no more. For early stopping."""
-        self.position.finished = reason
-        self.reporter.say(f"finishing at step {self.position.step}: {reason}")
+        """End the run after this step, as finished: `epochs` and `steps` yield no more. For early stopping.
+
+        Collective: a process that finishes while another goes on is an error on both.
+        """
+        self.position.finished = self.agreement.from_main(reason)
+        self.reporter.say(f"finishing at step {self.position.step}: {self.position.finished}")
 
     # Saving and ending
 
@@ -342,16 +535,25 @@ class Run:
 
     def __enter__(self) -> Self:
         self._stop.watch()
+        if self.reporter.record is not None and self.accelerator.is_main_process:
+            self.reporter.record.beat()
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._stop.unwatch()
+        for loader in self._loaders:
+            loader.close()
         position, record = self.position, self.reporter.record
         failed = self._wait_for_the_end(error)
+        if record is not None:
+            record.stop_beating()
         if failed is None:
             reason = error.reason if isinstance(error, Stopped) else position.finished
-            self.reporter.close("stopped" if error else "finished", position.step, position.epoch, reason)
-        else:
+            try:
+                self.reporter.close("stopped" if error else "finished", position.step, position.epoch, reason)
+            except OSError as lost:
+                failed = lost
+        if failed is not None:
             if record is not None:
                 if lost_another(failed) and (reason := record.failure()):
                     raise AgreementError(f"Another process failed: {reason}") from failed
@@ -364,3 +566,11 @@ class Run:
         self.agreement.close()
         self.accelerator.state.destroy_process_group()
         AcceleratorState._reset_state(reset_partial_state=True)  # so that a notebook can start another run
+
+
+def _check_is_loader(call: str, thing: Any) -> None:
+    if not isinstance(thing, Loader):
+        raise ConfigError(
+            f"`{call}` takes what `run.loader` returns, not a `{type(thing).__name__}`: make it by "
+            "`loader = run.loader(dataset, batch_size, shuffle=True)`"
+        )

@@ -17,14 +17,17 @@ PyTorch's LinearLR, CosineAnnealingLR, MultiStepLR and OneCycleLR count in the s
 """
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
 from .errors import ConfigError
 
+_Curve = Callable[[int, float], float]  # from the step and the peak to the value
 _Factor = Callable[[int], float]  # from the step, counted from 1, to the factor of the peak
 _Shape = Callable[[float], float]  # from the fraction p of the way down to a factor
 
@@ -46,14 +49,24 @@ class Schedule:
         optimizer: Its groups hold the peaks when the schedule is made, and f(1) times them afterwards.
         curves: Field of a group -> function of (step, peak), which returns the value at the step. The field `momentum`
             is the first of the `betas` where an optimizer has those.
+        name: What a message calls it.
+        total_steps: The step at which the curves end. None is no end.
 
     Raises:
         ConfigError: A group has no such field.
     """
 
-    def __init__(self, optimizer: HasParamGroups, curves: dict[str, Callable[[int, float], float]]) -> None:
+    def __init__(
+        self,
+        optimizer: HasParamGroups,
+        curves: dict[str, _Curve],
+        *,
+        name: str = "schedule",
+        total_steps: int | None = None,
+    ) -> None:
         self.optimizer = optimizer
-        self._curves = curves
+        self.curves = curves
+        self.name, self.total_steps = name, total_steps
         self._steps_done = 0
         self._peaks: dict[str, list[float]] = {field: [] for field in curves}
         self._apply()
@@ -67,35 +80,80 @@ class Schedule:
 
     def get_last_lr(self) -> list[float]:
         """The value for the coming step, one for each param group: of the learning rate, or of the field that is set."""
-        return self._values("lr" if "lr" in self._curves else next(iter(self._curves)))
+        return self.values_at(self._steps_done + 1)
+
+    def values_at(self, step: int, field: str | None = None) -> list[float]:
+        """The values with which a step is made, counted from 1, one for each param group.
+
+        Args:
+            step: Any step of the run.
+            field: A field that is set. None is the learning rate, or the only one.
+        """
+        field = field or ("lr" if "lr" in self.curves else next(iter(self.curves)))
+        return [self.curves[field](step, peak) for peak in self._peaks[field]]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"steps_done": self._steps_done, "peaks": {field: list(peaks) for field, peaks in self._peaks.items()}}
+        return {
+            "steps_done": self._steps_done,
+            "peaks": {field: list(peaks) for field, peaks in self._peaks.items()},
+            "name": self.name,
+            "total_steps": self.total_steps,
+            "values": self._values(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to the step of `state`, and set the groups' values for it.
 
+        The curves and the peaks stay those with which this schedule was made. From the state come the peaks of groups
+        that were added later.
+
         Raises:
-            ValueError: It is the state of a schedule for other fields, or for more param groups.
+            ValueError: It is the state of a schedule for other fields.
         """
         groups = len(self.optimizer.param_groups)
-        if set(state["peaks"]) != set(self._curves):
-            raise ValueError(f"the state sets {sorted(state['peaks'])}, this schedule {sorted(self._curves)}")
-        if any(len(peaks) > groups for peaks in state["peaks"].values()):
-            raise ValueError(f"the state has more param groups than the {groups} of the optimizer")
+        if not set(state["peaks"]) & set(self.curves):
+            raise ValueError(f"the state sets {sorted(state['peaks'])}, this schedule {sorted(self.curves)}")
         self._steps_done = state["steps_done"]
-        self._peaks = {field: list(peaks) for field, peaks in state["peaks"].items()}
+        for field, peaks in self._peaks.items():
+            peaks += state["peaks"].get(field, [])[len(peaks) : groups]
         self._apply()
+
+    def change_since(self, state: dict[str, Any]) -> str | None:
+        """A line on another name or length than in `state`, and what it does to the coming step; None for the same."""
+        name, total = state.get("name", self.name), state.get("total_steps", self.total_steps)
+        if (name, total) == (self.name, self.total_steps):
+            return None
+        if name == self.name and total and self.total_steps:
+            how = "stretched" if self.total_steps > total else "shortened"
+            what = f"{name} is {how} from {total} to {self.total_steps} steps"
+        else:
+            what = f"the schedule was {_named(name, total)} and is {_named(self.name, self.total_steps)}"
+        goes = [
+            f"its {'rate' if field == 'lr' else field} goes from {_short(before)} to {_short(after)}"
+            for field, values in self._values().items()
+            for before, after in list(zip(state["values"].get(field, []), values, strict=False))[:1]
+            if before != after
+        ]
+        return what + (f": {', '.join(goes)}" if goes else "")
 
     def _apply(self) -> None:
         groups = self.optimizer.param_groups
         for field, peaks in self._peaks.items():
             peaks += [_read(group, field) for group in groups[len(peaks) :]]
-            for group, value in zip(groups, self._values(field), strict=True):
+        for field, values in self._values().items():
+            for group, value in zip(groups, values, strict=True):
                 _write(group, field, value)
 
-    def _values(self, field: str) -> list[float]:
-        return [self._curves[field](self._steps_done + 1, peak) for peak in self._peaks[field]]
+    def _values(self) -> dict[str, list[float]]:
+        return {field: self.values_at(self._steps_done + 1, field) for field in self.curves}
+
+
+def _named(name: str, total_steps: int | None) -> str:
+    return name if total_steps is None else f"{name} over {total_steps} steps"
+
+
+def _short(value: float) -> str:
+    return f"{value:.1e}" if value else "0"
 
 
 def _read(group: dict[str, Any], field: str) -> float:
@@ -122,12 +180,56 @@ def from_function(optimizer: HasParamGroups, function: _Factor, field: str = "lr
 
     The function of PyTorch's LambdaLR takes the number of steps done: pass `lambda k: theirs(k - 1)`.
     """
-    return Schedule(optimizer, {field: lambda step, peak: peak * function(step)})
+    return _times(optimizer, function, field, "a function")
+
+
+def chain(optimizer: HasParamGroups, *parts: tuple[int, Callable[[HasParamGroups], Schedule]]) -> Schedule:
+    """Schedules one after the other, each counting its steps from 1; the last one goes on where its steps are over.
+
+        schedules.chain(optimizer, (1000, schedules.constant), (5000, lambda o: schedules.cosine(o, 5000)))
+
+    Args:
+        optimizer: Its groups hold the peaks, the same for all parts.
+        parts: For how many steps, and a function that makes the schedule of an optimizer.
+
+    Raises:
+        ConfigError: There is no part, one has no step, or they set different fields.
+    """
+    made = [make(_Groups([_copied(group) for group in optimizer.param_groups])) for _, make in parts]
+    fields = {tuple(sorted(schedule.curves)) for schedule in made}
+    if len(fields) != 1:
+        raise ConfigError(f"The parts of a chain must set the same fields: {sorted(fields) or 'there is none'}")
+    if problems := [steps for steps, _ in parts if steps < 1]:
+        raise ConfigError(f"Each part of a chain needs at least 1 step: {problems[0]}")
+    starts = [0, *accumulate(steps for steps, _ in parts)][:-1]
+
+    def follow(field: str) -> _Curve:
+        def curve(step: int, peak: float) -> float:
+            part = bisect_left(starts, step) - 1
+            return made[part].curves[field](step - starts[part], peak)
+
+        return curve
+
+    name = ", then ".join(schedule.name for schedule in made)
+    curves = {field: follow(field) for field in made[0].curves}
+    return Schedule(optimizer, curves, name=name, total_steps=sum(steps for steps, _ in parts))
+
+
+@dataclass
+class _Groups:
+    """Param groups to make a schedule of, without an effect on the optimizer's."""
+
+    param_groups: list[dict[str, Any]]
+
+
+def _copied(group: dict[str, Any]) -> dict[str, Any]:
+    return {field: value.clone() if isinstance(value, Tensor) else value for field, value in group.items()}
 
 
 def constant(optimizer: HasParamGroups, warmup_steps: int = 0, *, field: str = "lr") -> Schedule:
     """The peak throughout, after a linear warm-up."""
-    return multi_step(optimizer, (), warmup_steps=warmup_steps, field=field)
+    _check(warmup_steps=warmup_steps)
+    return _times(optimizer, lambda step: _warmup(step, warmup_steps), field, "constant")
 
 
 def linear(
@@ -141,7 +243,7 @@ def linear(
 ) -> Schedule:
     """A straight line down to `min_ratio`, after a linear warm-up and before `cooldown_steps` at `min_ratio`."""
     factor = _down(total_steps, warmup_steps, cooldown_steps, min_ratio, lambda p: 1.0 - p)
-    return from_function(optimizer, factor, field)
+    return _times(optimizer, factor, field, "linear", total_steps)
 
 
 def cosine(
@@ -171,7 +273,7 @@ def cosine(
     if k_decay <= 0:
         raise ConfigError(f"`k_decay` must be positive: {k_decay}")
     factor = _down(total_steps, warmup_steps, cooldown_steps, min_ratio, lambda p: _cosine(p**k_decay))
-    return from_function(optimizer, factor, field)
+    return _times(optimizer, factor, field, "cosine", total_steps)
 
 
 Decay = Literal["sqrt", "linear", "cosine", "exponential", "inverse"]
@@ -220,7 +322,7 @@ def wsd(
         problems.append(f"`decay` `{decay}` never reaches 0 and needs a `min_ratio` above it, such as 0.1")
     _check(total_steps, min_ratio, problems, warmup_steps=warmup_steps, decay_steps=decay_steps)
     factor = _factor(warmup_steps, total_steps - decay_steps, decay_steps, ways[decay])
-    return from_function(optimizer, factor, field)
+    return _times(optimizer, factor, field, "wsd", total_steps)
 
 
 def multi_step(
@@ -235,7 +337,7 @@ def multi_step(
     _check(warmup_steps=warmup_steps)
     ordered = sorted(milestones)
     factor = lambda step: _warmup(step, warmup_steps) * gamma ** bisect_right(ordered, step - 1)  # noqa: E731
-    return from_function(optimizer, factor, field)
+    return _times(optimizer, factor, field, "multi_step")
 
 
 def one_cycle(
@@ -280,11 +382,19 @@ def one_cycle(
             return middle + (first - middle) * shape(done / top if top else 1.0)
         return end + (middle - end) * shape((done - top) / (last - top))
 
-    curves = {"lr": lambda step, peak: peak * through(step, initial_ratio, 1.0, final_ratio)}
+    curves: dict[str, _Curve] = {"lr": lambda step, peak: peak * through(step, initial_ratio, 1.0, final_ratio)}
     if momentum is not None:
         outer, inner = momentum
         curves["momentum"] = lambda step, _: through(step, outer, inner, outer)
-    return Schedule(optimizer, curves)
+    return Schedule(optimizer, curves, name="one_cycle", total_steps=total_steps)
+
+
+def _times(
+    optimizer: HasParamGroups, factor: _Factor, field: str, name: str, total_steps: int | None = None
+) -> Schedule:
+    """A schedule of one field, whose value is the factor of the step times the peak."""
+    curves: dict[str, _Curve] = {field: lambda step, peak: peak * factor(step)}
+    return Schedule(optimizer, curves, name=name, total_steps=total_steps)
 
 
 def _down(total_steps: int, warmup_steps: int, cooldown_steps: int, min_ratio: float, shape: _Shape) -> _Factor:

@@ -1,38 +1,31 @@
-"""How samples are fetched: seeded, collated, moved to the device."""
+"""How samples are fetched: seeded and collated, in this process or by workers."""
 
+import multiprocessing
+import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import queues
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ..errors import ConfigError
 from .order import INDEX_MASK, Part
 from .randomness import Canary, at, seed_host
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 
 def gather_pinned(tensor: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
     """Rows of a tensor in page-locked memory, from which the copy to the GPU does not block the host."""
     rows = torch.empty((len(indices), *tensor.shape[1:]), dtype=tensor.dtype, pin_memory=True)
     return torch.index_select(tensor, 0, indices, out=rows)
-
-
-def to_device(batch: Any, device: torch.device) -> Any:
-    """Move every tensor in nested lists, tuples and dicts; other objects with `.to`, like tokenizer output, as well.
-
-    accelerate's `send_to_device` fails for a `defaultdict`, which is what PyTorch collates samples of this type to.
-    """
-    if device.type == "cpu":
-        return batch
-    if isinstance(batch, torch.Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(to_device(value, device) for value in batch))
-    if isinstance(batch, list | tuple):
-        return type(batch)(to_device(value, device) for value in batch)
-    if isinstance(batch, dict):
-        return {key: to_device(value, device) for key, value in batch.items()}
-    return batch.to(device) if hasattr(batch, "to") else batch
 
 
 class Fetch(Dataset[tuple[Any, int]]):
@@ -82,18 +75,28 @@ def seed_sample(seed: int, hooks: list[Callable[[int], None]]) -> None:
         seed_generator(seed)
 
 
-def in_workers(dataset: Dataset[Any], num_workers: int, device: torch.device, sampler: Any = None) -> DataLoader[Any]:
-    """The items of a dataset, fetched by worker processes that stay until `end_workers`."""
+def in_workers(
+    dataset: Dataset[Any], num_workers: int, device: torch.device, options: Mapping[str, Any], sampler: Any = None
+) -> DataLoader[Any]:
+    """The items of a dataset, fetched by worker processes that stay until `end_workers`.
+
+    Args:
+        dataset: Its items are batches.
+        num_workers: How many processes.
+        device: Where the batches go.
+        options: Of `DataLoader`, those that change no order; None is PyTorch's default.
+        sampler: What yields the indices.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    defaults = {"persistent_workers": True, "pin_memory": device.type == "cuda"}
     return DataLoader(
         dataset,
         sampler=sampler,
         batch_size=None,  # an item is a batch already
         collate_fn=_as_is,
         num_workers=num_workers,
-        persistent_workers=True,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=_ignore_signals,
         generator=torch.Generator(),  # else every epoch would draw from the global one
+        **defaults | given | {"worker_init_fn": _Begin(given.get("worker_init_fn"))},
     )
 
 
@@ -101,15 +104,69 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-def _ignore_signals(_worker: int) -> None:
-    """Leave stopping to the training process: a signal to the process group must not take its workers away."""
-    for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGINT)):
-        signal.signal(number, signal.SIG_IGN)
-    torch.set_num_threads(1)
+class _Begin:
+    """What a worker does first; a class, since it has to be pickled where workers are spawned."""
+
+    def __init__(self, init: Callable[[int], None] | None) -> None:
+        self.init = init
+
+    def __call__(self, worker: int) -> None:
+        # Leave stopping to the training process: a signal to the process group must not take its workers away
+        for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGINT)):
+            signal.signal(number, signal.SIG_IGN)
+        torch.set_num_threads(1)
+        # Else Python prints the error and goes on, and the training process waits for this batch for ever
+        queues.Queue._on_queue_feeder_error = staticmethod(_fail_to_send)  # type: ignore[attr-defined]
+        if self.init is not None:
+            self.init(worker)
 
 
-def end_workers(workers: DataLoader[Any]) -> None:
-    """End worker processes by word: Python ends them by a signal, which they ignore, and waits for them."""
-    iterator: Any = workers._iterator
-    if iterator is not None:
+def _fail_to_send(error: Exception, _batch: Any) -> None:
+    """What a worker does that cannot send its batch: end, which the training process notices."""
+    sys.stderr.write(f"error: a data worker cannot send its batch: {type(error).__name__}: {error}\n")
+    os._exit(1)
+
+
+def begin_workers(workers: DataLoader[Any]) -> Any:
+    """`iter(workers)`. Where not all of them can be started, none is left."""
+    before = multiprocessing.active_children()
+    try:
+        return iter(workers)
+    except Exception:
+        for process in multiprocessing.active_children():
+            if process not in before:
+                process.kill()  # they ignore the signal by which Python would end them, and then wait for them
+                process.join()
+        raise
+
+
+@contextmanager
+def naming_the_limit(num_workers: int) -> Iterator[None]:
+    """Say that there are too few file descriptors, where that is what is wrong: each tensor on its way takes one.
+
+    Raises:
+        ConfigError: In place of errors of several types.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if not any(sign in str(error) for sign in ("Too many open files", "ancdata")):
+            raise
+        limit = (
+            "" if resource is None else f", and this process may open {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}"
+        )
+        raise ConfigError(
+            f"Too many open files: `num_workers={num_workers}` takes some for every worker and every tensor on its way"
+            f"{limit}. Raise the limit (`ulimit -n`), or lower `num_workers` or `prefetch_factor`"
+        ) from error
+
+
+def end_workers(working: list[Any]) -> None:
+    """End worker processes by word: Python ends them by a signal, which they ignore, and waits for them.
+
+    Args:
+        working: What `iter` of a `DataLoader` returned, emptied.
+    """
+    while working:
+        iterator = working.pop()
         iterator._shutdown_workers()

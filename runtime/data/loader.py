@@ -7,6 +7,8 @@ that differ by at most one sample, so neither the number of processes nor the ac
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sized
+from contextlib import closing
+from functools import partial
 from multiprocessing.util import Finalize
 from typing import Any
 
@@ -14,10 +16,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
 
 from ..errors import ConfigError
-from .fetch import Fetch, end_workers, gather_pinned, in_workers, to_device
+from .delivery import Delivery
+from .fetch import Fetch, begin_workers, end_workers, gather_pinned, in_workers, naming_the_limit
+from .fingerprint import fingerprint
 from .order import INDEX_MASK, Cut, Part, Portion, share, with_counts
-from .randomness import key, permutation
+from .randomness import at, key, permutation, seeder
 
+_END = object()
 _CHUNK_BYTES = 1 << 19  # of tensors that are gathered at once: they stay in a core's cache until they are used
 
 
@@ -30,16 +35,59 @@ class Loader(ABC):
         batch_samples: Samples in the current batch of this process, in an evaluation; 0 in a filler.
         is_stream: Whether the data can only be read from its start.
         known_steps: As `steps_per_epoch`; None for a stream without a limit.
+        name: Of its place in a checkpoint; None where the loop has made it.
     """
 
     num_samples: int
     is_stream = False
+    name: str | None = None
 
-    def __init__(self, dataset: Any, batch_size: int, known_steps: int | None) -> None:
+    def __init__(self, dataset: Any, cut: Cut, known_steps: int | None) -> None:
         self.dataset = dataset
-        self.batch_size = batch_size
+        self.batch_size = cut.batch_size
         self.known_steps = known_steps
         self.batch_samples = 0
+        self._cut = cut
+        self._description = fingerprint(dataset)  # before anything is cached in it
+        self._deliver = Delivery(cut.device)
+        self._idle: list[DataLoader[Any]] = []  # workers that wait for the next pass
+        self._working: list[Any] = []  # iterators whose workers may still be there
+        Finalize(self, end_workers, (self._working,), exitpriority=100)  # before the queues are closed, at 10
+
+    def close(self) -> None:
+        """End its workers, if it has some; a pass after that starts new ones. Called at the end of the run."""
+        self._idle.clear()
+        end_workers(self._working)
+
+    def _items(self, workers: DataLoader[Any], *, stay: bool) -> Generator[Any]:
+        """What workers fetch in one pass. Where they stay, they wait for the next one, unless they have failed."""
+        with naming_the_limit(workers.num_workers):
+            iterator = begin_workers(workers)  # the same one each time, if they stay
+        if iterator not in self._working:
+            self._working.append(iterator)
+        is_whole = False
+        try:
+            while True:
+                with naming_the_limit(workers.num_workers):
+                    item = next(iterator, _END)
+                if item is _END:
+                    break
+                yield item
+            is_whole = True
+        except GeneratorExit:  # the loop has left the pass, which is no failure
+            is_whole = True
+            raise
+        finally:
+            if iterator in self._working:  # else closed in the meantime
+                if stay and is_whole:
+                    self._idle.append(workers)
+                else:
+                    self._working.remove(iterator)
+                    end_workers([iterator])
+
+    def describe(self) -> dict[str, Any]:
+        """What a place in this data is a place of: saved in checkpoints, and compared when a run is resumed."""
+        return {"batch_size": self.batch_size, **self._description}
 
     @property
     def steps_per_epoch(self) -> int:
@@ -70,20 +118,33 @@ class Loader(ABC):
             raise ConfigError("`epochs` and `max_steps` are both off: the run would never end")
         return min(limits)
 
-    def evaluate(self, filler: bool) -> Iterator[tuple[Any, int]]:
+    def evaluate(self, filler: bool) -> Generator[tuple[Any, int]]:
         """The `evaluation_batches`, with `batch_samples` set to those that count in each."""
         for batch, counted in self.evaluation_batches(filler):
             self.batch_samples = counted
             yield batch, counted
 
     def training_batches(self, epoch: int, first_step: int, micro_batches: int) -> Iterator[tuple[Any, int]]:
-        """This process's micro-batches of an epoch from `first_step` on, and how many samples count in each."""
+        """This process's micro-batches of an epoch from `first_step` on, and how many samples count in each.
+
+        For loops of your own: what they draw at random in each micro-batch is a function of (seed, epoch, micro-batch,
+        process). `Run.steps` and `Step.beside` do more.
+        """
+        seed, place = seeder(self._cut.device), first_step * micro_batches
         for portion in self.portions(epoch, first_step, micro_batches):
-            yield from itertools.islice(portion.micro_batches, micro_batches)
+            for batch, counted in itertools.islice(portion.micro_batches, micro_batches):
+                seed(at(key(self._cut.seed, "batches", epoch, self._cut.rank), place))
+                place += 1
+                yield batch, counted
 
     def notice(self) -> str | None:
         """What is not exact, or takes long, when a run is resumed on this data; None where nothing is."""
         return None
+
+    @property
+    def smallest_step(self) -> int:
+        """Samples that every step has at least."""
+        return self.batch_size if self._cut.drop_last else 1
 
     # What only data with an index has
 
@@ -108,13 +169,27 @@ class Loader(ABC):
 
     # What each kind of data has in its own way
 
-    @abstractmethod
     def indices_of_step(self, epoch: int, step: int) -> list[int]:
         """The samples of a step of an epoch, steps counted from 0, in the order in which they are dealt."""
+        return self.indices_between(epoch, step * self.batch_size, (step + 1) * self.batch_size)
 
     @abstractmethod
-    def portions(self, epoch: int, first_step: int, micro_batches: int, state: Any = None) -> Generator[Portion]:
-        """The steps of an epoch after its first `first_step`; `state` is that of the portion before, or None."""
+    def indices_between(self, epoch: int, start: int, stop: int) -> list[int]:
+        """The samples at places `start` to `stop` of an epoch's order; of a stream, their places themselves."""
+
+    @abstractmethod
+    def portions(
+        self, epoch: int, first_step: int, micro_batches: int, state: Any = None, *, start: int | None = None
+    ) -> Generator[Portion]:
+        """The steps of an epoch after its first `first_step`.
+
+        Args:
+            epoch: Counted from 1.
+            first_step: Steps that are done.
+            micro_batches: For each step on this process.
+            state: That of the portion before, or None.
+            start: Samples that are done, where they are not `first_step` times the batch size.
+        """
 
     @abstractmethod
     def evaluation_batches(self, filler: bool) -> Iterator[tuple[Any, int]]:
@@ -133,31 +208,32 @@ class IndexedLoader(Loader):
             raise ConfigError(f"`{type(dataset).__name__}` has no length or no index, and cannot be iterated")
         if cut.batch_size < 1:
             raise ConfigError(f"A batch size must be at least 1: {cut.batch_size}")
-        self._cut = cut
         self._size = len(cut.shuffle(1)) if callable(cut.shuffle) else len(dataset)
         steps = self._size // cut.batch_size if cut.drop_last else -(-self._size // cut.batch_size)
-        super().__init__(dataset, cut.batch_size, steps if cut.limit is None else min(steps, cut.limit))
+        super().__init__(dataset, cut, steps if cut.limit is None else min(steps, cut.limit))
         self.num_samples = min(self._size, self.steps_per_epoch * cut.batch_size)
         pins, repeats = cut.device.type == "cuda", callable(cut.shuffle)
         tensors = None if cut.collate_fn else _FetchTensors.of(dataset, pins=pins, repeats=repeats)
         self._fetch = tensors or Fetch(dataset, cut.collate_fn or default_collate, key(cut.seed, "sample"))
-        self._sampler = _Parts()
-        self._workers: DataLoader[Any] | None = None
-        if cut.num_workers and tensors is None:
-            self._workers = in_workers(self._fetch, cut.num_workers, cut.device, self._sampler)
-            Finalize(self, end_workers, (self._workers,), exitpriority=100)  # before the queues are closed, at 10
+        self._num_workers = cut.num_workers if tensors is None else 0
+
+    def describe(self) -> dict[str, Any]:
+        return {"samples": self._size, **super().describe()}
 
     def total_steps(self, epochs: int | None, max_steps: int | None = None) -> int:
         if self.steps_per_epoch == 0:
             raise ConfigError(f"No step in an epoch: {self._size} samples, batch size {self.batch_size}")
         return super().total_steps(epochs, max_steps)
 
+    @property
+    def smallest_step(self) -> int:
+        return self.samples_of_step(self.steps_per_epoch - 1)
+
     def samples_of_step(self, step: int) -> int:
         return min(self.batch_size, self.num_samples - step * self.batch_size)
 
-    def indices_of_step(self, epoch: int, step: int) -> list[int]:
-        offset = step * self.batch_size
-        dealt = self._order(epoch)[offset : offset + self.samples_of_step(step)]
+    def indices_between(self, epoch: int, start: int, stop: int) -> list[int]:
+        dealt = self._order(epoch)[start : min(stop, self.num_samples)]
         indices: list[int] = (dealt & INDEX_MASK).tolist()
         return indices
 
@@ -166,22 +242,61 @@ class IndexedLoader(Loader):
             return with_counts(self._cut.shuffle(epoch), epoch, self._size, len(self.dataset))
         return permutation(self._cut.seed, epoch, self._size) if self._cut.shuffle else torch.arange(self._size)
 
-    def training_batches(self, epoch: int, first_step: int, micro_batches: int) -> Iterator[tuple[Any, int]]:
+    def _begin_pass(self) -> None:
+        """Look at the dataset again, which may have changed since the last pass.
+
+        Raises:
+            ConfigError: It has grown or shrunk: its order was made for the size that it had.
+        """
+        if isinstance(self._fetch, _FetchTensors):
+            self._fetch.look()
+        size = len(self.dataset)
+        if size != self._size and not callable(self._cut.shuffle):
+            raise ConfigError(
+                f"`{type(self.dataset).__name__}` has {size} samples, and had {self._size} when its loader was made: "
+                "make a new loader with `run.loader` for data that changes"
+            )
+
+    def portions(
+        self, epoch: int, first_step: int, micro_batches: int, state: Any = None, *, start: int | None = None
+    ) -> Generator[Portion]:
+        self._begin_pass()
+        order = self._order(epoch)
+        bounds = self._bounds(first_step * self.batch_size if start is None else start)
+        with closing(self._batches(epoch, order, bounds, micro_batches)) as batches:
+            for first, last in itertools.pairwise(bounds):
+                again = partial(self._again, epoch, order, [first, last], micro_batches)
+                yield Portion(last - first, last == bounds[-1], batches, again)
+
+    def _bounds(self, start: int) -> list[int]:
+        """Where the steps begin and end that are left after `start` samples of an epoch."""
+        stop = self.num_samples
+        if self._cut.drop_last:
+            stop -= (stop - start) % self.batch_size
+        return [*range(start, stop, self.batch_size), stop]
+
+    def _batches(
+        self, epoch: int, order: torch.Tensor, bounds: list[int], micro_batches: int
+    ) -> Generator[tuple[Any, int]]:
         is_whole = micro_batches * self._cut.num_processes == 1
         if is_whole and isinstance(self._fetch, _FetchTensors) and self._cut.device.type == "cpu":
-            return self._fetch.whole_steps(self._order(epoch)[: self.num_samples], self.batch_size, first_step)
-        return self.fetch(self.training_parts(epoch, first_step, micro_batches))
+            first_step, skipped = divmod(bounds[0], self.batch_size)
+            yield from self._fetch.whole_steps(order[skipped : bounds[-1]], self.batch_size, first_step)
+        else:
+            yield from self.fetch(self._deal(epoch, order, bounds, micro_batches, filler=True))
 
-    def portions(self, epoch: int, first_step: int, micro_batches: int, state: Any = None) -> Generator[Portion]:
-        batches = self.training_batches(epoch, first_step, micro_batches)
-        for step in range(first_step, self.steps_per_epoch):
-            yield Portion(self.samples_of_step(step), step + 1 == self.steps_per_epoch, batches)
+    def _again(
+        self, epoch: int, order: torch.Tensor, bounds: list[int], micro_batches: int
+    ) -> Iterator[tuple[Any, int]]:
+        """The micro-batches of one step, fetched in this process."""
+        return self._here(self._deal(epoch, order, bounds, micro_batches, filler=True))
 
     def training_parts(self, epoch: int, first_step: int, micro_batches: int) -> Iterator[Part]:
-        starts = range(first_step * self.batch_size, self.num_samples, self.batch_size)
-        return self._deal(epoch, self._order(epoch), [*starts, self.num_samples], micro_batches, filler=True)
+        bounds = self._bounds(first_step * self.batch_size)
+        return self._deal(epoch, self._order(epoch), bounds, micro_batches, filler=True)
 
     def evaluation_batches(self, filler: bool) -> Iterator[tuple[Any, int]]:
+        self._begin_pass()
         return self.fetch(self.evaluation_parts(filler))
 
     def evaluation_parts(self, filler: bool) -> Iterator[Part]:
@@ -214,19 +329,31 @@ class IndexedLoader(Loader):
                     yield Part(epoch, order[start : start + 1], 0)
 
     def fetch(self, parts: Iterator[Part]) -> Iterator[tuple[Any, int]]:
-        batches: Any = map(self._fetch.__getitem__, parts)
-        if self._workers is not None:
-            self._sampler.parts, batches = parts, self._workers
-        return ((to_device(batch, self._cut.device), counted) for batch, counted in batches)
+        return self._by_workers(parts) if self._num_workers else self._here(parts)
+
+    def _here(self, parts: Iterator[Part]) -> Iterator[tuple[Any, int]]:
+        return ((self._deliver(batch), counted) for batch, counted in map(self._fetch.__getitem__, parts))
+
+    def _by_workers(self, parts: Iterator[Part]) -> Iterator[tuple[Any, int]]:
+        """The batches of a pass. One that overlaps another has workers of its own."""
+        own = self._idle.pop() if self._idle else self._new_workers()
+        # As arrays: a tensor on its way to a worker takes a file descriptor, and one that cannot be had is waited for
+        as_arrays = (part._replace(indices=part.indices.numpy()) for part in parts)  # type: ignore[arg-type]
+        own.sampler.parts = as_arrays  # type: ignore[attr-defined]
+        stay = self._cut.worker_options.get("persistent_workers") is not False
+        for batch, counted in self._items(own, stay=stay):
+            yield self._deliver(batch), counted
+
+    def _new_workers(self) -> DataLoader[Any]:
+        return in_workers(self._fetch, self._num_workers, self._cut.device, self._cut.worker_options, _Parts())
 
 
 class _FetchTensors(Dataset[tuple[Any, int]]):
     """Like `Fetch`, for whole rows of tensors: no code of a user runs for each sample, so nothing has to be seeded."""
 
-    def __init__(
-        self, tensors: tuple[torch.Tensor, ...], subset: torch.Tensor | None, pins: bool, repeats: bool
-    ) -> None:
-        self.tensors, self.subset, self.pins, self.repeats = tensors, subset, pins, repeats
+    def __init__(self, dataset: Any, pins: bool, repeats: bool) -> None:
+        self.dataset, self.pins, self.repeats = dataset, pins, repeats
+        self.look()
 
     @classmethod
     def of(cls, dataset: Dataset[Any], *, pins: bool, repeats: bool) -> "_FetchTensors | None":
@@ -234,8 +361,13 @@ class _FetchTensors(Dataset[tuple[Any, int]]):
         within = dataset.dataset if type(dataset) is Subset else dataset
         if type(within) is not TensorDataset or any(tensor.layout != torch.strided for tensor in within.tensors):
             return None
-        subset = torch.as_tensor(dataset.indices) if isinstance(dataset, Subset) else None
-        return cls(within.tensors, subset, pins, repeats)
+        return cls(dataset, pins, repeats)
+
+    def look(self) -> None:
+        """Take the tensors and indices that the dataset has now: it may be given others between two passes."""
+        is_subset = isinstance(self.dataset, Subset)
+        self.tensors: tuple[torch.Tensor, ...] = (self.dataset.dataset if is_subset else self.dataset).tensors
+        self.subset = torch.as_tensor(self.dataset.indices) if is_subset else None
 
     def rows(self, indices: torch.Tensor) -> torch.Tensor:
         """Where the samples of these indices lie in the tensors."""

@@ -1,7 +1,7 @@
 """Which samples make which step, on which process."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +29,8 @@ class Cut:
     rank: int
     num_processes: int
     device: torch.device
+    worker_options: Mapping[str, Any] = field(default_factory=dict)  # for `DataLoader`; None is its default
+    compare: "Compare | None" = None  # of a stream, on several processes
 
 
 class Part(NamedTuple):
@@ -54,13 +56,21 @@ class Portion(NamedTuple):
         is_last: No step follows in this epoch.
         micro_batches: This process's batches on its device, each with the number of its samples that count. An
             iterator may go on with those of the next step.
+        again: Returns the same micro-batches once more, from the first one on; every loader sets it.
         state: Of a stream after this step, where it has one.
+        digest: Of the samples that a stream begins with here, over all processes; None in later steps.
     """
 
     num_samples: int
     is_last: bool
     micro_batches: Iterable[tuple[Any, int]]
+    again: Callable[[], Iterable[tuple[Any, int]]] | None = None
     state: Any = None
+    digest: str | None = None
+
+
+Compare = Callable[[str, Iterator[Portion]], Generator[Portion]]
+"""Passes on the portions of a stream, given by name, that it has compared with those of all processes."""
 
 
 def share(size: int, parts: int, part: int) -> tuple[int, int]:

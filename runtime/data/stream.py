@@ -7,14 +7,17 @@ costly, such as decoding, belongs into `collate_fn`, which gets only the share t
 
 import copy
 import itertools
-from collections.abc import Generator, Iterator, Sized
+from collections.abc import Generator, Iterable, Iterator, Sized
+from functools import partial
 from typing import Any
 
-from torch.utils.data import IterableDataset, default_collate
+from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from ..errors import ConfigError
 from . import foreign
-from .fetch import end_workers, in_workers, seed_hooks, seed_sample, to_device
+from .delivery import cloned
+from .fetch import in_workers, seed_hooks, seed_sample
+from .fingerprint import digest
 from .loader import Loader
 from .order import Cut, Portion, share
 from .randomness import at, key, seed_host
@@ -34,6 +37,11 @@ class StreamLoader(Loader):
 
     def __init__(self, dataset: Any, cut: Cut) -> None:
         problems = []
+        if isinstance(dataset, DataLoader) and (dataset.batch_size is not None or dataset.batch_sampler is not None):
+            raise ConfigError(
+                f"`run.loader` makes the batches itself: give it the dataset, `run.loader(loader.dataset, {cut.batch_size}, "
+                "collate_fn=loader.collate_fn, num_workers=…)`, instead of a `DataLoader`"
+            )
         if cut.shuffle:
             problems.append(
                 f"`{type(dataset).__name__}` has no index, so it cannot be shuffled here: let it shuffle itself"
@@ -49,30 +57,58 @@ class StreamLoader(Loader):
             )
         if problems:
             raise ConfigError("\n".join(problems))
-        super().__init__(dataset, cut.batch_size, cut.limit)
-        self._cut = cut
+        super().__init__(dataset, cut, cut.limit)
+        self._is_being_read = False
 
     def notice(self) -> str | None:
-        return foreign.notice(self.dataset)
+        several = (
+            f"`{type(self.dataset).__name__}` is read by one worker, since its samples come in one order; "
+            "what is costly, such as decoding, belongs into `collate_fn`, which gets this process's share only"
+        )
+        found = [foreign.notice(self.dataset), several if self._cut.num_workers > 1 else None]
+        return "\n".join(line for line in found if line) or None
 
-    def indices_of_step(self, epoch: int, step: int) -> list[int]:
-        """The samples of a step by their place in the stream, counted from 0; its last step may hold fewer."""
-        return list(range(step * self.batch_size, (step + 1) * self.batch_size))
+    def indices_between(self, epoch: int, start: int, stop: int) -> list[int]:
+        """The samples by their place in the stream, counted from 0; its last step may hold fewer."""
+        return list(range(start, stop))
 
     def portions(
-        self, epoch: int, first_step: int, micro_batches: int, state: Any = None, filler: bool = True
+        self,
+        epoch: int,
+        first_step: int,
+        micro_batches: int,
+        state: Any = None,
+        *,
+        start: int | None = None,
+        filler: bool = True,
     ) -> Generator[Portion]:
-        reader = _Reader(self.dataset, self._cut, epoch, first_step, micro_batches, state, filler)
-        for portion in self._by_worker(reader) if self._cut.num_workers else reader:
-            on_device = ((to_device(batch, self._cut.device), counted) for batch, counted in portion.micro_batches)
-            yield portion._replace(micro_batches=on_device)
+        if self._is_being_read and hasattr(self.dataset, "state_dict"):
+            raise ConfigError(
+                f"`{type(self.dataset).__name__}` is being read already, and has one place: "
+                "make a second stream, with a loader of its own, for what goes on meanwhile"
+            )
+        start = first_step * self.batch_size if start is None else start
+        reader = _Reader(self.dataset, self._cut, epoch, first_step, start, micro_batches, state, filler)
+        portions, compare = self._read(reader), self._cut.compare
+        return portions if compare is None else compare(type(self.dataset).__name__, portions)
+
+    def _read(self, reader: "_Reader") -> Generator[Portion]:
+        self._is_being_read = True
+        try:
+            for portion in self._by_worker(reader) if self._cut.num_workers else reader:
+                again = partial(self._delivered, portion.micro_batches)
+                yield portion._replace(micro_batches=again(), again=again)
+        finally:
+            self._is_being_read = False
+
+    def _delivered(self, micro_batches: Iterable[tuple[Any, int]]) -> Iterator[tuple[Any, int]]:
+        """Micro-batches on the device. Copies on the CPU too: they may be taken again after the loop has changed its own."""
+        deliver = cloned if self._cut.device.type == "cpu" else self._deliver
+        return ((deliver(batch), counted) for batch, counted in micro_batches)
 
     def _by_worker(self, reader: "_Reader") -> Iterator[Portion]:
-        workers = in_workers(reader, 1, self._cut.device)  # the steps of one stream come from one reader
-        try:
-            yield from workers
-        finally:
-            end_workers(workers)
+        workers = in_workers(reader, 1, self._cut.device, self._cut.worker_options)  # one stream comes from one reader
+        yield from self._items(workers, stay=False)
 
     def evaluation_batches(self, filler: bool) -> Iterator[tuple[Any, int]]:
         for portion in self.portions(0, 0, 1, filler=filler):
@@ -86,12 +122,21 @@ class _Reader(IterableDataset[Portion]):
     """
 
     def __init__(
-        self, dataset: Any, cut: Cut, epoch: int, first_step: int, micro_batches: int, state: Any, filler: bool
+        self,
+        dataset: Any,
+        cut: Cut,
+        epoch: int,
+        first_step: int,
+        start: int,
+        micro_batches: int,
+        state: Any,
+        filler: bool,
     ) -> None:
         self.dataset, self.cut, self.hooks = dataset, cut, seed_hooks(dataset)
         self.collate_fn = cut.collate_fn or default_collate
         self.epoch, self.epoch_key = epoch, at(key(cut.seed, "sample"), epoch)
-        self.first_step, self.micro_batches, self.state, self.filler = first_step, micro_batches, state, filler
+        self.first_step, self.start = first_step, start
+        self.micro_batches, self.state, self.filler = micro_batches, state, filler
 
     def __iter__(self) -> Iterator[Portion]:
         step = self.first_step
@@ -103,16 +148,17 @@ class _Reader(IterableDataset[Portion]):
         jumps = has_state and step > 0 and self.state is not None
         if jumps:
             self.dataset.load_state_dict(self.state)
-        samples = self._samples(iter(self.dataset), step * self.cut.batch_size if jumps else 0)
-        for _ in range(0 if jumps else step):
-            self._take(samples)
+        samples = self._samples(iter(self.dataset), self.start if jumps else 0)
+        for _ in itertools.islice(samples, 0 if jumps else self.start):
+            pass
         batch = [] if step == self.cut.limit else self._take(samples)
+        found = digest(batch) if batch and self.cut.num_processes > 1 else None
         while batch:
             state = copy.deepcopy(self.dataset.state_dict()) if has_state else None
             step += 1
             following = [] if step == self.cut.limit else self._take(samples)
-            yield Portion(len(batch), not following, self._share(batch, step), state)
-            batch = following
+            yield Portion(len(batch), not following, self._share(batch, step), None, state, found)
+            batch, found = following, None
 
     def _samples(self, source: Iterator[Any], place: int) -> Iterator[Any]:
         """The samples from `place` on, each drawn with a seed of its own; the first with that of the beginning."""

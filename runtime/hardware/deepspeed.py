@@ -78,10 +78,10 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
         self._groups = groups
         self._is_stepped = True
 
-    def backward(self, loss: Tensor, is_last: bool) -> None:
+    def backward(self, loss: Tensor, is_last: bool, *, retain_graph: bool = False) -> None:
         """Add a micro-batch's gradients; after the last one of a step, average those of all processes."""
         self.engine.set_gradient_accumulation_boundary(is_last)
-        self.engine.backward(loss, scale_wrt_gas=False)
+        self.engine.backward(loss, retain_graph=retain_graph, scale_wrt_gas=False)
         self._is_stepped = False
 
     def clip_grad_norm(self, parameters: Sequence[nn.Parameter], max_norm: float | None, *, reads: bool) -> Tensor:

@@ -4,22 +4,32 @@ What differs between plain PyTorch, accelerate's wrappers and DeepSpeed is here,
 """
 
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from ..errors import ConfigError
 from .deepspeed import EngineOptimizer, configure
-from .gradients import clip_grad_norm, takes_found_inf
-from .sharding import ENGINES, gather_state, is_sharded_model, load_model, load_optimizer, model_state, whole
+from .exchange import average, take_from_main
+from .gradients import clip_grad_norm, leaves, takes_found_inf
+from .sharding import (
+    ENGINES,
+    gather_state,
+    is_sharded,
+    is_sharded_model,
+    load_model,
+    load_optimizer,
+    model_state,
+    whole,
+)
 
 
 class Prepared:
@@ -39,11 +49,13 @@ class Prepared:
 
     def __init__(self, accelerator: Accelerator, say: Callable[[str], None], *, compile: bool) -> None:
         self.accelerator, self.say, self.compile = accelerator, say, compile
+        accelerator.gradient_accumulation_steps = 1  # the launcher's would divide each loss by it
         self.models: list[nn.Module] = []
         self.optimizers: list[Any] = []
-        self._parameters: dict[nn.Module, list[nn.Parameter]] = {}
+        self._exchanged: dict[nn.Parameter, None] = {}  # whose gradients DDP averages over processes, in order
+        self._graph_is_kept = False  # another backward pass through the same graph may follow
 
-    def prepare(self, objects: Sequence[Any]) -> list[Any]:
+    def prepare(self, objects: Sequence[Any], *, find_unused_parameters: bool = False) -> list[Any]:
         """What `Run.prepare` returns, in the same order."""
         # One that an earlier run has prepared still has the loss scaler of that run
         own = [thing.optimizer if isinstance(thing, AcceleratedOptimizer) else thing for thing in objects]
@@ -51,53 +63,129 @@ class Prepared:
             for model in own:
                 if isinstance(model, nn.Module):
                     model.compile()  # in place, so that the names of the weights stay as they are
+        handler = self.accelerator.ddp_handler
+        if find_unused_parameters:
+            options = vars(handler) if handler else {}
+            self.accelerator.ddp_handler = DistributedDataParallelKwargs(**options | {"find_unused_parameters": True})
         ready = self.wrap(own)
+        self.accelerator.ddp_handler = handler
+        for thing in ready:
+            if isinstance(thing, DistributedDataParallel):
+                self._exchanged |= dict.fromkeys(p for p in thing.parameters() if p.requires_grad)
         self.models += [thing for thing in ready if isinstance(thing, nn.Module)]
         self.optimizers += [thing.optimizer for thing in ready if isinstance(thing, AcceleratedOptimizer)]
         return [self.unwrap(thing) if isinstance(thing, AcceleratedOptimizer) else thing for thing in ready]
 
     def wrap(self, things: list[Any]) -> list[Any]:
         """What accelerate makes of them; a model that the loop has sharded stays as it is."""
-        sharded = [is_sharded_model(thing) for thing in things]
-        others = [thing for thing, is_sharded in zip(things, sharded, strict=True) if not is_sharded]
+        frozen = [self._is_frozen(thing) for thing in things]
+        as_it_is = [is_sharded_model(thing) for thing in things]  # before FSDP2 changes models in place
+        others = [t for t, *apart in zip(things, frozen, as_it_is, strict=True) if not any(apart)]
         prepared = self.accelerator.prepare(*others) if others else ()
         wrapped = iter(prepared if len(others) > 1 else [prepared])
-        return [thing if is_sharded else next(wrapped) for thing, is_sharded in zip(things, sharded, strict=True)]
+        ready = []
+        for thing, is_frozen, is_sharded_already in zip(things, frozen, as_it_is, strict=True):
+            if is_frozen:
+                ready.append(self.accelerator.prepare_model(thing, evaluation_mode=True))
+            else:
+                ready.append(thing if is_sharded_already else next(wrapped))
+        return ready
+
+    def _is_frozen(self, thing: Any) -> bool:
+        """Whether it is a module with nothing to train, for which DDP has no use and raises an error."""
+        is_module = isinstance(thing, nn.Module) and self.accelerator.distributed_type not in _WRAPPED
+        return is_module and not any(parameter.requires_grad for parameter in thing.parameters())
 
     def unwrap(self, optimizer: AcceleratedOptimizer) -> Any:
         """The optimizer that the loop gets."""
         return optimizer.optimizer
 
     def parameters(self, model: nn.Module) -> list[nn.Parameter]:
-        """`model.parameters()` as a list, the same each time."""
-        if model not in self._parameters:
-            self._parameters[model] = list(model.parameters())
-        return self._parameters[model]
+        """The parameters of a module as it is now.
 
-    def backward(self, loss: Tensor, count: int | Tensor, factor: int) -> None:
-        """Add the gradients of `loss / count * factor`, a loss of shape ().
+        Raises:
+            ConfigError: DDP does not exchange the gradients of some: each process would train them on its own.
+        """
+        found = list(model.parameters())
+        if self._exchanged:
+            strays = [p for p in found if p.grad is not None and p not in self._exchanged and not is_sharded(p)]
+            if strays:
+                raise ConfigError(
+                    f"`{type(model).__name__}` has {len(strays)} parameters whose gradients are not exchanged between "
+                    "processes: added or unfrozen after `run.prepare`, or never passed to it. Prepare a model when it is "
+                    "complete and trainable (`finetuning.Unfreezing` freezes after that); one that has grown, again: "
+                    "`run.prepare(run.accelerator.unwrap_model(model))`"
+                )
+        return found
+
+    def backward(
+        self,
+        loss: Tensor,
+        count: int | Tensor,
+        factor: float | Tensor,
+        *,
+        retain_graph: bool = False,
+        create_graph: bool = False,
+        inputs: Iterable[Tensor] | None = None,
+    ) -> None:
+        """Add the gradients of `loss / count * factor`, a loss of shape (). The options are those of PyTorch.
 
         The factor goes to autograd as the gradient of the loss: the same bits as from the division, and no operations
-        whose graph has to be kept. It is a fifth of the time that a run may add to a step.
+        whose graph has to be kept. It is a fifth of the time that a run may add to a step. A count of 0 makes it 0.
+
+        Raises:
+            ConfigError: `create_graph` where DDP exchanges gradients, which only their values can follow.
         """
         if loss.shape:
-            (loss / count * factor).backward()  # type: ignore[no-untyped-call]  # what it takes is PyTorch's to say
-        elif isinstance(count, int):
-            loss.backward(_share(factor, count, loss.dtype, loss.device))  # type: ignore[no-untyped-call]
+            if loss.numel() != 1:
+                loss.backward()  # type: ignore[no-untyped-call]  # what it takes is PyTorch's to say
+            loss = loss.reshape(())
+        if isinstance(count, Tensor) or isinstance(factor, Tensor):
+            # wider where the count is, as the division of the loss would be
+            share = torch.ones((), dtype=loss.dtype, device=loss.device) * factor / count
+            share = share.nan_to_num(posinf=0.0, neginf=0.0).to(loss.dtype)
         else:
-            share = _share(factor, 1, loss.dtype, loss.device) / count  # may be wider, as the division would be
-            loss.backward(share.to(loss.dtype))  # type: ignore[no-untyped-call]
+            share = torch.full((), factor / count if count else 0.0, dtype=loss.dtype, device=loss.device)
+        if self._exchanged and create_graph:
+            raise ConfigError(
+                "`create_graph` keeps the graph of this process only, so second derivatives would differ between "
+                "processes: take `torch.autograd.grad(…, create_graph=True)` within the loss, or use one process"
+            )
+        is_kept, self._graph_is_kept = self._graph_is_kept, retain_graph
+        if self._exchanged and (is_kept or retain_graph or inputs is not None):
+            self._backward_without_ddp(loss, share, retain_graph, inputs)
+        else:
+            keeps = retain_graph or create_graph
+            given = None if inputs is None else list(inputs)
+            loss.backward(share, retain_graph=keeps, create_graph=create_graph, inputs=given)  # type: ignore[no-untyped-call]
 
-    def clip_grad_norm(self, model: nn.Module, max_norm: float | None, *, reads: bool) -> Tensor:
+    def _backward_without_ddp(
+        self, loss: Tensor, share: Tensor, retain_graph: bool, inputs: Iterable[Tensor] | None
+    ) -> None:
+        """A backward pass whose gradients are averaged here, where the graph has several, or one that is not whole.
+
+        DDP averages in the first backward pass after a forward pass, once every parameter has its gradient. What was
+        averaged before is the same on all processes, so it may be averaged again.
+        """
+        targets = leaves(loss) if inputs is None else list(inputs)
+        gradients = torch.autograd.grad(loss, targets, share, retain_graph=retain_graph, allow_unused=True)
+        for target, gradient in zip(targets, gradients, strict=True):
+            if gradient is not None:
+                target.grad = gradient if target.grad is None else target.grad.add_(gradient)
+        if self.accelerator.sync_gradients:
+            reached = set(targets)
+            average(p.grad for p in self._exchanged if p in reached and p.grad is not None)
+
+    def clip_grad_norm(self, parameters: list[nn.Parameter], max_norm: float | None, *, reads: bool) -> Tensor:
         """As `gradients.clip_grad_norm`, over all processes. Collective where a model is sharded."""
         if self.has_shards():
-            return self.clip_by_accelerate(model, max_norm)
-        return clip_grad_norm(self.parameters(model), max_norm, reads=reads)
+            return self.clip_by_accelerate(parameters, max_norm)
+        return clip_grad_norm(parameters, max_norm, reads=reads)
 
-    def clip_by_accelerate(self, model: nn.Module, max_norm: float | None) -> Tensor:
+    def clip_by_accelerate(self, parameters: list[nn.Parameter], max_norm: float | None) -> Tensor:
         """For gradients that are scaled, or are shards of several kinds."""
         limit = math.inf if max_norm is None else max_norm
-        return whole(torch.as_tensor(self.accelerator.clip_grad_norm_(self.parameters(model), limit)))
+        return whole(torch.as_tensor(self.accelerator.clip_grad_norm_(parameters, limit)))
 
     def exchange_gradients(self, now: bool) -> None:
         """Say whether the next backward pass exchanges gradients between processes, as a step's last one does."""
@@ -117,8 +205,20 @@ class Prepared:
 
     def for_evaluation(self, model: nn.Module) -> nn.Module:
         """The module inside a wrapper, where its forward pass works alone and calls no collective."""
-        inner: nn.Module = model if self.has_shards() else self.accelerator.unwrap_model(model)
-        return inner
+        return model if self.has_shards() else self._inner(model)
+
+    def take_buffers_from_main(self, models: Iterable[nn.Module]) -> None:
+        """Give the prepared models and others the buffers of the main process, whose weights are saved. Collective.
+
+        DDP does the same in its next forward pass. FSDP2, DeepSpeed and plain modules leave each process with its own.
+        """
+        if self.accelerator.num_processes == 1:
+            return
+        found: dict[Tensor, None] = {}  # each once, in an order that is the same on all processes
+        for model in (*self.models, *models):
+            ignored = model.parameters_to_ignore if isinstance(model, DistributedDataParallel) else ()
+            found |= dict.fromkeys(b for name, b in self._inner(model).named_buffers() if name not in ignored)
+        take_from_main(buffer for buffer in found if not is_sharded(buffer) and not is_lazy(buffer))
 
     @property
     def loss_scaler(self) -> Any:
@@ -148,13 +248,18 @@ class Prepared:
 
     def unwrapped(self, model: nn.Module) -> Any:
         """The model as it was written, so that a run goes on with or without `torch.compile` around it."""
-        return self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        return self._inner(model, keep_torch_compile=False)
+
+    def _inner(self, model: nn.Module, *, keep_torch_compile: bool = True) -> nn.Module:
+        """The module in its wrappers. Where there is none, accelerate is not asked: it would import DeepSpeed (6 s)."""
+        plain = model.module if isinstance(model, DistributedDataParallel) else model
+        if type(plain).__name__ == "OptimizedModule" or self.accelerator.distributed_type in _WRAPPED:
+            plain = self.accelerator.unwrap_model(model, keep_torch_compile=keep_torch_compile)
+        return plain
 
 
-@lru_cache(maxsize=64)
-def _share(factor: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The gradient that the division passes on to the loss. Shape (). Kept, as most steps have the same."""
-    return torch.tensor(factor, dtype=dtype, device=device) / count
+_WRAPPED = ENGINES | {DistributedType.FSDP}
+"""Where accelerate knows wrappers of its own."""
 
 
 class AcceleratePrepared(Prepared):
@@ -165,11 +270,14 @@ class AcceleratePrepared(Prepared):
             return optimizer
         return FusedOptimizer(optimizer.optimizer, device_placement=False, scaler=self.loss_scaler)
 
-    def backward(self, loss: Tensor, count: int | Tensor, factor: int) -> None:
-        self.accelerator.backward(loss / count * factor)
+    def backward(self, loss: Tensor, count: int | Tensor, factor: float | Tensor, **options: Any) -> None:
+        if self.loss_scaler is None:
+            self.accelerator.backward(loss / count * factor, **options)
+        else:
+            super().backward(self.loss_scaler.scale(loss), count, factor, **options)
 
-    def clip_grad_norm(self, model: nn.Module, max_norm: float | None, *, reads: bool) -> Tensor:
-        return self.clip_by_accelerate(model, max_norm)
+    def clip_grad_norm(self, parameters: list[nn.Parameter], max_norm: float | None, *, reads: bool) -> Tensor:
+        return self.clip_by_accelerate(parameters, max_norm)
 
 
 class DeepSpeedPrepared(Prepared):
@@ -195,11 +303,14 @@ class DeepSpeedPrepared(Prepared):
     def unwrap(self, optimizer: AcceleratedOptimizer) -> Any:
         return self.engine
 
-    def backward(self, loss: Tensor, count: int | Tensor, factor: int) -> None:
-        self.engine.backward(loss / count * factor, self.accelerator.sync_gradients)
+    def backward(self, loss: Tensor, count: int | Tensor, factor: float | Tensor, **options: Any) -> None:
+        if refused := [name for name in ("create_graph", "inputs") if options.get(name)]:
+            raise ConfigError(f"DeepSpeed's backward pass has no {' and no '.join(f'`{name}`' for name in refused)}")
+        is_last, keeps = self.accelerator.sync_gradients, bool(options.get("retain_graph"))
+        self.engine.backward(loss / count * factor, is_last, retain_graph=keeps)
 
-    def clip_grad_norm(self, model: nn.Module, max_norm: float | None, *, reads: bool) -> Tensor:
-        norm: Tensor = self.engine.clip_grad_norm(self.parameters(model), max_norm, reads=reads)
+    def clip_grad_norm(self, parameters: list[nn.Parameter], max_norm: float | None, *, reads: bool) -> Tensor:
+        norm: Tensor = self.engine.clip_grad_norm(parameters, max_norm, reads=reads)
         return whole(norm)
 
     def has_shards(self) -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.loader import Loader
 from ..errors import NonFiniteError
 from ..hardware.gradients import takes_found_inf
 from ..hardware.prepare import Prepared
@@ -16,6 +15,8 @@ from .position import Position
 _SCALER_SKIPS = 24  # in a row: from its first scale, 2¹⁶, a loss scaler has then come down to 2⁻⁸
 _CHUNK = 256  # norms kept before they are looked at without a log point
 _NAMED = 16  # samples that an error names
+
+Samples = Callable[[], list[int]]
 
 
 class FiniteGuard:
@@ -34,7 +35,7 @@ class FiniteGuard:
         reads: Whether to read each norm immediately, as on the CPU.
 
     Attributes:
-        loader: The training data, whose samples an error names.
+        samples: Returns the indices of the samples of the current step, which an error names; None where it has none.
     """
 
     def __init__(
@@ -43,28 +44,26 @@ class FiniteGuard:
         self._position, self._prepared, self._warn = position, prepared, warn
         self._may_skip = may_skip
         self.reads = reads
-        self.loader: Loader | None = None
-        self._pending: list[tuple[tuple[int, int, int], Tensor]] = []  # (step, epoch, step in the epoch), norm
+        self.samples: Samples | None = None
+        self._pending: list[tuple[int, Samples | None, Tensor]] = []  # step, its samples, norm
         self._last_bad, self._in_a_row = 0, 0
         self._skipped = 0  # updates, since they were last logged
         self._bad_losses = 0  # log points in a row, whose gradients were all finite
-        self._fused: dict[int, tuple[list[Any], list[nn.Parameter]]] = {}
 
     def take(self, norm: Tensor, parameters: list[nn.Parameter]) -> None:
         """Look at the norm of this step's gradient, before its update."""
-        position = self._position
-        place = position.step, position.epoch, position.step_in_epoch
+        step = self._position.step
         if self.reads:
             value = norm.item()
             if not math.isfinite(value):
                 if not self._scales():
                     for parameter in parameters:
                         parameter.grad = None  # PyTorch's optimizers leave out a parameter without a gradient
-                self._count(place, value)
+                self._count(step, self.samples, value)
             return
         if self._may_skip and not self._scales():
             self._neutralize(norm, parameters)
-        self._pending.append((place, norm.detach()))
+        self._pending.append((step, self.samples, norm.detach().clone()))  # the loop may change its own in place
         if len(self._pending) == _CHUNK:
             self.check()
 
@@ -76,9 +75,10 @@ class FiniteGuard:
         """
         if self._pending:
             pending, self._pending = self._pending, []
-            for (place, _), value in zip(pending, torch.stack([norm for _, norm in pending]).tolist(), strict=True):
+            values = torch.stack([norm for _, _, norm in pending]).tolist()
+            for (step, samples, _), value in zip(pending, values, strict=True):
                 if not math.isfinite(value):
-                    self._count(place, value)
+                    self._count(step, samples, value)
 
     def take_loss(self, loss: Any, first_step: int, skipped: int) -> None:
         """Look at the mean training loss since `first_step`, at a log point.
@@ -102,7 +102,7 @@ class FiniteGuard:
             self._warn(f"{what}, while its gradients are finite")
             return
         row = f", as at the {self._may_skip} log points before it" if self._may_skip else ""
-        samples = "" if several else self._samples(position.epoch, position.step_in_epoch)
+        samples = "" if several else _named(self.samples)
         raise NonFiniteError(f"{what}{row}{samples}")
 
     def read_skipped(self) -> int:
@@ -127,8 +127,7 @@ class FiniteGuard:
         """Whether a loss scaler skips such updates by itself: for it, they are how it finds its scale."""
         return self._prepared.loss_scaler is not None
 
-    def _count(self, place: tuple[int, int, int], value: float) -> None:
-        step, epoch, step_in_epoch = place
+    def _count(self, step: int, samples: Samples | None, value: float) -> None:
         self._skipped += 1
         if step != self._last_bad:  # a step may have several updates
             self._in_a_row = self._in_a_row + 1 if step == self._last_bad + 1 else 1
@@ -136,17 +135,9 @@ class FiniteGuard:
         may_skip = max(self._may_skip, _SCALER_SKIPS) if self._scales() else self._may_skip
         if self._in_a_row > may_skip:
             row = f", as in the {may_skip} steps before it" if may_skip else ""
-            samples = self._samples(epoch, step_in_epoch)
-            raise NonFiniteError(f"The gradient of step {step} has the norm {value}{row}{samples}")
+            raise NonFiniteError(f"The gradient of step {step} has the norm {value}{row}{_named(samples)}")
         if not self._scales():
             self._warn(f"step {step} is skipped: its gradient has the norm {value}")
-
-    def _samples(self, epoch: int, step_in_epoch: int) -> str:
-        indices = [] if self.loader is None else self.loader.indices_of_step(epoch, step_in_epoch - 1)
-        if not indices:
-            return ""
-        more = f" and {len(indices) - _NAMED} more" if len(indices) > _NAMED else ""
-        return f"; its samples are {', '.join(map(str, indices[:_NAMED]))}{more}"
 
     def _neutralize(self, norm: Tensor, parameters: list[nn.Parameter]) -> None:
         """Make the coming update do nothing if the norm is not finite, without reading it.
@@ -154,7 +145,7 @@ class FiniteGuard:
         Fused optimizers take a flag for this and skip the update. For others the gradient becomes 0, so that their
         momentum and weight decay still act.
         """
-        fused, rest = self._fused.get(id(parameters)) or self._split(parameters)
+        fused, rest = self._split(parameters)
         is_bad = _local(norm).isfinite().logical_not()
         flag = is_bad.float()
         for optimizer in fused:
@@ -165,15 +156,21 @@ class FiniteGuard:
 
     def _split(self, parameters: list[nn.Parameter]) -> tuple[list[Any], list[nn.Parameter]]:
         """The fused optimizers that update nothing but these parameters, and the parameters of all others."""
-        own, fused, covered = {id(p) for p in parameters}, [], set[int]()
+        own, fused, covered = set(parameters), [], set[nn.Parameter]()
         for optimizer in self._prepared.optimizers:
-            updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            updated = {p for group in optimizer.param_groups for p in group["params"]}
             if takes_found_inf(optimizer) and updated <= own:
                 fused.append(optimizer)
                 covered |= updated
-        split = fused, [p for p in parameters if id(p) not in covered]
-        self._fused[id(parameters)] = split
-        return split
+        return fused, [p for p in parameters if p not in covered]
+
+
+def _named(samples: Samples | None) -> str:
+    indices = [] if samples is None else samples()
+    if not indices:
+        return ""
+    more = f" and {len(indices) - _NAMED} more" if len(indices) > _NAMED else ""
+    return f"; its samples are {', '.join(map(str, indices[:_NAMED]))}{more}"
 
 
 def _local(tensor: Any) -> Tensor:

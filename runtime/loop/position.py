@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -18,10 +18,17 @@ class Position:
     finished: str | None = None  # why the run ended before its last epoch
     stream: Any = None  # the state of a stream of training data after this step
     stream_is_over: bool = False  # no data follows in this epoch
+    samples_in_epoch: int | None = None  # that `step_in_epoch` steps had; None in a checkpoint of paccel 0.1
+    pass_in_epoch: int = 0  # which loader's steps, where the loop takes several one after the other in each epoch
+    beside: dict[str, list[int]] = field(
+        default_factory=dict
+    )  # by loader: epoch and samples, of those beside the steps
+    data: dict[str, dict[str, Any]] = field(default_factory=dict)  # by loader: what its place is a place of
 
     # What the loop was told, and is told again when it is resumed: not saved
     epochs: int | None = None
     max_steps: int | None = None
+    was_saved_after_pass: bool = False  # outside of all steps of this epoch, of which no more should follow
 
     @property
     def last_step(self) -> float:
@@ -33,9 +40,15 @@ class Position:
         all_epochs = self.epochs is not None and self.epoch >= self.epochs and not self.epoch_is_cut
         return self.finished is not None or (self.epoch_is_over and (all_epochs or self.step >= self.last_step))
 
+    def begin_pass(self, number: int) -> None:
+        """Begin the steps of one loader in this epoch, `number` counted from 0."""
+        self.pass_in_epoch, self.step_in_epoch, self.samples_in_epoch = number, 0, 0
+        self.stream, self.stream_is_over = None, False
+
     def state_dict(self) -> dict[str, Any]:
+        self.was_saved_after_pass = self.epoch_is_over and self.step_in_epoch > 0
         state = asdict(self)
-        del state["epochs"], state["max_steps"]
+        del state["epochs"], state["max_steps"], state["was_saved_after_pass"]
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

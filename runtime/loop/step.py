@@ -8,9 +8,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from ..data.delivery import cloned
+from ..data.loader import Loader
 from ..data.order import Portion
 from ..data.randomness import at, key, seeder
+from ..errors import ConfigError
 from ..hardware.prepare import Prepared
+from ..limits import check_limits
 from ..record.throughput import Throughput
 
 
@@ -26,24 +30,27 @@ class MicroBatch:
         num_processes: How many processes take part in each step.
         device: Where this process computes.
         is_filler: It counts nowhere: this process only takes part in what all processes must call.
-        loss_factor: What a loss is multiplied by, since distributed wrappers average over processes where a sum is
-            meant; 0 in a filler.
+        keeps: Whether steps keep their micro-batches, as the loop has iterated one again.
     """
 
     def __init__(self, seed: int, rank: int, prepared: Prepared) -> None:
         self.is_filler = False
-        self.loss_factor = 1
+        self.keeps = False
         self._key = key(seed, "step", rank)
         self._prepared = prepared
         self.num_processes = prepared.accelerator.num_processes
         self.device = prepared.accelerator.device
         self._seed_all = seeder(self.device)
 
+    @property
+    def loss_factor(self) -> int:
+        """What a loss is multiplied by, as wrappers average over processes where a sum is meant; 0 in a filler."""
+        return 0 if self.is_filler else self.num_processes
+
     def begin(self, step: int, number: int, samples: int, of: int) -> None:
         """Begin micro-batch `number`, counted from 1 through all passes, of a step with `of` in each pass."""
         self._seed_all(at(self._key, step << 16 | number))
         self.is_filler = samples == 0
-        self.loss_factor = 0 if self.is_filler else self.num_processes
         if of > 1:
             self._prepared.exchange_gradients(number % of == 0)
 
@@ -67,16 +74,16 @@ class MicroBatch:
 
 
 class Step:
-    """One optimizer update: iterate it for its micro-batches on this process.
+    """One optimizer update: iterate it for its micro-batches on this process, as often as you like.
 
-    With `passes` in `run.steps`, it can be iterated so often, for several models that learn from the same samples.
+    Each time the batches are the same, and what the loop draws at random is drawn anew; `replay` repeats that as well.
 
     Attributes:
         number: The step in the run, counted from 1.
         epoch: The epoch it belongs to, counted from 1.
         num_samples: Samples in the step, over all micro-batches and processes.
         micro_batch_samples: Samples in the current micro-batch of this process; 0 in a filler.
-        is_last_of_epoch: No step of this epoch follows, or none of the run.
+        is_last_of_epoch: No step of this pass over the data follows in this epoch, or none of the run.
     """
 
     def __init__(
@@ -89,6 +96,7 @@ class Step:
         throughput: Throughput,
         *,
         passes: int = 1,
+        beside: Callable[[Loader, int], Portion] | None = None,
         is_last_of_epoch: bool = False,
         is_last: bool = False,
     ) -> None:
@@ -98,26 +106,61 @@ class Step:
         self.micro_batch_samples = 0
         self.is_last_of_epoch = is_last_of_epoch
         self._is_last = is_last  # of the run
-        self._source, self._size, self._passes = iter(portion.micro_batches), size, passes
+        self._size = size
         self._micro_batch, self._throughput = micro_batch, throughput
         self._begun = 0  # micro-batches, over all passes
-        self._fetched: dict[int, tuple[Any, int]] = {}  # by their place in the step, until their last pass
+        self._keeps = passes > 1 or micro_batch.keeps
+        self._own = _Batches(portion, size, throughput)
+        self._take_beside = beside
+        self._others: dict[Loader, _Batches] = {}
+        self._beside: list[Any] = []  # batches of the others in the current micro-batch
 
     def __iter__(self) -> Iterator[Any]:
-        number_of_pass, taken = divmod(self._begun, self._size)
-        if number_of_pass == self._passes:
-            raise RuntimeError(
-                f"Step {self.number} was iterated {self._passes + 1} times, and `passes` is {self._passes}: "
-                f"`run.steps(…, passes={self._passes + 1})` keeps its micro-batches for that"
-            )
+        return self._walk([], replays=False)
+
+    def replay(self) -> Iterator[Any]:
+        """Iterate it again with the same batches and the same random draws as the first time.
+
+        For what computes one loss in several forward passes, such as the closure of LBFGS, or a cache of embeddings
+        whose gradients are computed in a second pass: dropout is the same in both.
+        """
+        return self._walk([], replays=True)
+
+    def beside(self, *loaders: Loader) -> Iterator[tuple[Any, ...]]:
+        """Iterate it together with a step of each other loader, epoch after epoch of that one: `for batch, other in …`.
+
+        Each loader has its own batch size, order and place in its data, saved in checkpoints, and its steps are cut into
+        as many micro-batches. Divide what is summed over its samples by its `batch_size`. Make it before `run.epochs`.
+
+        Raises:
+            ConfigError: A step may have too few samples for every micro-batch of every process to have one.
+        """
+        others = [self._beside_of(loader) for loader in loaders]
+        for batch in self._walk(others, replays=False):
+            yield batch, *self._beside
+
+    def _walk(self, others: list["_Batches"], *, replays: bool) -> Iterator[Any]:
+        if not self._size:
+            raise ConfigError("A step of `run.updates` has no batches: it is the loop that makes its data")
+        taken = self._begun % self._size
+        if self._begun >= self._size:  # from now on in this run, as it will be iterated again in other steps too
+            self._micro_batch.keeps = True
         for place in range(taken, self._size):
-            batch, self.micro_batch_samples = self._fetch(place)
-            if number_of_pass + 1 == self._passes:
-                del self._fetched[place]
+            batch, self.micro_batch_samples = self._own.take(place, self._keeps)
+            if others:  # before the micro-batch begins: fetching may draw at random
+                self._beside = [other.take(place, self._keeps)[0] for other in others]
             self._begun += 1
-            self._micro_batch.begin(self.number, self._begun, self.micro_batch_samples, self._size)
+            number = place + 1 if replays else self._begun
+            self._micro_batch.begin(self.number, number, self.micro_batch_samples, self._size)
             yield batch
         self._micro_batch.end()
+
+    def _beside_of(self, loader: Loader) -> "_Batches":
+        if self._take_beside is None:
+            raise ConfigError("`step.beside` is for the steps of `run.steps`")
+        if loader not in self._others:
+            self._others[loader] = _Batches(self._take_beside(loader, self._size), self._size, self._throughput)
+        return self._others[loader]
 
     def check_taken(self) -> None:
         """Raise where the loop has left the step in its middle."""
@@ -128,20 +171,14 @@ class Step:
                 "iterate each step to its end"
             )
 
-    def _fetch(self, place: int) -> tuple[Any, int]:
-        if place not in self._fetched:
-            started = perf_counter()
-            self._fetched[place] = next(self._source)
-            self._throughput.data_seconds += perf_counter() - started
-        return self._fetched[place]
-
-    def total(self, count: Callable[[Any], int | torch.Tensor]) -> torch.Tensor:
+    def total(self, count: Callable[[Any], int | torch.Tensor], *, unit: str | None = "tokens") -> torch.Tensor:
         """The sum of `count(batch)` over all micro-batches of the step on all processes, such as its tokens.
 
         Fetches all micro-batches of the step. Collective: one reduction on the device, which is not waited for.
 
         Args:
             count: From a micro-batch to a number, or a tensor of shape () on the run's device.
+            unit: What is counted, in the plural: logged as `time/<unit>_per_second`. None logs nothing.
 
         Returns:
             Shape (), float64 (float32 on a device without it), on the run's device.
@@ -149,20 +186,79 @@ class Step:
         assert not self._begun, "call `total` before the first micro-batch"
         device = self._micro_batch.device
         total = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-        for batch, samples in map(self._fetch, range(self._size)):
+        for batch, samples in self._own.hold():
             if samples:
                 total += count(batch)
         if self._micro_batch.num_processes > 1:
             dist.all_reduce(total)
-        self._throughput.add_tokens(total)
+        if unit is not None:
+            self._throughput.add(unit, total)
         return total
 
     def every(self, steps: int | None) -> bool:
-        """Whether this is one of every `steps` steps; None is never."""
+        """Whether this is one of every `steps` steps; None is never.
+
+        Raises:
+            ConfigError: `steps` is below 1.
+        """
+        check_limits({"Step.every": steps})
         return steps is not None and self.number % steps == 0
 
     def due(self, steps: int | None) -> bool:
-        """Like `every`, but None means at the end of each epoch, and the end of the run always counts."""
+        """Like `every`, but None means at the end of each epoch, and the end of the run always counts.
+
+        Raises:
+            ConfigError: `steps` is below 1.
+        """
+        check_limits({"Step.due": steps})
         if self._is_last:
             return True
         return self.is_last_of_epoch if steps is None else self.number % steps == 0
+
+
+class _Batches:
+    """The micro-batches of a portion, from first to last, as often as they are taken.
+
+    They are kept as copies, as the loop may change its own in place, or fetched again where it was not known that they
+    would be taken again: they may be much memory.
+    """
+
+    def __init__(self, portion: Portion, size: int, throughput: Throughput) -> None:
+        self._portion, self._size, self._throughput = portion, size, throughput
+        self._source: Iterator[tuple[Any, int]] = iter(portion.micro_batches)
+        self._next = 0  # in the source
+        self._held: dict[int, tuple[Any, int]] = {}  # fetched before their time
+        self._kept: dict[int, tuple[Any, int]] = {}  # for another time
+
+    def hold(self) -> list[tuple[Any, int]]:
+        """All of them, before the first is taken."""
+        for place in range(self._next, self._size):
+            self._held[place] = self._fetch()
+        return list(self._held.values())
+
+    def take(self, place: int, keeps: bool) -> tuple[Any, int]:
+        """The one at a place, counted from 0, with the number of its samples that count."""
+        if place in self._held:
+            batch, samples = self._held.pop(place)
+        elif place in self._kept:
+            batch, samples = self._kept[place]
+            return cloned(batch), samples
+        else:
+            if place < self._next:
+                for later in range(self._next, self._size):  # the source may go on with the next step
+                    self._kept[later] = self._fetch()
+                assert self._portion.again is not None, "a loader says how its batches are fetched again"
+                self._source, self._next = iter(self._portion.again()), 0
+            while self._next < place:
+                self._fetch()
+            batch, samples = self._fetch()
+        if keeps:
+            self._kept[place] = cloned(batch), samples
+        return batch, samples
+
+    def _fetch(self) -> tuple[Any, int]:
+        started = perf_counter()
+        self._next += 1
+        fetched = next(self._source)
+        self._throughput.data_seconds += perf_counter() - started
+        return fetched

@@ -7,10 +7,7 @@ import time
 from types import FrameType
 from typing import Any
 
-import torch
-import torch.distributed as dist
-
-from ..hardware.agreement import Agreement
+from ..hardware.agreement import Agreement, Exchange
 
 _MOST_STEPS, _MOST_SECONDS = 8, 1.0  # between two exchanges with the other processes
 _ECHO_SECONDS = 1.0  # a launcher repeats a signal that the whole process group got: that is still the first one
@@ -21,11 +18,12 @@ TIME_LIMIT = 1  # as a reason to stop, below every signal number in use
 class StopRequest:
     """Watches for signals and for a time limit, and lets all processes find the same step to stop at.
 
-    One process looks at a flag. Several share it by an asynchronous reduction on the host, started at one step and
+    One process looks at a flag. Several share it by an asynchronous exchange on the host, started at one step and
     read at the next: every 8 steps, or more often where the slowest process takes longer than a second for them.
     """
 
-    SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+    NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")  # the last where a terminal is closed
+    SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 
     def __init__(self, agreement: Agreement, time_limit: float | None) -> None:
         self._agreement = agreement
@@ -33,8 +31,7 @@ class StopRequest:
         self._signal, self._signalled = 0, 0.0
         self._announced = False
         self._previous: dict[int, Any] = {}
-        self._work: dist.Work | None = None
-        self._shared = torch.zeros(2, dtype=torch.float64)  # reason to stop, seconds per step; reduced by maximum
+        self._shared: Exchange[tuple[int, float]] | None = None  # reason to stop and seconds per step, under way
         self._steps_to_go, self._interval, self._since = 1, 1, time.monotonic()
         self.reason: str | None = None
 
@@ -42,7 +39,8 @@ class StopRequest:
         """Install the signal handlers, where this is possible: in the main thread of a process."""
         if threading.current_thread() is threading.main_thread():
             for number in self.SIGNALS:
-                self._previous[number] = signal.signal(number, self._on_signal)
+                if _name(number) != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
+                    self._previous[number] = signal.signal(number, self._on_signal)
 
     def unwatch(self) -> None:
         for number, handler in self._previous.items():
@@ -78,10 +76,9 @@ class StopRequest:
         return True
 
     def _agreed(self) -> int:
-        if self._work is not None:
-            self._work.wait()
-            self._work = None
-            reason, seconds_per_step = self._shared.tolist()
+        if self._shared is not None:
+            reason, seconds_per_step = map(max, zip(*self._shared.wait(), strict=True))
+            self._shared = None
             if reason:
                 return int(reason)
             self._interval = max(1, min(_MOST_STEPS, int(_MOST_SECONDS / max(seconds_per_step, 1e-6))))
@@ -89,9 +86,8 @@ class StopRequest:
         self._steps_to_go -= 1
         if self._steps_to_go == 0:
             now = time.monotonic()
-            self._shared[0], self._shared[1] = self._own(), (now - self._since) / self._interval
+            self._shared = self._agreement.start((self._own(), (now - self._since) / self._interval))
             self._since = now
-            self._work = dist.all_reduce(self._shared, op=dist.ReduceOp.MAX, group=self._agreement.group, async_op=True)
         return 0
 
 

@@ -128,18 +128,18 @@ def _draw_panel(axes: Any, name: str, sections: dict[str, Series], room: int) ->
     """Draw one metric, with `room` characters for its title and the best evaluation."""
     others = iter(_OTHER_COLORS * (1 + len(sections)))
     in_sight: list[Array] = []
-    title = " ".join(_WORDS.get(word, word) for word in name.split("_"))
+    title = _plain(" ".join(_WORDS.get(word, word) for word in name.split("_")))
     axes.set_title(title, loc="left")
     evaluated = [section for section in sections if section != "train"]
     for section, series in sections.items():
         color = COLORS.get(section) or next(others)
         if section == "train":
-            in_sight += _draw_dense(axes, series, color, section, smooth=name != "learning_rate")
+            in_sight += _draw_dense(axes, series, color, _plain(section), smooth=name != "learning_rate")
         else:
             in_sight.append(series.values)
             size = min(4.5, 180 / len(series.steps))  # as long as there is room for points
             style = {"markersize": size, "markeredgecolor": "white", "markeredgewidth": 0.6 if size == 4.5 else 0.0}
-            axes.plot(*series, "o-", color=color, linewidth=1.5, label=section, **style)
+            axes.plot(*series, "o-", color=color, linewidth=1.5, label=_plain(section), **style)
         gaps = series.steps[~np.isfinite(series.values)][:_MAX_POINTS]
         style = {"color": "#c22f3d", "markersize": 4, "transform": axes.get_xaxis_transform()}
         axes.plot(gaps, np.full(len(gaps), 0.03), "x", **style)
@@ -217,6 +217,11 @@ def _smooth(series: Series) -> Series:
     weights, sums = (np.convolve(values, window)[reach:-reach] for values in (counts, totals))
     values = np.where(counts > 0, sums / np.maximum(weights, 1e-300), math.nan)
     return Series(np.add.reduceat(series.steps, starts) / sizes, values)
+
+
+def _plain(text: str) -> str:
+    """A text in which matplotlib finds no formula."""
+    return text.replace("$", r"\$")
 
 
 def _smaller_is_better(name: str) -> bool:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,15 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MENDABLE, ConfigError
-from ..storage.files import atomic_write, json_bytes
+from ..storage.files import append, atomic_write, json_bytes
 from .curves import draw_curves
-from .status import RUNS, read_status, start_time
+from .status import HEARTBEAT, RUNS, claim, machine, read_status, start_time
 
-MAY_CHANGE = frozenset(
-    {"epochs", "max_steps", "num_workers", "log_every", "save_every", "keep_last", "resume", "run_dir", "trackers"}
-    | {"time_limit", "skip_non_finite", "keep_best", "save_in_background"}
-)
-"""Settings that may differ when a run is continued; any other would change the result."""
+_WRITING = threading.RLock()  # of a status: by the run, or by its heartbeat
 
 
 def versions() -> dict[str, str]:
@@ -61,45 +58,32 @@ class Record:
         self.started = time.time()
         self._curves_drawn, self._curves_took = time.monotonic(), 0.0
         self._at_the_cut: list[tuple[set[str], bytes]] = []  # lines of the last step that `cut_back` kept
+        self._beating: threading.Event | None = None
 
     def settings(self) -> dict[str, Any] | None:
         """The settings with which the run was last started, None for a new run."""
-        settings: dict[str, Any] | None = self._start().get("settings")
+        settings: dict[str, Any] | None = self.start().get("settings")
         return settings
 
-    def origin(self) -> Path | None:
-        """The checkpoint of another run from which this one was forked, or None."""
-        forked_from = self._start().get("forked_from")
-        return None if forked_from is None else Path(forked_from)
+    def start(self) -> dict[str, Any]:
+        """The content of `config.json`: with which settings, and on what, the run was last started; empty for a new run.
 
-    def _start(self) -> dict[str, Any]:
-        """The content of `config.json`, empty for a new run."""
+        Raises:
+            ConfigError: It is damaged.
+        """
         path = self.run_dir / "config.json"
         if not path.exists():
             return {}
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             return {**content, "settings": dict(content["settings"])}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"`{path}` cannot be read: {error}") from None
-
-    def check_settings(self, now: Mapping[str, Any]) -> None:
-        """Compare with the settings with which the run was started.
-
-        Raises:
-            ConfigError: Settings differ that must stay the same; lists all of them.
-        """
-        before = self.settings()
-        if before is None:
-            return
-        both = sorted(set(before) | set(now))
-        names = [n for n in both if n not in MAY_CHANGE and before.get(n) != now.get(n)]
-        if names:
-            lines = [f"  {name}: was {before.get(name)!r}, is {now.get(name)!r}" for name in names]
+        except OSError as error:
+            raise ConfigError(f"`{path}` cannot be read: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError):
             raise ConfigError(
-                f"`{self.run_dir}` was started with other settings:\n" + "\n".join(lines) + "\n"
-                "Pass the same ones to continue it, or `--resume never` and another `--run-dir` for a new run"
-            )
+                f"`{path}` is damaged, so the settings of the run are not known: restore the file, or start a new run "
+                "from a checkpoint of this one with `--resume CHECKPOINT --run-dir NEW`"
+            ) from None
 
     def write_settings(self, settings: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         content = {
@@ -111,13 +95,28 @@ class Record:
         }
         atomic_write(self.run_dir / "config.json", json_bytes(content))
 
+    def claim(self, seen: Mapping[str, Any]) -> bool:
+        """Begin to write the run, of whose status `seen` was read. Whether no other process was faster."""
+        if not claim(self.run_dir, seen):
+            return False
+        self._write_status("running", 0, 0, None)
+        return True
+
     def write_status(self, state: str, step: int, epoch: int, reason: str | None = None) -> None:
         """Write the state of the run: `running`, `finished`, `stopped` or `failed`.
 
         The first failure is kept: how the other processes fail afterwards is not the reason.
+
+        Raises:
+            ConfigError: Another process has taken the run.
         """
-        if state == "failed" and self.failure() is not None:
-            return
+        with _WRITING:
+            if state == "failed" and self.failure() is not None:
+                return
+            self.check_is_ours()
+            self._write_status(state, step, epoch, reason)
+
+    def _write_status(self, state: str, step: int, epoch: int, reason: str | None) -> None:
         status = {
             "state": state,
             "step": step,
@@ -126,10 +125,50 @@ class Record:
             "started": self.started,
             "updated": time.time(),
             "host": socket.gethostname(),
+            "machine": machine(),
             "process": os.getpid(),
             "process_began": start_time(os.getpid()),
         }
-        atomic_write(self.run_dir / "status.json", json_bytes(status))
+        path = self.run_dir / "status.json"
+        try:
+            atomic_write(path, json_bytes(status))
+        except OSError:
+            if state != "failed":
+                raise
+            with path.open("r+b") as file:  # a full disk has no room for another file, but for this one
+                file.truncate(file.write(json_bytes(status)))
+
+    def check_is_ours(self) -> None:
+        """Notice that another process has taken the run, as it may while this one is suspended for minutes.
+
+        Raises:
+            ConfigError: It has.
+        """
+        status = read_status(self.run_dir)
+        if status.get("started", self.started) != self.started:
+            raise ConfigError(
+                f"`{self.run_dir}` was taken over by process {status.get('process')} on host `{status.get('host')}`, "
+                "as this process showed no sign of life: it ends here, and the other one goes on"
+            )
+
+    def beat(self) -> None:
+        """Show others every few seconds that this process is alive, until `stop_beating`; in a thread."""
+        self._beating = threading.Event()
+        threading.Thread(target=self._keep_beating, args=(self._beating,), daemon=True, name="paccel-heartbeat").start()
+
+    def stop_beating(self) -> None:
+        if self._beating is not None:
+            with _WRITING:  # not in the middle of a beat
+                self._beating.set()
+            self._beating = None
+
+    def _keep_beating(self, ended: threading.Event) -> None:
+        while not ended.wait(HEARTBEAT):
+            with _WRITING, suppress(OSError):
+                status = read_status(self.run_dir)
+                is_ours = status.get("started") == self.started and status.get("state") == "running"
+                if is_ours and not ended.is_set():
+                    atomic_write(self.run_dir / "status.json", json_bytes(status | {"updated": time.time()}))
 
     def write_failure(self, error: BaseException | None, step: int, epoch: int, process: int | None) -> None:
         """Write why the run failed, and on which process if there are several.
@@ -137,6 +176,8 @@ class Record:
         A run that fails before its first step, of something that the user can fix, leaves nothing behind. If the disk
         itself fails, the error says so.
         """
+        if read_status(self.run_dir).get("started", self.started) != self.started:
+            return  # another process writes the run now
         if self.is_new and step == 0 and isinstance(error, MENDABLE):
             self._discard()
         elif self.run_dir.exists():  # otherwise another process has discarded it
@@ -156,7 +197,7 @@ class Record:
     def failure(self) -> str | None:
         """Why this start of the run failed, on the process that failed first; None if it did not."""
         status = read_status(self.run_dir)
-        is_ours = status.get("updated", 0.0) >= self.started  # otherwise an earlier start has written it
+        is_ours = status.get("started") == self.started  # otherwise an earlier start has written it
         return str(status["reason"]) if is_ours and status.get("state") == "failed" else None
 
     def append(self, values: Mapping[str, Any]) -> None:
@@ -164,13 +205,26 @@ class Record:
 
         A run that was killed between a save and the next step repeats what it logged there: the new line replaces the
         old one.
+
+        Raises:
+            OSError: The line cannot be written; nothing of it is.
+            ConfigError: Another process has taken the run.
         """
+        self.check_is_ours()
         line = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
         for old in [old for old in self._at_the_cut if old[0] == _names(line)][:1]:
             self._at_the_cut.remove(old)
             atomic_write(self.metrics, self.metrics.read_bytes().replace(old[1], b"", 1))
-        with self.metrics.open("ab") as file:
-            file.write(json_bytes(line, indent=None))
+        append(self.metrics, json_bytes(line, indent=None))
+
+    def tracked_as(self) -> dict[str, str]:
+        """What each tracker calls the run, by the tracker."""
+        with suppress(OSError, ValueError):
+            return dict(json.loads((self.run_dir / "trackers.json").read_text(encoding="utf-8")))
+        return {}
+
+    def track_as(self, names: Mapping[str, str]) -> None:
+        atomic_write(self.run_dir / "trackers.json", json_bytes(names))
 
     def cut_back(self, step: int) -> None:
         """Drop the metrics after `step`, and a torn last line."""

@@ -1,6 +1,7 @@
 """Reporting the numbers of a run: on disk, to trackers, in the terminal."""
 
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,16 +40,27 @@ class Reporter:
             print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def start_trackers(self, names: Sequence[str], config: Mapping[str, Any]) -> None:
-        """Start each tracker with the settings. What trackers do not accept, such as lists, is passed as text."""
+        """Start each tracker with the settings. What trackers do not accept, such as lists, is passed as text.
+
+        A run that goes on does so in the tracker as well: `trackers.json` has the tracker's own name for it.
+        """
         simple = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in config.items()}
+        known = {} if self.record is None else self.record.tracked_as()
         started: list[Any] = []
         for name in names:
             # one at a time, so that a failure affects no other
             self.accelerator.log_with, self.accelerator.trackers = [name], []
             with self._dropping(name):
-                self.accelerator.init_trackers(Path.cwd().name, config=simple)
+                options, settings = _continue(name, known.get(name)), simple
+                if name == "mlflow" and options:
+                    settings = {}  # it refuses settings that have changed
+                self.accelerator.init_trackers(Path.cwd().name, settings, {name: options})
                 started += self.accelerator.trackers
+                if name in _IDENTITY and self.accelerator.is_main_process:
+                    known[name] = _IDENTITY[name](self.accelerator.trackers[0].tracker)
         self.accelerator.log_with, self.accelerator.trackers = list(names), started
+        if known and self.record is not None and self.accelerator.is_main_process:
+            self.record.track_as(known)
 
     def measure_flops(self, per_sample: float | None, peak: float | None) -> None:
         """Also log MFU, the fraction of peak FLOPS, if `per_sample` is not None."""
@@ -62,12 +74,22 @@ class Reporter:
         if self.record is not None:
             self.record.append({"step": step, "epoch": epoch, **named})
             if section != "train":
-                self.record.draw(force=False)
-        finite = {k: v for k, v in named.items() if isinstance(v, int | float) and math.isfinite(v)}
-        self._each_tracker(lambda tracker: tracker.log(finite, step=step))
+                self._draw(force=False)
+        finite = {name: value for name, value in named.items() if math.isfinite(value)}
+        self._each_tracker(lambda tracker: tracker.log(_for_tracker(tracker.name, finite), step=step))
         shown = ("tokens_per_second" if "tokens_per_second" in times else "samples_per_second", "mfu")
         speed = {name: times[name] for name in shown if name in times}
         progress.say(progress.line(step, self.total_steps, epoch, section, {**values, **speed}))
+
+    def _draw(self, *, force: bool) -> None:
+        """Draw the curves. A picture that cannot be drawn ends no run, but a disk that cannot be written does."""
+        assert self.record is not None
+        try:
+            self.record.draw(force=force)
+        except OSError:
+            raise
+        except Exception as problem:
+            self.warn(f"`curves.png` cannot be drawn: {type(problem).__name__}: {problem}")
 
     def times(self, section: str) -> dict[str, float]:
         """Seconds since this start of the run; for training, also the throughput since the last log point."""
@@ -95,11 +117,29 @@ class Reporter:
         """Write the final status, draw the curves, print how the run ended."""
         if self.record is not None and self.accelerator.is_main_process:
             self.record.write_status(state, step, epoch, reason)
-            self.record.draw(force=True)
+            self._draw(force=True)
             why = f" ({reason})" if reason else ""
             took = tqdm.format_interval(perf_counter() - self._started)
             self.say(f"{state}{why} at step {step} after {took}, see {self.record.run_dir}")
         self._each_tracker(lambda tracker: tracker.finish())
+
+
+# What a tracker calls its run, of those that can go on with one
+_IDENTITY: dict[str, Callable[[Any], str]] = {"wandb": lambda run: run.id, "mlflow": lambda run: run.info.run_id}
+
+
+def _continue(name: str, identity: str | None) -> dict[str, Any]:
+    """The options with which a tracker goes on with its run."""
+    if identity is None:
+        return {}
+    return {"wandb": {"id": identity, "resume": "allow"}, "mlflow": {"run_id": identity}}[name]
+
+
+def _for_tracker(tracker: str, values: Mapping[str, float]) -> Mapping[str, float]:
+    """The same values, under names that a tracker takes."""
+    if tracker != "mlflow":
+        return values
+    return {re.sub(r"[^\w\-. /:]", "_", name): value for name, value in values.items()}
 
 
 def check_trackers(names: tuple[str, ...]) -> None:

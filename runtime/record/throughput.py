@@ -69,11 +69,11 @@ class Throughput:
     def _restart(self, now: float) -> None:
         self._since = now
         self.samples, self.data_seconds, self.other_seconds = 0, 0.0, 0.0
-        self._tokens: list[Tensor] = []
+        self._counted: dict[str, Tensor] = {}
 
-    def add_tokens(self, total: Tensor) -> None:
-        """Count a step's tokens over all processes. Shape (), kept on its device."""
-        self._tokens.append(total)
+    def add(self, unit: str, total: Tensor) -> None:
+        """Count what a step has of a unit, such as tokens, over all processes. Shape (), kept on its device."""
+        self._counted[unit] = self._counted[unit] + total if unit in self._counted else total.clone()
 
     def measure_flops(self, per_sample: float, peak: float | None, precision: str, say: Callable[[str], None]) -> None:
         """Report MFU as well, of `peak` FLOPS or this device's known peak; say once if none is known."""
@@ -88,13 +88,13 @@ class Throughput:
             )
 
     def read(self) -> dict[str, float]:
-        """The throughput since the last call. Synchronises the device if tokens were counted."""
+        """The throughput since the last call. Synchronises the device if tokens or the like were counted."""
         now = perf_counter()
         seconds = max(now - self._since - self.other_seconds, 1e-9)
         speed = self.samples / seconds
-        times = {"samples_per_second": speed}
-        if self._tokens:
-            times["tokens_per_second"] = torch.stack(self._tokens).sum().item() / seconds
+        times = {"samples_per_second": speed} if self.samples else {}
+        for unit, total in self._counted.items():
+            times[f"{unit}_per_second"] = total.item() / seconds
         times["data_wait_share"] = self.data_seconds / seconds
         if (peak := _peak_memory(self._device)) is not None:
             times["peak_memory_gib"] = peak / 2**30

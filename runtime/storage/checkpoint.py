@@ -32,6 +32,8 @@ SCHEMA = 1
 _MANIFEST, _STATE = "manifest.json", "state.json"
 _STEP_FOLDER = re.compile(r"step-(\d+)(\.old)?")
 _OBJECT_NAME = re.compile(r"\w[\w.-]*")
+_FILE_NAME = re.compile(rf"{re.escape(_STATE)}|{_OBJECT_NAME.pattern}\.safetensors")
+_MOST_MANIFEST, _MOST_STATE = 1 << 26, 1 << 31  # bytes
 
 
 def write_checkpoint(final: Path, objects: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
@@ -49,8 +51,7 @@ def write_checkpoint(final: Path, objects: Mapping[str, Any], metadata: Mapping[
         CheckpointError: A state cannot be encoded, or a name cannot be a file name.
         OSError: The disk is full or not writable; nothing is left behind, and other checkpoints are unchanged.
     """
-    _check_object_names(objects)
-    encoded = {name: _encode_object(name, state) for name, state in objects.items()}
+    encoded = encode_objects(objects)
     temporary, old = (final.with_name(f"{final.name}.{ending}") for ending in ("tmp", "old"))
     final.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(final.parent)
@@ -83,7 +84,7 @@ def verify_checkpoint(path: Path) -> str | None:
         for name, expected in manifest["files"].items():
             file = path / name
             if not file.is_file():
-                return f"`{name}` is missing"
+                return f"`{name}` is {'no regular file' if file.exists() else 'missing'}"
             size = file.stat().st_size
             if size != expected["size"]:
                 return f"`{name}` has {size} bytes instead of {expected['size']}"
@@ -109,15 +110,22 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     manifest = _read_manifest(path)
     objects = {}
-    try:
-        trees = json.loads((path / _STATE).read_bytes())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"`{path / _STATE}` cannot be read: {error}") from error
+    trees = _read_json(path / _STATE, _MOST_STATE)
     for name, tree in trees.items():
         file = f"{name}.safetensors"
         tensors = load_tensors(path / file)[0] if file in manifest["files"] else {}
         objects[name] = decode(tree, tensors)
     return objects, manifest["metadata"]
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a checkpoint, as given to `write_checkpoint`.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    metadata: dict[str, Any] = _read_manifest(path)["metadata"]
+    return metadata
 
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -146,12 +154,20 @@ def remove_leftovers(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _encode_object(name: str, state: Any) -> tuple[Any, dict[str, Tensor]]:
-    """`encode`, with the object's name in the error."""
-    try:
-        return encode(state)
-    except CheckpointError as error:
-        raise CheckpointError(f"`{name}` cannot be saved: {error}") from error
+def encode_objects(objects: Mapping[str, Any], *, may_grow: bool = False) -> dict[str, tuple[Any, dict[str, Tensor]]]:
+    """`encode` of each, as `write_checkpoint` stores it.
+
+    Raises:
+        CheckpointError: A state cannot be encoded, or a name cannot be a file name.
+    """
+    _check_object_names(objects)
+    encoded = {}
+    for name, state in objects.items():
+        try:
+            encoded[name] = encode(state, may_grow=may_grow)
+        except CheckpointError as error:
+            raise CheckpointError(f"`{name}` cannot be saved: {error}") from error
+    return encoded
 
 
 def _check_object_names(names: Iterable[str]) -> None:
@@ -170,17 +186,41 @@ def _manifest_bytes(manifest: dict[str, Any]) -> bytes:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    file = path / _MANIFEST
+    if not path.is_dir():
+        raise CheckpointError(f"no folder `{path}`")
+    manifest = _read_json(path / _MANIFEST, _MOST_MANIFEST)
+    manifest.pop("sha256", None)
     try:
-        content = file.read_bytes()
-        manifest = json.loads(content)
-        del manifest["sha256"]
-    except FileNotFoundError:
-        raise CheckpointError(f"`{_MANIFEST}` is missing" if path.is_dir() else f"no folder `{path}`") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"`{_MANIFEST}` cannot be read: {error}") from error
-    if _manifest_bytes(manifest) != content:
+        is_whole = _manifest_bytes(manifest) == (path / _MANIFEST).read_bytes()
+    except (ValueError, RecursionError):
+        is_whole = False
+    if not is_whole:
         raise CheckpointError(f"`{_MANIFEST}` was changed after it was written")
-    if manifest["schema"] != SCHEMA:
-        raise CheckpointError(f"its schema is {manifest['schema']}, and this paccel reads schema {SCHEMA}")
-    return dict(manifest)
+    if manifest.get("schema") != SCHEMA:
+        raise CheckpointError(f"its schema is {manifest.get('schema')}, and this paccel reads schema {SCHEMA}")
+    entries = manifest.get("files")
+    if not isinstance(entries, dict) or not isinstance(manifest.get("metadata"), dict) or _STATE not in entries:
+        raise CheckpointError(f"`{_MANIFEST}` does not list the files and metadata of a checkpoint")
+    for name, entry in entries.items():
+        if not _FILE_NAME.fullmatch(name):
+            raise CheckpointError(f"`{_MANIFEST}` lists `{name}`, which is no file of a checkpoint")
+        if not isinstance(entry, dict) or [type(entry.get(key)) for key in ("size", "sha256")] != [int, str]:
+            raise CheckpointError(f"`{_MANIFEST}` has no size and hash of `{name}`")
+    return manifest
+
+
+def _read_json(file: Path, most: int) -> dict[str, Any]:
+    """A JSON object from a regular file of at most so many bytes, so that no pipe or device is waited for."""
+    if not file.exists():
+        raise CheckpointError(f"`{file.name}` is missing")
+    try:
+        if not file.is_file() or file.stat().st_size > most:
+            raise CheckpointError(f"`{file.name}` cannot be read: it is no regular file of at most {most >> 20} MiB")
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"`{file.name}` cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"`{file.name}` cannot be read: it holds no JSON object")
+    return content

@@ -7,15 +7,26 @@ What JSON can express stays as it is. The rest is an object whose key `$` says w
     {"$": "tuple", "items": […]}
     {"$": "float", "bits": "7ff8000000000000"}                                 NaN and infinities
     {"$": "dict", "items": [[key, value], …]}                                  where not all keys are strings
+    {"$": "set" | "frozenset" | "deque" | "bytes" | "date" | "path" | …}       more of Python's and PyTorch's types
+    {"$": "enum" | "dataclass" | "namedtuple", "class": "train:Mode", …}       of classes that the script has imported
 """
 
+import json
 import math
 import struct
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time, timedelta
+from enum import Enum
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from ..errors import CheckpointError
 from .tensorfile import dtype_name
@@ -23,39 +34,74 @@ from .tensorfile import dtype_name
 Json = Any
 """None, bool, int, float, str, and lists and dicts of them."""
 
+_AS_TEXT: dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
+    bytes: (bytes.hex, bytes.fromhex),
+    bytearray: (bytearray.hex, bytearray.fromhex),
+    complex: (lambda value: struct.pack(">dd", value.real, value.imag).hex(), lambda text: _complex(text)),
+    datetime: (datetime.isoformat, datetime.fromisoformat),
+    date: (date.isoformat, date.fromisoformat),
+    time: (time.isoformat, time.fromisoformat),
+    timedelta: (
+        lambda value: f"{value.days} {value.seconds} {value.microseconds}",
+        lambda text: timedelta(*map(int, text.split(" "))),
+    ),
+    torch.dtype: (lambda value: str(value).removeprefix("torch."), lambda text: _dtype(text)),
+    torch.device: (str, torch.device),
+}
+"""To text and back, by type. Their names are the kinds."""
+
+_FROM_TEXT: dict[str, Callable[[str], Any]] = {kind.__name__: back for kind, (_, back) in _AS_TEXT.items()}
+_FROM_TEXT["path"] = Path
+
 _MAX_DEPTH = 200  # levels of nesting: deeper than any real state, so it contains itself
 
 
-def encode(state: Any) -> tuple[Json, dict[str, Tensor]]:
+def encode(state: Any, *, may_grow: bool = False) -> tuple[Json, dict[str, Tensor]]:
     """Split `state` into a tree for JSON and its tensors, which are not copied.
 
-    Accepts None, bool, int, float, str, list, tuple, dict, Tensor, Parameter, NumPy arrays and numbers, nested in any
-    way. `decode` returns every value with its type and bits, except for these: a subclass of dict as a dict, a
-    torch.Size as a tuple, a Parameter as a plain Tensor. A tensor that occurs several times, such as tied weights, is
-    stored once and returned as one; views that overlap in another way are returned apart.
+    Accepts None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, deque, dict, Tensor, Parameter,
+    torch.dtype, torch.device, NumPy arrays and numbers, dates and times, paths, members of an Enum, dataclasses and
+    named tuples, nested in any way. `decode` returns every value with its type and bits, except for these: a subclass
+    of dict as a dict, a torch.Size as a tuple, a Parameter as a plain Tensor. A tensor that occurs several times, such
+    as tied weights, is stored once and returned as one; views that overlap in another way are returned apart.
+
+    Args:
+        state: What to split.
+        may_grow: Whether to pass over what is not there yet, as the parameters of a lazy module before its first batch.
 
     Raises:
         CheckpointError: A value has another type; names its place and type.
     """
-    encoder = _Encoder()
+    encoder = _Encoder(may_grow)
     return encoder.encode(state, ()), encoder.tensors
 
 
 def decode(tree: Json, tensors: dict[str, Tensor]) -> Any:
-    """Put together what `encode` has split.
+    """Put together what `encode` has split. Runs no code of the classes in it, and imports nothing.
 
     Raises:
-        CheckpointError: The tree does not come from `encode`, or a tensor is missing.
+        CheckpointError: The tree does not come from `encode`, a tensor is missing, or the script has no such class.
     """
     try:
         return _decode(tree, dict(tensors))
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, struct.error) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, struct.error) as error:
         raise CheckpointError(f"The state was changed after it was written: {type(error).__name__}: {error}") from error
 
 
+def same(state: Any, other: Any) -> bool:
+    """Whether two states are equal to the bit."""
+    (tree, tensors), (other_tree, others) = encode(state), encode(other)
+    return (
+        tree == other_tree
+        and tensors.keys() == others.keys()
+        and all(t.dtype == others[n].dtype and torch.equal(t, others[n].to(t.device)) for n, t in tensors.items())
+    )
+
+
 class _Encoder:
-    def __init__(self) -> None:
+    def __init__(self, may_grow: bool) -> None:
         self.tensors: dict[str, Tensor] = {}
+        self._may_grow = may_grow
         self._names: dict[Any, str] = {}  # identity of a tensor -> its name
 
     def encode(self, value: Any, path: tuple[str, ...]) -> Json:
@@ -72,6 +118,28 @@ class _Encoder:
             return {"$": "tuple", "items": [self.encode(item, (*path, str(i))) for i, item in enumerate(value)]}
         if isinstance(value, dict):
             return self._encode_dict(value, path)
+        if isinstance(value, Enum) and value.name in kind.__members__:
+            return {"$": "enum", "class": self._class(kind, path), "name": value.name}
+        if kind in (set, frozenset):  # in an order that does not depend on the process, so that equal states are equal
+            items = sorted((self.encode(item, path) for item in value), key=json.dumps)
+            return {"$": kind.__name__, "items": items}
+        if kind is deque:
+            items = [self.encode(item, (*path, str(index))) for index, item in enumerate(value)]
+            return {"$": "deque", "items": items, "maxlen": value.maxlen}
+        if kind in _AS_TEXT:
+            return {"$": kind.__name__, "text": _AS_TEXT[kind][0](value)}
+        if isinstance(value, PurePath):
+            return {"$": "path", "text": str(value)}
+        is_named_tuple = isinstance(value, tuple) and hasattr(kind, "_fields")
+        if is_named_tuple or (is_dataclass(value) and kind is not type):
+            names = kind._fields if is_named_tuple else [field.name for field in fields(value)]
+            found = {name: self.encode(getattr(value, name), (*path, name)) for name in names if hasattr(value, name)}
+            what = "namedtuple" if is_named_tuple else "dataclass"
+            return {"$": what, "class": self._class(kind, path), "fields": found}
+        if is_lazy(value):
+            if self._may_grow:
+                return None
+            raise CheckpointError(f"{_place(path)} is a lazy parameter without a shape: pass a batch through the model")
         if kind in (Tensor, torch.nn.Parameter):
             return self._encode_tensor(value, path)
         if kind is np.ndarray or isinstance(value, np.generic):
@@ -81,11 +149,21 @@ class _Encoder:
             f"{_place(path)} has the type `{torch.typename(kind)}`, which a checkpoint cannot store{hint}"
         )
 
+    def _class(self, kind: type, path: tuple[str, ...]) -> str:
+        """The name under which `decode` will find a class."""
+        name = f"{kind.__module__}:{kind.__qualname__}"
+        if _found_class(name) is not kind:
+            raise CheckpointError(
+                f"{_place(path)} is of the class `{kind.__qualname__}`, which is defined within a function: a checkpoint "
+                "can store it where it is defined at the top of a file"
+            )
+        return name
+
     def _encode_dict(self, value: dict[Any, Any], path: tuple[str, ...]) -> Json:
         if all(type(key) is str for key in value) and "$" not in value:
             return {key: self.encode(item, (*path, key)) for key, item in value.items()}
         for key in value:
-            if not _is_scalar(key):
+            if not _is_key(key):
                 raise CheckpointError(
                     f"{_place(path)} has a key of the type `{torch.typename(type(key))}`, which a checkpoint cannot store"
                 )
@@ -147,13 +225,63 @@ def _decode(tree: Json, tensors: dict[str, Tensor]) -> Any:
         return tensors[tree["name"]].numpy()
     if kind == "number":
         return tensors[tree["name"]].numpy()[()]
+    if kind in ("set", "frozenset"):
+        return (set if kind == "set" else frozenset)(_decode(item, tensors) for item in tree["items"])
+    if kind == "deque":
+        return deque((_decode(item, tensors) for item in tree["items"]), tree["maxlen"])
+    if kind in _FROM_TEXT:
+        return _FROM_TEXT[kind](tree["text"])
+    if kind in ("enum", "dataclass", "namedtuple"):
+        return _decode_of_class(kind, tree, tensors)
     if kind != "tensor":
         raise ValueError(f"unknown kind {kind!r}")
     tensor = tensors[tree["name"]]
     if "stride" in tree and tree["stride"] != list(tensor.stride()):
+        if not _is_dense(tensor.shape, tree["stride"]):
+            raise ValueError(f"the strides {tree['stride']} do not fit the shape {tuple(tensor.shape)}")
         strided = torch.empty_strided(tensor.shape, tree["stride"], dtype=tensor.dtype)
         tensor = tensors[tree["name"]] = strided.copy_(tensor)  # kept, as tied tensors stay one
     return tensor
+
+
+def _decode_of_class(kind: str, tree: dict[str, Json], tensors: dict[str, Tensor]) -> Any:
+    found = _found_class(tree["class"])
+    if found is None:
+        raise ValueError(f"the script has no class `{tree['class']}`")
+    if kind == "enum":
+        if not issubclass(found, Enum):
+            raise ValueError(f"`{tree['class']}` is no Enum")
+        return found.__members__[tree["name"]]
+    values = {name: _decode(item, tensors) for name, item in tree["fields"].items()}
+    if kind == "namedtuple":
+        if not issubclass(found, tuple):
+            raise ValueError(f"`{tree['class']}` is no named tuple")
+        return tuple.__new__(found, [values[name] for name in found._fields])  # type: ignore[attr-defined]
+    if not is_dataclass(found):
+        raise ValueError(f"`{tree['class']}` is no dataclass")
+    made = object.__new__(found)  # as a copy is made: without its `__init__`
+    for name in {field.name for field in fields(found)} & values.keys():
+        object.__setattr__(made, name, values[name])
+    return made
+
+
+def _found_class(name: str) -> type | None:
+    """A class of a module that is imported already: nothing that a checkpoint names is imported for it."""
+    module, _, path = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found if isinstance(found, type) else None
+
+
+def _is_dense(shape: Sequence[int], stride: Sequence[int]) -> bool:
+    """Whether the strides are those of a contiguous tensor whose dimensions were reordered, which needs no more memory."""
+    expected = 1
+    for step, size in sorted(zip(stride, shape, strict=True)):
+        if size > 1 and step != expected:
+            return False
+        expected *= size
+    return True
 
 
 def _is_usual(tensor: Tensor) -> bool:
@@ -165,10 +293,23 @@ def _is_usual(tensor: Tensor) -> bool:
     return tensor.is_contiguous() or not tensor.permute(order).is_contiguous()
 
 
-def _is_scalar(key: Any) -> bool:
-    if type(key) is tuple:
-        return all(_is_scalar(item) for item in key)
-    return key is None or type(key) in (bool, int, float, str)
+def _is_key(key: Any) -> bool:
+    if type(key) in (tuple, frozenset):
+        return all(_is_key(item) for item in key)
+    return (
+        key is None or type(key) in (bool, int, float, str, *_AS_TEXT) or isinstance(key, Enum | PurePath | np.generic)
+    )
+
+
+def _complex(text: str) -> complex:
+    return complex(*struct.unpack(">dd", bytes.fromhex(text)))
+
+
+def _dtype(text: str) -> torch.dtype:
+    found = getattr(torch, text, None)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"PyTorch has no type `{text}`")
+    return found
 
 
 def _place(path: tuple[str, ...]) -> str:

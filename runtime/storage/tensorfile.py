@@ -60,13 +60,15 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors and the metadata of a file, on the host.
 
     Raises:
-        CheckpointError: The file is missing or damaged.
+        CheckpointError: The file is missing, damaged or no regular file, such as a pipe or a device.
     """
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"`{path}` cannot be read: it is no regular file")
     try:
         with safe_open(path, framework="pt") as file:
             # Copied, as the library maps the file: it may be removed while training goes on, and its tensors are not
             # aligned as others are, on which the order of a sum depends.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             return tensors, dict(file.metadata() or {})
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"`{path}` cannot be read: {error}") from error

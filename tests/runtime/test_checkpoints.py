@@ -1,6 +1,7 @@
 """What a run keeps of itself: sharded or whole, at once or in the background, the last and the best."""
 
 import json
+import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.together import together
+from support.together import free_ports, together
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from paccel.runtime import EMA, Checkpoints, ConfigError, Run, schedules
+from paccel.runtime import EMA, AgreementError, Checkpoints, ConfigError, EarlyStopping, Run, schedules
 from paccel.runtime.record.record import Record
 from paccel.runtime.storage.background import Background, on_host
 from paccel.runtime.storage.checkpoint import read_checkpoint, write_checkpoint
@@ -327,8 +328,10 @@ def test_nothing_else_can_be_tracked_under_the_name_of_the_run(tmp_path: Path) -
 def test_the_run_is_saved_by_the_names_of_0_1_0_and_comes_back(tmp_path: Path) -> None:
     """Whatever is added later, these are read: checkpoints of every version load."""
     place = {"step": 5, "epoch": 2, "step_in_epoch": 1, "epoch_is_over": False, "epoch_is_cut": False}
+    place |= {"finished": None, "stream": None, "stream_is_over": False}
+    added = {"samples_in_epoch": None, "pass_in_epoch": 0, "beside": {}, "data": {}}  # since then
     state = {
-        "position": place | {"finished": None, "stream": None, "stream_is_over": False},
+        "position": place,
         "logged_step": 4,
         "guard": {"last_bad": 3, "in_a_row": 1, "skipped": 1, "bad_losses": 0},
         "bests": [[0.25, 4]],
@@ -336,13 +339,78 @@ def test_the_run_is_saved_by_the_names_of_0_1_0_and_comes_back(tmp_path: Path) -
     }
     model = nn.Linear(1, 1)
     objects = {"model": model.state_dict(), "run": state}
-    write_checkpoint(tmp_path / "run" / "checkpoints" / "step-5", objects, {"step": 5, "num_processes": 1})
     with Run(Config(tmp_path / "run")) as run:
+        write_checkpoint(tmp_path / "run" / "checkpoints" / "step-5", objects, {"step": 5, "num_processes": 1})
         checkpoints = Checkpoints(run, best="score", model=model)
         assert checkpoints.restore() == 5
         assert not checkpoints.keep_best({"score": 0.5})
-        assert run.state_dict() == {name: value for name, value in state.items() if name != "bests"}
+        assert run.state_dict() == {n: v for n, v in state.items() if n != "bests"} | {"position": place | added}
         run.position.step = 6
         checkpoints.save()
     saved, _ = read_checkpoint(tmp_path / "run" / "checkpoints" / "step-6")
-    assert saved["run"] == state | {"position": state["position"] | {"step": 6}}
+    own = {"evaluation_is_due": False, "given": {}}
+    assert saved["run"] == state | {"position": place | added | {"step": 6}} | own
+
+
+# What the processes decide together
+
+
+DECIDE: dict[str, tuple[float, float]] = {
+    "the first's is better": (1.0, 5.0),
+    "the first's is worse": (9.0, 0.5),
+    "none on the first": (float("nan"), 0.5),
+    "none on the second": (1.0, float("nan")),
+}
+
+
+def decide_by_scores_of_each(ports: list[int]) -> list[Any]:
+    """What each process holds for decided; the second evaluation has its own score on each process."""
+    rank, found = int(os.environ["RANK"]), []
+    for name, scores in DECIDE.items():
+        os.environ["MASTER_PORT"] = str(ports.pop())
+        with Run(Config(Path(name.replace(" ", "-")))) as run:
+            model, stopping = run.prepare(nn.Linear(1, 1)), EarlyStopping(1)
+            checkpoints = Checkpoints(run, best="loss", model=model, stopping=stopping)
+            for step, score in enumerate((2.0, scores[rank]), 1):
+                run.position.step = step
+                decided = checkpoints.keep_best({"loss": score}), stopping.should_stop(score)
+            checkpoints.save()
+            run.finish(f"process {rank}'s reason")
+            found.append((*decided, stopping.best, run.position.finished))
+    return found
+
+
+@pytest.mark.slow
+def test_scores_that_differ_by_process_decide_the_same_on_all_and_a_line_says_that_they_differ(tmp_path: Path) -> None:
+    first, second = together(decide_by_scores_of_each, tmp_path, free_ports(len(DECIDE)), timeout=120)
+    reason = "process 0's reason"
+    better, worse = (True, False, 1.0, reason), (False, True, 2.0, reason)
+    assert first == second == [better, worse, worse, better]
+    said = (tmp_path / "0.err").read_text()
+    assert "the processes have different scores `loss` (9, 0.5): that of process 0 counts" in said
+    assert said.count("different scores") == len(DECIDE)
+
+
+def reduce_on_one() -> str:
+    """A plateau of PyTorch that is given each process's own score."""
+    with Run(Config(Path("run"))) as run:
+        model = nn.Linear(1, 1)
+        model, optimizer = run.prepare(model, torch.optim.SGD(model.parameters(), lr=0.5))
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+        checkpoints = Checkpoints(run, model=model, optimizer=optimizer, plateau=plateau)
+        for score in (1.0, (0.5, 1.5)[run.agreement.rank]):  # better on one, worse on the other
+            plateau.step(score)
+        run.position.step = 1
+        try:
+            checkpoints.save()
+        except AgreementError as error:
+            return str(error)
+    return ""
+
+
+@pytest.mark.slow
+def test_rates_that_a_plateau_made_differ_are_an_error_on_all_before_they_are_saved(tmp_path: Path) -> None:
+    first, second = together(reduce_on_one, tmp_path)
+    assert first == second
+    assert "The processes differ in lr of `optimizer`" in first
+    assert not list(tmp_path.glob("run/checkpoints/step-*"))

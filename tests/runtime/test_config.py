@@ -9,12 +9,22 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paccel.runtime.config import RunSettings, config_from_dict, config_to_dict, load_config
-from paccel.runtime.errors import ConfigError
+from paccel.runtime.config import (
+    MAY_CHANGE,
+    RunSettings,
+    compare_settings,
+    config_from_dict,
+    config_to_dict,
+    fixed_settings,
+    load_config,
+    may_change,
+)
+from paccel.runtime.errors import ConfigError, exit_with_message
 from paccel.runtime.run import Run
 
 ROOT = Path(__file__).parents[2]
@@ -210,10 +220,21 @@ def test_only_the_first_process_of_a_host_speaks(
     args: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit) as caught:
         load_config(Config, args)
     assert caught.value.code == (0 if args == ["--help"] else 2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_rank_below_0_is_none(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for rank, size in (("-1", "2"), ("3", ""), ("x", "2")):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", size)
+        assert "--epochs" in usage_error(capsys, Config, "--epoch", "3")
+        with pytest.raises(SystemExit), exit_with_message():
+            raise ConfigError("wrong")
+        assert capsys.readouterr().err == "error: wrong\n"
 
 
 def test_a_field_of_that_name_takes_the_option() -> None:
@@ -244,18 +265,12 @@ def test_settings_go_to_json_and_back(config: Config) -> None:
     assert config_from_dict(Config, json.loads(json.dumps(config_to_dict(config), allow_nan=False))) == config
 
 
-def test_unknown_missing_and_wrong_settings_are_listed_together() -> None:
-    values = config_to_dict(Config())
-    del values["epochs"]
-    values |= {"learning_rate": None, "epoch": 3}
+def test_missing_and_wrong_settings_are_named() -> None:
     with pytest.raises(ConfigError) as caught:
-        config_from_dict(Config, values)
-    assert str(caught.value).splitlines() == [
-        "The settings do not fit `Config`:",
-        "  `learning_rate` must be a number, not null",
-        "  `epoch` is unknown; did you mean `epochs`?",
-        "  `epochs` is missing",
-    ]
+        config_from_dict(Required, {"data": 3} | {"more": 1})
+    assert str(caught.value).splitlines() == ["The settings do not fit `Required`:", "  `data` must be text, not 3"]
+    with pytest.raises(ConfigError, match="`data` is missing"):
+        config_from_dict(Required, {})
     with pytest.raises(ConfigError, match="thirteen"):
         config_from_dict(Config, config_to_dict(Config()) | {"epochs": 13})
 
@@ -274,6 +289,275 @@ def test_what_json_cannot_hold_is_refused_by_name() -> None:
     ]
     with pytest.raises(ConfigError, match="instance of a dataclass"):
         config_to_dict({"a": 1})
+
+
+@dataclass(frozen=True)
+class Adam:
+    rate: float = 0.5
+
+
+@dataclass(frozen=True)
+class SGD:
+    rate: float = 0.5
+    momentum: float = 0.9
+
+
+@dataclass(frozen=True)
+class Nesterov(SGD):
+    pass
+
+
+@dataclass(frozen=True)
+class WithChoice:
+    optimizer: Adam | SGD = field(default_factory=Adam)
+    averaged: tuple[Adam | SGD, ...] = ()
+    second: SGD | None = None
+
+
+@dataclass(frozen=True)
+class Nested:
+    choice: WithChoice = field(default_factory=WithChoice)
+
+
+class TestASettingThatIsOneOfSeveralDataclasses:
+    @pytest.mark.parametrize(
+        "config",
+        [
+            WithChoice(),
+            WithChoice(SGD()),
+            WithChoice(SGD(0.1, 0.0), averaged=(SGD(), Adam(), SGD(0.2))),
+            WithChoice(second=Nesterov(0.3)),  # a subclass is of its own class too
+            Nested(WithChoice(SGD())),
+        ],
+    )
+    def test_its_class_comes_back_from_json(self, config: Any) -> None:
+        found = config_from_dict(type(config), json.loads(json.dumps(config_to_dict(config))))
+        assert found == config
+        assert repr(found) == repr(config)  # `==` of dataclasses compares the class, this one those of their fields
+
+    def test_a_class_is_written_only_where_the_type_of_the_field_leaves_it_open(self) -> None:
+        plain = config_to_dict(WithChoice(second=SGD()))
+        assert plain["optimizer"] == {"class": "Adam", "rate": 0.5}
+        assert plain["second"] == {"rate": 0.5, "momentum": 0.9}
+
+    def test_the_command_line_chooses_it(self) -> None:
+        assert load_config(WithChoice, ["optimizer:sgd", "--optimizer.momentum", "0.1"]).optimizer == SGD(0.5, 0.1)
+        assert load_config(WithChoice, []).optimizer == Adam()
+
+    def test_a_file_chooses_it_and_the_command_line_wins(self, toml: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        file = toml('[optimizer]\nclass = "SGD"\nrate = 0.25')
+        assert load_config(WithChoice, ["--config", file]).optimizer == SGD(0.25)
+        chosen = load_config(WithChoice, ["--config", file, "optimizer:sgd", "--optimizer.rate", "1"])
+        assert chosen.optimizer == SGD(1.0)
+        assert load_config(WithChoice, ["--config", toml("[optimizer]\nmomentum = 0.25")]).optimizer == SGD(0.5, 0.25)
+        for text, problem in (
+            ("[optimizer]\nrate = 1", '`optimizer` may be `Adam` or `SGD`: add `class = "Adam"` to it, or another'),
+            ('[optimizer]\nclass = "Lion"', "`optimizer` must be a table or a table, not"),
+            ('[second]\nclass = "Adam"', '`second.class` is "Adam", and must be `SGD`'),
+            ('[optimizer]\nclass = "Adam"\nmomentum = 1', "`optimizer.momentum` is unknown"),
+        ):
+            assert problem in usage_error(capsys, WithChoice, "--config", toml(text))
+
+    @pytest.mark.parametrize(
+        ("now", "line"),
+        [
+            (WithChoice(SGD()), "optimizer was {'class': 'Adam', 'rate': 0.5}, is {'class': 'SGD', "),
+            (WithChoice(Adam(0.1)), "optimizer.rate was 0.5, is 0.1"),
+            (WithChoice(averaged=(SGD(),)), "averaged was [], is [{'class': 'SGD', "),
+            (WithChoice(second=SGD()), "second was None, is {'rate': 0.5, "),
+        ],
+    )
+    def test_another_one_is_another_setting(self, now: WithChoice, line: str) -> None:
+        may, may_not = compare_settings(WithChoice, config_to_dict(now), config_to_dict(WithChoice()))
+        assert may == []
+        assert [each.startswith(line) for each in may_not] == [True]
+
+    def test_a_subclass_in_its_place_is_another_setting(self) -> None:
+        tables = [config_to_dict(WithChoice(second=second)) for second in (Nesterov(), SGD())]
+        plain = {"rate": 0.5, "momentum": 0.9}
+        assert compare_settings(WithChoice, *tables) == (
+            [],
+            [f"second was {plain}, is { {'class': 'Nesterov'} | plain}"],
+        )
+
+    def test_a_class_and_its_subclass_may_be_the_choices(self) -> None:
+        config = make_dataclass("Config", [("optimizer", SGD | Nesterov)])
+        for optimizer in (SGD(0.1), Nesterov(0.1)):
+            found = config_from_dict(config, config_to_dict(config(optimizer)))
+            assert repr(found) == repr(config(optimizer))
+
+
+@dataclass
+class WithDicts:
+    loss_weights: dict[str, float] = field(default_factory=lambda: {"box": 1.0})
+    folders: dict[str, Path] = field(default_factory=dict)
+    optimizers: dict[str, Adam | SGD] = field(default_factory=dict)
+    nested: dict[str, dict[str, int]] = field(default_factory=dict)
+    maybe: dict[str, float] | None = None
+
+
+class TestDicts:
+    def test_they_are_tables_in_a_file(self, toml: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        text = "nested = {a = {b = 1}}\n[loss_weights]\nmask = 2\n[folders]\ncoco = 'd/coco'\n[maybe]\nx = 0.5\n"
+        text += "[optimizers.model]\nclass = 'SGD'\nmomentum = 0.0"
+        assert load_config(WithDicts, ["--config", toml(text)]) == WithDicts(
+            {"mask": 2.0}, {"coco": Path("d/coco")}, {"model": SGD(0.5, 0.0)}, {"a": {"b": 1}}, {"x": 0.5}
+        )
+        message = usage_error(capsys, WithDicts, "--config", toml("[loss_weights]\nmask = 'x'\nbox = true"))
+        assert (
+            '  `loss_weights.mask` must be a number, not "x"\n  `loss_weights.box` must be a number, not true'
+            in message
+        )
+        assert "`loss_weights` must be a table, not 3" in usage_error(
+            capsys, WithDicts, "--config", toml("loss_weights = 3")
+        )
+
+    def test_they_are_on_the_command_line(self, toml: Any) -> None:
+        assert load_config(WithDicts, ["--loss-weights.box", "3"]).loss_weights == {"box": 3.0}
+        assert load_config(WithDicts, ["--folders", "a", "x", "b", "y"]).folders == {"a": Path("x"), "b": Path("y")}
+        file = toml("[loss_weights]\nbox = 2\nmask = 2")
+        found = load_config(WithDicts, ["--config", file, "--loss-weights.mask", "5"])
+        assert found.loss_weights == {"box": 2.0, "mask": 5.0}
+
+    def test_they_go_to_json_and_back(self) -> None:
+        config = WithDicts({"b": math.inf, "a": 1.0}, {"x": Path("y")}, {"m": SGD(), "n": Adam()}, {"a": {}}, {})
+        plain = json.loads(json.dumps(config_to_dict(config), allow_nan=False))
+        assert repr(config_from_dict(WithDicts, plain)) == repr(config)
+
+    def test_a_key_that_is_no_text_is_named(self) -> None:
+        with pytest.raises(ConfigError, match="`loss_weights` has the key 3, which is no text"):
+            config_to_dict(WithDicts({3: 1.0}))  # type: ignore[dict-item]
+
+    def test_another_value_is_another_setting(self) -> None:
+        tables = [config_to_dict(WithDicts({"box": weight})) for weight in (2.0, 1.0)]
+        assert compare_settings(WithDicts, *tables)[1] == ["loss_weights was {'box': 1.0}, is {'box': 2.0}"]
+
+
+@dataclass
+class Paths:
+    data: Path = Path("~/data")
+    more: tuple[Path, ...] = ()
+    named: dict[str, Path] = field(default_factory=dict)
+    other: Path | None = None
+    text: str = "~"
+
+
+def test_the_home_folder_stands_in_paths_from_anywhere(toml: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    file = toml("more = ['~/a', 'b/~']\nnamed = {x = '~/x'}")
+    assert load_config(Paths, ["--config", file, "--other=~/o"]) == Paths(
+        Path("/home/me/data"),
+        (Path("/home/me/a"), Path("b/~")),
+        {"x": Path("/home/me/x")},
+        Path("/home/me/o"),
+        "~",
+    )
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    config = make_dataclass("Config", [(name, Any) for name in ("width", "rate", "top", "rates")])
+    plain = config_to_dict(config(np.int64(3), np.float32(0.5), np.float64("inf"), (np.float64(0.25),)))
+    assert plain == {"width": 3, "rate": 0.5, "top": "inf", "rates": [0.25]}
+    assert [type(value) for value in plain.values()] == [int, float, str, list]
+
+
+@dataclass
+class Place:
+    root: Path = may_change(Path("data"))  # noqa: RUF009
+    width: int = 8
+
+
+@dataclass
+class Wide:
+    """A nested table with a default that is not its class's."""
+
+    width: int = 8
+    depth: int = 2
+
+
+@dataclass
+class Yesterday:
+    width: int = 8
+    place: Place = field(default_factory=Place)
+    note: str = may_change("")
+    tags: list[str] = may_change(["a"])  # noqa: RUF009
+    epochs: int = 3
+
+
+@dataclass
+class Today(Yesterday):
+    smoothing: float = 0.0
+    wide: Wide = field(default_factory=lambda: Wide(width=16))
+
+
+class TestWhatMayChange:
+    """Settings when a run goes on."""
+
+    def compared(self, now: Any, before: dict[str, Any], *free: str) -> tuple[list[str], list[str]]:
+        return compare_settings(type(now), config_to_dict(now), before, free)
+
+    def test_a_new_field_with_a_default_is_as_it_was_and_is_named(self) -> None:
+        before = config_to_dict(Yesterday())
+        assert config_from_dict(Today, before) == Today()
+        assert self.compared(Today(), before) == (
+            ["smoothing is new: 0.0", "wide is new: {'width': 16, 'depth': 2}"],
+            [],
+        )
+        assert self.compared(Today(smoothing=0.1), before)[1] == ["smoothing is new: 0.1"]
+
+    def test_a_new_field_of_a_table_has_the_default_of_that_table(self) -> None:
+        before = config_to_dict(Today())
+        del before["wide"]["width"]  # its class has 8, and the settings have 16
+        assert config_from_dict(Today, before).wide == Wide(16)
+        assert self.compared(Today(), before) == (["wide.width is new: 16"], [])
+        assert self.compared(Today(wide=Wide(8)), before) == ([], ["wide.width is new: 8"])
+
+    def test_a_new_field_without_a_default_is_missing(self) -> None:
+        with pytest.raises(ConfigError, match="`data` is missing"):
+            config_from_dict(Required, {})
+        assert compare_settings(Required, {"data": "x"}, {}) == ([], ["data is new: 'x'"])
+
+    def test_a_field_that_is_gone_may_be(self) -> None:
+        before = config_to_dict(Today()) | {"old": 3}
+        before["place"]["old"] = 4
+        assert config_from_dict(Today, before) == Today()
+        assert self.compared(Today(), before) == (["place.old is gone: it was 4", "old is gone: it was 3"], [])
+
+    def test_marked_fields_may_and_others_may_not(self) -> None:
+        before = config_to_dict(Yesterday())
+        now = Yesterday(width=9, note="b", tags=[], place=Place(Path("d"), width=3))
+        may, may_not = self.compared(now, before)
+        assert may == ["place.root was 'data', is 'd'", "note was '', is 'b'", "tags was ['a'], is []"]
+        assert may_not == ["width was 8, is 9", "place.width was 8, is 3"]
+
+    def test_a_marked_default_is_no_object_that_instances_share(self) -> None:
+        Yesterday().tags.append("b")
+        assert Yesterday().tags == ["a"]
+        assert load_config(Yesterday, ["--tags", "c", "--place.root", "e"]).place == Place(Path("e"))
+
+    @pytest.mark.parametrize("name", ["accumulate", "eval_batch_size", "micro_batch_size", "eval_every", "data_dir"])
+    def test_what_changes_no_result_may(self, name: str) -> None:
+        config = make_dataclass("Config", [(name, Any), ("batch_size", int)])
+        now, before = {name: 4, "batch_size": 8}, {name: 1, "batch_size": 8}
+        assert compare_settings(config, now, before) == ([f"{name} was 1, is 4"], [])
+        assert compare_settings(config, now | {"batch_size": 9}, before)[1] == ["batch_size was 8, is 9"]
+
+    def test_a_name_that_may_change_within_a_table_of_the_user_may_not(self) -> None:
+        @dataclass
+        class Inner:
+            epochs: int = 1
+
+        config = make_dataclass("Config", [("inner", Inner)])
+        assert compare_settings(config, {"inner": {"epochs": 2}}, {"inner": {"epochs": 1}})[0] == []
+
+    def test_more_names_may_be_free(self) -> None:
+        before = config_to_dict(Yesterday())
+        assert self.compared(Yesterday(width=9), before, "width") == (["width was 8, is 9"], [])
+
+    def test_a_checkpoint_belongs_to_those_that_may_not(self) -> None:
+        fixed = fixed_settings(Yesterday, config_to_dict(Yesterday()))
+        assert set(fixed) == {"width", "place"}
+        assert "epochs" in MAY_CHANGE
 
 
 class TestWhatARunReads:
@@ -327,11 +611,21 @@ class TestWhatARunReads:
             ("time_limit", "1h", "`time_limit` must be a number"),
             ("skip_non_finite", None, "`skip_non_finite` must be a whole number"),
             ("seed", object(), "`seed` is a `object`"),
+            ("seed", 1.5, "`seed` must be a whole number, not 1.5"),
+            ("seed", True, "`seed` must be a whole number, not true"),
+            ("process_timeout", "1h", "`process_timeout` must be a number, not"),
+            ("log_every", 0, "`log_every` must be at least 1, not 0; None is off"),
+            ("max_grad_norm", np.float64(0), "`max_grad_norm` must be above 0, not 0.0; None is off"),
         ],
     )
     def test_a_value_of_the_wrong_type_is_named(self, name: str, value: Any, problem: str) -> None:
         with pytest.raises(ConfigError, match=problem):
             RunSettings.of(self.made(**{name: value}))
+
+    def test_an_evaluation_takes_the_numbers_of_an_old_run_as_they_are(self) -> None:
+        RunSettings.of(self.made(log_every=0, num_workers=-1), trains=False)
+        with pytest.raises(ConfigError, match=r"(?s)`log_every`.*`num_workers`"):
+            RunSettings.of(self.made(log_every=0, num_workers=-1))
 
     def test_settings_that_are_not_a_dataclass_are_refused(self) -> None:
         with pytest.raises(ConfigError, match="instance of a dataclass, not a `dict`"):

@@ -78,6 +78,7 @@ def test_a_mendable_error_ends_a_script_with_its_message(
 ) -> None:
     waited: list[float] = []
     monkeypatch.setattr(errors.time, "sleep", waited.append)
+    monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")  # what the first of the host says as well, it says first
     for error in (DataError("no data"), AgreementError("another process failed")):
         with pytest.raises(SystemExit) as ended:

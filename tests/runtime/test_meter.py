@@ -59,7 +59,7 @@ def test_a_tensor_may_count_and_gradients_are_not_kept(run) -> None:
     meter = Meter(run)
     weight = torch.ones((), requires_grad=True)
     meter.add(loss=weight * 6, count=torch.tensor(3))
-    assert not meter._pending["loss"][0].requires_grad
+    assert not meter._pending["loss"][0][0].requires_grad
     assert meter.read() == {"loss": 2.0}
 
 

@@ -134,8 +134,8 @@ class TestErrors:
         start(run_dir, fault="kill:5:0")
         resumed = start(run_dir, resume="auto", fault="kill:5:0", global_batch_size=4, seed=9)
         assert resumed.returncode == 1
-        assert "global_batch_size: was 8, is 4" in resumed.stderr
-        assert "seed: was 3, is 9" in resumed.stderr
+        assert "global_batch_size was 8, is 4" in resumed.stderr
+        assert "seed was 3, is 9" in resumed.stderr
 
     def test_a_directory_with_a_run_is_not_written_over(self, start, tmp_path: Path) -> None:
         run_dir = tmp_path / "run"

@@ -1,10 +1,13 @@
 """A run: its settings, its wrappers, its record."""
 
+import gc
 import json
+import multiprocessing
 import os
 import shutil
 import socket
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +17,9 @@ import pytest
 import torch
 from support.together import together
 from torch import nn
-from torch.utils.data import IterableDataset, TensorDataset
+from torch.utils.data import IterableDataset, Subset, TensorDataset
 
-from paccel.runtime import Checkpoints, ConfigError, Meter, Run, Stopped
+from paccel.runtime import Checkpoints, ConfigError, DataError, Meter, Run, Stopped
 from paccel.runtime.hardware.processes import skip_search_for_gpus
 from paccel.runtime.record import progress
 
@@ -158,7 +161,8 @@ def test_a_loss_and_its_count_give_the_gradients_of_their_quotient_to_the_bit(
     dtype: torch.dtype, count: int | torch.Tensor, factor: int
 ) -> None:
     with Run(Config(), record=False) as run:
-        run.micro_batch.loss_factor = factor  # processes that a wrapper averages over, or 0 in a filler
+        run.micro_batch.num_processes = factor  # that a wrapper averages over
+        run.micro_batch.is_filler = factor == 0
         inputs = torch.linspace(-1, 1, 31).to(dtype)
         given, divided = (inputs.clone().requires_grad_() for _ in range(2))
         run.backward((given.sin() * 0.3).sum(), count=count)
@@ -333,3 +337,64 @@ def test_no_thread_is_left_behind_that_could_abort_a_process_at_its_end(tmp_path
     for within, after in together(leave_a_run, tmp_path):
         assert within > 0
         assert after == 0
+
+
+def test_a_run_that_has_ended_has_no_workers_and_is_held_by_no_cycle(tmp_path: Path) -> None:
+    class Rows(TensorDataset):
+        """Of another type than a `TensorDataset`, so that workers fetch it."""
+
+    def train(fails: bool) -> list[Any]:
+        with Run(Config(tmp_path / str(fails), precision="fp32")) as run:
+            data = Rows(torch.ones(8, 2))
+            loaders = [run.loader(data, 4, num_workers=1, multiprocessing_context="fork") for _ in range(2)]
+            model = nn.Linear(2, 1)
+            model, optimizer = run.prepare(model, torch.optim.AdamW(model.parameters()))
+            checkpoints = Checkpoints(run, model=model, optimizer=optimizer, meter=Meter(run))
+            for _ in run.epochs(1):
+                for step in run.steps(loaders[0]):
+                    list(run.batches(loaders[1]))
+                    for (x,) in step:
+                        run.backward(model(x).sum(), step.num_samples)
+                    run.clip_grad_norm(model, 1.0)
+                    optimizer.step()
+                    checkpoints.save()
+                    if fails:
+                        return [weakref.ref(thing) for thing in (model, optimizer, run, *loaders)]
+            return [weakref.ref(thing) for thing in (model, optimizer, run, *loaders)]
+
+    before = len(multiprocessing.active_children())
+    gc.disable()
+    try:
+        for fails in (False, True):
+            assert [ref() for ref in train(fails)] == [None] * 5
+            assert len(multiprocessing.active_children()) == before
+    finally:
+        gc.enable()
+
+
+def test_an_evaluation_does_not_import_deepspeed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import accelerate.utils.other
+
+    monkeypatch.setattr(
+        accelerate.utils.other, "is_deepspeed_available", lambda: pytest.fail("DeepSpeed was looked for")
+    )
+    with Run(Config(), record=False) as run:
+        model = run.prepare(nn.Linear(2, 1))
+        with run.evaluating(model) as inner:
+            assert inner is model
+        assert run.prepared.state_of(model, keep=True).keys() == {"weight", "bias"}
+
+
+def test_a_rehearsal_evaluates_one_batch_and_names_what_is_missing_before_the_first_step() -> None:
+    with Run(Config(), record=False) as run:
+        data = TensorDataset(torch.arange(12.0))
+        loader, model = run.loader(data, 4), nn.Linear(1, 1)
+        checkpoints = Checkpoints(run, best="accuracy", model=model)
+        with run.rehearsal():
+            assert [batch[0].tolist() for batch in run.batches(loader)] == [[0, 1, 2, 3]]
+            checkpoints.check_scores({"accuracy": 0.5})
+            with pytest.raises(ConfigError, match="No score `accuracy` to choose the best by: there are loss, f1"):
+                checkpoints.check_scores({"loss": 1.0, "f1": 0.5})
+            with pytest.raises(DataError, match="`Subset` has no samples to evaluate on"):
+                list(run.batches(run.loader(Subset(data, []), 4)))
+        assert len(list(run.batches(loader))) == 3

@@ -1,5 +1,6 @@
 """Two models, two optimizers and several losses in one loop: a critic and a generator, on any hardware."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 import torch
 from support.together import together
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from paccel.runtime import Checkpoints, Meter, Run, schedules
 
@@ -119,17 +120,38 @@ def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(straight: Any, tmp_pat
     assert all(torch.equal(left, right) for left, right in zip(ours, weights, strict=True))
 
 
-def test_a_step_is_iterated_as_often_as_it_was_asked_for_and_no_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"passes": 2}, {"num_workers": 2}], ids=str)
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_step_is_iterated_as_often_as_one_likes(tmp_path: Path, options: dict[str, Any], is_stream: bool) -> None:
+    data = Rows() if is_stream else Noisy()
+    passes, seen = options.pop("passes", 1), []
     with Run(Config(tmp_path / "run")) as run:
-        loader, seen = run.loader(TensorDataset(torch.arange(8)), 4), []
+        loader = run.loader(data, 4, **options, multiprocessing_context="fork")
         for _ in run.epochs(1):
-            for step in run.steps(loader, accumulate=2, passes=2):
-                for _ in range(2):
-                    seen.append([(batch.tolist(), torch.rand(()).item()) for (batch,) in step])
-                with pytest.raises(
-                    RuntimeError, match=r"was iterated 3 times, and `passes` is 2: `run.steps\(…, passes=3\)`"
-                ):
-                    list(step)
-        for first, second in (seen[:2], seen[2:]):
-            assert [batch for batch, _ in first] == [batch for batch, _ in second]
-            assert len({drawn for _, drawn in first + second}) == 4  # each pass has randomness of its own
+            for step in run.steps(loader, accumulate=2, passes=passes):
+                for _ in range(3):
+                    seen.append([(repr(batch), torch.rand(()).item(), batch[0].zero_()) for batch in step])
+                again = [(repr(batch), torch.rand(()).item()) for batch in step.replay()]
+                assert again == [(batch, drawn) for batch, drawn, _ in seen[-3]]  # its draws are those of the first
+    assert len(seen) == 6
+    for passes_of_step in (seen[:3], seen[3:]):
+        batches = [[batch for batch, *_ in one_pass] for one_pass in passes_of_step]
+        assert batches[0] == batches[1] == batches[2], "what is changed in place in one pass is as it was in the next"
+    assert len({drawn for one_pass in seen for _, drawn, _ in one_pass}) == 12  # each pass has randomness of its own
+
+
+class Rows(IterableDataset):
+    """A stream of eight samples."""
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        return iter([(torch.tensor(float(i)), torch.rand(2)) for i in range(8)])
+
+
+class Noisy(Dataset):
+    """Eight samples with noise from the global generators."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
+        return torch.tensor(float(index)), torch.rand(2)

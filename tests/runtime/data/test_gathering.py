@@ -9,7 +9,7 @@ import torch
 from support.loading import batches, indices_of_steps, make
 from torch.utils.data import Subset, TensorDataset
 
-from paccel.runtime.data.fetch import to_device
+from paccel.runtime.data.delivery import to_device
 from paccel.runtime.data.loader import Loader
 
 
@@ -67,7 +67,8 @@ def test_rows_for_a_gpu_are_gathered_into_page_locked_memory(monkeypatch: pytest
         return torch.zeros(*size, **options)
 
     monkeypatch.setattr(torch, "empty", empty)  # there may be no GPU here to lock pages for
-    monkeypatch.setattr("paccel.runtime.data.loader.to_device", lambda batch, _: batch)
+    monkeypatch.setattr("paccel.runtime.data.delivery.to_device", lambda batch, _: batch)
+    monkeypatch.setattr("paccel.runtime.data.loader.seeder", lambda _: lambda seed: None)
     data = TensorDataset(torch.arange(43), torch.arange(86.0).reshape(43, 2))
     ours, plain = (batches(make(data, device=torch.device(kind))) for kind in ("cuda", "cpu"))
     assert list(ours) == list(plain)

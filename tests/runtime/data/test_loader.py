@@ -93,7 +93,7 @@ def test_a_signal_to_all_processes_of_a_group_does_not_take_the_workers_away(nam
     loader = make(Squares(), num_workers=2)
     source = batches(loader)
     begun = [next(source), next(source)]  # one of each worker
-    for worker in loader._workers._iterator._workers:
+    for worker in loader._working[0]._workers:
         os.kill(worker.pid, signal.Signals[name])
     assert [*begun, *source] == list(batches(make(Squares())))
 
@@ -184,3 +184,92 @@ def test_evaluation_sees_each_sample_once(size: int, num_processes: int, batch_s
     assert len({len(process) for process in with_fillers}) == 1
     if min(size, batch_size) >= num_processes:  # a small tail is joined to the batch before it
         assert all(part.counted for process in with_fillers for part in process)
+
+
+class TestWorkers:
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    def test_passes_that_overlap_give_the_same_data(self, num_workers: int) -> None:
+        loader = make(Augmented(17), num_workers=num_workers)
+        alone = [list(batches(make(Augmented(17)), epoch)) for epoch in (1, 2)]
+        first = batches(loader, 1)
+        begun = [next(first)]
+        assert list(batches(loader, 2)) == alone[1]
+        second = batches(loader, 2)
+        assert [next(second) for _ in range(2)] == alone[1][:2]
+        assert [*begun, *first] == alone[0]
+        second.close()
+        assert list(batches(loader, 1)) == alone[0]
+        loader.close()
+        assert not multiprocessing.active_children()
+        assert list(batches(loader, 1)) == alone[0], "a closed loader starts again"
+        loader.close()
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("method", ["spawn", "forkserver"])
+    def test_they_may_be_started_in_any_way(self, method: str) -> None:
+        loader = make(Augmented(9), num_workers=2, worker_options={"multiprocessing_context": method})
+        assert list(batches(loader)) == list(batches(make(Augmented(9))))
+        loader.close()
+
+    def test_options_of_a_data_loader_reach_it_and_say_nothing_without_workers(self) -> None:
+        options = {"prefetch_factor": 3, "timeout": 30, "persistent_workers": False, "worker_init_fn": mark}
+        assert list(batches(make(Marked(9), worker_options=options))) == [[[0] * 8, 8], [[0], 1]]
+        loader = make(Marked(9), num_workers=1, worker_options=options)
+        source = batches(loader)
+        assert next(source) == [[1] * 8, 8]
+        assert loader._working[0]._prefetch_factor == 3
+        assert list(source) == [[[1], 1]]
+        assert not multiprocessing.active_children(), "they were not to stay"
+
+    def test_a_batch_that_cannot_be_sent_ends_in_an_error_and_is_not_waited_for(
+        self, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        loader = make(Squares(9), num_workers=1, collate_fn=lambda rows: lambda: rows)
+        with pytest.raises(RuntimeError, match="exited unexpectedly"):
+            next(loader.fetch(loader.training_parts(1, 0, 1)))
+        assert "a data worker cannot send its batch" in capfd.readouterr().err
+        loader.close()
+
+    @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="limits are set as on Linux")
+    @pytest.mark.parametrize("more", [3, 6, 9])
+    def test_too_few_file_descriptors_end_in_an_error_and_are_not_waited_for(self, more: int) -> None:
+        def fetch() -> None:
+            import resource
+
+            limit = len(os.listdir("/proc/self/fd")) + more
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+            try:
+                list(batches(make(Squares(9), num_workers=2, worker_options={"multiprocessing_context": "fork"})))
+            except (ConfigError, RuntimeError) as error:
+                os._exit(0 if "Too many open files" in str(error) or "exited unexpectedly" in str(error) else 2)
+            os._exit(3)
+
+        process = multiprocessing.get_context("fork").Process(target=fetch)
+        process.start()
+        process.join(60)
+        code = process.exitcode
+        process.kill()
+        assert code == 0
+
+
+_marks = 0
+
+
+def mark(_worker: int) -> None:
+    global _marks
+    _marks += 1
+
+
+class Marked(Squares):
+    """How often the process that fetches was marked."""
+
+    def __getitem__(self, index: int) -> tuple[int]:  # type: ignore[override]
+        return (_marks,)
+
+
+def test_loops_of_one_s_own_draw_anew_in_each_micro_batch_and_the_same_each_time() -> None:
+    def drawn(first_step: int) -> list[float]:
+        return [torch.rand(()).item() for _ in make(Squares()).training_batches(1, first_step, 2)]
+
+    assert len(set(drawn(0))) == 12
+    assert drawn(2) == drawn(0)[4:]

@@ -1,6 +1,7 @@
 """Streams: the same samples in the same steps on any number of processes, and exact where they have state."""
 
 import multiprocessing
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from support.together import together
 from torch import nn
 from torch.utils.data import IterableDataset, RandomSampler
 
-from paccel.runtime import Checkpoints, ConfigError, Meter, Run
+from paccel.runtime import Checkpoints, ConfigError, DataError, Meter, Run
 
 
 @dataclass
@@ -369,3 +370,74 @@ def evaluate(size: int, batch_size: int) -> dict[str, float]:
 def test_an_evaluation_sees_each_sample_once_on_any_number_of_processes(tmp_path: Path) -> None:
     for size in (1, 9):
         assert together(evaluate, tmp_path, size, 4) == [{"total": sum(range(size)) / size}] * 2
+
+
+class Sharded(IterableDataset):
+    """Each process reads samples of its own, as in a plain DDP script."""
+
+    def __init__(self, shares: list[list[int]]) -> None:
+        self.shares = shares
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.shares[int(os.environ["RANK"])])
+
+
+def read_shares(shares: list[list[int]], trains: bool, workers: int) -> tuple[str, int]:
+    """What is said about a stream, and how many steps were made before."""
+    steps = 0
+    with Run(Config(Path("none")), record=False) as run:
+        loader = run.loader(Sharded(shares), 4, num_workers=workers, multiprocessing_context="fork")
+        try:
+            for _ in run.epochs(1):
+                for step in run.steps(loader) if trains else [run.batches(loader)]:
+                    list(step)
+                    steps += 1
+        except DataError as error:
+            return str(error), steps
+    return "nothing was noticed", steps
+
+
+EVERY = list(range(21))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trains", [True, False])
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ([EVERY[::2], EVERY[1::2]], "yields other samples on each process"),
+        ([EVERY, EVERY[:9]], "ends at another sample on some processes"),
+        ([EVERY, EVERY[:8]], "ends at another sample on some processes"),
+        ([EVERY, []], "yields other samples on each process"),
+        ([EVERY, EVERY], "nothing was noticed"),
+    ],
+)
+def test_a_stream_that_is_not_the_same_on_all_processes_ends_all_of_them(
+    shares: list[list[int]], message: str, trains: bool, tmp_path: Path
+) -> None:
+    found = together(read_shares, tmp_path, shares, trains, int(trains))
+    assert all(message in text for text, _ in found)
+    assert found[0][1] == found[1][1], "both after the same step"
+
+
+def test_several_workers_for_a_stream_are_one_and_the_run_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = len(multiprocessing.active_children())
+    with Run(Config(tmp_path / "run")) as run:
+        for _ in run.epochs(1):
+            for step in run.steps(run.loader(Stream(9), 4, num_workers=3, multiprocessing_context="fork")):
+                list(step)
+                assert len(multiprocessing.active_children()) == before + 1
+        assert "is read by one worker" in capsys.readouterr().out
+
+
+def test_passes_over_a_stream_that_overlap_are_refused_where_it_has_one_place() -> None:
+    with Run(Config(Path("none")), record=False) as run:
+        plain, stateful = run.loader(Stream(9), 4), run.loader(Stateful(9), 4)
+        first, second = run.batches(plain), run.batches(plain)
+        assert [read(a)[0] for a in first] == [read(b)[0] for b in second]
+        source = run.batches(stateful)
+        next(source)
+        with pytest.raises(ConfigError, match="is being read already, and has one place"):
+            next(run.batches(stateful))

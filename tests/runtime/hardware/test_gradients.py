@@ -1,12 +1,18 @@
 """Clipping by norm: PyTorch's result, to the bit."""
 
+import gc
 import math
+from contextlib import nullcontext
+from dataclasses import dataclass
 
 import pytest
 import torch
+from support.scaling import loss_scaler
 from torch import nn
+from torch.nn import functional as F
 
-from paccel.runtime.hardware.gradients import clip_grad_norm
+from paccel.runtime import ConfigError, NonFiniteError, Run
+from paccel.runtime.hardware.gradients import clip_grad_norm, is_mean
 
 
 def parameters(scale: float, dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> list[nn.Parameter]:
@@ -48,3 +54,124 @@ def test_a_norm_near_the_limit_is_scaled_as_pytorch_scales_it(around: float) -> 
 
 def test_a_model_without_gradients_has_the_norm_zero() -> None:
     assert clip_grad_norm([nn.Parameter(torch.zeros(2))], 1.0, reads=True) == 0.0
+
+
+@dataclass
+class Config:
+    seed: int = 0
+
+
+def norm_of(*modules: nn.Module) -> float:
+    return torch.nn.utils.get_total_norm([p.grad for module in modules for p in module.parameters()]).item()
+
+
+class TestTheModuleAsItIsNow:
+    def test_temporary_modules_are_told_apart_and_not_kept(self) -> None:
+        with Run(Config(), record=False) as run:
+            parts = [nn.Linear(4, 4) for _ in range(6)]
+            for part in parts:
+                run.backward(part(torch.full((2, 4), 100.0)).sum())
+            for part in parts:
+                before = norm_of(part)
+                told = run.clip_grad_norm(nn.ModuleList([part]), 1.0)
+                assert told.item() == pytest.approx(before)
+                assert norm_of(part) == pytest.approx(1.0, rel=1e-4)
+            del part
+            gc.collect()
+            assert sum(type(thing) is nn.ModuleList for thing in gc.get_objects()) == 0
+
+    def test_parameters_that_were_added_or_replaced_are_clipped_and_looked_at(self) -> None:
+        with Run(Config(), record=False) as run:
+            net = run.prepare(nn.Sequential(nn.Linear(4, 4)))
+            run.backward(net(torch.ones(2, 4)).sum())
+            run.clip_grad_norm(net, 1.0)
+            for change in (lambda: net.append(nn.Linear(4, 4)), lambda: net.insert(0, nn.Linear(4, 4))):
+                change()
+                net.zero_grad()
+                run.backward(net(torch.full((2, 4), 100.0)).sum())
+                whole = norm_of(net)
+                assert run.clip_grad_norm(net, 1.0).item() == pytest.approx(whole)
+                assert norm_of(net) == pytest.approx(1.0, rel=1e-4)
+            run.position.step = 1
+            run.backward(net[2](torch.full((2, 4), float("nan"))).sum())
+            with pytest.raises(NonFiniteError, match="has the norm nan"):
+                run.clip_grad_norm(net, 1.0)
+
+    def test_a_norm_that_the_loop_changes_in_place_is_looked_at_as_it_was(self) -> None:
+        with Run(Config(), record=False) as run:
+            run.guard.reads, run.position.step = False, 1  # as on a device
+            net = nn.Linear(2, 1)
+            run.backward(net(torch.full((1, 2), float("nan"))).sum())
+            run.clip_grad_norm(net, None).zero_()
+            with pytest.raises(NonFiniteError, match="has the norm nan"):
+                run.guard.check()
+
+
+LOGITS, LABELS = torch.randn(8, 4), torch.arange(8) % 4
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (lambda x: F.cross_entropy(x, LABELS), True),
+        (lambda x: F.mse_loss(x, LOGITS), True),
+        (lambda x: F.binary_cross_entropy_with_logits(x, LOGITS.sigmoid()), True),
+        (lambda x: x.square().mean(), True),
+        (lambda x: F.cross_entropy(x, LABELS) + 0.5 * x.square().mean(), True),
+        (lambda x: F.cross_entropy(x, LABELS, reduction="sum"), False),
+        (lambda x: F.cross_entropy(x, LABELS) * len(x), False),
+        (lambda x: x.square().sum(), False),
+        (lambda x: x.square().mean(1).sum(), False),
+        (lambda x: F.cross_entropy(x, LABELS, reduction="sum") + 0.1 * x.mean(), False),
+    ],
+)
+def test_a_loss_that_is_a_mean_is_noticed(loss, expected: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    logits = LOGITS.clone().requires_grad_()
+    assert is_mean(loss(logits)) is expected
+    with Run(Config(), record=False) as run:
+        for _ in range(2):
+            run.backward(loss(logits), count=8)
+    said = capsys.readouterr().err
+    assert said.count("the loss is a mean, and `run.backward` divides it by 8 once more") == expected
+
+
+def test_a_mean_is_made_a_sum_and_a_count_of_nothing_adds_nothing() -> None:
+    with Run(Config(), record=False) as run:
+        ours, theirs = (LOGITS.clone().requires_grad_() for _ in range(2))
+        run.backward(F.cross_entropy(ours, LABELS), count=16, mean_of=8)
+        run.backward(F.cross_entropy(theirs, LABELS, reduction="sum"), count=16)
+        torch.testing.assert_close(ours.grad, theirs.grad)
+        for nothing in (0, torch.tensor(0), torch.tensor(0.0, dtype=torch.float64)):
+            run.backward(ours[:0].sum(), count=nothing)
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_options_of_pytorch_s_backward_are_passed_on_with_a_loss_scaler_too() -> None:
+    for scales in (False, True):
+        with loss_scaler() if scales else nullcontext(), Run(Config(), record=False) as run:
+            model = nn.Linear(2, 1, bias=False)
+            model, _ = run.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
+            inputs = torch.ones(1, 2, requires_grad=True)
+            loss = model(inputs).square().sum()
+            run.backward(loss, 4, retain_graph=True, inputs=[inputs])
+            assert model.weight.grad is None
+            run.backward(loss, 4, create_graph=True)
+            assert model.weight.grad.requires_grad
+            scale = run.accelerator.scaler.get_scale() if scales else 1.0
+            (expected,) = torch.autograd.grad(loss, model.weight)
+            torch.testing.assert_close(model.weight.grad.detach(), expected / 4 * scale)
+
+
+def test_gradient_accumulation_of_the_launcher_divides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    with loss_scaler(), Run(Config(), record=False) as run:
+        model = nn.Linear(1, 1, bias=False)
+        model, _ = run.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
+        run.backward(model(torch.ones(2, 1)).sum(), count=2)
+        assert model.weight.grad.item() == run.accelerator.scaler.get_scale()
+
+
+def test_fp16_of_the_launcher_is_refused_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(ConfigError, match="accelerate's settings say `fp16`"):
+        Run(Config(), record=False)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +17,13 @@ from paccel.runtime import ConfigError, Run
 from paccel.runtime.hardware import processes as setup
 from paccel.runtime.hardware.agreement import Agreement
 from paccel.runtime.record.opening import choose_run_dir
-from paccel.runtime.record.record import MAY_CHANGE, Record
+from paccel.runtime.record.record import Record
+from paccel.runtime.record.status import read_status
 
 CUDA = torch.device("cuda")
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "ENVIRONMENT")
+BATCH = {"ENVIRONMENT": "BATCH", "SLURM_NTASKS": "4"}
+SRUN = {"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}
 
 
 @dataclass
@@ -96,6 +102,80 @@ def test_models_are_compiled_in_place_if_that_is_asked_for(
     assert list(prepared.state_dict()) == ["weight", "bias"]
 
 
+class TestWhoHasStartedThisProcess:
+    @pytest.fixture(autouse=True)
+    def _alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Neither a launcher nor a scheduler, and accelerate without what it keeps from earlier tests."""
+        for name in list(os.environ):
+            if name.startswith(("SLURM_", "OMPI_", "PMI_", "MV2_", "MASTER_")) or name in LAUNCHED:
+                monkeypatch.delenv(name)
+        monkeypatch.setattr(setup, "PartialState", lambda **options: SimpleNamespace(num_processes=1, options=options))
+
+    def start(self, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> Any:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return setup.start_processes()
+
+    @pytest.mark.parametrize(
+        ("environment", "who"),
+        [
+            ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, "`srun` with 2 tasks"),
+            ({"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}, "`srun` with 2 tasks"),
+            (BATCH | {"SLURM_PROCID": "3"}, "`srun` with 4 tasks"),
+            (BATCH | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"}, "`srun` with 2 tasks"),
+            # A script for other tools has said where to meet, and nobody who is who
+            (SRUN | {"MASTER_ADDR": "node1", "MASTER_PORT": "1"}, "`srun` with 2 tasks"),
+            (SRUN | {"MASTER_ADDR": "node1", "WORLD_SIZE": "2"}, "`srun` with 2 tasks"),
+            (SRUN | {"LOCAL_RANK": "-1"}, "`srun` with 2 tasks"),
+            ({"OMPI_COMM_WORLD_SIZE": "2"}, "`mpirun` with 2 processes"),
+            ({"PMI_SIZE": "3"}, "`mpirun` with 3 processes"),
+            ({"MV2_COMM_WORLD_SIZE": "3"}, "`mpirun` with 3 processes"),
+        ],
+    )
+    def test_processes_that_would_each_train_by_themselves_are_an_error(
+        self, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], who: str
+    ) -> None:
+        message = f"^{who} started this script.*`srun --ntasks-per-node=1 torchrun .*set `WORLD_SIZE=1`$"
+        with pytest.raises(ConfigError, match=message):
+            self.start(monkeypatch, environment)
+
+    @pytest.mark.parametrize(
+        "environment",
+        [
+            {},
+            BATCH | {"SLURM_PROCID": "0"},  # python in a batch script: the script is no task
+            {"SLURM_NTASKS": "4"},  # in the shell of salloc
+            BATCH | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"},
+            SRUN | {"WORLD_SIZE": "1"},  # runs of their own
+            SRUN | {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"},  # torchrun with one process, in a task
+            {"OMPI_COMM_WORLD_SIZE": "1"},
+            {"LOCAL_RANK": "-1"},
+            {"SLURM_NTASKS": "many"},
+        ],
+    )
+    def test_one_that_is_alone_or_has_a_launcher_is_fine(
+        self, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+    ) -> None:
+        self.start(monkeypatch, environment)
+        assert os.environ.get("LOCAL_RANK") != "-1"  # accelerate's for "not distributed", and no rank
+
+    def test_accelerate_joins_the_processes_of_mpirun_on_cpus_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        environment = {"OMPI_COMM_WORLD_SIZE": "2", "MASTER_ADDR": "node1"}
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+        self.start(monkeypatch, environment)
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+        with pytest.raises(ConfigError, match="`mpirun` with 2 processes"):
+            self.start(monkeypatch, environment)
+
+    def test_a_world_without_ranks_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(ConfigError, match="`WORLD_SIZE` is 2, but this process would train by itself"):
+            self.start(monkeypatch, {"WORLD_SIZE": "2"})
+
+    def test_the_timeout_is_the_setting_or_pytorch_s_own(self) -> None:
+        assert "timeout" not in setup.start_processes().options
+        assert setup.start_processes(90.5).options["timeout"].total_seconds() == 90.5
+
+
 def test_a_run_directory_that_some_process_does_not_see_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,18 +196,7 @@ def test_the_settings_versions_commit_and_processes_are_kept(tmp_path: Path, mon
 
 def test_the_path_of_a_run_is_the_run_that_goes_on(tmp_path: Path) -> None:
     Record(tmp_path).write_status("stopped", 3, 1)
-    assert choose_run_dir(None, str(tmp_path)) == (tmp_path, None)
-
-
-def test_a_continued_run_may_be_longer_log_and_save_otherwise_and_nothing_else(tmp_path: Path) -> None:
-    may = {"epochs", "max_steps", "time_limit", "num_workers", "resume", "run_dir", "skip_non_finite"}
-    may |= {"log_every", "trackers", "save_every", "keep_last", "keep_best", "save_in_background"}
-    assert may == MAY_CHANGE
-    before, record = dict.fromkeys((*may, "seed", "eval_every"), 1), Record(tmp_path)
-    record.write_settings(before, {})
-    record.check_settings(before | dict.fromkeys(may, 2))
-    with pytest.raises(ConfigError, match="eval_every: was 1, is 2\n  seed: was 1, is 2"):
-        record.check_settings(dict.fromkeys(before, 2))
+    assert choose_run_dir(None, str(tmp_path))[:2] == (tmp_path, None)
 
 
 def test_the_first_failure_is_the_reason_and_a_later_start_has_its_own(tmp_path: Path) -> None:
@@ -138,6 +207,7 @@ def test_the_first_failure_is_the_reason_and_a_later_start_has_its_own(tmp_path:
     assert json.loads((tmp_path / "status.json").read_text())["reason"] == "the disk is full"
     later = Record(tmp_path)
     assert later.failure() is None
+    assert later.claim(read_status(tmp_path))
     later.write_status("failed", 4, 1, "another reason")
     assert later.failure() == "another reason"
 

@@ -65,12 +65,11 @@ def test_several_processes_look_every_8_steps_and_more_often_where_they_are_slow
     now, step, looked = 0.0, 0, []
     monkeypatch.setattr(stopping, "time", SimpleNamespace(monotonic=lambda: now))
 
-    def share(_tensor: object, **_options: object) -> SimpleNamespace:
+    def start(value: tuple[int, float]) -> SimpleNamespace:
         looked.append(step)
-        return SimpleNamespace(wait=lambda: None)
+        return SimpleNamespace(wait=lambda: [value, (0, 0.0)])
 
-    monkeypatch.setattr(stopping.dist, "all_reduce", share)
-    request = stopping.StopRequest(SimpleNamespace(group=object()), None)  # type: ignore[arg-type]
+    request = stopping.StopRequest(SimpleNamespace(group=object(), start=start), None)  # type: ignore[arg-type]
     while step < 100:
         now, step = now + seconds, step + 1
         assert not request.is_due()

@@ -23,7 +23,7 @@ def test_speeds_are_what_was_counted_divided_by_the_time_of_training(monkeypatch
     measured.measure_flops(3e9, 5e11, "no", lambda text: pytest.fail(text))
     measured.samples, measured.data_seconds, measured.other_seconds = 640, 0.5, 2.0
     for tokens in (1000, 500):
-        measured.add_tokens(torch.tensor(tokens, dtype=torch.float64))
+        measured.add("tokens", torch.tensor(tokens, dtype=torch.float64))
     now = 106.0  # 2 of these 6 seconds were for an evaluation
     times = measured.read()
     assert times.pop("peak_memory_gib") > 0.01

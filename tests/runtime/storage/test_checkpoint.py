@@ -1,7 +1,10 @@
 """Checkpoints and weights are whole or not there, whatever happens while they are written."""
 
 import errno
+import hashlib
+import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +25,7 @@ from paccel.runtime.storage.checkpoint import (
     verify_checkpoint,
     write_checkpoint,
 )
-from paccel.runtime.storage.files import atomic_write
+from paccel.runtime.storage.files import atomic_write, json_bytes
 from paccel.runtime.storage.tensorfile import dtype_name, tensor_chunks
 from paccel.runtime.storage.weights import read_weights, write_weights
 
@@ -117,8 +120,10 @@ def test_a_later_schema_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_state_that_cannot_be_kept_names_object_and_place_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"`model` cannot be saved: `a\.b` has the type `set`"):
-        write_checkpoint(tmp_path / "step-1", {"model": {"a": {"b": {1}}}}, {})
+    with pytest.raises(
+        CheckpointError, match=r"`model` cannot be saved: `a\.b` has the type `builtin_function_or_method`"
+    ):
+        write_checkpoint(tmp_path / "step-1", {"model": {"a": {"b": len}}}, {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -312,7 +317,10 @@ def state_bits(module: nn.Module) -> dict[str, bytes]:
 def test_weights_come_back_with_ties_and_counters(tmp_path: Path) -> None:
     path, model, other = tmp_path / "w" / "final.safetensors", Tied(), Tied()
     write_weights(path, model, {"step": "3", "a": "b", "z": "y"})
-    assert read_weights(path, other) == {
+    metadata, differences = read_weights(path, other)
+    assert differences == []
+    assert re.fullmatch("[0-9a-f]{64}", metadata.pop("paccel.sha256"))
+    assert metadata == {
         "format": "pt",
         "step": "3",
         "a": "b",
@@ -378,8 +386,170 @@ def test_a_file_that_is_not_weights_is_refused(tmp_path: Path) -> None:
 
 
 def test_weights_that_cannot_be_kept_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="`extra` is not a tensor"):
-        write_weights(tmp_path / "w", {"a": torch.ones(1), "extra": {"b": torch.ones(1)}})
+    with pytest.raises(CheckpointError, match="`extra` has the type"):
+        write_weights(tmp_path / "w", {"a": torch.ones(1), "extra": len})
     with pytest.raises(CheckpointError, match="have the same name: `a`"):
         write_weights(tmp_path / "w", {"a": torch.ones(1), "_orig_mod.a": torch.ones(1)})
     assert not (tmp_path / "w").exists()
+
+
+def flipped_at(content: bytes, place: int, bit: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
+
+
+def test_no_bit_of_a_weights_file_can_be_flipped_without_an_error(tmp_path: Path) -> None:
+    model, other, path = nn.Linear(3, 2), nn.Linear(3, 2), tmp_path / "w"
+    write_weights(path, model, {"step": "3"})
+    content, before = path.read_bytes(), state_bits(other)
+    for place in range(len(content)):
+        path.write_bytes(flipped_at(content, place, place % 8))
+        try:
+            metadata, _ = read_weights(path, other)
+        except CheckpointError:
+            assert state_bits(other) == before
+        else:  # the name of the hash: then it is a file as others write it, and said to be one
+            assert "paccel.sha256" not in metadata
+            assert state_bits(other) == state_bits(model)
+            other = nn.Linear(3, 2)
+            before = state_bits(other)
+    path.write_bytes(content)
+    read_weights(path, other)
+    assert state_bits(other) == state_bits(model)
+
+
+def test_what_fits_is_loaded_where_a_difference_is_no_error(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 5))
+    write_weights(tmp_path / "w", model.state_dict() | {"old": torch.ones(1)})
+    other = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 4), nn.Linear(4, 1))
+    head = state_bits(other)["1.weight"]
+    _, differences = read_weights(tmp_path / "w", other, strict=False)
+    assert differences == [
+        "missing: `2.bias`",
+        "missing: `2.weight`",
+        "shape: `1.bias` is (5,) in the file and (4,) in the model",
+        "shape: `1.weight` is (5, 2) in the file and (4, 2) in the model",
+        "unexpected: `old`",
+    ]
+    assert torch.equal(other[0].weight, model[0].weight)
+    assert state_bits(other)["1.weight"] == head
+    with pytest.raises(CheckpointError, match="has no weight of the model"):
+        read_weights(tmp_path / "w", nn.Conv1d(1, 1, 1), strict=False)
+
+
+class Counting(nn.Linear):
+    """Has a state that is no tensor, as `get_extra_state` returns it."""
+
+    seen = ({"a"}, torch.zeros(2))
+
+    def get_extra_state(self) -> Any:
+        return self.seen
+
+    def set_extra_state(self, state: Any) -> None:
+        self.seen = state
+
+
+def test_extra_states_and_lazy_modules_are_kept(tmp_path: Path) -> None:
+    model, other = nn.Sequential(Counting(1, 1)), nn.Sequential(Counting(1, 1))
+    model[0].seen = ({"b", "c"}, torch.ones(2))
+    write_weights(tmp_path / "w", model)
+    read_weights(tmp_path / "w", other)
+    assert other[0].seen[0] == {"b", "c"}
+    assert torch.equal(other[0].seen[1], torch.ones(2))
+    plain, lazy = nn.Linear(3, 2), nn.LazyLinear(2)
+    write_weights(tmp_path / "plain", plain)
+    read_weights(tmp_path / "plain", lazy)
+    assert torch.equal(lazy.weight, plain.weight)
+    with pytest.raises(CheckpointError, match="pass a batch through the model"):
+        write_weights(tmp_path / "lazy", nn.LazyLinear(2))
+
+
+# Checkpoints with valid hashes and hostile content
+
+
+def forged(folder: Path, change: Callable[[dict[str, Any]], Any], state: Any = None) -> Path:
+    """A checkpoint whose manifest is changed, with a hash that is right all the same."""
+    save(folder, 1)
+    path = folder / "step-1"
+    manifest = json.loads((path / "manifest.json").read_bytes())
+    del manifest["sha256"]
+    if state is not None:
+        content = json.dumps(state).encode()
+        (path / "state.json").write_bytes(content)
+        manifest["files"]["state.json"] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest = change(manifest) or manifest
+    body = json_bytes(manifest)
+    full = json_bytes({**manifest, "sha256": hashlib.sha256(body).hexdigest()}) if isinstance(manifest, dict) else body
+    (path / "manifest.json").write_bytes(full)
+    return path
+
+
+FORGERIES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a list": lambda _: [1],
+    "no files": lambda manifest: manifest.pop("files") and None,
+    "no schema": lambda manifest: manifest.pop("schema") and None,
+    "files in a list": lambda manifest: manifest.update(files=["state.json"]),
+    "sizes in text": lambda manifest: manifest["files"]["state.json"].update(size="7"),
+    "no hash": lambda manifest: manifest["files"]["state.json"].pop("sha256") and None,
+    "an entry that is a number": lambda manifest: manifest["files"].update({"state.json": 7}),
+    "a path": lambda manifest: manifest["files"].update({"../../x.safetensors": {"size": 1, "sha256": ""}}),
+    "metadata in a list": lambda manifest: manifest.update(metadata=[]),
+    "no state": lambda manifest: manifest["files"].pop("state.json") and None,
+}
+
+
+@pytest.mark.parametrize("kind", FORGERIES)
+def test_a_manifest_of_another_form_is_an_error_that_names_it(tmp_path: Path, kind: str) -> None:
+    path = forged(tmp_path, FORGERIES[kind])
+    assert verify_checkpoint(path)
+    with pytest.raises(CheckpointError):
+        read_checkpoint(path)
+
+
+STATES = {
+    "a list": [],
+    "nested": json.loads("[" * 900 + "]" * 900),
+    "a tensor that is not there": {"model": {"$": "tensor", "name": "gone"}},
+    "huge strides": {"model": {"$": "tensor", "name": "weight", "stride": [10**15, 1]}},
+    "a class": {"model": {"$": "dataclass", "class": "os:system", "fields": {}}},
+    "a date": {"model": {"$": "datetime", "text": 7}},
+    "a set of lists": {"model": {"$": "set", "items": [[1]]}},
+}
+
+
+@pytest.mark.parametrize("kind", STATES)
+def test_a_state_of_another_form_is_a_named_error(tmp_path: Path, kind: str) -> None:
+    path = forged(tmp_path, lambda _: None, state=STATES[kind])
+    assert verify_checkpoint(path) is None
+    with pytest.raises(CheckpointError):
+        read_checkpoint(path)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["manifest.json", "state.json", "model.safetensors"])
+@pytest.mark.parametrize("kind", ["pipe", "endless", "folder", "link to nothing"])
+def test_only_regular_files_are_read(tmp_path: Path, name: str, kind: str) -> None:
+    save(tmp_path, 1)
+    file = tmp_path / "step-1" / name
+    file.unlink()
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        file.symlink_to("/dev/zero" if kind == "endless" else "/nowhere")
+    assert f"`{name}`" in (verify_checkpoint(tmp_path / "step-1") or "")
+    with pytest.raises(CheckpointError):
+        read_checkpoint(tmp_path / "step-1")
+    if name == "model.safetensors":
+        with pytest.raises(CheckpointError):
+            read_weights(file, Tied())
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("length", [2**63, 10**9, 0], ids=["huge", "longer than the file", "none"])
+def test_a_header_of_a_length_that_cannot_be_is_a_named_error(tmp_path: Path, length: int) -> None:
+    write_weights(tmp_path / "w", nn.Linear(1, 1))
+    content = (tmp_path / "w").read_bytes()
+    (tmp_path / "w").write_bytes(length.to_bytes(8, "little") + content[8:])
+    with pytest.raises(CheckpointError, match=r"`.*w` cannot be read"):
+        read_weights(tmp_path / "w", nn.Linear(1, 1))

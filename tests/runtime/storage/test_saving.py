@@ -10,12 +10,23 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support.scaling import loss_scaler
 from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
-from paccel.runtime import EMA, CheckpointError, Checkpoints, Meter, NonFiniteError, Run, Stopped, schedules
+from paccel.runtime import (
+    EMA,
+    CheckpointError,
+    Checkpoints,
+    ConfigError,
+    Meter,
+    NonFiniteError,
+    Run,
+    Stopped,
+    load_weights,
+    schedules,
+)
 from paccel.runtime.storage import files
 from paccel.runtime.storage.checkpoint import verify_checkpoint
 
@@ -231,3 +242,164 @@ def test_of_an_epoch_that_ended_with_a_save_nothing_is_done_twice(tmp_path: Path
     with pytest.raises(Stopped):
         done("run", fails_at=7)
     assert done("run", resume="auto") == straight[6:]
+
+
+# What becomes a file of weights
+
+
+def averaged(model: nn.Module, value: float) -> EMA:
+    """An average that is `value` in all weights, of a model that stays as it is."""
+    ema = EMA(model)
+    state = ema.state_dict()
+    ema.load_state_dict(state | {"averages": {k: torch.full_like(v, value) for k, v in state["averages"].items()}})
+    return ema
+
+
+def written(run: Run) -> dict[str, float]:
+    """The first weight in each file."""
+    return {
+        path.name: next(iter(load_file(path).values())).flatten()[0].item() for path in run.run_dir.glob("weights/*")
+    }
+
+
+def test_each_model_has_a_file_with_its_own_average(tmp_path: Path) -> None:
+    with Run(Config(tmp_path / "run")) as run:
+        left, right, plain = (nn.Linear(1, 1) for _ in range(3))
+        nn.init.constant_(plain.bias, 7.0)
+        averages = {"right_ema": averaged(right, 2.0), "left_ema": averaged(left, 1.0)}
+        Checkpoints(run, left=left, right=right, plain=plain, **averages).save_weights("last")
+        expected = {"last-left.safetensors": 1.0, "last-right.safetensors": 2.0, "last-plain.safetensors": 7.0}
+        assert written(run) == expected
+
+
+def test_of_two_averages_of_one_model_the_user_says_which_is_written(tmp_path: Path) -> None:
+    with Run(Config(tmp_path / "run")) as run:
+        model = nn.Linear(1, 1)
+        slow, fast = averaged(model, 1.0), averaged(model, 2.0)
+        tracked = {"model": model, "slow": slow, "fast": fast}
+        with pytest.raises(
+            ConfigError, match=r"`slow` and `fast` average `model`: say which .*`weights={\"model\": slow}`"
+        ):
+            Checkpoints(run, **tracked)
+        Checkpoints(run, weights={"model": fast}, **tracked).save_weights("one")
+        Checkpoints(run, weights={"slow": slow, "fast": fast}, **tracked).save_weights("each")
+        expected = {"one.safetensors": 2.0, "each-slow.safetensors": 1.0, "each-fast.safetensors": 2.0}
+        assert written(run) == expected
+
+
+def test_what_is_no_model_is_refused_as_weights(tmp_path: Path) -> None:
+    with Run(Config(tmp_path / "run")) as run, pytest.raises(ConfigError, match="`model` is a `dict`"):
+        Checkpoints(run, weights={"model": {}}, meter=Meter(run))  # type: ignore[dict-item]
+
+
+class Counted(nn.Module):
+    """A metric, as libraries write them: a module with buffers and no parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(1))
+
+
+@pytest.mark.parametrize("other", ["loss", "metric", "average of timm"])
+def test_a_second_module_leaves_the_model_s_file_its_name(tmp_path: Path, other: str) -> None:
+    with Run(Config(tmp_path / "run")) as run:
+        model, thing = nn.Linear(1, 1), nn.Linear(2, 2) if other == "loss" else Counted()
+        nn.init.constant_(model.bias, 7.0)
+        if other == "average of timm":
+            thing = pytest.importorskip("timm.utils").ModelEmaV2(model)
+        checkpoints = Checkpoints(run, best="loss", other=thing, model=model)
+        assert checkpoints.keep_best({"loss": 1.0})
+        files = written(run)
+        assert files.pop("best.safetensors") == 7.0
+        assert set(files) == (set() if other == "metric" else {"best-other.safetensors"})
+
+
+def test_where_nothing_is_a_model_a_line_says_that_no_weights_are_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Run(Config(tmp_path / "run")) as run:
+        parameter = nn.Parameter(torch.ones(1))
+        checkpoints = Checkpoints(run, best="loss", optimizer=torch.optim.SGD([parameter], 0.1))
+        assert "no weights will be written" in capsys.readouterr().err
+        checkpoints.save_weights("last")
+        assert "no weights `last` are written" in capsys.readouterr().err
+        assert not written(run)
+
+
+class Odd:
+    """Its state cannot be saved."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"f": {"g": object()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        raise AssertionError("nothing was saved")
+
+
+def test_a_state_that_cannot_be_saved_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    with Run(Config(tmp_path / "run")) as run:
+        checkpoints = Checkpoints(run, model=nn.Linear(1, 1), odd=Odd())
+        with pytest.raises(CheckpointError, match=r"odd.*object"):
+            checkpoints.restore()
+
+
+def evaluate_after_saving(config: Config, scores: list[float], kill_at: int | None = None) -> list[int]:
+    """Save, then evaluate, at each step; the steps that were evaluated. The weight is the step."""
+    evaluated: list[int] = []
+    with suppress(KeyboardInterrupt), Run(config) as run:
+        model = nn.Linear(1, 1, bias=False)
+        checkpoints = Checkpoints(run, best="loss", model=model)
+
+        def evaluate() -> None:
+            evaluated.append(run.position.step)
+            checkpoints.keep_best({"loss": scores[run.position.step - 1]})
+
+        checkpoints.restore()
+        if checkpoints.evaluation_is_due:
+            evaluate()
+        for step in range(run.position.step + 1, len(scores) + 1):
+            run.position.step = step
+            nn.init.constant_(model.weight, float(step))
+            checkpoints.save(then_evaluate=True)
+            if step == kill_at:
+                raise KeyboardInterrupt
+            evaluate()
+        checkpoints.save()
+    return evaluated
+
+
+@pytest.mark.parametrize("kill_at", [1, 2, 3, 4])
+def test_an_evaluation_that_was_lost_behind_a_save_is_made_first_and_the_best_is_right(
+    tmp_path: Path, kill_at: int
+) -> None:
+    scores = [3.0, 1.0, 2.0, 1.5]
+    run_dir = tmp_path / "run"
+    assert evaluate_after_saving(Config(run_dir), scores, kill_at) == list(range(1, kill_at))
+    assert evaluate_after_saving(Config(run_dir, "auto"), scores) == list(range(kill_at, 5))
+    assert load_file(run_dir / "weights" / "best.safetensors")["weight"].item() == 2.0
+
+
+def test_without_an_evaluation_behind_it_none_is_due(tmp_path: Path) -> None:
+    with Run(Config(tmp_path / "run")) as run:
+        run.position.step = 1
+        Checkpoints(run, model=nn.Linear(1, 1)).save()
+    with Run(Config(tmp_path / "run", "auto")) as run:
+        checkpoints = Checkpoints(run, model=nn.Linear(1, 1))
+        assert checkpoints.restore() == 1
+        assert not checkpoints.evaluation_is_due
+
+
+def test_weights_that_fit_in_part_are_loaded_and_the_rest_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "others.safetensors"
+    save_file({"weight": torch.full((1, 1), 3.0), "old": torch.ones(1)}, path)
+    model = nn.Linear(1, 1)
+    with pytest.raises(CheckpointError):
+        load_weights(path, model)
+    differences = load_weights(path, model, strict=False)
+    assert differences == ["missing: `bias`", "unexpected: `old`"]
+    assert model.weight.item() == 3.0
+    said = capsys.readouterr()
+    for line in [*differences, f"{path} has no hash of paccel's"]:
+        assert line in said.out + said.err

@@ -1,0 +1,139 @@
+"""What data a run stands on, told cheaply: a hash of what a dataset holds in memory. No sample is fetched for it.
+
+Fetching one could open files that must not be open when workers are forked, and would draw at random.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import torch
+
+_ITEMS = 4096  # of a list or mapping that are all looked at; of a longer one, as many as of rows
+_BYTES = 1 << 22  # of a tensor that are all looked at; of a larger one, some rows
+_SPREAD = 256  # rows of a larger tensor: the first, the last and others between
+_FILES = 32  # whose size is asked for
+_SAMPLES = 64  # of a stream that a digest is made of
+_DEPTH = 6  # of datasets within datasets
+_CLASSES = 1000  # that are kept by name
+_NUMBERS = bool | int | float | complex | np.generic
+_LISTS = (list, tuple, range)
+
+
+def fingerprint(dataset: Any) -> dict[str, Any]:
+    """What tells this data from other data of the same length, as far as that is cheap: milliseconds.
+
+    Looks at tensors, arrays, lists and mappings that a dataset holds as its attributes, and at the datasets within it.
+    Of files, only the last two parts of their paths and their sizes count: data may move to another folder.
+
+    Returns:
+        `content`, a hash, None where nothing was found to tell it by; and `classes`, where the dataset names them.
+    """
+    hasher = blake2b(digest_size=16)
+    files: list[str] = []
+    found = False
+    for part in _parts(dataset):
+        for item in _contents(part, files):
+            found = True
+            hasher.update(item)
+    for path in _spread(files, _FILES):
+        hasher.update(str(os.path.getsize(path)).encode() if os.path.isfile(path) else b"-")
+    known: dict[str, Any] = {"content": hasher.hexdigest() if found else None}
+    classes = next((part.classes for part in _parts(dataset) if isinstance(getattr(part, "classes", None), list)), None)
+    if classes and len(classes) <= _CLASSES:
+        known["classes"] = [str(name) for name in classes]
+    return known
+
+
+def digest(samples: Sequence[Any]) -> str:
+    """A hash of samples: the same for the same ones in whichever process; what is no data counts by its type."""
+    hasher = blake2b(str(len(samples)).encode(), digest_size=16)
+    for sample in samples[:_SAMPLES]:
+        hasher.update(b"".join(_bytes(sample, None, _DEPTH)))
+    return hasher.hexdigest()
+
+
+def _parts(dataset: Any, depth: int = _DEPTH) -> Iterator[Any]:
+    """A dataset and those within it, as in a `Subset`."""
+    yield dataset
+    inner = [*getattr(dataset, "datasets", ()), *([dataset.dataset] if hasattr(dataset, "dataset") else ())]
+    for part in inner if depth else ():
+        yield from _parts(part, depth - 1)
+
+
+def _contents(dataset: Any, files: list[str]) -> Iterator[bytes]:
+    """What a dataset is made of, as bytes; the paths in it are added to `files`."""
+    if isinstance(dataset, _LISTS):
+        yield from _bytes(dataset, files, _DEPTH)
+    for name, value in sorted(getattr(dataset, "__dict__", {}).items()):
+        if isinstance(value, dict):  # such as `class_to_idx`; settings may hold what is of no account
+            is_data = bool(value) and all(isinstance(inner, _NUMBERS) for inner in value.values())
+        else:
+            is_data = isinstance(value, torch.Tensor | np.ndarray) or (isinstance(value, _LISTS) and bool(value))
+        if is_data:
+            yield name.encode()
+            yield from _bytes(value, files, _DEPTH)
+    # of `datasets`, whose rows lie in files of its own
+    for name in ("features", "dataset_size"):
+        if type(dataset).__module__.startswith("datasets.") and (value := getattr(dataset, name, None)):
+            yield str(value).encode()
+
+
+def _bytes(value: Any, files: list[str] | None, depth: int) -> Iterator[bytes]:
+    """The content of a value; of a large one a part that is spread over all, where `files` takes the paths in it."""
+    if isinstance(value, torch.Tensor):
+        yield f"{tuple(value.shape)} {value.dtype}".encode()
+        if value.layout is torch.strided and value.device.type != "meta" and value.numel():
+            rows = value.detach().reshape(len(value) if value.ndim else 1, -1)
+            rows = rows[torch.as_tensor(_places(len(rows), rows.nbytes, files), device=rows.device)]
+            yield rows.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+    elif isinstance(value, np.ndarray):
+        yield f"{value.shape} {value.dtype}".encode()
+        if value.size:
+            array = value.reshape(len(value) if value.ndim else 1, -1)
+            array = array[_places(len(array), array.nbytes, files)]
+            yield from (
+                _bytes(array.tolist(), files, depth - 1) if value.dtype == object and depth else [array.tobytes()]
+            )
+    elif isinstance(value, bytes):
+        yield value
+    elif isinstance(value, PurePath) or (isinstance(value, str) and _is_path(value)):
+        if files is not None:
+            files.append(str(value))
+        yield "/".join(PurePath(value).parts[-2:]).encode()
+    elif isinstance(value, str):
+        yield value.encode(errors="replace")
+    elif isinstance(value, _NUMBERS | range) or value is None:
+        yield f"{type(value).__name__} {value!r}".encode()
+    elif isinstance(value, Mapping | list | tuple) and depth:
+        yield str(len(value)).encode()
+        inner = list(value.items()) if isinstance(value, Mapping) else value
+        for item in inner if files is None or len(inner) <= _ITEMS else _spread(inner, _SPREAD):
+            yield from _bytes(item, files, depth - 1)
+    elif callable(getattr(value, "tobytes", None)):  # an image
+        yield value.tobytes()
+    else:
+        yield type(value).__name__.encode()
+        if files is None and depth:
+            yield from _bytes(getattr(value, "__dict__", {}), files, depth - 1)
+
+
+def _places(rows: int, size: int, files: list[str] | None) -> list[int]:
+    """The rows to look at of so many with `size` bytes: all that a digest is made of, and of what is not large."""
+    if files is None or size <= _BYTES:
+        return list(range(rows))
+    return _spread(range(rows), min(_SPREAD, max(2, _BYTES * rows // size)))
+
+
+def _is_path(text: str) -> bool:
+    return len(text) < 1024 and ("/" in text or "\\" in text) and PurePath(text).suffix != ""
+
+
+def _spread(items: Sequence[Any], most: int) -> list[Any]:
+    """At most so many of the items: the first, the last and others at equal distances."""
+    if len(items) <= most:
+        return list(items)
+    return [items[place * (len(items) - 1) // (most - 1)] for place in range(most)]
