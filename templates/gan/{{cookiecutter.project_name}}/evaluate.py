@@ -25,6 +25,9 @@ class EvaluateConfig:
     """What to evaluate."""
 
     run_dir: Path | None = None  # run to evaluate; None = the newest under runs/
+    # % if cookiecutter.data != "digits"
+    data_dir: Path | None = None  # where the data lies now; None = as in training
+    # % endif
     split: Literal["train", "eval", "test"] = "test"  # real images to compare with
     weights: Literal["best", "final"] = "best"  # best: lowest Fréchet distance; final: at the end of training
 
@@ -53,7 +56,11 @@ def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
 
 
 def main(chosen: EvaluateConfig) -> dict[str, float]:
+    # % if cookiecutter.data != "digits"
+    run_dir, config = load_run(Config, chosen.run_dir, data_dir=chosen.data_dir)
+    # % else
     run_dir, config = load_run(Config, chosen.run_dir)
+    # % endif
     with Run(config, record=False) as run:
         splits = load_splits(config)
         judge = train_judge(splits.train, splits.num_classes, run.device)

@@ -68,6 +68,7 @@ class Config:
     epochs: int | None = {{ 100 if cookiecutter.data == "digits" else 10 if cookiecutter.data == "mnist" else 50 }}  # epochs to train; None = until max_steps
     max_steps: int | None = None  # steps to train; None = until the epochs are done
     accumulate: int = 1  # gradient accumulation: micro-batches per step
+    micro_batch_size: int | None = None  # samples per micro-batch and process, instead of accumulate
     learning_rate: float = 1e-3  # of both networks, at its peak
     # % include "train/config_schedule.py"
     penalty: float = 5.0  # weight of the gradient penalty (R1) of the discriminator
@@ -220,12 +221,14 @@ def main(config: Config) -> None:
             train_meter=train_meter,
         )
         checkpoints.restore()
+        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+            checkpoints.check_scores(evaluate(run, generator, judge, eval_loader, reals)[0])
 
         # One step = one update of both models over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             generator.train()
             discriminator.train()
-            for step in run.steps(train_loader, accumulate=config.accumulate):
+            for step in run.steps(train_loader, config.accumulate, micro_batch_size=config.micro_batch_size):
                 for batch in step:  # micro-batches; gradients are synchronized on the last one
                     _, labels, latents, _ = batch
                     fakes = generator(latents, labels)

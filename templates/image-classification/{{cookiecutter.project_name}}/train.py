@@ -83,6 +83,7 @@ class Config:
     epochs: int | None = {{ 30 if cookiecutter.data == "folder" else 8 }}  # epochs to train; None = until max_steps
     max_steps: int | None = None  # steps to train; None = until the epochs are done
     accumulate: int = 1  # gradient accumulation: micro-batches per step
+    micro_batch_size: int | None = None  # samples per micro-batch and process, instead of accumulate
     learning_rate: float = 1e-3  # at its peak
     # % include "train/config_schedule.py"
     # % if cookiecutter.model == "timm"
@@ -241,11 +242,13 @@ def main(config: Config) -> None:
             train_meter=train_meter,
         )
         checkpoints.restore()
+        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+            checkpoints.check_scores(evaluate(run, model, eval_loader{{ ", splits.num_classes" if cookiecutter.torchmetrics }}))
 
         # One step = one optimizer update over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
-            for step in run.steps(train_loader, accumulate=config.accumulate):
+            for step in run.steps(train_loader, config.accumulate, micro_batch_size=config.micro_batch_size):
                 for batch in step:  # micro-batches; gradients are synchronized on the last one
                     # % if cookiecutter.mixup
                     # Images are mixed within a micro-batch: results depend on processes and `accumulate`.

@@ -26,6 +26,9 @@ class EvaluateConfig:
     """What to evaluate."""
 
     run_dir: Path | None = None  # run to evaluate; None = the newest under runs/
+    # % if cookiecutter.data == "folder"
+    data_dir: Path | None = None  # where the data lies now; None = as in training
+    # % endif
     split: Literal["train", "eval", "test"] = "test"  # split to evaluate on
     weights: Literal["best", "final"] = "best"  # best: highest eval mean IoU; final: at the end of training
     pictures: int = 6  # predictions to draw, into a PNG in the run directory; 0 = none
@@ -71,7 +74,11 @@ def draw(images: torch.Tensor, masks: torch.Tensor, predictions: torch.Tensor, c
 
 
 def main(chosen: EvaluateConfig) -> dict[str, float]:
+    # % if cookiecutter.data == "folder"
+    run_dir, config = load_run(Config, chosen.run_dir, data_dir=chosen.data_dir)
+    # % else
     run_dir, config = load_run(Config, chosen.run_dir)
+    # % endif
     with Run(config, record=False) as run:
         splits = load_splits(config)
         loader = load_batches(run, config, splits, chosen.split)

@@ -70,6 +70,7 @@ class Config:
     epochs: int | None = {{ 8 if cookiecutter.data == "scenes" else 30 }}  # epochs to train; None = until max_steps
     max_steps: int | None = None  # steps to train; None = until the epochs are done
     accumulate: int = 1  # gradient accumulation: micro-batches per step
+    micro_batch_size: int | None = None  # samples per micro-batch and process, instead of accumulate
     learning_rate: float = {{ "3e-3" if cookiecutter.model == "small" else "5e-4" }}  # at its peak
     # % include "train/config_schedule.py"
     weight_decay: float = 0.05  # AdamW weight decay
@@ -188,12 +189,14 @@ def main(config: Config) -> None:
             train_meter=train_meter,
         )
         checkpoints.restore()
+        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+            checkpoints.check_scores(evaluate(run, model, eval_loader, len(splits.classes))[0])
 
         # One step = one optimizer update over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
-            for step in run.steps(train_loader, accumulate=config.accumulate):
-                num_pixels = step.total(count_pixels)  # over all micro-batches and processes
+            for step in run.steps(train_loader, config.accumulate, micro_batch_size=config.micro_batch_size):
+                num_pixels = step.total(count_pixels, unit="pixels")  # over all micro-batches and processes
                 for batch in step:  # micro-batches; gradients are synchronized on the last one
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean
                     run.backward(loss, count=num_pixels)  # divided once, by the labelled pixels of the whole step

@@ -77,6 +77,7 @@ class Config:
     max_steps: int | None = 2500  # steps to train; None = until the epochs are done
     # % endif
     accumulate: int = 1  # gradient accumulation: micro-batches per step
+    micro_batch_size: int | None = None  # samples per micro-batch and process, instead of accumulate
     learning_rate: float = {{ "5e-5" if cookiecutter.data == "huggingface" else "7e-3" }}  # at its peak
     # % include "train/config_schedule.py"
     weight_decay: float = 0.1  # AdamW weight decay, of matrices only
@@ -201,13 +202,16 @@ def main(config: Config) -> None:
             train_meter=train_meter,
         )
         checkpoints.restore()
+        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+            checkpoints.check_scores(evaluate(run, model, eval_loader))
 
         # One step = one optimizer update over global_batch_size sequences, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
             for step in run.steps(
                 train_loader,
-                accumulate=config.accumulate,
+                config.accumulate,
+                micro_batch_size=config.micro_batch_size,
                 flops_per_sample=flops_per_row,  # for model FLOPs utilization, `time/mfu`
                 peak_flops=config.peak_flops,
             ):

@@ -74,6 +74,8 @@ def main(config: Config) -> None:
         state = {"model": model, "optimizer": optimizer, "schedule": schedule, "train_meter": train_meter}
         checkpoints = Checkpoints(run, best="accuracy", mode="max", **state)
         checkpoints.restore()
+        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+            checkpoints.check_scores(evaluate(run, model, eval_loader))
 
         for epoch in run.epochs(config.epochs):
             model.train()

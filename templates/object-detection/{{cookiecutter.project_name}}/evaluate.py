@@ -24,6 +24,9 @@ class EvaluateConfig:
     """What to evaluate."""
 
     run_dir: Path | None = None  # run to evaluate; None = the newest under runs/
+    # % if cookiecutter.data == "coco"
+    data_dir: Path | None = None  # where the data lies now; None = as in training
+    # % endif
     split: Literal["train", "eval", "test"] = "test"  # split to evaluate on
     weights: Literal["best", "final"] = "best"  # best: highest eval mAP; final: at the end of training
 
@@ -51,7 +54,11 @@ def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
 
 
 def main(chosen: EvaluateConfig) -> dict[str, float]:
+    # % if cookiecutter.data == "coco"
+    run_dir, config = load_run(Config, chosen.run_dir, data_dir=chosen.data_dir)
+    # % else
     run_dir, config = load_run(Config, chosen.run_dir)
+    # % endif
     with Run(config, record=False) as run:
         splits = load_splits(config)
         loader = load_batches(run, config, splits, chosen.split)

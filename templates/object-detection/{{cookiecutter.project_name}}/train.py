@@ -72,6 +72,7 @@ class Config:
     epochs: int | None = {{ 8 if cookiecutter.data == "scenes" else 30 }}  # epochs to train; None = until max_steps
     max_steps: int | None = None  # steps to train; None = until the epochs are done
     accumulate: int = 1  # gradient accumulation: micro-batches per step
+    micro_batch_size: int | None = None  # samples per micro-batch and process, instead of accumulate
     learning_rate: float = {{ "2e-3" if cookiecutter.model == "small" else "5e-4" }}  # at its peak
     # % include "train/config_schedule.py"
     weight_decay: float = 0.05  # AdamW weight decay
@@ -180,6 +181,8 @@ def main(config: Config) -> None:
             train_meter=train_meter,
         )
         checkpoints.restore()
+        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+            checkpoints.check_scores(evaluate(run, model, eval_loader))
 
         # One step = one optimizer update over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
@@ -187,7 +190,7 @@ def main(config: Config) -> None:
             # % if cookiecutter.model == "torchvision"
             keep_statistics(model)
             # % endif
-            for step in run.steps(train_loader, accumulate=config.accumulate):
+            for step in run.steps(train_loader, config.accumulate, micro_batch_size=config.micro_batch_size):
                 for batch in step:  # micro-batches; gradients are synchronized on the last one
                     losses = compute_losses(model, batch)  # sums, not means
                     loss = torch.stack(list(losses.values())).sum()

@@ -24,6 +24,7 @@ class EvaluateConfig:
     """What to evaluate."""
 
     run_dir: Path | None = None  # run to evaluate; None = the newest under runs/
+    table: Path | None = None  # where the data lies now; None = as in training
     split: Literal["train", "eval", "test"] = "test"  # split to evaluate on
     weights: Literal["best", "final"] = "best"  # best: lowest eval loss; final: at the end of training
 
@@ -46,7 +47,7 @@ def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
 
 
 def main(chosen: EvaluateConfig) -> dict[str, float]:
-    run_dir, config = load_run(Config, chosen.run_dir)
+    run_dir, config = load_run(Config, chosen.run_dir, table=chosen.table)
     with Run(config, record=False) as run:
         splits = load_splits(config)
         loader = load_batches(run, config, splits, chosen.split)

@@ -29,6 +29,9 @@ class EvaluateConfig:
     """What to evaluate."""
 
     run_dir: Path | None = None  # run to evaluate; None = the newest under runs/
+    # % if cookiecutter.data == "csv"
+    data_dir: Path | None = None  # where the data lies now; None = as in training
+    # % endif
     split: Literal["train", "eval", "test"] = "test"  # split to evaluate on
     weights: Literal["best", "final"] = "best"  # best: highest eval accuracy; final: at the end of training
 
@@ -64,7 +67,11 @@ def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
 
 
 def main(chosen: EvaluateConfig) -> dict[str, float]:
+    # % if cookiecutter.data == "csv"
+    run_dir, config = load_run(Config, chosen.run_dir, data_dir=chosen.data_dir)
+    # % else
     run_dir, config = load_run(Config, chosen.run_dir)
+    # % endif
     with Run(config, record=False) as run:
         splits = load_splits(config)
         loader = load_batches(run, config, splits, chosen.split)

@@ -3,8 +3,9 @@
 # % if cookiecutter.data == "huggingface"
 import json
 from pathlib import Path
-
 # % endif
+from typing import Any
+
 # % if cookiecutter.data == "huggingface"
 from paccel.runtime import ConfigError
 # % endif
@@ -22,6 +23,8 @@ import export
 import sample
 import train
 
+NOTHING: Any = None  # data that no test reads
+
 
 def test_every_token_but_the_first_is_predicted_once():
     rows = pack(torch.arange(50), context=16).tensors[0]
@@ -32,9 +35,9 @@ def test_every_token_but_the_first_is_predicted_once():
 
 def test_the_count_of_operations_is_what_pytorch_counts(settings):
     # % if cookiecutter.data == "huggingface"
-    model = train.make_model(train.Config(**settings), Splits([], [], [], vocabulary=257), pretrained=True)
+    model = train.make_model(train.Config(**settings), Splits(NOTHING, NOTHING, NOTHING, vocabulary=257), pretrained=True)
     # % else
-    model = train.make_model(train.Config(**settings), Splits([], [], [], vocabulary=256))
+    model = train.make_model(train.Config(**settings), Splits(NOTHING, NOTHING, NOTHING, vocabulary=256))
     # % endif
     batch = [torch.ones(1, 33, dtype=torch.int32)]
     with FlopCounterMode(display=False) as counter:
@@ -45,10 +48,10 @@ def test_the_count_of_operations_is_what_pytorch_counts(settings):
 
 def test_no_token_sees_what_comes_after_it(settings):
     # % if cookiecutter.data == "huggingface"
-    model = train.make_model(train.Config(**settings), Splits([], [], [], vocabulary=257), pretrained=True).eval()
+    model = train.make_model(train.Config(**settings), Splits(NOTHING, NOTHING, NOTHING, vocabulary=257), pretrained=True).eval()
     tokens = torch.randint(257, (1, 32), generator=torch.Generator().manual_seed(0))
     # % else
-    model = train.make_model(train.Config(**settings), Splits([], [], [], vocabulary=256))
+    model = train.make_model(train.Config(**settings), Splits(NOTHING, NOTHING, NOTHING, vocabulary=256))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)  # blocks start as the identity
     tokens = torch.randint(256, (1, 32), generator=torch.Generator().manual_seed(0))
@@ -69,7 +72,7 @@ def test_the_weights_are_those_of_the_folder_in_float32(settings, tmp_path):
     folder = str(tmp_path / "half")
     half = AutoModelForCausalLM.from_pretrained(settings["model"], dtype=torch.bfloat16)
     half.save_pretrained(folder)
-    config, splits = train.Config(**settings | {"model": folder}), Splits([], [], [], vocabulary=257)
+    config, splits = train.Config(**settings | {"model": folder}), Splits(NOTHING, NOTHING, NOTHING, vocabulary=257)
     ours = train.make_model(config, splits, pretrained=True).state_dict()
     assert all(torch.equal(ours[name], value.float()) for name, value in half.state_dict().items())
     assert {value.dtype for value in ours.values()} == {torch.float32}

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 import shutil
 from typing import Any, NamedTuple
@@ -80,14 +81,38 @@ def hold_out(images: ImageFolder) -> tuple[list[int], list[int]]:
     return kept, held_out
 
 
+def stamp(path: Path, root: Path) -> str:
+    """A line that changes with the file: its size, its time of change, and its place below `root`."""
+    try:
+        status = path.stat()
+    except OSError as error:  # never remembered
+        return str(error)
+    return f"{status.st_size} {status.st_mtime_ns} {path.relative_to(root).as_posix()}"
+
+
+def recall(root: Path) -> set[str]:
+    """Read the stamps of the images that earlier runs have decoded."""
+    return {line for file in root.glob(".checked/*.txt") for line in file.read_text(encoding="utf-8").splitlines()}
+
+
+def remember(root: Path, part: int, stamps: list[str]) -> None:
+    """Add the stamps of decoded images; each process has a file of its own."""
+    with suppress(OSError):  # a read-only folder: they are decoded again next time
+        (root / ".checked").mkdir(exist_ok=True)
+        with (root / ".checked" / f"{part}.txt").open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in stamps)
+
+
 def check_images(data_dir: Path, part: int, parts: int) -> None:
-    """Decode every image once, to find damaged ones before training; each process checks its part.
+    """Decode each new image once, to find damaged ones before training; each process checks its part.
+
+    Good images are remembered in `data_dir/.checked` and decoded again only when they change.
 
     Raises:
         DataError: Some images cannot be read; the first ten are listed.
     """
 
-    def problem(path: str) -> str | None:
+    def problem(path: Path) -> str | None:
         try:
             with Image.open(path) as image:
                 image.load()
@@ -96,10 +121,13 @@ def check_images(data_dir: Path, part: int, parts: int) -> None:
         return None
 
     folders = [data_dir / split for split in SPLITS if (data_dir / split).is_dir()]
-    paths = [path for folder in folders for path, _ in ImageFolder(folder).samples]
+    paths = [Path(path) for folder in folders for path, _ in ImageFolder(folder).samples]
+    known, stamps = recall(data_dir), {stamp(path, data_dir): path for path in paths[part::parts]}
+    new = {line: path for line, path in stamps.items() if line not in known}
     with ThreadPoolExecutor() as pool:  # decoding releases the GIL
-        problems = [found for found in pool.map(problem, paths[part::parts]) if found]
-    if problems:
+        found = dict(zip(new, pool.map(problem, new.values()), strict=True))
+    remember(data_dir, part, [line for line, text in found.items() if text is None])
+    if problems := [text for text in found.values() if text is not None]:
         raise DataError("\n".join([f"{len(problems)} images are damaged, remove or replace them:", *problems[:10]]))
 
 

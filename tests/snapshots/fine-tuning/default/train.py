@@ -50,6 +50,7 @@ class Config:
     epochs: int | None = 100  # epochs to train; None = until max_steps
     max_steps: int | None = None  # steps to train; None = until the epochs are done
     accumulate: int = 1  # gradient accumulation: micro-batches per step
+    micro_batch_size: int | None = None  # samples per micro-batch and process, instead of accumulate
     unfreeze_upper: float = 0.2  # fraction of steps after which the upper half is trained too, not only the head
     unfreeze_all: float = 0.4  # fraction of steps after which the whole model is trained; 1 = never
     learning_rate: float = 3e-3  # of the head, at its peak
@@ -149,11 +150,13 @@ def main(config: Config) -> None:
             train_meter=train_meter,
         )
         checkpoints.restore()
+        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+            checkpoints.check_scores(evaluate(run, model, eval_loader))
 
         # One step = one optimizer update over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
-            for step in run.steps(train_loader, accumulate=config.accumulate):
+            for step in run.steps(train_loader, config.accumulate, micro_batch_size=config.micro_batch_size):
                 unfreezing.apply(step.number)
                 for batch in step:  # micro-batches; gradients are synchronized on the last one
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean

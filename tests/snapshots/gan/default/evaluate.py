@@ -43,8 +43,7 @@ def load_batches(run: Run, config: Config, splits: Splits, split: str) -> Loader
 
 def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
     """Build the generator of a run and load its weights from a file."""
-    sizes = config.latent_size, splits.num_classes, splits.channels, splits.image_size, config.width
-    generator, _ = make_models(*sizes)
+    generator, _ = make_models(config, splits)
     load_weights(weights, generator)
     return generator
 

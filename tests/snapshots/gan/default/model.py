@@ -1,7 +1,13 @@
 """The two models. Shapes: B images, C channels, S height and width, Z latent size."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
+
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
 
 class Generator(nn.Module):
@@ -63,10 +69,6 @@ class Discriminator(nn.Module):
         return self.head(features).squeeze(1) + matches
 
 
-def make_models(
-    latent_size: int, num_classes: int, channels: int, image_size: int, width: int
-) -> tuple[Generator, Discriminator]:
-    return (
-        Generator(latent_size, num_classes, channels, image_size, width),
-        Discriminator(num_classes, channels, image_size, width),
-    )
+def make_models(config: "Config", splits: "Splits") -> tuple[Generator, Discriminator]:
+    sizes = splits.num_classes, splits.channels, splits.image_size, config.width
+    return Generator(config.latent_size, *sizes), Discriminator(*sizes)

@@ -1,7 +1,13 @@
 """The model. Shapes: B images, C channels, H height, W width."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
+
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
 
 def stage(channels: int, width: int) -> nn.Sequential:
@@ -31,5 +37,5 @@ class ConvNet(nn.Module):
         return self.head(features.mean(dim=(2, 3)))
 
 
-def make_model(channels: int, num_classes: int, width: int) -> nn.Module:
-    return ConvNet(channels, num_classes, width)
+def make_model(config: "Config", splits: "Splits") -> nn.Module:
+    return ConvNet(splits.channels, splits.num_classes, config.width)

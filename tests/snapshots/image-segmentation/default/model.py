@@ -1,7 +1,13 @@
 """The model. Shapes: B images, H height, W width."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
+
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
 
 def convolution(channels: int, width: int, stride: int = 1) -> nn.Sequential:
@@ -53,6 +59,6 @@ class SmallUNet(nn.Module):
         return self.head(self.up1(self.up2(eighth, quarter), half))
 
 
-def make_model(num_classes: int, width: int) -> nn.Module:
-    """Build the model; `width` is the number of channels of the first stage, a multiple of 8."""
-    return SmallUNet(num_classes, width)
+def make_model(config: "Config", splits: "Splits") -> nn.Module:
+    """Build the model; `config.width` is a multiple of 8."""
+    return SmallUNet(len(splits.classes), config.width)

@@ -45,6 +45,7 @@ class Config:
     epochs: int | None = 8  # epochs to train; None = until max_steps
     max_steps: int | None = None  # steps to train; None = until the epochs are done
     accumulate: int = 1  # gradient accumulation: micro-batches per step
+    micro_batch_size: int | None = None  # samples per micro-batch and process, instead of accumulate
     learning_rate: float = 3e-3  # at its peak
     warmup_ratio: float = 0.07  # fraction of steps for linear warm-up
     weight_decay: float = 0.05  # AdamW weight decay
@@ -125,7 +126,7 @@ def main(config: Config) -> None:
         total_steps = train_loader.total_steps(config.epochs, config.max_steps)
         warmup_steps = round(config.warmup_ratio * total_steps)
 
-        model = make_model(len(splits.classes), config.width)
+        model = make_model(config, splits)
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         model, optimizer = run.prepare(model, optimizer)
         schedule = schedules.cosine(optimizer, total_steps, warmup_steps)
@@ -143,12 +144,14 @@ def main(config: Config) -> None:
             train_meter=train_meter,
         )
         checkpoints.restore()
+        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+            checkpoints.check_scores(evaluate(run, model, eval_loader, len(splits.classes))[0])
 
         # One step = one optimizer update over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
-            for step in run.steps(train_loader, accumulate=config.accumulate):
-                num_pixels = step.total(count_pixels)  # over all micro-batches and processes
+            for step in run.steps(train_loader, config.accumulate, micro_batch_size=config.micro_batch_size):
+                num_pixels = step.total(count_pixels, unit="pixels")  # over all micro-batches and processes
                 for batch in step:  # micro-batches; gradients are synchronized on the last one
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean
                     run.backward(loss, count=num_pixels)  # divided once, by the labelled pixels of the whole step

@@ -40,7 +40,7 @@ def load_batches(run: Run, config: Config, splits: Splits, split: str) -> Loader
 
 def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
     """Build the model of a run and load its weights from a file."""
-    model = make_model(splits.vocabulary, config.context, config.width, config.depth, config.heads)
+    model = make_model(config, splits)
     load_weights(weights, model)
     return model
 

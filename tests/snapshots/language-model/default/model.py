@@ -1,10 +1,16 @@
 """The model: a decoder-only transformer. Shapes: B sequences, L tokens, D width, H heads."""
 
+from typing import TYPE_CHECKING
+
 from paccel.runtime import ConfigError
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
 
 def rotations(length: int, size: int) -> torch.Tensor:
@@ -107,12 +113,11 @@ class Transformer(nn.Module):
         return self.head(self.norm(x))
 
 
-def make_model(
-    vocabulary: int, context: int, width: int, depth: int, heads: int, checkpoint_activations: bool = False
-) -> Transformer:
+def make_model(config: "Config", splits: "Splits") -> Transformer:
+    width, heads = config.width, config.heads
     if width % (2 * heads):
         raise ConfigError(f"`width` {width} is not divisible into {heads} heads of even size")
-    return Transformer(vocabulary, context, width, depth, heads, checkpoint_activations)
+    return Transformer(splits.vocabulary, config.context, width, config.depth, heads, config.checkpoint_activations)
 
 
 def count_flops(model: Transformer, context: int) -> float:

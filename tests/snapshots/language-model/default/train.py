@@ -51,6 +51,7 @@ class Config:
     epochs: int | None = None  # epochs to train; None = until max_steps
     max_steps: int | None = 2500  # steps to train; None = until the epochs are done
     accumulate: int = 1  # gradient accumulation: micro-batches per step
+    micro_batch_size: int | None = None  # samples per micro-batch and process, instead of accumulate
     learning_rate: float = 7e-3  # at its peak
     warmup_ratio: float = 0.07  # fraction of steps for linear warm-up
     weight_decay: float = 0.1  # AdamW weight decay, of matrices only
@@ -125,14 +126,7 @@ def main(config: Config) -> None:
         total_steps = train_loader.total_steps(config.epochs, config.max_steps)
         warmup_steps = round(config.warmup_ratio * total_steps)
 
-        model = make_model(
-            splits.vocabulary,
-            config.context,
-            config.width,
-            config.depth,
-            config.heads,
-            checkpoint_activations=config.checkpoint_activations,
-        )
+        model = make_model(config, splits)
         flops_per_row = count_flops(model, config.context)
         model, optimizer = run.prepare(model, make_optimizer(model, config))
         schedule = schedules.cosine(optimizer, total_steps, warmup_steps)
@@ -150,13 +144,16 @@ def main(config: Config) -> None:
             train_meter=train_meter,
         )
         checkpoints.restore()
+        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+            checkpoints.check_scores(evaluate(run, model, eval_loader))
 
         # One step = one optimizer update over global_batch_size sequences, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
             for step in run.steps(
                 train_loader,
-                accumulate=config.accumulate,
+                config.accumulate,
+                micro_batch_size=config.micro_batch_size,
                 flops_per_sample=flops_per_row,  # for model FLOPs utilization, `time/mfu`
                 peak_flops=config.peak_flops,
             ):

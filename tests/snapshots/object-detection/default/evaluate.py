@@ -41,7 +41,7 @@ def load_batches(run: Run, config: Config, splits: Splits, split: str) -> Loader
 
 def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
     """Build the detector of a run and load its weights from a file."""
-    model = make_model(len(splits.classes), config.width, config.image_size)
+    model = make_model(config, splits)
     load_weights(weights, model)
     return model
 

@@ -1,5 +1,7 @@
 """The detector: torchvision's Faster R-CNN on a small backbone, written out. Shapes: B images, H height, W width."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -7,6 +9,10 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
+
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
 FEATURES = 64  # channels of the backbone output
 
@@ -42,14 +48,15 @@ class Backbone(nn.Module):
         return self.smooth(self.from_near(near) + far)
 
 
-def make_model(num_classes: int, width: int, image_size: int) -> nn.Module:
-    """Build a detector for `num_classes` classes, not counting the background.
+def make_model(config: "Config", splits: "Splits") -> nn.Module:
+    """Build a detector for the classes of the data and the background.
 
     In training mode it takes a list of images (3, H, W) and a list of targets, and returns losses by name. In eval
     mode it takes the images and returns boxes, labels and scores for each. Label 0 is the background.
     """
+    image_size = config.image_size
     return FasterRCNN(
-        Backbone(width),
+        Backbone(config.width),
         min_size=image_size,
         max_size=2 * image_size,
         # Anchor sizes in pixels, and aspect ratios (height / width).
@@ -63,7 +70,7 @@ def make_model(num_classes: int, width: int, image_size: int) -> nn.Module:
         rpn_batch_size_per_image=64,
         box_roi_pool=MultiScaleRoIAlign(featmap_names=["0"], output_size=5, sampling_ratio=2),
         box_head=TwoMLPHead(FEATURES * 5 * 5, 128),
-        box_predictor=FastRCNNPredictor(128, num_classes + 1),
+        box_predictor=FastRCNNPredictor(128, len(splits.classes) + 1),
         box_batch_size_per_image=32,
         box_detections_per_img=20,
     )

@@ -24,6 +24,7 @@ class EvaluateConfig:
     """What to evaluate."""
 
     run_dir: Path | None = None  # run to evaluate; None = the newest under runs/
+    table: Path | None = None  # where the data lies now; None = as in training
     split: Literal["train", "eval", "test"] = "test"  # split to evaluate on
     weights: Literal["best", "final"] = "best"  # best: lowest eval loss; final: at the end of training
 
@@ -40,14 +41,13 @@ def load_batches(run: Run, config: Config, splits: Splits, split: str) -> Loader
 
 def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
     """Build the model of a run and load its weights from a file."""
-    outputs = 1
-    model = make_model(splits.num_numeric, splits.category_sizes, outputs, config.width, config.dropout)
+    model = make_model(config, splits)
     load_weights(weights, model)
     return model
 
 
 def main(chosen: EvaluateConfig) -> dict[str, float]:
-    run_dir, config = load_run(Config, chosen.run_dir)
+    run_dir, config = load_run(Config, chosen.run_dir, table=chosen.table)
     with Run(config, record=False) as run:
         splits = load_splits(config)
         loader = load_batches(run, config, splits, chosen.split)

@@ -1,7 +1,13 @@
 """The model. Shapes: B rows, N numeric columns, C categorical columns, D width."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
+
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
 
 class Table(nn.Module):
@@ -29,5 +35,6 @@ class Table(nn.Module):
         return self.layers(torch.cat([numbers, *embedded], dim=1))
 
 
-def make_model(num_numeric: int, category_sizes: list[int], outputs: int, width: int, dropout: float) -> nn.Module:
-    return Table(num_numeric, category_sizes, outputs, width, dropout)
+def make_model(config: "Config", splits: "Splits") -> nn.Module:
+    outputs = 1
+    return Table(splits.num_numeric, splits.category_sizes, outputs, config.width, config.dropout)

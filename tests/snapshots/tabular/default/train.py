@@ -49,6 +49,7 @@ class Config:
     epochs: int | None = 20  # epochs to train; None = until max_steps
     max_steps: int | None = None  # steps to train; None = until the epochs are done
     accumulate: int = 1  # gradient accumulation: micro-batches per step
+    micro_batch_size: int | None = None  # samples per micro-batch and process, instead of accumulate
     learning_rate: float = 1e-3  # at its peak
     warmup_ratio: float = 0.07  # fraction of steps for linear warm-up
     weight_decay: float = 0.05  # AdamW weight decay
@@ -114,8 +115,7 @@ def main(config: Config) -> None:
         total_steps = train_loader.total_steps(config.epochs, config.max_steps)
         warmup_steps = round(config.warmup_ratio * total_steps)
 
-        outputs = 1
-        model = make_model(splits.num_numeric, splits.category_sizes, outputs, config.width, config.dropout)
+        model = make_model(config, splits)
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         model, optimizer = run.prepare(model, optimizer)
         schedule = schedules.cosine(optimizer, total_steps, warmup_steps)
@@ -133,11 +133,13 @@ def main(config: Config) -> None:
             train_meter=train_meter,
         )
         checkpoints.restore()
+        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+            checkpoints.check_scores(evaluate(run, model, eval_loader, splits))
 
         # One step = one optimizer update over global_batch_size rows, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
-            for step in run.steps(train_loader, accumulate=config.accumulate):
+            for step in run.steps(train_loader, config.accumulate, micro_batch_size=config.micro_batch_size):
                 for batch in step:  # micro-batches; gradients are synchronized on the last one
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean
                     run.backward(loss, count=step.num_samples)  # divided once, by the whole global batch

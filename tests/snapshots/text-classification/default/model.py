@@ -1,11 +1,17 @@
 """The model: a transformer encoder. Shapes: B texts, L tokens, D width, H heads."""
 
+from typing import TYPE_CHECKING
+
 from paccel.runtime import ConfigError
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from tokens import PADDING
+
+if TYPE_CHECKING:  # train.py imports this file
+    from data import Splits
+    from train import Config
 
 
 class Block(nn.Module):
@@ -59,7 +65,8 @@ class Transformer(nn.Module):
         return self.head(x.sum(dim=1) / mask.sum(dim=1, keepdim=True))
 
 
-def make_model(vocabulary: int, max_length: int, num_classes: int, width: int, depth: int, heads: int) -> nn.Module:
+def make_model(config: "Config", splits: "Splits") -> nn.Module:
+    width, heads = config.width, config.heads
     if width % heads:
         raise ConfigError(f"`width` {width} is not divisible by {heads} heads")
-    return Transformer(vocabulary, max_length, num_classes, width, depth, heads)
+    return Transformer(config.vocabulary, config.max_length, splits.num_classes, width, config.depth, heads)

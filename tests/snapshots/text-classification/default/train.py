@@ -54,6 +54,7 @@ class Config:
     epochs: int | None = 20  # epochs to train; None = until max_steps
     max_steps: int | None = None  # steps to train; None = until the epochs are done
     accumulate: int = 1  # gradient accumulation: micro-batches per step
+    micro_batch_size: int | None = None  # samples per micro-batch and process, instead of accumulate
     learning_rate: float = 6e-3  # at its peak
     warmup_ratio: float = 0.07  # fraction of steps for linear warm-up
     weight_decay: float = 0.1  # AdamW weight decay
@@ -118,9 +119,7 @@ def main(config: Config) -> None:
     """Train with the settings of `config`; on several GPUs, every process calls this."""
     with Run(config) as run:
         splits = make_splits()
-        model = make_model(
-            config.vocabulary, config.max_length, splits.num_classes, config.width, config.depth, config.heads
-        )
+        model = make_model(config, splits)
         train = Tokens(splits.train, config.vocabulary, config.max_length, config.word_dropout)
         eval = Tokens(splits.eval, config.vocabulary, config.max_length)
         train_loader = run.loader(
@@ -158,11 +157,13 @@ def main(config: Config) -> None:
             train_meter=train_meter,
         )
         checkpoints.restore()
+        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+            checkpoints.check_scores(evaluate(run, model, eval_loader))
 
         # One step = one optimizer update over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
             model.train()
-            for step in run.steps(train_loader, accumulate=config.accumulate):
+            for step in run.steps(train_loader, config.accumulate, micro_batch_size=config.micro_batch_size):
                 for batch in step:  # micro-batches; gradients are synchronized on the last one
                     loss, _ = compute_loss(model, batch)  # a sum, not a mean
                     run.backward(loss, count=step.num_samples)  # divided once, by the whole global batch

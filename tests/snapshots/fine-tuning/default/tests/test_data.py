@@ -46,6 +46,20 @@ def test_damaged_images_are_named(settings):
     data.check_images(settings["data_dir"], 1, 100_000)  # not in this part
 
 
+def test_good_images_are_decoded_once_and_again_when_they_change(settings, monkeypatch):
+    folder = settings["data_dir"]
+    data.check_images(folder, 0, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", None)
+        data.check_images(folder, 0, 2)  # also for another number of processes
+    image = folder / "train" / "cats" / "0.png"
+    image.write_bytes(image.read_bytes()[:100])
+    with pytest.raises(ValueError, match="1 images are damaged"):
+        data.check_images(folder, 0, 1)
+    with pytest.raises(ValueError, match="1 images are damaged"):  # what is damaged is not remembered
+        data.check_images(folder, 0, 1)
+
+
 def test_a_class_with_one_image_is_named_where_there_is_no_folder_for_eval(settings):
     for split in ("train", "test"):
         (settings["data_dir"] / split / "mice").mkdir()

@@ -1,12 +1,16 @@
 """Text is packed into rows, bad data raises an error before training starts, and text is generated."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from data import PADDING, pack
+from data import PADDING, Splits, pack
 import sample
 import train
+
+NOTHING: Any = None  # data that no test reads
 
 
 def test_every_token_but_the_first_is_predicted_once():
@@ -17,7 +21,7 @@ def test_every_token_but_the_first_is_predicted_once():
 
 
 def test_the_count_of_operations_is_what_pytorch_counts(settings):
-    model = train.make_model(256, 32, width=32, depth=2, heads=2)
+    model = train.make_model(train.Config(**settings), Splits(NOTHING, NOTHING, NOTHING, vocabulary=256))
     batch = [torch.ones(1, 33, dtype=torch.int32)]
     with FlopCounterMode(display=False) as counter:
         train.compute_loss(model, batch).backward()
@@ -26,7 +30,7 @@ def test_the_count_of_operations_is_what_pytorch_counts(settings):
 
 
 def test_no_token_sees_what_comes_after_it(settings):
-    model = train.make_model(256, 32, width=32, depth=2, heads=2)
+    model = train.make_model(train.Config(**settings), Splits(NOTHING, NOTHING, NOTHING, vocabulary=256))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)  # blocks start as the identity
     tokens = torch.randint(256, (1, 32), generator=torch.Generator().manual_seed(0))

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
+from data import Splits
 import tokens
 import train
 
@@ -17,7 +18,7 @@ def test_f1_is_that_of_class_1_for_two_classes_and_a_mean_for_more():
 
 
 def test_what_a_text_is_padded_with_does_not_change_its_logits():
-    model = train.make_model(vocabulary=512, max_length=32, num_classes=3, width=32, depth=2, heads=2).eval()
+    model = train.make_model(train.Config(width=32, vocabulary=512), Splits([], [], [], num_classes=3)).eval()
     short = tokens.encode(("A few words",), 512, 32)
     long = tokens.encode(("camelCase and many more words than the others have, to be the longest",), 512, 32)
     alone, _ = tokens.collate([(short, 0)])
@@ -27,6 +28,6 @@ def test_what_a_text_is_padded_with_does_not_change_its_logits():
 
 
 def test_texts_longer_than_the_model_can_read_are_an_error_before_training_starts(tmp_path, settings):
-    model = train.make_model(vocabulary=512, max_length=8, num_classes=2, width=32, depth=1, heads=2)
+    model = train.make_model(train.Config(**settings, max_length=8), Splits([], [], [], num_classes=2))
     with pytest.raises(ValueError, match="A text has 9 tokens but the model takes at most 8"):
         model(torch.ones(1, 9, dtype=torch.int64))
