@@ -39,7 +39,7 @@ def single_layer(folder: Path) -> Path:
     ]  # the extras are off, and asked for all the same
     context = {name: value for layer in asked for name, value in layer.entries.items()}
     context["project_name"] = PROJECT
-    environment = make_environment(template.constants, template.name)
+    environment = make_environment(template.entries, template.name)
     for layer in template.layers:
         for part, tree in (("{{cookiecutter.project_name}}", layer.project), (PARTIALS_DIR, layer.partials)):
             texts = {path: file.content.decode() for path, file in tree.items()}

@@ -61,7 +61,9 @@ def measure(paccel: Path) -> dict[str, float]:
         for name, arguments in COMMANDS.items():
             at = {"--help": folder, "new image-classification": folder}.get(name, folder / "made")
             times[name] = cpu_seconds(paccel, *arguments, at=folder / "small" if "small" in name else at)
-        assert "20" in edited.read_text() and "2 * steps" in edited.read_text(), "the small template was not merged"
+        merged = edited.read_text()
+        assert "steps = 20" in merged, "the user's edit is lost"
+        assert "2 * steps" in merged, "the template's edit is missing"
         return times
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import catalogue
 import checkpoint_stall
 import generated_loop
+import large_templates
 import library_comparison
 import loop_contestants
 import new_command
@@ -82,6 +83,13 @@ def test_the_stall_of_both_ways_to_save_is_timed(tmp_path: Path) -> None:
         assert len(way.stalls) == 1
         assert way.undisturbed
     assert found["background"].written[0] > found["background"].stalls[0]
+
+
+def test_large_templates_are_timed_from_new_to_set(tmp_path: Path) -> None:
+    assert large_templates.write_template(tmp_path / "template", 250, moved=True) == 100
+    found = large_templates.measure(250, tmp_path)
+    assert [*found] == ["new", "upgrade, up to date", "upgrade, 40 % moved", "set"]
+    assert all(seconds > 0 for seconds in found.values())
 
 
 def test_the_template_that_is_timed_gives_the_default_project(tmp_path: Path) -> None:

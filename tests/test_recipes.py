@@ -25,7 +25,7 @@ RECIPES = {
     section.partition("\n")[0]: re.findall(r"^```(diff|python)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     for section in PAGE.split("\n### ")[1:]
 }
-EDITS = [title for title, blocks in RECIPES.items() if blocks[0][0] == "diff"]
+EDITS = [title for title, blocks in RECIPES.items() if blocks and blocks[0][0] == "diff"]
 
 
 def edited(title: str) -> str:
@@ -123,6 +123,26 @@ def test_an_edited_project_trains_and_stopped_it_ends_as_if_it_had_not_been(
     assert len(weights) >= 2
 
 
+@pytest.mark.parametrize(
+    ("title", "said"),
+    [
+        (
+            "Train on after a finished cosine run",
+            "the schedule was cosine over 4 steps and is constant: its rate goes from 5.0e-04 to 1.0e-03",
+        ),
+        ("Resume with a new EMA", "`ema` is not in the checkpoint: it starts from the restored weights"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_new_run_from_a_checkpoint_of_an_unedited_script_goes_on_with_the_edit(
+    title: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train("Clip by value", tmp_path / "first")  # the same objects as without an edit
+    train(title, tmp_path / "on", resume=str(tmp_path / "first" / "checkpoints" / "step-2"))
+    assert end(tmp_path / "on")[0][-1]["step"] == 4
+    assert said in capsys.readouterr().out
+
+
 def test_clipping_by_value_is_of_the_step_s_gradient_with_any_accumulation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +170,21 @@ def test_the_notebook_s_cell_trains(tmp_path: Path) -> None:
     config = module.Config(run_dir=tmp_path / "run", width=8, limit_batches=1, epochs=1)
     exec(RECIPES["In a notebook"][0][1], {"main": module.main, "config": config})
     assert (tmp_path / "run" / "weights" / "final.safetensors").exists()
+
+
+def test_updates_without_a_loader_learn_and_are_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Record, "draw", lambda *_, **__: None)
+    monkeypatch.chdir(tmp_path)
+    program = RECIPES["Reinforcement learning: updates without a loader"][0][1]
+    module = sys.modules["program_of_a_recipe"] = ModuleType("program_of_a_recipe")
+    try:
+        exec(program.replace("max_steps: int = 60", "max_steps: int = 20"), module.__dict__)
+        exec(program, module.__dict__)
+    finally:
+        del sys.modules["program_of_a_recipe"]
+    rewards = [line["train/reward"] for line in end(tmp_path / "runs" / "bandit")[0]]
+    assert len(rewards) == 3
+    assert rewards[-1] > 0.8 > rewards[0]
 
 
 def test_predictions_of_two_processes_are_those_of_one(tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ class Cuts:
                 continue
             digest.update(name.encode())
             if name == "status.json":
-                digest.update(json.loads(path.read_bytes())["state"].encode())
+                status = path.read_bytes()  # empty while a run is claimed
+                digest.update(json.loads(status or b"{}").get("state", "").encode())
             elif path.is_file() and not name.endswith(".tmp"):
                 digest.update(path.read_bytes())
         return digest.hexdigest()

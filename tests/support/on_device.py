@@ -248,8 +248,8 @@ def _let_accelerate_shard_on_the_cpu() -> None:
 
     original = run.start_processes
 
-    def start_processes() -> PartialState:
-        state = original()
+    def start_processes(timeout: float | None) -> PartialState:
+        state = original(timeout)
         state.distributed_type = DistributedType.MULTI_GPU
         return state
 
