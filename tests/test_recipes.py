@@ -159,9 +159,9 @@ def test_clipping_by_value_is_of_the_step_s_gradient_with_any_accumulation(
     assert parts == pytest.approx(whole, rel=1e-4)
 
 
-def test_each_recipe_has_one_edit_or_program() -> None:
+def test_each_recipe_has_at_most_one_edit_or_program() -> None:
     assert EDITS
-    assert all(len(blocks) == 1 for blocks in RECIPES.values())
+    assert all(len(blocks) <= 1 for blocks in RECIPES.values())
 
 
 def test_the_notebook_s_cell_trains(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ somebody's repository, so reading it trusts nothing.
 
 import io
 import json
-import os
 import stat
 import zipfile
 from collections.abc import Mapping
@@ -281,13 +280,14 @@ def _read(root: Path, name: str, limit: int) -> bytes | None:
         for part in (path.parent, path):
             if part.is_symlink():
                 raise _damaged(name, "it is behind a symbolic link, which paccel does not follow")
-        if not os.path.lexists(path):
-            return None
-        if not path.is_file():
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
             raise _damaged(name, "it is not a regular file")
-        if path.stat().st_size > limit:
+        if status.st_size > limit:
             raise _damaged(name, f"it is larger than {limit // 2**20} MiB")
         content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
         raise StateError(f"`{path}` cannot be read: {error.strerror}", "make it readable and try again") from error
     if content.startswith(_LFS_POINTER):
