@@ -12,7 +12,7 @@ from ..hardware.agreement import Agreement, Exchange
 _MOST_STEPS, _MOST_SECONDS = 8, 1.0  # between two exchanges with the other processes
 _ECHO_SECONDS = 1.0  # a launcher repeats a signal that the whole process group got: that is still the first one
 
-TIME_LIMIT = 1  # as a reason to stop, below every signal number in use
+TIME_LIMIT = 0.5  # as a reason to stop, below every signal number
 
 
 class StopRequest:
@@ -31,7 +31,7 @@ class StopRequest:
         self._signal, self._signalled = 0, 0.0
         self._announced = False
         self._previous: dict[int, Any] = {}
-        self._shared: Exchange[tuple[int, float]] | None = None  # reason to stop and seconds per step, under way
+        self._shared: Exchange[tuple[float, float]] | None = None  # reason to stop and seconds per step, under way
         self._steps_to_go, self._interval, self._since = 1, 1, time.monotonic()
         self.reason: str | None = None
 
@@ -55,7 +55,7 @@ class StopRequest:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    def _own(self) -> int:
+    def _own(self) -> float:
         if self._signal:
             return self._signal
         return TIME_LIMIT if self._deadline is not None and time.monotonic() >= self._deadline else 0
@@ -75,12 +75,12 @@ class StopRequest:
             self.reason = _name(code)
         return True
 
-    def _agreed(self) -> int:
+    def _agreed(self) -> float:
         if self._shared is not None:
             reason, seconds_per_step = map(max, zip(*self._shared.wait(), strict=True))
             self._shared = None
             if reason:
-                return int(reason)
+                return float(reason)
             self._interval = max(1, min(_MOST_STEPS, int(_MOST_SECONDS / max(seconds_per_step, 1e-6))))
             self._steps_to_go = self._interval
         self._steps_to_go -= 1
@@ -91,5 +91,5 @@ class StopRequest:
         return 0
 
 
-def _name(code: int) -> str:
-    return "time limit" if code == TIME_LIMIT else signal.Signals(code).name
+def _name(code: float) -> str:
+    return "time limit" if code == TIME_LIMIT else signal.Signals(int(code)).name

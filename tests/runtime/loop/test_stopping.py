@@ -1,6 +1,7 @@
 """All processes agree on stopping, and a failure on one is a failure of all."""
 
 import json
+import os
 import signal
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from paccel.runtime.hardware.agreement import Agreement
 from paccel.runtime.loop import stopping
 
 
@@ -91,3 +93,16 @@ def test_a_failure_on_one_process_ends_all_with_its_reason(start, tmp_path: Path
     reason = f"step {step}, process {fault[-1]}: ArithmeticError: broken on purpose"
     assert status(tmp_path / "run")["reason"] == reason
     assert f"error: Another process failed: {reason}\n" in done.stderr
+
+
+def test_a_terminal_that_hangs_up_is_a_request_to_stop_and_none_under_nohup() -> None:
+    for ignored in (False, True):
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+        stop = stopping.StopRequest(Agreement(1, 0), None)
+        try:
+            stop.watch()
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.is_due() != ignored
+        finally:
+            stop.unwatch()
+            signal.signal(signal.SIGHUP, before)
