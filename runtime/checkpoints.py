@@ -162,6 +162,8 @@ class Checkpoints:
                 self._load(path, name, objects[name], state)
         try:
             self._run.load_state_dict(state)
+            if type(self._position.step) is not int or self._position.step != metadata.get("step"):
+                raise ValueError(f"its step is {self._position.step!r}, and its manifest's {metadata.get('step')!r}")
             self._bests = [] if self._run.fork else [(float(score), int(step)) for score, step in state["bests"]]
             self.evaluation_is_due = bool(state.get("evaluation_is_due", False))
         except (LookupError, TypeError, ValueError, AttributeError) as error:

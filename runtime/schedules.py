@@ -123,7 +123,7 @@ class Schedule:
         name, total = state.get("name", self.name), state.get("total_steps", self.total_steps)
         if (name, total) == (self.name, self.total_steps):
             return None
-        if name == self.name and total and self.total_steps:
+        if name == self.name and isinstance(total, int) and self.total_steps:
             how = "stretched" if self.total_steps > total else "shortened"
             what = f"{name} is {how} from {total} to {self.total_steps} steps"
         else:

@@ -15,7 +15,16 @@ from support.together import free_ports, together
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from paccel.runtime import EMA, AgreementError, Checkpoints, ConfigError, EarlyStopping, Run, schedules
+from paccel.runtime import (
+    EMA,
+    AgreementError,
+    CheckpointError,
+    Checkpoints,
+    ConfigError,
+    EarlyStopping,
+    Run,
+    schedules,
+)
 from paccel.runtime.record.record import Record
 from paccel.runtime.storage.background import Background, on_host
 from paccel.runtime.storage.checkpoint import read_checkpoint, write_checkpoint
@@ -414,3 +423,148 @@ def test_rates_that_a_plateau_made_differ_are_an_error_on_all_before_they_are_sa
     assert first == second
     assert "The processes differ in lr of `optimizer`" in first
     assert not list(tmp_path.glob("run/checkpoints/step-*"))
+
+
+class TestWhatBecomesWeights:
+    def written(self, run_dir: Path) -> dict[str, float]:
+        found = {path.stem: load_file(path) for path in sorted((run_dir / "weights").iterdir())}
+        return {name: weights["weight"].mean().item() for name, weights in found.items()}
+
+    @pytest.fixture
+    def networks(self) -> list[nn.Module]:
+        """Two with weights of 1, whose averages, made before, are 0.5."""
+        networks = [nn.Linear(1, 1, bias=False) for _ in range(2)]
+        for network in networks:
+            nn.init.zeros_(network.weight)
+        return networks
+
+    def averaged(self, network: nn.Module, decay: float) -> EMA:
+        nn.init.zeros_(network.weight)
+        ema = EMA(network, decay, warmup=False)
+        nn.init.ones_(network.weight)
+        ema.update()
+        return ema
+
+    def test_of_two_networks_each_has_its_own_average(self, tmp_path: Path, networks: list[nn.Module]) -> None:
+        left, right = networks
+        averages = {"left_ema": self.averaged(left, 0.5), "right_ema": self.averaged(right, 0.75)}
+        with Run(Config(tmp_path / "run")) as run:
+            Checkpoints(run, left=left, right=right, **averages).save_weights("final")
+        assert self.written(tmp_path / "run") == {"final-left": 0.5, "final-right": 0.25}
+
+    def test_of_two_averages_of_one_network_the_script_says_which(
+        self, tmp_path: Path, networks: list[nn.Module]
+    ) -> None:
+        model = networks[0]
+        slow, fast = self.averaged(model, 0.75), self.averaged(model, 0.5)
+        with Run(Config(tmp_path / "run")) as run:
+            with pytest.raises(ConfigError, match=r"`slow` and `fast` average `model`.*`weights=\{\"model\": slow\}`"):
+                Checkpoints(run, model=model, slow=slow, fast=fast)
+            tracked = {"model": model, "slow": slow, "fast": fast}
+            Checkpoints(run, weights={"model": fast}, **tracked).save_weights("one")
+            Checkpoints(run, weights={"slow": slow, "fast": fast}, **tracked).save_weights("each")
+        assert self.written(tmp_path / "run") == {"each-fast": 0.5, "each-slow": 0.25, "one": 0.5}
+
+    def test_a_second_module_does_not_rename_the_model_s(self, tmp_path: Path, networks: list[nn.Module]) -> None:
+        model, teacher = networks
+        no_weights = nn.Module()  # as a metric is
+        with Run(Config(tmp_path / "run")) as run:
+            Checkpoints(run, model=model, center=teacher, metric=no_weights).save_weights("a")
+            Checkpoints(run, net=model, metric=no_weights).save_weights("b")
+            Checkpoints(run, weights={"net": model}, net=model, center=teacher).save_weights("c")
+            Checkpoints(run, critic=teacher, generator=model).save_weights("d")
+        names = {path.stem for path in (tmp_path / "run" / "weights").iterdir()}
+        assert names == {"a", "a-center", "b", "c", "d-critic", "d-generator"}
+
+    def test_that_there_are_none_is_said(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        with Run(Config(tmp_path / "run")) as run:
+            Checkpoints(run, best="score", optimizer=torch.optim.SGD([torch.ones(1)], lr=1))
+            assert "no weights will be written: no model is tracked" in capsys.readouterr().err
+            Checkpoints(run).save_weights("final")
+            assert "no weights `final` are written" in capsys.readouterr().err
+        with Run(Config(tmp_path / "other")) as run, pytest.raises(ConfigError, match="`model` is a `dict`"):
+            Checkpoints(run, weights={"model": {}})  # type: ignore[dict-item]
+
+
+class Odd:
+    """Has a state that a checkpoint cannot store."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"window": [len]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def test_what_cannot_be_saved_is_found_before_the_first_step(tmp_path: Path) -> None:
+    with (
+        Run(Config(tmp_path / "run")) as run,
+        pytest.raises(CheckpointError, match=r"`odd` cannot be saved: `window\.0`"),
+    ):
+        Checkpoints(run, model=nn.Linear(1, 1), odd=Odd()).restore()
+    with Run(Config(tmp_path / "other")) as run, pytest.raises(CheckpointError, match="cannot be a file name"):
+        Checkpoints(run, **{"the model": nn.Linear(1, 1)}).restore()
+
+
+def test_a_lazy_module_is_saved_once_it_has_a_shape_and_comes_back(tmp_path: Path) -> None:
+    with Run(Config(tmp_path / "run")) as run:
+        model = nn.LazyLinear(2)
+        checkpoints = Checkpoints(run, model=model)
+        assert checkpoints.restore() == 0
+        model(torch.ones(1, 3))
+        run.position.step = 1
+        checkpoints.save()
+    with Run(Config(tmp_path / "run", "auto")) as run:
+        again = nn.LazyLinear(2)
+        Checkpoints(run, model=again).restore()
+    assert torch.equal(again.weight, model.weight)
+
+
+def test_scores_that_choose_nothing_are_named(tmp_path: Path) -> None:
+    with Run(Config(tmp_path / "run")) as run:
+        checkpoints = Checkpoints(run, best="score", model=nn.Linear(1, 1))
+        with pytest.raises(ConfigError, match=r"there are none, as the evaluation saw no sample"):
+            checkpoints.keep_best({})
+        with pytest.raises(ConfigError, match="`score` to choose the best by is no number: 'good'"):
+            checkpoints.keep_best({"score": "good"})  # type: ignore[dict-item]
+
+
+def evaluate_after_saving(run_dir: Path, resume: str = "never", killed_at: str = "") -> None:
+    """Saves at each second step, then evaluates; each step's score is better than those before it."""
+    with Run(Config(run_dir, resume)) as run:
+        model = nn.Linear(1, 1)
+        early_stopping = EarlyStopping(9)
+        checkpoints = Checkpoints(run, best="score", model=model, early_stopping=early_stopping)
+
+        def evaluate() -> None:
+            if killed_at == f"evaluation {run.position.step}":
+                raise KeyboardInterrupt
+            run.log("eval", score=1 / run.position.step)
+            checkpoints.keep_best({"score": 1 / run.position.step})
+            early_stopping.should_stop(1 / run.position.step)
+
+        checkpoints.restore()
+        if checkpoints.evaluation_is_due:
+            evaluate()
+        for step in range(run.position.step + 1, 7):
+            run.position.step = step
+            nn.init.constant_(model.weight, step)
+            if step % 2 == 0:
+                checkpoints.save(then_evaluate=True)
+                evaluate()
+            if killed_at == f"step {step}":
+                raise KeyboardInterrupt
+        checkpoints.save_weights("final")
+
+
+@pytest.mark.parametrize("killed_at", ["evaluation 2", "step 2", "step 3", "evaluation 4", "evaluation 6", "step 6"])
+def test_saved_before_its_evaluation_a_run_that_goes_on_makes_it_again_and_ends_the_same(
+    tmp_path: Path, metrics: Any, killed_at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Record, "draw", lambda *_, **__: None)
+    evaluate_after_saving(tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_after_saving(tmp_path / "run", killed_at=killed_at)
+    assert (tmp_path / "run" / "checkpoints").exists()  # an evaluation that fails costs no training
+    evaluate_after_saving(tmp_path / "run", "auto")
+    assert contents(tmp_path / "run") == contents(tmp_path / "straight")
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")

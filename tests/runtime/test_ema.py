@@ -237,3 +237,14 @@ def test_an_average_of_timm_is_resumed_to_the_bit(tmp_path: Path) -> None:
     first = averaged_by_timm(tmp_path / "run", 3)
     assert not equal(first, straight)
     assert equal(averaged_by_timm(tmp_path / "run", 6), straight)
+
+
+def test_a_model_that_has_grown_or_a_part_that_was_replaced_is_not_averaged_without_a_word() -> None:
+    for change in (lambda model: model.append(nn.Linear(1, 1)), lambda model: model.__setitem__(0, nn.Linear(2, 1))):
+        model = nn.Sequential(nn.Linear(2, 1))
+        ema = EMA(model)
+        change(model)
+        with pytest.raises(RuntimeError, match=r"other parameters than when its EMA was made: `[01].bias`"):
+            ema.state_dict()
+        with pytest.raises(RuntimeError, match="Make a new EMA"), ema.swapped_in():
+            pass

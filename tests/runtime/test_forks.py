@@ -14,6 +14,7 @@ from torch.optim import lr_scheduler as theirs
 
 from paccel.runtime import EMA, CheckpointError, Checkpoints, Meter, Run, finetuning, schedules
 from paccel.runtime.record.record import Record
+from paccel.runtime.storage.checkpoint import read_checkpoint, write_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -324,3 +325,26 @@ def test_a_checkpoint_of_a_run_with_other_settings_is_refused_and_may_be_forked(
     (tmp_path / "a" / "checkpoints" / "other").rename(tmp_path / "a" / "checkpoints" / "step-2")
     with pytest.raises(CheckpointError, match=r"saved with other settings:\n  width was 4, is 3\n.*`--resume"):
         train(Config(tmp_path / "a", "auto"), 3, adamw(lr=0.1), lambda o: schedules.constant(o))
+
+
+@pytest.mark.parametrize("step", [None, "3", -1, 1e300, [3]])
+def test_a_step_that_is_no_step_is_a_named_error(tmp_path: Path, step: Any) -> None:
+    own = {"make": adamw(lr=0.1), "schedule": lambda optimizer: schedules.cosine(optimizer, 9)}
+    train(Config(tmp_path / "a"), 3, **own)
+    path = tmp_path / "a" / "checkpoints" / "step-3"
+    objects, metadata = read_checkpoint(path)
+    objects["run"]["position"]["step"] = step
+    write_checkpoint(path, objects, metadata)
+    with pytest.raises(CheckpointError, match=r"`run` in .* does not fit"):
+        train(Config(tmp_path / "a", "auto"), 4, **own)
+
+
+def test_a_length_that_is_no_length_is_shown_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = {"make": adamw(lr=0.1), "schedule": lambda optimizer: schedules.cosine(optimizer, 9)}
+    train(Config(tmp_path / "a"), 3, **own)
+    path = tmp_path / "a" / "checkpoints" / "step-3"
+    objects, metadata = read_checkpoint(path)
+    objects["schedule"]["total_steps"] = "x"
+    write_checkpoint(path, objects, metadata)
+    train(Config(tmp_path / "a", "auto"), 4, **own)
+    assert "the schedule was cosine over x steps and is cosine over 9 steps" in capsys.readouterr().out

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from support.together import free_ports, together
@@ -53,6 +54,34 @@ def test_a_filler_is_left_out(run) -> None:
     meter.add(loss=float("nan"), count=1)
     run.micro_batch.is_filler = False
     assert meter.read() == {"loss": 3.0}
+
+
+def test_values_are_those_at_the_time_whatever_becomes_of_their_tensors(run) -> None:
+    meter, buffer, count = Meter(run), torch.zeros(()), torch.zeros((), dtype=torch.int64)
+    array = np.zeros(())
+    for value in (1.0, 2.0, 3.0):
+        loss = torch.tensor(value, requires_grad=True) * 1
+        buffer.fill_(value)
+        count.fill_(1)
+        array[...] = value
+        meter.add(loss=loss, buffer=buffer, array=array, count=count)
+        loss /= 10  # what goes backward is scaled
+        count.zero_()
+    buffer.zero_()
+    assert meter.read() == {"loss": 2.0, "buffer": 2.0, "array": 2.0}
+
+
+def test_a_name_may_have_spaces_and_numbers_may_be_numpy_s(run) -> None:
+    meter = Meter(run)
+    meter.add(count=np.int64(4), **{"top 5": np.float32(3.0), "count top": 2, "top": torch.tensor([1.0])})
+    assert meter.read() == {"top 5": 0.75, "count top": 0.5, "top": 0.25}
+
+
+def test_what_is_not_one_number_is_named(run) -> None:
+    with pytest.raises(ValueError, match=r"`loss` has the shape \(3,\)"):
+        Meter(run).add(count=3, loss=torch.ones(3))
+    with pytest.raises(ValueError, match="`loss` is not a number: 'low'"):
+        Meter(run).add(count=3, loss="low")  # type: ignore[arg-type]
 
 
 def test_a_tensor_may_count_and_gradients_are_not_kept(run) -> None:
