@@ -37,7 +37,9 @@ STATE_PATHS = (GITIGNORE_PATH, GITATTRIBUTES_PATH, BASELINE_PATH, MANIFEST_PATH)
 MAX_MANIFEST_BYTES = 8 * 2**20
 
 _GITIGNORE = b"""\
-# Written by paccel. Its state belongs in git, even if the project ignores files like these.
+# Written by paccel. These four files belong in git, even if the project ignores files like them. The rest is of this
+# machine: backups of your files, and what an upgrade put aside.
+*
 !.gitignore
 !.gitattributes
 !manifest.json

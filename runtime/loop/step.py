@@ -201,7 +201,7 @@ class Step:
         Raises:
             ConfigError: `steps` is below 1.
         """
-        check_limits({"Step.every": steps})
+        _check("Step.every", steps)
         return steps is not None and self.number % steps == 0
 
     def due(self, steps: int | None) -> bool:
@@ -210,10 +210,15 @@ class Step:
         Raises:
             ConfigError: `steps` is below 1.
         """
-        check_limits({"Step.due": steps})
+        _check("Step.due", steps)
         if self._is_last:
             return True
         return self.is_last_of_epoch if steps is None else self.number % steps == 0
+
+
+def _check(name: str, steps: int | None) -> None:
+    if steps is not None and not steps >= 1:  # asked at each step, so the table is read only for its words
+        check_limits({name: steps})
 
 
 class _Batches:

@@ -195,3 +195,12 @@ def test_a_git_that_refuses_to_answer_is_told(made: Path) -> None:
 def test_without_git_nothing_is_told(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.devnull)
     assert examine_git(made) == []
+
+
+def test_only_the_state_goes_into_git_not_the_copies_of_files_that_paccel_puts_aside(made: Path) -> None:
+    for place in ("incoming/.env", "aborted/train.py", "undo/old/0", "upgrade/new/0"):
+        path = made / ".paccel" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("KEY=secret\n")
+    git(made, "add", "-A")
+    assert sorted(git(made, "ls-files", ".paccel").split()) == sorted(STATE_PATHS)
