@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import unquote, unquote_plus
-from urllib.request import url2pathname
 
 from ..errors import TemplateError
 from ..files.names import is_text
@@ -223,6 +222,8 @@ def _versioned(place: str, inside: str, shown: str) -> Address:
 
 def _file_url(text: str, is_git: bool) -> Address:
     """An address that begins with `file://`: what is on the disk decides where a version begins and what it names."""
+    from urllib.request import url2pathname  # loads http, which takes longer than reading a template
+
     url, _, inside = text.partition("#")
     shown = ("git+" if is_git else "") + text
     for head, version in _cuts(url):

@@ -50,7 +50,7 @@ class Context:
         self.draws = draws or Draws()
         self.budget = budget or Budget()
         self.values: dict[str, Any] = OrderedDict()  # a template may print it
-        if entries.keys() & {"_extensions", "_jinja2_env_vars"}:
+        if entries.get("_extensions") or not isinstance(entries.get("_jinja2_env_vars", {}), dict):
             _ = self.environment  # refuses what a template cannot have, whether or not it would be used
 
     @cached_property

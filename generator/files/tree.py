@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import translate
+from functools import cache
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -113,7 +114,7 @@ def read_tree(root: Path, ignore: Iterable[str] = JUNK, within: Path | None = No
             are too many files or bytes.
     """
     tree: dict[str, File] = {}
-    junk = _pattern(ignore)
+    junk = _pattern(tuple(ignore))
     size = folders = 0
     # Each with its path in the tree, and the real folders from the root to it, in which a link would go round.
     start = _real(root, within, root.name) if root.is_symlink() else root
@@ -150,7 +151,7 @@ def read_tree(root: Path, ignore: Iterable[str] = JUNK, within: Path | None = No
 
 def empty_folders(root: Path, ignore: Iterable[str] = JUNK) -> list[str]:
     """Return the paths of the folders below `root` in which there is nothing, or nothing but what `read_tree` passes over."""
-    junk = _pattern(ignore)
+    junk = _pattern(tuple(ignore))
     found: list[str] = []
     for folder, folders, files in os.walk(root):
         kept = [name for name in folders if not junk.fullmatch(name) and not _is_environment(Path(folder, name))]
@@ -160,7 +161,8 @@ def empty_folders(root: Path, ignore: Iterable[str] = JUNK) -> list[str]:
     return found
 
 
-def _pattern(ignore: Iterable[str]) -> re.Pattern[str]:
+@cache
+def _pattern(ignore: tuple[str, ...]) -> re.Pattern[str]:
     """One pattern for all of `ignore`; for none of them, one that matches no name."""
     return re.compile("|".join(translate(pattern) for pattern in ignore) or "(?!)")
 
