@@ -171,4 +171,4 @@ def _check_settings(
         )
     may += [f"{name} was {was!r}, is {now!r}" for name, (was, now) in hardware.items() if was not in (None, now)]
     if may := [line for line in may if line.partition(" ")[0] not in ("resume", "run_dir")]:
-        progress.say(f"continuing with {', '.join(may)}")
+        progress.say(f"changed since the start: {'; '.join(may)}")

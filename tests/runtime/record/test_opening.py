@@ -107,10 +107,10 @@ class TestSettings:
         capsys.readouterr()
         run_to(Later(config.run_dir, "auto", accumulate=4, eval_batch_size=2), 2)
         assert capsys.readouterr().out.splitlines()[0] == (
-            "continuing with accumulate was 1, is 4, eval_batch_size was 8, is 2, smoothing is new: 0.0"
+            "changed since the start: accumulate was 1, is 4; eval_batch_size was 8, is 2; smoothing is new: 0.0"
         )
         run_to(Config(config.run_dir, "auto", accumulate=4, eval_batch_size=2), 3)  # back to before the new field
-        assert capsys.readouterr().out.splitlines()[0] == "continuing with smoothing is gone: it was 0.0"
+        assert capsys.readouterr().out.splitlines()[0] == "changed since the start: smoothing is gone: it was 0.0"
         run_to(Config(config.run_dir, "auto", accumulate=4, eval_batch_size=2), 4)
         assert "continuing" not in capsys.readouterr().out
 
@@ -141,7 +141,7 @@ class TestSettings:
     ) -> None:
         run_to(Config(tmp_path / "run", precision="auto"), 1)  # fp32 on a CPU
         run_to(Config(tmp_path / "run", "auto", precision="fp32"), 2)
-        assert "continuing with precision was 'auto', is 'fp32'\n" in capsys.readouterr().out
+        assert "changed since the start: precision was 'auto', is 'fp32'\n" in capsys.readouterr().out
         with pytest.raises(ConfigError, match="precision was 'fp32', is 'bf16'"):
             Run(Config(tmp_path / "run", "auto", precision="bf16"))
 
@@ -150,7 +150,7 @@ class TestSettings:
         path = tmp_path / "run" / "config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"num_processes": 4}))
         run_to(Config(tmp_path / "run", "auto"), 2)
-        assert "continuing with num_processes was 4, is 1\n" in capsys.readouterr().out
+        assert "changed since the start: num_processes was 4, is 1\n" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -222,5 +222,5 @@ class TestTheFilesOfARun:
             assert run_to(config, step).run_dir == tmp_path / "moved"
         out = capsys.readouterr().out
         assert f"resuming at step 2, epoch 0, from {tmp_path / 'moved'}" in out
-        assert "continuing with" not in out
+        assert "changed since the start:" not in out
         assert not (tmp_path / "run").exists()
