@@ -814,8 +814,11 @@ def python_words(source: str) -> Things:
 
 
 def python_lines(source: str) -> Things:
-    """Lines that import nothing, of a text that does not parse: there, too, imports are merged by their names."""
-    return line_things(re.sub(r"(?m)^\s*(import|from)\b.*$", "", source))
+    """Lines that import nothing, of a text that does not parse: there, too, imports are merged by their names.
+
+    Quotes are alike: tabs may be all that keeps a text from being parsed, and formatted when they are spaces.
+    """
+    return line_things(re.sub(r"(?m)^\s*(import|from)\b.*$", "", source).replace("'", '"'))
 
 
 def json_things(source: str) -> Things:
@@ -836,11 +839,13 @@ COUNTS: dict[str, tuple[Callable[[str], Things], ...]] = {
 
 
 def members(value: Any, path: str = "") -> Iterator[str]:
-    """Each value with the keys that lead to it."""
-    if isinstance(value, dict) and value:
+    """Each value with the keys that lead to it; an object or array counts beside its members, also when it has none."""
+    if isinstance(value, dict):
+        yield f"{path} {{}}"
         for key, item in value.items():
             yield from members(item, f"{path}.{key}")
-    elif isinstance(value, list) and value:
+    elif isinstance(value, list):
+        yield f"{path} []"
         for item in value:
             yield from members(item, f"{path}[]")
     else:
