@@ -766,7 +766,7 @@ def adds_up_in(count: Callable[[str], Things], triple: Triple, result: str, move
             bounds.append(max(by_ours, by_theirs, key=abs) if by_ours < 0 else max(by_ours, by_theirs))
         if thing.startswith("import "):
             wanted = min(base[thing], ours[thing], theirs[thing]) > 0 or max(by_ours, by_theirs) > 0
-            if (merged[thing] > 0) != wanted:
+            if (merged[thing] > 0) != wanted and by_ours * by_theirs >= 0:  # one doubled what the other removed: either
                 return False
         elif not base[thing] + min(bounds) <= merged[thing] <= base[thing] + max(bounds) + moved[thing]:
             return False
