@@ -781,7 +781,8 @@ def unmatched(base: str, side: str) -> tuple[Lines, Lines]:
 
 
 def plain(text: str) -> str:
-    return text.removeprefix("\ufeff").replace("\r\n", "\n")
+    """Without what only a layout differs in; tabs mixed with spaces can keep a text from being parsed that is not wrong."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").expandtabs(4)
 
 
 def line_things(text: str) -> Things:
@@ -814,11 +815,8 @@ def python_words(source: str) -> Things:
 
 
 def python_lines(source: str) -> Things:
-    """Lines that import nothing, of a text that does not parse: there, too, imports are merged by their names.
-
-    Quotes are alike: tabs may be all that keeps a text from being parsed, and formatted when they are spaces.
-    """
-    return line_things(re.sub(r"(?m)^\s*(import|from)\b.*$", "", source).replace("'", '"'))
+    """Lines that import nothing, of a text that does not parse: there, too, imports are merged by their names."""
+    return line_things(re.sub(r"(?m)^\s*(import|from)\b.*$", "", source))
 
 
 def json_things(source: str) -> Things:
