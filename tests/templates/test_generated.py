@@ -26,11 +26,12 @@ def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tried(template: Template) -> dict[str, Answers]:
-    """The defaults and what of the sample is trained in this run: all of the default template's, one of the others'."""
+    """The defaults and what of the sample is trained in this run: all of the default template's, one of some others'."""
     answers = sample(template)
     labels = [label for label in answers if label != "default"]
-    chosen = labels if template.name == DEFAULT_TEMPLATE else sampled(labels, 1)
-    return {label: answers[label] for label in ("default", *chosen)}
+    if template.name != DEFAULT_TEMPLATE:
+        labels = sampled(labels, 1) if template.name in sampled([*TEMPLATES], 4) else []
+    return {label: answers[label] for label in ("default", *labels)}
 
 
 @pytest.mark.slow
@@ -60,8 +61,8 @@ def test_data_and_model_train_together_where_no_sample_has_both(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_every_sample_passes_a_type_check(name: str, mypy_cache: Path, tmp_path: Path) -> None:
-    for label, answers in sample(load_template(name)).items():
+def test_every_project_passes_a_type_check(name: str, mypy_cache: Path, tmp_path: Path) -> None:
+    for label, answers in tried(load_template(name)).items():
         write_tree(tmp_path / label, rendered(name, answers))
         options = [
             f"--cache-dir={mypy_cache}",
