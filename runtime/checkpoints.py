@@ -17,6 +17,8 @@ from torch import nn
 from .config import compare_settings, config_from_dict, config_to_dict
 from .ema import EMA
 from .errors import AgreementError, CheckpointError, ConfigError, local_rank
+from .hardware.agreement import Agreement
+from .hardware.frozen import FrozenWeights
 from .record import progress
 from .record.record import Record
 from .record.status import RUNS
@@ -24,6 +26,7 @@ from .run import Run
 from .schedules import Schedule
 from .storage.background import Background, on_host
 from .storage.checkpoint import (
+    Encoded,
     encode_objects,
     list_checkpoints,
     read_checkpoint,
@@ -31,14 +34,17 @@ from .storage.checkpoint import (
     remove_checkpoint,
     remove_leftovers,
     verify_checkpoint,
-    write_checkpoint,
+    write_encoded,
+    write_sharded,
 )
 from .storage.given import changes, given, has_groups, load_scheduler, optimizer_state
-from .storage.weights import has_hash, read_weights, write_weights
+from .storage.shards import Shard, copied
+from .storage.stored import in_memory
+from .storage.weights import MAX_SHARD_SIZE, has_hash, read_weights, remove_weights, write_weights
 
 T = TypeVar("T")
 
-_OF_THE_BEST = re.compile(r"best-(\d+)(-.*)?\.safetensors")
+_OF_THE_BEST = re.compile(r"best-(\d+)(-.*)?(\.safetensors)?")
 
 
 class Checkpoints:
@@ -60,6 +66,10 @@ class Checkpoints:
         weights: What becomes a file under `weights/`, by name: models, each with the average of the EMA that is tracked
             of it, or EMAs. `model`, and what is alone, is `best.safetensors`, others are `best-<name>.safetensors`.
             None is each tracked `nn.Module` with parameters.
+        trainable_only: Leave parameters that are frozen, and have the values with which the run began, out of
+            checkpoints. At a restore the script must have loaded the same ones, which is checked by their hashes.
+        max_shard_size: Bytes of a model's weights above which `save_weights` makes a folder, with files of at most so
+            many bytes and a `model.safetensors.index.json`, as `transformers` reads them.
         tracked: Everything with state, by name: models, optimizers, schedules, EMA, early stopping, meters.
 
     Attributes:
@@ -83,9 +93,11 @@ class Checkpoints:
         keep_best: int = 1,
         background: bool = False,
         weights: Mapping[str, nn.Module | EMA] | None = None,
+        trainable_only: bool = False,
+        max_shard_size: int = MAX_SHARD_SIZE,
         **tracked: Any,
     ) -> None:
-        for name, number in (("keep_last", keep_last), ("keep_best", keep_best)):
+        for name, number in (("keep_last", keep_last), ("keep_best", keep_best), ("max_shard_size", max_shard_size)):
             if number < 1:
                 raise ConfigError(f"`{name}` must be at least 1: {number}")
         if mode not in ("min", "max"):
@@ -103,19 +115,34 @@ class Checkpoints:
         self._folder = run.run_dir / "checkpoints"
         self._weights_folder = run.run_dir / "weights"
         self._keep_last, self._keep, self._num_best = keep_last, frozenset(keep), keep_best
-        self._best, self._mode = best, mode
+        self._best, self._mode, self._max_shard_size = best, mode, max_shard_size
         self._tracked = tracked
         self._weights = _choose_weights(weights, tracked)
         if best is not None and not self._weights:
             self._reporter.warn("no weights will be written: no model is tracked, and `weights` names none")
+        if trainable_only and run.accelerator.distributed_type is DistributedType.DEEPSPEED:
+            raise ConfigError("`trainable_only` is not supported under DeepSpeed: use FSDP2")
+        models = {n: self._prepared.unwrapped(thing) for n, thing in tracked.items() if isinstance(thing, nn.Module)}
+        self._frozen, self._trainable_only = FrozenWeights(models, self._agreement), trainable_only
         self._given = self._given_now()
         self._chosen: tuple[Path | None] | None = None  # what `restore` goes on from, once it is known
         self._bests: list[tuple[float, int]] = []  # scores and their steps, the best first
+        self._note_best()
         self._saved_step: int | None = None
         self.evaluation_is_due = False
         self._background = Background() if background else None
+        self._writers = self._agreement  # those that write a checkpoint, in the background at a pace of their own
         if self._background is not None:
-            run.at_end(self._background.wait)
+            processes = self._agreement.num_processes, self._agreement.rank
+            self._writers = Agreement(*processes, is_for_thread=True)
+            run.at_end(self._end_writing)
+
+    def _end_writing(self) -> None:
+        assert self._background is not None
+        try:
+            self._background.wait()
+        finally:
+            self._writers.close()
 
     @property
     def step(self) -> int:
@@ -147,27 +174,17 @@ class Checkpoints:
         """
         self._given = self._given_now()
         self._check_states()
+        if self._trainable_only:
+            self._frozen.note()
         path = self._path()
         if path is None:
             return 0
-        objects, metadata = read_checkpoint(path)
-        state = objects.pop("run", None)
-        if not isinstance(state, dict):
-            raise CheckpointError(f"`{path}` has no state of a run")
-        if self._run.fork is None:
-            self._check_settings(path, metadata)
-        fresh = self._check_names(path, set(objects))
-        for name in self._in_loading_order():
-            if name not in fresh:
-                self._load(path, name, objects[name], state)
-        try:
-            self._run.load_state_dict(state)
-            if type(self._position.step) is not int or self._position.step != metadata.get("step"):
-                raise ValueError(f"its step is {self._position.step!r}, and its manifest's {metadata.get('step')!r}")
-            self._bests = [] if self._run.fork else [(float(score), int(step)) for score, step in state["bests"]]
-            self.evaluation_is_due = bool(state.get("evaluation_is_due", False))
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"`run` in `{path}` does not fit: {type(error).__name__}: {error}") from error
+        found: list[tuple[dict[str, Any], set[str]]] = []
+        if self._run.accelerator.distributed_type is DistributedType.DEEPSPEED:  # whose loading is collective itself
+            found.append(self._load_all(path))
+        else:
+            self._agreement.on_all(lambda: found.append(self._load_all(path)))
+        objects, fresh = found[0]
         if self._run.fork is None:  # the weights and the checkpoint of another run are not in this one's folder
             self._saved_step = self._position.step
         self._agreement.on_main(lambda: self._tidy_up(path))
@@ -175,6 +192,35 @@ class Checkpoints:
         for line in [*self._start(fresh), *self._changes(objects, fresh)]:
             self._reporter.say(line)
         return self._position.step
+
+    def _load_all(self, path: Path) -> tuple[dict[str, Any], set[str]]:
+        """Load a checkpoint; returns its objects and what of those tracked is not in it."""
+        objects, metadata = read_checkpoint(path, lazily=True)
+        state = objects.pop("run", None)
+        state = in_memory(state)
+        if not isinstance(state, dict):
+            raise CheckpointError(f"`{path}` has no state of a run")
+        if self._run.fork is None:
+            self._check_settings(path, metadata)
+        fresh = self._check_names(path, set(objects))
+        left_out = {name: keys for name, keys in state.get("left_out", {}).items() if keys and name in self._tracked}
+        if left_out:
+            self._frozen.note(left_out)
+        for name in self._in_loading_order():
+            if name not in fresh:
+                if name in left_out:
+                    objects[name] = self._frozen.fill_in(name, objects[name], left_out[name])
+                self._load(path, name, objects[name], state)
+        try:
+            self._run.load_state_dict(state)
+            if type(self._position.step) is not int or self._position.step != metadata.get("step"):
+                raise ValueError(f"its step is {self._position.step!r}, and its manifest's {metadata.get('step')!r}")
+            self._bests = [] if self._run.fork else [(float(score), int(step)) for score, step in state["bests"]]
+            self.evaluation_is_due = bool(state.get("evaluation_is_due", False))
+            self._note_best()
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"`run` in `{path}` does not fit: {type(error).__name__}: {error}") from error
+        return objects, fresh
 
     def keep_best(self, scores: Mapping[str, float]) -> bool:
         """If `scores` are the best so far, write `weights/best.safetensors`. The main process's decide. Collective.
@@ -196,12 +242,20 @@ class Checkpoints:
         step, sign = self._position.step, 1 if self._mode == "min" else -1
         found = sorted([*self._bests, (score, step)], key=lambda best: (sign * best[0], -best[1]))
         self._bests = found[: self._num_best]
+        self._note_best()
         if self._num_best > 1 and (score, step) in self._bests:
             self.save_weights(f"best-{step}")
         is_best = self._bests[0] == (score, step)
         if is_best:
             self.save_weights("best")
         return is_best
+
+    def _note_best(self) -> None:
+        """Have the status say by which score the best weights are chosen, and its best value so far."""
+        if self._record is not None and self._best is not None:
+            score, step = self._bests[0] if self._bests else (None, None)
+            finite = score if score is None or math.isfinite(score) else None
+            self._record.best = {"score": self._best, "mode": self._mode, "value": finite, "step": step}
 
     def check_scores(self, scores: Mapping[str, float]) -> None:
         """Check that `keep_best` can choose by these scores, of `Run.rehearsal` for example. Collective.
@@ -258,23 +312,62 @@ class Checkpoints:
             "given": self._given | self._names_now(),
         }
         objects = {name: self._state_of(thing) for name, thing in self._tracked.items()} | {"run": run_state}
+        if self._trainable_only:
+            run_state["left_out"] = left_out = self._frozen.unchanged()
+            for name, hashes in left_out.items():
+                objects[name] = {key: value for key, value in objects[name].items() if key not in hashes}
         best_steps = {step for _, step in self._bests}
         metadata = {"step": step, "num_processes": self._agreement.num_processes, "settings": self._run.fixed_settings}
 
-        def write(objects: dict[str, Any]) -> None:
-            write_checkpoint(self._folder / f"step-{step}", objects, metadata)
+        final, encoded = self._folder / f"step-{step}", self._encoded(objects)
+        is_sharded = any(isinstance(tensor, Shard) for _, tensors in encoded.values() for tensor in tensors.values())
+
+        def after() -> None:
             self._prune(best_steps)
             if self._record is not None:
                 self._record.write_status("running", step, epoch)
 
-        self._write("checkpoint", objects, write)
+        def write(encoded: Encoded) -> None:
+            if is_sharded:
+                write_sharded(final, encoded, metadata, self._writers)
+                self._writers.on_main(after)
+            else:
+                write_encoded(final, encoded, metadata)
+                after()
+
+        def submit() -> None:
+            if self._background is None:
+                write(encoded)
+            else:
+                copy = {name: (tree, copied(tensors)) for name, (tree, tensors) in encoded.items()}
+                self._background.submit("checkpoint", lambda: write(copy))
+
+        if not is_sharded:
+            self._agreement.on_main(submit)
+        elif self._background is None:
+            submit()
+        else:
+            self._agreement.on_all(submit)
         self._saved_step = step
         self._reporter.throughput.other_seconds += perf_counter() - started
+
+    def _encoded(self, objects: dict[str, Any]) -> Encoded:
+        """What this process writes: on the main one everything, on others shards. Collective."""
+        found: Encoded = {}
+        self._agreement.on_all(lambda: found.update(encode_objects(objects)))
+        if self._agreement.rank == 0:
+            return found
+        shards = {
+            name: {n: t for n, t in tensors.items() if isinstance(t, Shard)} for name, (_, tensors) in found.items()
+        }
+        return {name: (None, tensors) for name, tensors in shards.items()}
 
     def save_weights(self, name: str) -> None:
         """Write `weights/<name>.safetensors`: the weights that are evaluated, the EMA's where one is tracked.
 
-        Of several models, `model` has this file, and each other one `<name>-<model>.safetensors`. Collective.
+        Of several models, `model` has this file, and each other one `<name>-<model>.safetensors`. Above
+        `max_shard_size` it is the folder `weights/<name>`. Weights that are sharded are gathered and written at once, one
+        tensor at a time, in the background or not. Collective.
 
         Raises:
             NonFiniteError: A gradient since the last log point was not finite, and may not be skipped.
@@ -288,14 +381,21 @@ class Checkpoints:
             file = name if key == "model" or len(self._weights) == 1 else f"{name}-{key}"
             path = self._weights_folder / f"{file}.safetensors"
 
-            def write(states: dict[str, Any], path: Path = path) -> None:
-                write_weights(path, states["model"], metadata)
+            def write(state: dict[str, Any], path: Path = path, writes: bool = True) -> None:
+                write_weights(path, state, metadata, max_shard_size=self._max_shard_size, writes=writes)
 
             with average.swapped_in() if average else nullcontext():
-                self._write(f"weights {key}", {"model": self._state_of(model)}, write)
+                state = self._state_of(model, spread=False)
+                if any(isinstance(value, Shard) for value in state.values()):
+                    is_main = self._agreement.rank == 0
+                    self._agreement.on_all(lambda: write(state, writes=is_main))  # noqa: B023
+                else:
+                    self._write(f"weights {key}", state, write)
 
-    def _state_of(self, thing: Any) -> Any:
-        return self._prepared.state_of(thing, keep=self._agreement.rank == 0)
+    def _state_of(self, thing: Any, *, spread: bool = True) -> Any:
+        if isinstance(thing, EMA):
+            return self._prepared.parts_of(thing.state_dict(whole=False))
+        return self._prepared.state_of(thing, keep=self._agreement.rank == 0, spread=spread)
 
     def _write(self, kind: str, state: dict[str, Any], write: Callable[[dict[str, Any]], None]) -> None:
         """Let the main process write, now or in the background. Collective."""
@@ -312,16 +412,14 @@ class Checkpoints:
     def _path(self) -> Path | None:
         """What to go on from; the same on all processes, and looked for once. Collective."""
         if self._chosen is None:
-            self._chosen = (self._agreement.on_main(self._choose),)
+            self._chosen = (self._choose(),)
         return self._chosen[0]
 
     def _choose(self) -> Path | None:
-        """The newest good checkpoint, with a warning for each that is not. On the main process only."""
-        found = list_checkpoints(self._folder)
+        """The newest good checkpoint, with a warning for each that is not. Collective."""
+        found = self._agreement.on_main(lambda: list_checkpoints(self._folder))
         for step, path in found:
-            problem = verify_checkpoint(path)
-            if problem is None and (saved := read_metadata(path).get("step", step)) != step:
-                problem = f"it was saved at step {saved}"
+            problem = self._problem_of(path, step)
             if problem is None:
                 return path
             self._reporter.warn(f"{path} is damaged ({problem}): falling back to the checkpoint before it")
@@ -329,10 +427,17 @@ class Checkpoints:
             raise CheckpointError(f"All {len(found)} checkpoints in `{self._folder}` are damaged")
         origin = self._run.fork
         if origin is None:
-            self._cut_back_metrics()  # killed before its first checkpoint: starts again
-        elif problem := verify_checkpoint(origin):
+            self._agreement.on_main(self._cut_back_metrics)  # killed before its first checkpoint: starts again
+        elif problem := self._problem_of(origin):
             raise CheckpointError(f"`{origin}` cannot be resumed from: {problem}")
         return origin
+
+    def _problem_of(self, path: Path, step: int | None = None) -> str | None:
+        """What is wrong with a checkpoint, of which each process looks at some of the files. Collective."""
+        problem = verify_checkpoint(path, self._agreement.rank, self._agreement.num_processes)
+        if problem is None and step is not None and (saved := read_metadata(path).get("step", step)) != step:
+            problem = f"it was saved at step {saved}"
+        return next((found for found in self._agreement.gather(problem) if found is not None), None)
 
     def _given_now(self) -> dict[str, Any]:
         """What the script has given its optimizers and schedulers, by the name under which they are tracked."""
@@ -358,8 +463,8 @@ class Checkpoints:
         states: dict[str, Any] = {"given": self._given}
         for name, thing in self._tracked.items():
             try:
-                states[name] = self._prepared.state_of(thing, keep=False)
-            except AgreementError:
+                states[name] = self._state_of(thing)
+            except (AgreementError, ConfigError):
                 raise
             except Exception:  # it may have no state before its first step
                 continue
@@ -415,9 +520,11 @@ class Checkpoints:
                 for other, optimizer in self._tracked.items():
                     if has_groups(optimizer) and _is_of(thing, optimizer):
                         groups = self._given[other]["groups"]
-                load_scheduler(thing, saved, before, now, groups, is_new_run=is_new_run, step=place[0], epoch=place[1])
+                load_scheduler(
+                    thing, in_memory(saved), before, now, groups, is_new_run=is_new_run, step=place[0], epoch=place[1]
+                )
             else:
-                self._prepared.load(thing, saved)
+                self._prepared.load(thing, saved if isinstance(thing, nn.Module | EMA) else in_memory(saved))
         except AgreementError:
             raise
         except Exception as error:  # of any object's own way to load
@@ -479,7 +586,7 @@ class Checkpoints:
         for path in self._weights_folder.glob("best-*"):
             match = _OF_THE_BEST.fullmatch(path.name)
             if match and int(match[1]) not in best_steps:
-                path.unlink()  # last, as a run that goes on from an older checkpoint finds its best again
+                remove_weights(path)  # last, as a run that goes on from an older checkpoint finds its best again
 
     def _tidy_up(self, restored: Path) -> None:
         """Drop what was logged after the checkpoint, and end the pruning in which the run may have been killed."""
@@ -553,10 +660,11 @@ def load_run(config_class: type[T], run_dir: Path | None = None, **changes: Any)
         ConfigError: There is no such run, or its settings do not fit the dataclass.
     """
     if run_dir is None:
-        runs = sorted(RUNS.glob("*/weights/*.safetensors"), key=lambda path: path.stat().st_mtime)
+        found = [*RUNS.glob("*/weights/*.safetensors"), *RUNS.glob("*/weights/*/*.safetensors.index.json")]
+        runs = sorted(found, key=lambda path: path.stat().st_mtime)
         if not runs:
             raise ConfigError(f"No run with weights under `{RUNS}`: train one first, or pass `--run-dir`")
-        run_dir = runs[-1].parent.parent
+        run_dir = RUNS / runs[-1].relative_to(RUNS).parts[0]
     settings = Record(run_dir).settings()
     if settings is None:
         raise ConfigError(f"`{run_dir}` is not a run directory: it has no `config.json`")
@@ -571,13 +679,14 @@ def load_run(config_class: type[T], run_dir: Path | None = None, **changes: Any)
 
 
 def load_weights(path: Path, model: nn.Module, *, strict: bool = True) -> list[str]:
-    """Load a file of weights into a model that is not wrapped yet.
+    """Load weights into a model that is not wrapped yet, or sharded by FSDP2, of which each process reads its part.
 
     A file that paccel wrote is checked against its hash. One without a hash, as others write it, is loaded with a line
     that says so.
 
     Args:
-        path: The file.
+        path: The file, or a folder with one or with a `model.safetensors.index.json`. Where `NAME.safetensors` is not
+            there, the folder `NAME`.
         model: The model, or a part of one.
         strict: Whether a difference in names or shapes is an error. Otherwise what fits is loaded, and the rest printed.
 

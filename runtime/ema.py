@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .errors import ConfigError
-from .hardware.sharding import gather, is_sharded, local, shape, shard, write
+from .hardware.sharding import gather, is_sharded, like, local, shape, shard, write
 from .storage.weights import plain_names
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -123,16 +123,17 @@ class EMA:
                 average.copy_(before)
         return aside
 
-    def state_dict(self) -> dict[str, Any]:
-        """The whole averages by parameter name. Collective if the model is sharded."""
+    def state_dict(self, *, whole: bool = True) -> dict[str, Any]:
+        """The averages by parameter name, whole or sharded as FSDP2 shards the model. Collective if they are gathered."""
         self._check_not_swapped_in("save")
         self._check_parameters()
-        averages = {n: gather(average, p) if is_sharded(p) else average for n, (p, average) in self._pairs.items()}
+        get = gather if whole else like
+        averages = {n: get(average, p) if is_sharded(p) else average for n, (p, average) in self._pairs.items()}
         return {"updates": self.updates, "averages": averages}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`, in place. Collective if the model is sharded.
+        """Continue from `state`, which has whole averages, in place. Collective if DeepSpeed shards the model.
 
         Raises:
             ValueError: Names or shapes differ from the model's; lists all of them, and changes nothing.

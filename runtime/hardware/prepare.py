@@ -17,17 +17,20 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from ..errors import ConfigError
+from ..storage.shards import check_has_memory
 from .deepspeed import EngineOptimizer, configure
 from .exchange import average, take_from_main
 from .gradients import clip_grad_norm, leaves, takes_found_inf
 from .sharding import (
     ENGINES,
+    check_shards,
     gather_state,
     is_sharded,
     is_sharded_model,
     load_model,
     load_optimizer,
     model_state,
+    parts,
     whole,
 )
 
@@ -59,6 +62,7 @@ class Prepared:
         """What `Run.prepare` returns, in the same order."""
         # One that an earlier run has prepared still has the loss scaler of that run
         own = [thing.optimizer if isinstance(thing, AcceleratedOptimizer) else thing for thing in objects]
+        check_shards([t for t in own if isinstance(t, nn.Module)], self.accelerator.num_processes)
         if self.compile:
             for model in own:
                 if isinstance(model, nn.Module):
@@ -225,17 +229,42 @@ class Prepared:
         """What scales losses in fp16, with `state_dict` and `load_state_dict`; None where nothing does."""
         return self.accelerator.scaler
 
-    def state_of(self, thing: Any, keep: bool) -> Any:
-        """The state of anything that is tracked, with whole tensors. Collective where it is sharded.
+    def state_of(self, thing: Any, keep: bool, *, spread: bool = True) -> Any:
+        """The state of anything that is tracked, with a `Shard` for what several processes write. Collective for DeepSpeed's.
 
         Args:
             thing: A model, an optimizer or anything else with a `state_dict`.
             keep: Whether this process wants what is gathered; it gets None for it otherwise.
+            spread: Whether several processes write what DDP replicates, if it is large.
+
+        Raises:
+            ConfigError: A model has parameters without memory.
         """
         if isinstance(thing, EngineOptimizer):
             return thing.state_dict(keep)
-        state = model_state(self.unwrapped(thing)) if isinstance(thing, nn.Module) else thing.state_dict()
-        return gather_state(state, keep)
+        if isinstance(thing, nn.Module):
+            check_has_memory(thing)
+            state = model_state(self.unwrapped(thing))
+        else:
+            state = thing.state_dict()
+        processes = self.accelerator
+        replicated = self._replicated() if spread and processes.num_processes > 1 else set()
+        return parts(gather_state(state, keep), processes.process_index, processes.num_processes, replicated)
+
+    def parts_of(self, state: Any) -> Any:
+        """A state of DTensors and others, with a `Shard` for each DTensor."""
+        return parts(state, self.accelerator.process_index, self.accelerator.num_processes, ())
+
+    def _replicated(self) -> set[int]:
+        """Identities of the tensors that DDP keeps the same on all processes, if they are large."""
+        if sum(parameter.nbytes for parameter in self._exchanged) < SPREAD_FROM:
+            return set()
+        found = {id(parameter) for parameter in self._exchanged}
+        for optimizer in self.optimizers:
+            for parameter, values in optimizer.state.items():
+                if parameter in self._exchanged:
+                    found |= {id(value) for value in values.values()}
+        return found
 
     def load(self, thing: Any, state: Any) -> None:
         """Load what `state_of` has returned, on any number of processes. Collective where it is sharded."""
@@ -257,6 +286,9 @@ class Prepared:
             plain = self.accelerator.unwrap_model(model, keep_torch_compile=keep_torch_compile)
         return plain
 
+
+SPREAD_FROM = 1 << 26
+"""Bytes of parameters that DDP replicates from which on each process writes some of their rows."""
 
 _WRAPPED = ENGINES | {DistributedType.FSDP}
 """Where accelerate knows wrappers of its own."""

@@ -1,15 +1,22 @@
-"""Whole tensors from shards, and shards from whole tensors, so that a checkpoint fits any number of processes.
+"""What each process holds of a tensor, and writes of it, so that a checkpoint fits any number of processes.
 
 A sharded tensor is a DTensor, as FSDP2 makes it, or a parameter of DeepSpeed's ZeRO stage 3. Importing the module of the
 first takes half a second, so a DTensor, and a model that FSDP2 has sharded, is recognised by a method.
 """
 
+import os
+from collections.abc import Container, Iterable, Iterator
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from ..errors import ConfigError
+from ..storage.shards import Shard, box_of
+from ..storage.stored import Stored, in_memory
 from . import deepspeed
 
 if TYPE_CHECKING:
@@ -52,19 +59,27 @@ def whole(tensor: Any) -> Tensor:
     return full
 
 
-def gather(shard: Tensor, like: Any) -> Tensor:
-    """The whole of a tensor that is sharded as `like` is, on every process. Collective."""
-    if deepspeed.is_sharded(like):
-        return deepspeed.gather(shard, like)
+def like(values: Tensor, parameter: Any) -> Any:
+    """This process's part of a tensor that is sharded as `parameter` is, as a sharded tensor. Whole for DeepSpeed's,
+    for which it is collective."""
+    if deepspeed.is_sharded(parameter):
+        return deepspeed.gather(values, parameter)
     from torch.distributed.tensor import DTensor
 
-    mesh, placements = like.device_mesh, like.placements
-    return DTensor.from_local(shard, mesh, placements, shape=like.shape, stride=like.stride()).full_tensor()
+    mesh, placements = parameter.device_mesh, parameter.placements
+    return DTensor.from_local(values, mesh, placements, shape=parameter.shape, stride=parameter.stride())
 
 
-def shard(full: Tensor, like: Any) -> Tensor:
-    """This process's part of `full`, as a plain tensor; the inverse of `gather`. Collective."""
-    return deepspeed.shard(full, like) if deepspeed.is_sharded(like) else local(_distribute(full, like))
+def gather(shard: Tensor, like_it: Any) -> Tensor:
+    """The whole of a tensor that is sharded as `like_it` is, on every process. Collective."""
+    return whole(like(shard, like_it))
+
+
+def shard(full: Tensor, like_it: Any) -> Tensor:
+    """This process's part of `full`, as a plain tensor; the inverse of `gather`."""
+    if deepspeed.is_sharded(like_it):
+        return deepspeed.shard(in_memory(full), like_it)
+    return _own_part(full, like_it)
 
 
 def shape(tensor: Any) -> torch.Size:
@@ -72,13 +87,109 @@ def shape(tensor: Any) -> torch.Size:
     return deepspeed.shape_of(tensor)
 
 
+def check_launched_parallelism() -> None:
+    """Refuse what `accelerate launch` may be told, and in which processes share the work of a sample.
+
+    Raises:
+        ConfigError: It is set up for tensor, context or sequence parallelism.
+    """
+    if os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "false").lower() != "true":
+        return
+    kinds = {"TP": "tensor", "CP": "context", "SP": "sequence"}
+    asked = [name for kind, name in kinds.items() if os.environ.get(f"PARALLELISM_CONFIG_{kind}_SIZE", "1") != "1"]
+    if asked:
+        raise ConfigError(
+            f"accelerate is set up for {' and '.join(asked)} parallelism, in which processes share samples; here each has "
+            "its own: use FSDP2 (`dp_shard_size`, `dp_replicate_size`) for models that do not fit one device"
+        )
+
+
+def check_shards(models: Iterable[nn.Module], num_processes: int) -> None:
+    """Refuse models that are sharded otherwise than for data parallelism over all processes.
+
+    Raises:
+        ConfigError: A parameter is split by tensor parallelism, or over some of the processes only.
+    """
+    for model in models:
+        parameters: Iterator[tuple[str, Any]] = model.named_parameters()
+        for name, sharded in parameters:
+            if not hasattr(sharded, "to_local"):
+                continue
+            mesh, placements = sharded.device_mesh, sharded.placements
+            is_data_parallel = is_sharded_part(model) and all(place.is_replicate() for place in placements[:-1])
+            if not is_data_parallel or mesh.size() != num_processes:
+                raise ConfigError(
+                    f"`{name}` is sharded as {placements} over {mesh.size()} of {num_processes} processes, "
+                    "which is no data parallelism: shard with `fully_shard` over all processes"
+                )
+
+
+def is_sharded_part(model: nn.Module) -> bool:
+    """Whether FSDP2 has sharded it or a module in it."""
+    return any(map(is_sharded_model, model.modules()))
+
+
+_SPLIT = 1 << 20  # bytes of a tensor from which on it is worth it
+
+
 def model_state(model: nn.Module) -> dict[str, Any]:
-    """`model.state_dict()`, from which `gather_state` can make whole tensors."""
-    return model.state_dict(keep_vars=any(map(is_sharded, model.parameters())))
+    """`model.state_dict()`, in which tied parameters are one object."""
+    return model.state_dict(keep_vars=True)
+
+
+def parts(state: Any, rank: int, num_processes: int, replicated: Container[int], found: Any = None) -> Any:
+    """A state with a `Shard` for each tensor of which this process may write a part: nothing is gathered or copied.
+
+    Of what is on several processes, each writes another part: rows of what is replicated, or every so many-th shard.
+
+    Args:
+        state: Tensors in dicts, lists and tuples; the same on all processes, but for the values.
+        rank: Of this process.
+        num_processes: How many there are.
+        replicated: Identities of plain tensors that have the same values on all processes.
+        found: The sharded tensors met so far, by identity: tied weights stay one tensor, and are saved once.
+    """
+    if found is None:
+        found = {}, count()
+    if isinstance(state, dict):
+        return {key: parts(value, rank, num_processes, replicated, found) for key, value in state.items()}
+    if type(state) in (list, tuple):
+        return type(state)(parts(value, rank, num_processes, replicated, found) for value in state)
+    is_split = id(state) in replicated and isinstance(state, Tensor) and state.nbytes >= _SPLIT and len(state) > 1
+    if not hasattr(state, "to_local") and not is_split:
+        return state.detach() if isinstance(state, nn.Parameter) and not is_lazy(state) else state
+    shards, numbers = found
+    if id(state) not in shards:
+        make = _rows_of if is_split else _part_of
+        shards[id(state)] = (
+            make(state.detach(), rank if is_split else next(numbers), num_processes),
+            state,
+        )  # kept alive
+    return shards[id(state)][0]
+
+
+def _rows_of(tensor: Tensor, rank: int, num_processes: int) -> Shard:
+    """The rows of a replicated tensor that one process writes."""
+    first, last = (len(tensor) * number // num_processes for number in (rank, rank + 1))
+    offset = (first, *(0,) * (tensor.dim() - 1))
+    part = tensor[first:last] if last > first else None
+    return Shard(tuple(tensor.shape), tensor.dtype, offset, part, lambda: tensor, tensor.stride())
+
+
+def _part_of(tensor: Any, number: int, _: int) -> Shard:
+    """This process's part of a DTensor, or none where another process that holds the same is to write it."""
+    coordinate, replica, replicas = tensor.device_mesh.get_coordinate(), 0, 1
+    for dimension, placement in enumerate(tensor.placements):
+        if placement.is_replicate():
+            replica = replica * tensor.device_mesh.size(dimension) + coordinate[dimension]
+            replicas *= tensor.device_mesh.size(dimension)
+    part = tensor.to_local() if number % replicas == replica else None
+    offset = box_of(tensor).offset
+    return Shard(tuple(tensor.shape), tensor.dtype, offset, part, lambda: whole(tensor))
 
 
 def gather_state(state: Any, keep: bool, found: dict[int, Any] | None = None) -> Any:
-    """A state with each sharded tensor as a whole one on the host. Collective where any is sharded.
+    """A state with each parameter of DeepSpeed's stage 3 as a whole one on the host. Collective where there is any.
 
     Args:
         state: Tensors in dicts, lists and tuples.
@@ -91,19 +202,18 @@ def gather_state(state: Any, keep: bool, found: dict[int, Any] | None = None) ->
         return {key: gather_state(value, keep, found) for key, value in state.items()}
     if type(state) in (list, tuple):
         return type(state)(gather_state(value, keep, found) for value in state)
-    if not is_sharded(state):
+    if not deepspeed.is_sharded(state):
         return state
     if id(state) not in found:
-        if deepspeed.is_sharded(state):
-            found[id(state)] = deepspeed.to_host(state, keep)
-        else:
-            full = whole(state.detach())
-            found[id(state)] = full.cpu() if keep else None
+        found[id(state)] = deepspeed.to_host(state, keep)
     return found[id(state)]
 
 
 def load_model(model: nn.Module, state: dict[str, Any]) -> None:
-    """`model.load_state_dict` with whole tensors for parameters that may be sharded. Collective where they are."""
+    """`model.load_state_dict` with whole tensors, in memory or `Stored`, for parameters that may be sharded.
+
+    What is stored is read one tensor at a time, and of a DTensor this process's part. Collective for DeepSpeed's.
+    """
     if any(map(deepspeed.is_sharded, model.parameters())):
         _load_sharded_model(model, state)
         return
@@ -122,32 +232,41 @@ def _load_sharded_model(model: nn.Module, state: dict[str, Any]) -> None:
     if problems:
         raise ValueError(f"missing, unexpected or of another shape: {', '.join(problems)}")
     for name, parameter in own.items():
-        deepspeed.write(parameter, state[name])
+        deepspeed.write(parameter, in_memory(state[name]))
 
 
 def load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
-    """`optimizer.load_state_dict` with whole tensors for parameters that may be sharded. Collective where they are."""
+    """`optimizer.load_state_dict` with whole tensors, in memory or `Stored`, for parameters that may be sharded."""
     plain = getattr(optimizer, "optimizer", optimizer)  # without accelerate's wrapper
     parameters = [parameter for group in plain.param_groups for parameter in group["params"]]
     if any(map(is_sharded, parameters)):
         # PyTorch numbers the parameters of an optimizer through its groups
         fitted = {
-            number: {name: _fit(value, parameters[number]) for name, value in values.items()}
+            number: {name: _held(value, parameters[number]) for name, value in values.items()}
             for number, values in state["state"].items()
         }
         state = {**state, "state": fitted}
-    optimizer.load_state_dict(state)
+    optimizer.load_state_dict(in_memory(state))
 
 
-def _fit(value: Any, like: Any) -> Any:
-    """`value`, sharded if `like` is sharded and has its shape, which an optimizer's number of steps has not."""
-    if isinstance(value, Tensor) and is_sharded(like) and value.shape == like.shape:
-        return _distribute(value, like)
-    return value
+def _fit(value: Any, target: Any) -> Any:
+    """`value`, sharded if `target` is sharded and has its shape, unless it is read when it is copied to it."""
+    return value if isinstance(value, Stored) else _held(value, target)
+
+
+def _held(value: Any, target: Any) -> Any:
+    """What this process holds of `value`, in memory, where `target` has its shape, as an optimizer's number of steps has not."""
+    is_whole = isinstance(value, Tensor) and not hasattr(value, "to_local")
+    if is_whole and hasattr(target, "to_local") and value.shape == target.shape:
+        return like(_own_part(value, target), target)
+    return in_memory(value)
 
 
 @torch.no_grad()
-def _distribute(full: Tensor, like: Any) -> Any:
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(full.to(like.device), like.device_mesh, like.placements)
+def _own_part(full: Tensor, target: Any) -> Tensor:
+    box = box_of(target)
+    if isinstance(full, Stored):
+        part = full.part(box)
+    else:
+        part = full[tuple(slice(a, a + n) for a, n in zip(box.offset, box.size, strict=True))].clone()
+    return part.to(target.device)

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-import torch
-
 from .encoding import decode, encode
+from .shards import copied
 
 
 class Background:
@@ -59,5 +58,4 @@ def on_host(state: Any) -> Any:
         CheckpointError: A value cannot be stored in a checkpoint; names its place and type.
     """
     tree, tensors = encode(state)
-    copies = {name: t.to("cpu", copy=True, memory_format=torch.preserve_format) for name, t in tensors.items()}
-    return decode(tree, copies)
+    return decode(tree, copied(tensors))

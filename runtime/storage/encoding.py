@@ -16,7 +16,7 @@ import math
 import struct
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from enum import Enum
@@ -29,6 +29,8 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from ..errors import CheckpointError
+from .shards import Shard
+from .stored import Stored
 from .tensorfile import dtype_name
 
 Json = Any
@@ -56,14 +58,15 @@ _FROM_TEXT["path"] = Path
 _MAX_DEPTH = 200  # levels of nesting: deeper than any real state, so it contains itself
 
 
-def encode(state: Any, *, may_grow: bool = False) -> tuple[Json, dict[str, Tensor]]:
+def encode(state: Any, *, may_grow: bool = False) -> tuple[Json, dict[str, Any]]:
     """Split `state` into a tree for JSON and its tensors, which are not copied.
 
     Accepts None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, deque, dict, Tensor, Parameter,
     torch.dtype, torch.device, NumPy arrays and numbers, dates and times, paths, members of an Enum, dataclasses and
     named tuples, nested in any way. `decode` returns every value with its type and bits, except for these: a subclass
     of dict as a dict, a torch.Size as a tuple, a Parameter as a plain Tensor. A tensor that occurs several times, such
-    as tied weights, is stored once and returned as one; views that overlap in another way are returned apart.
+    as tied weights, is stored once and returned as one; views that overlap in another way are returned apart. A `Shard`
+    stands for the tensor of which it is a part, and stays as it is among the tensors.
 
     Args:
         state: What to split.
@@ -76,7 +79,7 @@ def encode(state: Any, *, may_grow: bool = False) -> tuple[Json, dict[str, Tenso
     return encoder.encode(state, ()), encoder.tensors
 
 
-def decode(tree: Json, tensors: dict[str, Tensor]) -> Any:
+def decode(tree: Json, tensors: Mapping[str, Any]) -> Any:
     """Put together what `encode` has split. Runs no code of the classes in it, and imports nothing.
 
     Raises:
@@ -100,7 +103,7 @@ def same(state: Any, other: Any) -> bool:
 
 class _Encoder:
     def __init__(self, may_grow: bool) -> None:
-        self.tensors: dict[str, Tensor] = {}
+        self.tensors: dict[str, Tensor | Shard] = {}
         self._may_grow = may_grow
         self._names: dict[Any, str] = {}  # identity of a tensor -> its name
 
@@ -130,6 +133,8 @@ class _Encoder:
             return {"$": kind.__name__, "text": _AS_TEXT[kind][0](value)}
         if isinstance(value, PurePath):
             return {"$": "path", "text": str(value)}
+        if kind is Shard:
+            return self._encode_shard(value, path)
         is_named_tuple = isinstance(value, tuple) and hasattr(kind, "_fields")
         if is_named_tuple or (is_dataclass(value) and kind is not type):
             names = kind._fields if is_named_tuple else [field.name for field in fields(value)]
@@ -185,6 +190,15 @@ class _Encoder:
         reference = {"$": "tensor", "name": name}
         return reference if _is_usual(tensor) else {**reference, "stride": list(tensor.stride())}
 
+    def _encode_shard(self, shard: Shard, path: tuple[str, ...]) -> Json:
+        name = self._names.get(id(shard))
+        if name is None:
+            name = self._names[id(shard)] = self._add(shard, path)
+        reference = {"$": "tensor", "name": name}
+        if shard.stride is None or _is_usual(torch.empty_strided(shard.shape, shard.stride, device="meta")):
+            return reference
+        return {**reference, "stride": list(shard.stride)}
+
     def _encode_numpy(self, value: Any, path: tuple[str, ...]) -> Json:
         try:
             tensor = torch.from_numpy(np.array(value, order="C"))  # copied: it may be read-only
@@ -196,7 +210,7 @@ class _Encoder:
             )
         return {"$": "number" if isinstance(value, np.generic) else "array", "name": self._add(tensor, path)}
 
-    def _add(self, tensor: Tensor, path: tuple[str, ...]) -> str:
+    def _add(self, tensor: Tensor | Shard, path: tuple[str, ...]) -> str:
         """Name a tensor by its place. Any text is a valid name, except one that the format reserves."""
         plain = ".".join(path).encode(errors="backslashreplace").decode() or "tensor"
         name, number = plain, 1
@@ -207,7 +221,7 @@ class _Encoder:
         return name
 
 
-def _decode(tree: Json, tensors: dict[str, Tensor]) -> Any:
+def _decode(tree: Json, tensors: dict[str, Any]) -> Any:
     if isinstance(tree, list):
         return [_decode(item, tensors) for item in tree]
     if not isinstance(tree, dict):
@@ -236,11 +250,14 @@ def _decode(tree: Json, tensors: dict[str, Tensor]) -> Any:
     if kind != "tensor":
         raise ValueError(f"unknown kind {kind!r}")
     tensor = tensors[tree["name"]]
-    if "stride" in tree and tree["stride"] != list(tensor.stride()):
+    if "stride" in tree and not isinstance(tensor, Shard) and tree["stride"] != list(tensor.stride()):
         if not _is_dense(tensor.shape, tree["stride"]):
             raise ValueError(f"the strides {tree['stride']} do not fit the shape {tuple(tensor.shape)}")
-        strided = torch.empty_strided(tensor.shape, tree["stride"], dtype=tensor.dtype)
-        tensor = tensors[tree["name"]] = strided.copy_(tensor)  # kept, as tied tensors stay one
+        if isinstance(tensor, Stored):
+            tensor = tensor.strided(tree["stride"])
+        else:
+            tensor = torch.empty_strided(tensor.shape, tree["stride"], dtype=tensor.dtype).copy_(tensor)
+        tensors[tree["name"]] = tensor  # kept, as tied tensors stay one
     return tensor
 
 

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,11 @@ _NO_SUCH_THING = {  # what file systems say that cannot sync a folder, as networ
 # All writes of the runtime go through these, besides `os.rename` and `shutil.rmtree` for checkpoints
 
 
-def atomic_write(path: Path, data: bytes | Iterable[Buffer]) -> None:
+Seal = Callable[[str], tuple[int, bytes]]
+"""From the SHA-256 of all that was written to a place in the file and what to write there."""
+
+
+def atomic_write(path: Path, data: bytes | Iterable[Buffer], seal: Seal | None = None) -> None:
     """Create or replace a file, so that a reader, or a crash, finds either the old content or the new.
 
     Processes of one launch may write to the same path at the same time: one of them wins.
@@ -28,19 +32,20 @@ def atomic_write(path: Path, data: bytes | Iterable[Buffer]) -> None:
     Args:
         path: The file; folders above it are created.
         data: The content, or its parts.
+        seal: What to change once all is written.
 
     Raises:
         OSError: It cannot be written; names the file.
     """
     with naming(path):
-        _atomic_write(path, data)
+        _atomic_write(path, data, seal)
 
 
-def _atomic_write(path: Path, data: bytes | Iterable[Buffer]) -> None:
+def _atomic_write(path: Path, data: bytes | Iterable[Buffer], seal: Seal | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.environ.get('RANK', '0')}.tmp")  # one for each process of a launch
     try:
-        durable_write(temporary, [data] if isinstance(data, bytes) else data)
+        durable_write(temporary, [data] if isinstance(data, bytes) else data, seal=seal)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -48,8 +53,10 @@ def _atomic_write(path: Path, data: bytes | Iterable[Buffer]) -> None:
     sync_folder(path.parent)
 
 
-def durable_write(path: Path, chunks: Iterable[Buffer]) -> dict[str, Any]:
-    """Write a file and flush it to disk. Returns its size in bytes and its SHA-256.
+def durable_write(
+    path: Path, chunks: Iterable[Buffer], *, hashes: bool = True, seal: Seal | None = None
+) -> dict[str, Any]:
+    """Write a file and flush it to disk. Returns its size in bytes and, if it `hashes`, its SHA-256, without the seal.
 
     Raises:
         OSError: It cannot be written; names the file.
@@ -58,11 +65,16 @@ def durable_write(path: Path, chunks: Iterable[Buffer]) -> dict[str, Any]:
     with naming(path), path.open("wb") as file:
         for chunk in chunks:
             file.write(chunk)
-            digest.update(chunk)
             size += len(chunk)
+            if hashes:
+                digest.update(chunk)
+        if seal is not None:
+            place, content = seal(digest.hexdigest())
+            file.seek(place)
+            file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    return {"size": size, "sha256": digest.hexdigest()}
+    return {"size": size, "sha256": digest.hexdigest()} if hashes else {"size": size}
 
 
 def append(path: Path, data: bytes) -> None:

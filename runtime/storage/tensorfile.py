@@ -4,10 +4,12 @@ The library's own writer needs all tensors on the host at the same time, refuses
 metadata at random. This one goes tensor by tensor, and the same values make the same bytes. The library reads them.
 """
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -15,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
+from .shards import Box, Shard
+from .stored import SMALL, Piece, as_bytes, rows_of_a_block, stored
 
 Buffer = bytes | memoryview
 
@@ -30,34 +34,86 @@ def dtype_name(dtype: torch.dtype) -> str | None:
         return None
 
 
-def tensor_chunks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Iterator[Buffer]:
+def tensor_chunks(tensors: Mapping[str, Tensor | Shard], metadata: Mapping[str, str] | None = None) -> Iterator[Buffer]:
     """Yield the content of a file: the header, then the values of each tensor, one at a time on the host.
 
     Args:
-        tensors: By name; with a dtype that has a `dtype_name`, on any device, with any strides, shared or not.
+        tensors: By name; with a dtype that has a `dtype_name`, on any device, with any strides, shared or not. Shards
+            are gathered, one at a time, which is collective.
         metadata: Text for the header.
     """
+    content, starts = _header(tensors, metadata)
+    yield content
+    for name in starts:
+        tensor = tensors[name]
+        whole = tensor.gather() if isinstance(tensor, Shard) else tensor
+        if whole.numel():
+            yield as_bytes(_flat(whole))
+
+
+def part_chunks(
+    tensors: Mapping[str, Shard], metadata: Mapping[str, str], index: dict[str, dict[str, Any]]
+) -> Iterator[Buffer]:
+    """Yield the content of a file with this process's parts of tensors, one at a time on the host.
+
+    Args:
+        tensors: By name, each with a part.
+        metadata: Text for the header.
+        index: Receives for each name what of the tensor is where in the file, and the hashes of its blocks.
+    """
+    parts = {name: shard.part for name, shard in tensors.items() if shard.part is not None}
+    content, starts = _header(parts, metadata)
+    yield content
+    for name, start in starts.items():
+        shard, part = tensors[name], parts[name]
+        rows = rows_of_a_block(part.shape, part.element_size())
+        hashes: list[str] = []
+        index[name] = {
+            "dtype": dtype_name(part.dtype),
+            "shape": list(shard.shape),
+            "offset": list(shard.offset),
+            "size": list(part.shape),
+            "start": len(content) + start,
+            "rows": rows,
+            "sha256": hashes,
+        }
+        values = as_bytes(_flat(part))
+        block = rows * (part.nbytes // max(1, part.shape[0] if part.dim() else 1))
+        for first in range(0, len(values), block):
+            piece = values[first : first + block]
+            hashes.append(hashlib.sha256(piece).hexdigest())
+            yield piece
+
+
+def _header(tensors: Mapping[str, Tensor | Shard], metadata: Mapping[str, str] | None) -> tuple[bytes, dict[str, int]]:
+    """The header of a file, and where the values of each tensor start after it, in the order of the file."""
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
-    in_order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # largest first: all are aligned
-    start = 0
+    in_order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))  # largest first: all are aligned
+    start, starts = 0, {}
     for name in in_order:
         tensor = tensors[name]
-        end = start + tensor.nbytes
+        starts[name], end = start, start + tensor.nbytes
         header[name] = {"dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape), "data_offsets": [start, end]}
         start = end
     content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     content += b" " * (-len(content) % 8)
-    yield len(content).to_bytes(8, "little") + content
-    for name in in_order:
-        flat = tensors[name].detach().cpu().resolve_conj().resolve_neg().reshape(-1)
-        if flat.numel():
-            if flat.stride(0) != 1:  # PyTorch calls a single strided value contiguous
-                flat = flat.clone(memory_format=torch.contiguous_format)
-            yield flat.view(torch.uint8).numpy().data
+    return len(content).to_bytes(8, "little") + content, starts
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _flat(tensor: Tensor) -> Tensor:
+    flat = tensor.detach().cpu().resolve_conj().resolve_neg().reshape(-1)
+    if flat.numel() and flat.stride(0) != 1:  # PyTorch calls a single strided value contiguous
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    return flat
+
+
+def load_tensors(path: Path, *, lazily: bool = False, at_once: int = SMALL) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors and the metadata of a file, on the host.
+
+    Args:
+        path: The file.
+        lazily: Whether large tensors stay in the file, as `Stored`, until they are needed.
+        at_once: Most bytes of a tensor that is read now all the same.
 
     Raises:
         CheckpointError: The file is missing, damaged or no regular file, such as a pipe or a device.
@@ -66,9 +122,68 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(f"`{path}` cannot be read: it is no regular file")
     try:
         with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            left = _stored_tensors(path, at_once) if lazily else {}
             # Copied, as the library maps the file: it may be removed while training goes on, and its tensors are not
             # aligned as others are, on which the order of a sum depends.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-            return tensors, dict(file.metadata() or {})
-    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+            return {
+                name: left[name] if name in left else file.get_tensor(name).clone()
+                for name in file.keys()  # noqa: SIM118
+            }, metadata
+    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError, AttributeError, KeyError) as error:
+        if isinstance(error, CheckpointError):
+            raise
         raise CheckpointError(f"`{path}` cannot be read: {error}") from error
+
+
+def _stored_tensors(path: Path, at_once: int) -> dict[str, Tensor]:
+    """The tensors of more than `at_once` bytes in a file whose header the library has found right."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    found = {}
+    for name, entry in header.items():
+        start, end = entry["data_offsets"]
+        if end - start > at_once:
+            shape, dtype = entry["shape"], dtype_named(entry["dtype"])
+            piece = piece_of(path, 8 + length + start, [0] * len(shape), shape, dtype)
+            found[name] = stored([piece], shape, dtype, at_once=at_once)
+    return found
+
+
+def piece_of(
+    path: Path,
+    start: int,
+    offset: Sequence[int],
+    size: Sequence[int],
+    dtype: torch.dtype,
+    rows: int | None = None,
+    hashes: Sequence[str] = (),
+) -> Piece:
+    """What of a tensor is where in a file; by default in blocks as they are written."""
+    box = Box(tuple(offset), tuple(size))
+    return Piece(path, start, box, rows or rows_of_a_block(box.size, dtype.itemsize), tuple(hashes))
+
+
+_DTYPES = (
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.bool),
+    *(torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+    *(torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz, torch.float8_e8m0fnu),
+)
+
+
+@cache
+def _dtypes() -> dict[str, torch.dtype]:
+    return {name: dtype for dtype in _DTYPES if (name := dtype_name(dtype)) is not None}
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """The inverse of `dtype_name`.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if name not in _dtypes():
+        raise ValueError(f"the type `{name}` is unknown")
+    return _dtypes()[name]

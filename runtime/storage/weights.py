@@ -1,13 +1,17 @@
-"""Weights files: the tensors of one model, under their plain names.
+"""Weights files: the tensors of one model, under their plain names, as `transformers` and `safetensors` read them.
 
-The header has the SHA-256 of the whole file under `paccel.sha256`, taken with zeros in its own place. So what damages a
-file is found before its weights are used.
+One file, or in a folder several of limited size and a `model.safetensors.index.json` that says what is where. The header
+of each has the SHA-256 of the whole file under `paccel.sha256`, taken with zeros in its own place. So what damages a file
+is found before its weights are used.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +20,10 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import CheckpointError
 from .encoding import decode, encode
-from .files import atomic_write
-from .tensorfile import load_tensors, tensor_chunks
+from .files import atomic_write, json_bytes
+from .shards import check_has_memory
+from .stored import SMALL
+from .tensorfile import Buffer, load_tensors, tensor_chunks
 
 _COMPILED = re.compile(r"(^|\.)_orig_mod\.")
 _HASH, _STATE = "paccel.sha256", "paccel.state"
@@ -25,19 +31,38 @@ _ZEROS = "0" * 64
 _PIECE = 1 << 20  # bytes that are hashed at once
 
 
+MAX_SHARD_SIZE = 5 * 10**9
+"""Bytes of weights above which they become several files, as in `huggingface_hub`."""
+
+_INDEX = "model.safetensors.index.json"
+_SHARD_NAME = re.compile(r"model-\d+-\w+-of-\d+\.safetensors")
+
+
 def write_weights(
-    path: Path, weights: nn.Module | Mapping[str, Any], metadata: Mapping[str, str] | None = None
+    path: Path,
+    weights: nn.Module | Mapping[str, Any],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    max_shard_size: int = MAX_SHARD_SIZE,
+    writes: bool = True,
 ) -> None:
-    """Write weights as one safetensors file. The same weights make the same bytes.
+    """Write weights as a safetensors file, or above a limit as a folder of several. The same weights make the same bytes.
 
     Names are those of the model as written, without the prefixes of DataParallel and `torch.compile`. Tied weights are
     stored once; the header maps their other names to the stored one, as safetensors' own `save_model` does. What a
-    module returns from `get_extra_state` is in the header, too, as `encode` writes it. All values are read twice: once
-    for the hash, which comes first in the file.
+    module returns from `get_extra_state` is in the header, too, as `encode` writes it. Shards are gathered, one tensor
+    at a time: collective where there are any.
+
+    Args:
+        path: The file. The folder has its name without `.safetensors`.
+        weights: A model, or what its `state_dict` returns.
+        metadata: Text for the header.
+        max_shard_size: Most bytes of a file, unless one tensor has more.
+        writes: Whether this process writes; otherwise it helps to gather.
 
     Raises:
         CheckpointError: A value cannot be stored, or two have the same name.
-        OSError: The disk is full or not writable; an existing file is unchanged.
+        OSError: The disk is full or not writable; existing weights are unchanged.
     """
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     try:
@@ -53,10 +78,94 @@ def write_weights(
     if others:
         header[_STATE] = json.dumps(others, allow_nan=False)
     header[_HASH] = _ZEROS
-    digest = hashlib.sha256()
-    for chunk in tensor_chunks(tensors, header):
-        digest.update(chunk)
-    atomic_write(path, tensor_chunks(tensors, header | {_HASH: digest.hexdigest()}))
+    files = _split(tensors, max_shard_size)
+    folder = path.with_suffix("")
+    if len(files) == 1:
+        _write(path, tensor_chunks(tensors, header), writes)
+        if writes and folder.is_dir():
+            remove_weights(folder)
+        return
+    # Each write has names of its own, so that the index, which is replaced at once, always names files of one model
+    step = (metadata or {}).get("step", "0")
+    names = [f"model-{number:05}-{step}-of-{len(files):05}.safetensors" for number in range(1, len(files) + 1)]
+    for name, part in zip(names, files, strict=True):
+        _write(folder / name, tensor_chunks(part, header), writes)
+    if writes:
+        places = {key: name for name, part in zip(names, files, strict=True) for key in part}
+        total = sum(tensor.nbytes for tensor in tensors.values())
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+        atomic_write(folder / _INDEX, json_bytes(index))
+        path.unlink(missing_ok=True)
+        _remove_files(folder, names)
+
+
+def remove_weights(path: Path) -> None:
+    """Remove a file of weights, or of a folder what `write_weights` has put there, the index first."""
+    if path.is_dir():
+        (path / _INDEX).unlink(missing_ok=True)
+        _remove_files(path, ())
+        with suppress(OSError):  # there is something else in it
+            path.rmdir()
+    else:
+        path.unlink()
+
+
+def _remove_files(folder: Path, but: Collection[str]) -> None:
+    for other in folder.iterdir():
+        if _SHARD_NAME.fullmatch(other.name) and other.name not in but:
+            other.unlink()
+
+
+def find_weights(path: Path) -> list[Path]:
+    """The files of weights at a path: a file, a folder with one or with an index, or the index.
+
+    Raises:
+        CheckpointError: There are none.
+    """
+    if not path.exists() and (path.with_suffix("") / _INDEX).exists():
+        path = path.with_suffix("")
+    if path.is_dir():
+        indexes, files = sorted(path.glob("*.safetensors.index.json")), sorted(path.glob("*.safetensors"))
+        if len(indexes) != 1 and len(files) != 1:
+            found = f"{len(indexes)} indexes and {len(files)} files"
+            raise CheckpointError(f"`{path}` is no folder of one model's weights: it has {found}")
+        path = indexes[0] if len(indexes) == 1 else files[0]
+    if path.suffix == ".json":
+        try:
+            names = sorted(set(json.loads(path.read_bytes())["weight_map"].values()))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"`{path}` cannot be read: {error}") from error
+        if not names or any(Path(str(name)).name != name for name in names):
+            raise CheckpointError(f"`{path}` names files that are not in its folder")
+        return [path.parent / name for name in names]
+    if not path.exists():
+        others = ", ".join(f"`{other.name}`" for other in sorted(path.parent.glob("*.safetensors")))
+        raise CheckpointError(f"There is no `{path}`" + (f"; its folder has {others}" if others else ""))
+    return [path]
+
+
+def _split(tensors: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
+    """The tensors in their order, in groups of at most so many bytes."""
+    groups: list[dict[str, Any]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if groups[-1] and size + tensor.nbytes > most:
+            groups.append({})
+            size = 0
+        groups[-1][name] = tensor
+        size += tensor.nbytes
+    return groups
+
+
+def _write(path: Path, chunks: Iterator[Buffer], writes: bool) -> None:
+    """Write a file and its hash. Whatever happens, all chunks are made, as other processes may help to."""
+    try:
+        if writes:
+            first = next(chunks)
+            place = bytes(first).index(f'"{_HASH}":"{_ZEROS}"'.encode()) + len(f'"{_HASH}":"')
+            atomic_write(path, chain([first], chunks), lambda digest: (place, digest.encode()))
+    finally:
+        deque(chunks, maxlen=0)
 
 
 def read_weights(path: Path, module: nn.Module, *, strict: bool = True) -> tuple[dict[str, str], list[str]]:
@@ -75,17 +184,26 @@ def read_weights(path: Path, module: nn.Module, *, strict: bool = True) -> tuple
         CheckpointError: The file cannot be read or was damaged, or names or shapes differ; lists all of them, and loads
             nothing.
     """
-    if not path.exists():
-        others = ", ".join(f"`{other.name}`" for other in sorted(path.parent.glob("*.safetensors")))
-        raise CheckpointError(f"There is no `{path}`" + (f"; its folder has {others}" if others else ""))
-    tensors, metadata = load_tensors(path)
-    if _HASH in metadata and _hash_of(path, metadata[_HASH]) != metadata[_HASH]:
-        raise CheckpointError(f"`{path}` was damaged or changed after it was written: its SHA-256 is another one")
+    check_has_memory(module)
+    is_sharded = any(hasattr(value, "to_local") for value in module.state_dict().values())
+    tensors: dict[str, Any] = {}
+    metadata: dict[str, str] = {}
+    has_hashes = True
+    for file in find_weights(path):
+        found, own_metadata = load_tensors(file, lazily=True, at_once=0 if is_sharded else SMALL)
+        written = own_metadata.pop(_HASH, None)
+        if written is not None and _hash_of(file, written) != written:
+            raise CheckpointError(f"`{file}` was damaged or changed after it was written: its SHA-256 is another one")
+        has_hashes = has_hashes and written is not None
+        tensors |= found
+        metadata |= own_metadata | ({} if written is None else {_HASH: written})
+    if not has_hashes:
+        metadata.pop(_HASH, None)
     tensors |= {n: tensors[kept] for n, kept in metadata.items() if n not in tensors and kept in tensors}
     extra = _extra_states(path, metadata, tensors)
     tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(tuple(f"{n}." for n in extra))}
-    found = tensors | extra
-    given = dict(zip(plain_names(found), found.values(), strict=True))
+    loaded = tensors | extra
+    given = dict(zip(plain_names(loaded), loaded.values(), strict=True))
     state = module.state_dict()
     own = dict(zip(plain_names(state), state, strict=True))
     problems = {name: f"missing: `{name}`" for name in own if name not in given}

@@ -195,7 +195,7 @@ class TestTheBest:
             found[step] = {path.stem for path in (record.run_dir / "weights").glob("best-*")}
 
         with Run(Config(tmp_path / "run")) as run:
-            monkeypatch.setattr("paccel.runtime.checkpoints.write_checkpoint", write)
+            monkeypatch.setattr("paccel.runtime.checkpoints.write_encoded", write)
             monkeypatch.setattr(Record, "write_status", note)
             checkpoints, model = make(run, keep_best=1 + 1, background=True, mode="max")
             self.feed(run, checkpoints, model, {1: 0.1})
@@ -338,7 +338,7 @@ def test_the_run_is_saved_by_the_names_of_0_1_0_and_comes_back(tmp_path: Path) -
     """Whatever is added later, these are read: checkpoints of every version load."""
     place = {"step": 5, "epoch": 2, "step_in_epoch": 1, "epoch_is_over": False, "epoch_is_cut": False}
     place |= {"finished": None, "stream": None, "stream_is_over": False}
-    added = {"samples_in_epoch": None, "pass_in_epoch": 0, "beside": {}, "data": {}}  # since then
+    added = {"samples_in_epoch": None, "pass_in_epoch": 0, "beside": {}, "data": {}, "order": 1}  # since then
     state = {
         "position": place,
         "logged_step": 4,

@@ -113,10 +113,10 @@ def test_a_folder_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
 
 
 def test_a_later_schema_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "SCHEMA", 2)
+    monkeypatch.setattr(storage, "SCHEMA", 3)
     save(tmp_path, 1)
     monkeypatch.undo()
-    assert verify_checkpoint(tmp_path / "step-1") == "its schema is 2, and this paccel reads schema 1"
+    assert verify_checkpoint(tmp_path / "step-1") == "its schema is 3, and this paccel reads schemas 1 to 2"
 
 
 def test_state_that_cannot_be_kept_names_object_and_place_and_leaves_nothing(tmp_path: Path) -> None:

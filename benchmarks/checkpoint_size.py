@@ -1,0 +1,155 @@
+"""Memory and time of saving and restoring a checkpoint, by the size of the model and the number of processes.
+
+    python benchmarks/checkpoint_size.py [--millions 10 100 400] [--processes 1 2 4] [--weights-only]
+
+Each process runs on the CPU with gloo and holds its share of a model and of AdamW's moments, sharded by FSDP2's
+`fully_shard`, 12 bytes a weight over all processes, or 4 where weights only are saved. It saves, and a new process restores. "Own share" is what a process
+holds when it saves. The peak is the most memory that a process had while it saved or restored (VmHWM of
+`/proc/self/status`, reset before), less what it had before; at a restore, less the moments as well, which it keeps. Files
+go to a folder in the working directory, which is taken away again: start it on the disk that is to be measured.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from paccel.runtime import Checkpoints, Run
+
+WIDTH = 2048  # a layer has 4.2 million weights, 17 MB
+
+
+@dataclass
+class Config:
+    """What the run reads."""
+
+    run_dir: Path
+    resume: str = "auto"
+
+
+def memory(name: str) -> float:
+    """A line of /proc/self/status, in MB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise LookupError(name)
+
+
+def measured(action: object) -> tuple[float, float, float]:
+    """Seconds, and MB before and at most while `action` runs."""
+    before = memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    started = time.perf_counter()
+    action()  # type: ignore[operator]
+    seconds = time.perf_counter() - started
+    return seconds, before, memory("VmHWM")
+
+
+def work(run_dir: Path, layers: int, what: str, weights_only: bool) -> None:
+    """One process: save or restore, and print what was found as JSON."""
+    torch.set_num_threads(1)
+    with contextlib.redirect_stdout(io.StringIO()), Run(Config(run_dir)) as run:
+        with torch.device("meta"):
+            model = nn.Sequential(*(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(layers)))
+        if run.agreement.num_processes > 1:
+            from torch.distributed.fsdp import fully_shard
+
+            mesh = torch.distributed.init_device_mesh("cpu", (run.agreement.num_processes,))
+            for layer in model:
+                fully_shard(layer, mesh=mesh)
+            fully_shard(model, mesh=mesh)
+        model.to_empty(device="cpu")
+        with torch.no_grad():
+            for parameter in model.parameters():
+                nn.init.constant_(parameter, 0.5)
+        model, optimizer = run.prepare(model, torch.optim.AdamW(model.parameters(), lr=1e-4))
+        moments = {} if weights_only else {"optimizer": optimizer}
+        checkpoints = Checkpoints(run, keep_last=1, model=model, **moments)
+        weights = 4 * sum(getattr(p, "to_local", lambda p=p: p)().numel() for p in model.parameters()) / 1e6
+        if what == "save":
+            if moments:
+                for parameter in model.parameters():
+                    parameter.grad = torch.ones_like(parameter)
+                optimizer.step()
+                optimizer.zero_grad()
+            run.position.step = 1
+            seconds, before, most = measured(checkpoints.save)
+            extra = most - before
+        else:
+            seconds, before, most = measured(checkpoints.restore)
+            extra = most - before - (2 * weights if moments else 0)
+            with torch.no_grad():
+                assert all(float(p.detach().sum()) != 0 for p in model.parameters())
+        found = run.agreement.gather((seconds, extra, weights * (3 if moments else 1)))
+    if run.agreement.rank == 0:
+        print(json.dumps([max(column) for column in zip(*found, strict=True)]))
+
+
+def start(run_dir: Path, layers: int, what: str, processes: int, weights_only: bool) -> list[float]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
+    common = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    command = [sys.executable, __file__, "--run-dir", str(run_dir), "--layers", str(layers), "--what", what]
+    command += ["--weights-only"] if weights_only else []
+    started = []
+    for rank in range(processes):
+        own = world | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
+        started.append(subprocess.Popen(command, env=common | own, stdout=subprocess.PIPE, text=True))
+    outputs = [process.communicate(timeout=1800)[0] for process in started]
+    if any(process.returncode for process in started):
+        raise SystemExit(f"a process failed to {what}")
+    found: list[float] = json.loads(outputs[0].splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--millions", type=float, nargs="*", default=[10.0, 100.0, 400.0], help="of weights")
+    parser.add_argument("--processes", type=int, nargs="*", default=[1, 2, 4])
+    parser.add_argument("--weights-only", action="store_true", help="without the moments, so 4 bytes a weight")
+    parser.add_argument("--run-dir", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--layers", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--what", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.what:
+        work(arguments.run_dir, arguments.layers, arguments.what, arguments.weights_only)
+        return
+    print(f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}")
+    print(f"largest tensor {WIDTH * WIDTH * 4 / 1e6:.0f} MB; the most of all processes\n")
+    print(
+        "| weights, millions | processes | own share, MB | save: peak above it, MB | save, s "
+        "| restore: peak above it, MB | restore, s |"
+    )
+    print("|---:|---:|---:|---:|---:|---:|---:|")
+    for millions in arguments.millions:
+        layers = max(1, round(millions * 1e6 / WIDTH**2))
+        for processes in arguments.processes:
+            folder = Path(tempfile.mkdtemp(dir=Path.cwd()))
+            try:
+                saved, save_extra, share = start(folder / "run", layers, "save", processes, arguments.weights_only)
+                restored, restore_extra, _ = start(folder / "run", layers, "restore", processes, arguments.weights_only)
+            finally:
+                shutil.rmtree(folder)
+            print(
+                f"| {layers * WIDTH**2 / 1e6:.0f} | {processes} | {share:.0f} | {save_extra:.0f} | {saved:.1f} "
+                f"| {restore_extra:.0f} | {restored:.1f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Weights that do not train, which a checkpoint may leave out: they are found again in what the run began with."""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import CheckpointError
+from .agreement import Agreement
+from .sharding import local, whole
+
+
+class FrozenWeights:
+    """The frozen parameters of models as they were at the start, each with the SHA-256 of its values.
+
+    Args:
+        models: As they were written, by name.
+        agreement: The processes.
+    """
+
+    def __init__(self, models: Mapping[str, nn.Module], agreement: Agreement) -> None:
+        self._models, self._agreement = models, agreement
+        self._hashes: dict[str, dict[str, str]] = {name: {} for name in models}
+        self._sums: dict[tuple[str, str], Any] = {}
+        self._is_noted = False
+
+    @torch.no_grad()
+    def note(self, others: Mapping[str, Collection[str]] | None = None) -> None:
+        """Take the hashes of what is frozen now, unless that was done, and of `others` by model. Collective."""
+        places = [] if self._is_noted else [place for place, _ in self._frozen()]
+        places += [(name, key) for name, keys in (others or {}).items() for key in keys]
+        own: dict[tuple[str, str], str] = {}
+        for number, (name, key) in enumerate(dict.fromkeys(places)):
+            parameter = self._parameters(name).get(key)
+            if parameter is None or key in self._hashes[name]:
+                continue
+            self._sums[name, key] = _sums(parameter)
+            full = whole(parameter.detach())
+            if number % self._agreement.num_processes == self._agreement.rank:
+                own[name, key] = _hash(full)
+        for found in self._agreement.gather(own):
+            for (name, key), digest in found.items():
+                self._hashes[name][key] = digest
+        self._is_noted = True
+
+    @torch.no_grad()
+    def unchanged(self) -> dict[str, dict[str, str]]:
+        """By model and parameter, the hashes of what is frozen and has not changed since `note`. Collective."""
+        self.note()
+        now = dict(self._frozen())
+        same = {place for place, sums in self._sums.items() if place in now and _sums(now[place]) == sums}
+        on_all = set.intersection(*self._agreement.gather(same))
+        return {
+            name: {key: digest for key, digest in sorted(hashes.items()) if (name, key) in on_all}
+            for name, hashes in self._hashes.items()
+        }
+
+    def fill_in(self, name: str, state: Mapping[str, Any], left_out: Mapping[str, str]) -> dict[str, Any]:
+        """A model's saved state with what was left out of it, from the model itself; all of that must be noted.
+
+        Raises:
+            CheckpointError: The model has other values; names them.
+        """
+        own = self._parameters(name)
+        others = sorted(key for key, digest in left_out.items() if self._hashes[name].get(key) != digest)
+        if others:
+            some = ", ".join(f"`{key}`" for key in others[:3]) + (f" and {len(others) - 3} more" if others[3:] else "")
+            raise CheckpointError(
+                f"`{name}` was saved without its frozen weights (`trainable_only`), and here they are other ones: {some}. "
+                "Load the weights on which the run began, and freeze them, before `restore`"
+            )
+        return {**state, **{key: own[key] for key in left_out}}
+
+    def _parameters(self, name: str) -> dict[str, Any]:
+        return dict(self._models[name].named_parameters(remove_duplicate=False))
+
+    def _frozen(self) -> list[tuple[tuple[str, str], Any]]:
+        """Model and name of each frozen parameter, and the parameter."""
+        return [
+            ((name, key), parameter)
+            for name in self._models
+            for key, parameter in self._parameters(name).items()
+            if not parameter.requires_grad
+        ]
+
+
+def _hash(tensor: Tensor) -> str:
+    """Of a tensor's type, shape and values, on any device and with any strides."""
+    flat = tensor.cpu().contiguous().reshape(-1).view(torch.uint8)
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    digest.update(flat.numpy().data)
+    return digest.hexdigest()
+
+
+def _sums(parameter: Any) -> tuple[float, ...]:
+    """What shows at the speed of memory that the values of this process have changed."""
+    own = local(parameter)
+    if not own.is_floating_point():
+        return (float(own.sum(dtype=torch.float64)),)
+    return float(own.sum(dtype=torch.float64)), float(torch.linalg.vector_norm(own, dtype=torch.float64))

@@ -1,0 +1,315 @@
+"""Checkpoints that several processes write together: parts, indexes, and what a kill or a full disk leaves."""
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.sampled import ALL
+from support.sharded_save import part_of, save_as_one, state_of, values
+from support.together import new_process
+from torch import Tensor, nn
+
+from paccel.runtime.errors import CheckpointError
+from paccel.runtime.storage import stored
+from paccel.runtime.storage.checkpoint import (
+    encode_objects,
+    list_checkpoints,
+    read_checkpoint,
+    verify_checkpoint,
+    write_checkpoint,
+    write_sharded,
+)
+from paccel.runtime.storage.shards import Box
+from paccel.runtime.storage.stored import Stored
+
+
+def whole_state(number: int) -> dict[str, Any]:
+    return {"model": {**values(number), "buffer": torch.full((3,), number)}, "meter": {"count": number}}
+
+
+class Threads:
+    """Threads that stand for processes: they wait for each other, and what fails in one is raised in all."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.barrier, self.found = count, threading.Barrier(count, timeout=20), {}
+
+    def run(self, function: Callable[["Threads.One"], Any]) -> list[BaseException | None]:
+        errors: list[BaseException | None] = [None] * self.count
+
+        def call(rank: int) -> None:
+            try:
+                function(Threads.One(self, rank))
+            except BaseException as error:
+                errors[rank] = error
+
+        threads = [threading.Thread(target=call, args=(rank,)) for rank in range(self.count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return errors
+
+    class One:
+        def __init__(self, all_of_them: "Threads", rank: int) -> None:
+            self.threads, self.rank, self.num_processes = all_of_them, rank, all_of_them.count
+
+        def on_all(self, function: Callable[[], Any]) -> list[Any]:
+            try:
+                self.threads.found[self.rank] = function(), None
+            except Exception as error:
+                self.threads.found[self.rank] = None, error
+            self.threads.barrier.wait()
+            found = dict(self.threads.found)
+            self.threads.barrier.wait()
+            error = found[self.rank][1] or next((e for _, e in found.values() if e is not None), None)
+            if error is not None:
+                raise error
+            return [value for value, _ in found.values()]
+
+        def on_main(self, function: Callable[[], Any]) -> Any:
+            return self.on_all(function if self.rank == 0 else lambda: None)[0]
+
+
+def save(folder: Path, number: int, count: int = 2) -> list[BaseException | None]:
+    def write(processes: Threads.One) -> None:
+        encoded = encode_objects(state_of(number, processes.rank, count))
+        write_sharded(folder / f"step-{number}", encoded, {"step": number}, processes)
+
+    return Threads(count).run(write)
+
+
+def check(found: dict[str, Any], number: int) -> None:
+    expected = whole_state(number)
+    assert list(found) == list(expected)
+    assert list(found["model"]) == list(expected["model"])
+    for name, tensor in expected["model"].items():
+        assert found["model"][name].dtype == tensor.dtype
+        assert torch.equal(found["model"][name], tensor), name
+    assert found["meter"] == expected["meter"]
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "BLOCK", 5000)  # so that each part has several
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_what_many_have_written_comes_back_whole_and_in_parts(tmp_path: Path, count: int) -> None:
+    assert save(tmp_path, 4, count) == [None] * count
+    path = tmp_path / "step-4"
+    assert [verify_checkpoint(path, rank, 3) for rank in range(3)] == [None] * 3
+    moved = shutil.move(path, tmp_path / "elsewhere")
+    found, metadata = read_checkpoint(Path(moved))
+    assert metadata == {"step": 4}
+    check(found, 4)
+    lazily, _ = read_checkpoint(Path(moved), lazily=True)
+    tensors = lazily["model"]
+    assert {type(tensors[name]) for name in values(4)} == {Stored}
+    check(lazily, 4)
+    for name, full in values(4).items():
+        for other in (2, 5):
+            for rank in range(other):
+                for dimension in range(full.dim()):
+                    shard = part_of(full, rank, other, dimension)
+                    box = Box(shard.offset, tuple(shard.part.shape))
+                    assert torch.equal(tensors[name].part(box), shard.part)
+
+
+def test_a_part_reads_its_blocks_only_and_notices_damage_in_them(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    file = tmp_path / "step-1" / "model-00001-of-00002.safetensors"
+    rows = read_checkpoint(tmp_path / "step-1", lazily=True)[0]["model"]["rows"]
+    content = bytearray(file.read_bytes())
+    content[rows.pieces[0].start + 100] ^= 1  # in the first row
+    file.write_bytes(content)
+    assert torch.equal(rows.part(Box((100, 0), (200, 70))), values(1)["rows"][100:300])
+    with pytest.raises(CheckpointError, match=r"model-00001-of-00002\.safetensors` has the right size and the wrong"):
+        rows.part(Box((0, 0), (1, 70)))
+    file.write_bytes(content[:-100])
+    assert "bytes instead of" in (verify_checkpoint(tmp_path / "step-1") or "")
+
+
+def test_every_kind_of_damage_is_found_by_the_process_that_looks_at_it(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    path = tmp_path / "step-1"
+    files = sorted(path.iterdir())
+    assert [file.name for file in files] == [
+        "index-00001-of-00002.json",
+        "index-00002-of-00002.json",
+        "manifest.json",
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "state.json",
+    ]
+    for file in files:
+        content = file.read_bytes()
+        for place in sorted({0, 9, len(content) // 3, len(content) // 2, len(content) - 2}):
+            flipped = bytearray(content)
+            flipped[place] ^= 4
+            file.write_bytes(flipped)
+            assert any(verify_checkpoint(path, rank, 2) for rank in range(2)), (file.name, place)
+        for torn in (content[:-1], content + b"x", b""):
+            file.write_bytes(torn)
+            assert any(verify_checkpoint(path, rank, 2) for rank in range(2)), file.name
+        file.unlink()
+        assert any(verify_checkpoint(path, rank, 2) for rank in range(2)), file.name
+        file.write_bytes(content)
+    assert verify_checkpoint(path) is None
+
+
+def test_a_tensor_of_which_nobody_has_a_part_is_no_checkpoint(tmp_path: Path) -> None:
+    def write(processes: Threads.One) -> None:
+        state = state_of(1, processes.rank, 2)
+        if processes.rank == 1:
+            del state["model"]["rows"]
+        write_sharded(tmp_path / "step-1", encode_objects(state), {}, processes)
+
+    errors = Threads(2).run(write)
+    assert all("the processes have 10570 elements of `rows` of `model`, with shape (301, 70)" in str(e) for e in errors)
+    assert not list(tmp_path.iterdir())
+
+
+def test_processes_that_see_other_folders_make_no_checkpoint(tmp_path: Path) -> None:
+    def write(processes: Threads.One) -> None:
+        folder = tmp_path / str(processes.rank)
+        (folder / "step-1.tmp").mkdir(parents=True) if processes.rank else folder.mkdir()
+        write_sharded(folder / "step-1", encode_objects(state_of(1, processes.rank, 2)), {}, processes)
+
+    errors = Threads(2).run(write)
+    assert all("has no part of process 1: all processes must see one folder" in str(error) for error in errors)
+    assert not list((tmp_path / "0").iterdir())
+
+
+def test_an_index_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    index = tmp_path / "step-1" / "index-00001-of-00002.json"
+    content = json.loads(index.read_text())
+    content["model"]["file"] = "../secret.safetensors"
+    index.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"is no index of a checkpoint: `\.\./secret\.safetensors`"):
+        read_checkpoint(tmp_path / "step-1")
+
+
+def test_pytorch_s_own_reader_reads_the_parts(tmp_path: Path) -> None:
+    from torch.distributed import checkpoint
+
+    save(tmp_path, 2)
+    found = {name: torch.zeros_like(tensor) for name, tensor in values(2).items()}
+    reader = checkpoint.HuggingFaceStorageReader(str(tmp_path / "step-2"))
+    checkpoint.load(found, storage_reader=reader, no_dist=True)
+    assert all(torch.equal(found[name], tensor) for name, tensor in values(2).items())
+
+
+class TestStored:
+    """A tensor on disk behaves as one in memory, and reads no more than it must."""
+
+    @pytest.fixture
+    def on_disk(self, tmp_path: Path) -> Stored:
+        write_checkpoint(tmp_path / "step-1", {"model": {"weight": torch.arange(40000.0).reshape(200, 200)}}, {})
+        found: Stored = read_checkpoint(tmp_path / "step-1", lazily=True)[0]["model"]["weight"]
+        assert type(found) is Stored
+        return found
+
+    def test_its_form_is_known_without_its_file(self, on_disk: Stored) -> None:
+        on_disk.pieces[0].file.unlink()
+        assert (on_disk.shape, on_disk.dtype, on_disk.dim()) == ((200, 200), torch.float32, 2)
+        assert (on_disk.stride(), on_disk.numel()) == ((200, 1), 40000)
+        with pytest.raises(CheckpointError, match=r"model\.safetensors` cannot be read"):
+            on_disk + 1
+
+    def test_operations_have_its_values(self, on_disk: Stored) -> None:
+        whole = torch.arange(40000.0).reshape(200, 200)
+        assert type(on_disk + 0) is Tensor
+        assert torch.equal(on_disk * 2, whole * 2)
+        assert torch.equal(torch.cat([on_disk, on_disk]), torch.cat([whole, whole]))
+        assert torch.equal(on_disk[3:5, 7], whole[3:5, 7])
+        assert torch.equal(on_disk.T, whole.T)
+        assert torch.equal(on_disk.to(torch.float64), whole.double())
+        assert on_disk.numpy()[1, 1] == 201.0
+
+    def test_a_module_loads_it_into_any_type_and_layout(self, on_disk: Stored) -> None:
+        whole = torch.arange(40000.0).reshape(200, 200)
+        model = nn.Linear(200, 200, bias=False)
+        pointer = model.weight.data_ptr()
+        model.load_state_dict({"weight": on_disk})
+        assert torch.equal(model.weight, whole)
+        assert model.weight.data_ptr() == pointer
+        model.bfloat16().load_state_dict({"weight": on_disk})
+        assert torch.equal(model.weight, whole.bfloat16())
+        model = nn.Linear(200, 200, bias=False)
+        model.weight.data = model.weight.data.t()
+        model.load_state_dict({"weight": on_disk})
+        assert torch.equal(model.weight, whole)
+        assert model.weight.stride() == (1, 200)
+        with pytest.raises(RuntimeError, match="size mismatch for weight"):
+            nn.Linear(2, 2, bias=False).load_state_dict({"weight": on_disk})
+
+    def test_strides_and_ties_are_those_that_were_saved(self, tmp_path: Path) -> None:
+        images = torch.randn(20, 30, 8, 9).to(memory_format=torch.channels_last)
+        write_checkpoint(tmp_path / "step-1", {"a": {"x": images, "y": images}}, {})
+        found = read_checkpoint(tmp_path / "step-1", lazily=True)[0]["a"]
+        assert found["x"] is found["y"]
+        assert found["x"].whole().stride() == images.stride()
+        assert torch.equal(found["x"], images)
+
+
+# Kills and full disks, in processes
+
+
+class AllOf:
+    """Two processes under a time limit."""
+
+    def __init__(self, folder: Path, number: int, faults: dict[int, tuple[str, int]]) -> None:
+        meet = folder / f"meet-{time.monotonic_ns()}"
+        self.processes = [new_process(save_as_one, folder, number, r, str(meet), faults.get(r)) for r in range(2)]
+
+    def codes(self) -> list[int]:
+        for process in self.processes:
+            process.start()
+        deadline = time.monotonic() + 60
+        for process in self.processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+        late = [process for process in self.processes if process.is_alive()]
+        for process in late:
+            process.kill()
+        assert not late, "a process hung"
+        return [process.exitcode for process in self.processes]
+
+
+def newest_valid(folder: Path) -> int:
+    return next(step for step, path in list_checkpoints(folder) if verify_checkpoint(path) is None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0 if ALL else 300)
+@pytest.mark.parametrize("kind", ["kill", "full"])
+def test_at_any_write_of_any_process_a_kill_or_a_full_disk_leaves_a_good_checkpoint_and_no_process_hangs(
+    tmp_path: Path, kind: str
+) -> None:
+    assert AllOf(tmp_path, 1, {}).codes() == [0, 0], (tmp_path / "0.err").read_text()
+    numbers = [int((tmp_path / f"points-{rank}").read_text()) for rank in range(2)]
+    assert numbers[0] > numbers[1] > 5
+    cases = [(rank, at) for rank in range(2) for at in range(1, numbers[rank] + 1)]
+    checkpoints = tmp_path / "checkpoints"
+    for rank, at in cases if ALL else cases[(0 if kind == "kill" else 2) :: 5]:
+        for path in checkpoints.iterdir():
+            if path.name != "step-1":
+                shutil.rmtree(path)
+        codes = AllOf(tmp_path, 2, {rank: (kind, at)}).codes()
+        saved = [step for step, _ in list_checkpoints(checkpoints)]
+        assert codes[rank] in ((9,) if kind == "kill" else (0, 3)), (rank, at)
+        if codes != [0, 0]:
+            assert codes[1 - rank] in (0, 3), (rank, at)
+        assert newest_valid(checkpoints) == max(saved), (rank, at)
+        check(read_checkpoint(checkpoints / f"step-{max(saved)}")[0], max(saved))
+        if kind == "full":
+            assert not list(checkpoints.glob("*.tmp"))
+            assert codes == ([0, 0] if at == 1 and rank == 0 else [3, 3]), (rank, at)
+    assert AllOf(tmp_path, 3, {}).codes() == [0, 0]
+    assert sorted(path.name for path in checkpoints.iterdir() if path.name != "step-2") == ["step-1", "step-3"]

@@ -1,0 +1,285 @@
+"""A checkpoint of any layout loads on any other: equal weights, averages and optimizer state, to the bit."""
+
+import os
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.together import free_ports, together
+from torch import nn
+
+from paccel.runtime import EMA, Checkpoints, ConfigError, Run, load_weights
+from paccel.runtime.errors import AgreementError, CheckpointError
+from paccel.runtime.hardware import prepare, sharding
+from paccel.runtime.storage import files, stored
+
+LAYOUTS = {"plain": 1, "ddp on 2": 2, "fsdp2 on 2": 2, "fsdp2 on 3": 3}
+SHARDED = [layout for layout in LAYOUTS if layout.startswith("fsdp2")]
+
+
+@dataclass
+class Config:
+    """What a run reads."""
+
+    run_dir: Path
+    resume: str = "never"
+
+
+class Net(nn.Module):
+    """Rows that do not halve, tied weights, a frozen layer, a buffer, a single number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(301, 70)
+        self.frozen = nn.Linear(70, 5)
+        self.head = nn.Linear(70, 301)
+        self.head.weight = self.embed.weight
+        self.scale = nn.Parameter(torch.ones(1))
+        self.register_buffer("count", torch.zeros(3))
+        self.frozen.requires_grad_(False)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        found = self.embed(ids)
+        return self.head(found) * self.scale + self.frozen(found).sum()
+
+
+def make(run: Run, layout: str, seed: int = 0) -> tuple[nn.Module, Any, EMA]:
+    torch.manual_seed(seed)
+    with torch.device("meta") if layout in SHARDED and seed else nullcontext():
+        model: nn.Module = Net()
+    if layout in SHARDED:
+        from torch.distributed import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        fully_shard(model, mesh=init_device_mesh("cpu", (run.accelerator.num_processes,)))
+        if seed:
+            model.to_empty(device="cpu")
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model, optimizer = run.prepare(model, optimizer)
+    return model, optimizer, EMA(model, decay=0.5)
+
+
+def train(model: nn.Module, optimizer: Any, ema: EMA) -> None:
+    """Steps whose gradients are a function of each weight alone, so that every layout takes the same ones."""
+    for _ in range(3):
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.grad = parameter.detach() * 0.1 + 1
+        optimizer.step()
+        ema.update()
+    next(b for _, b in model.named_buffers()).fill_(7)
+
+
+def everything(model: nn.Module, optimizer: Any, ema: EMA) -> dict[str, torch.Tensor]:
+    """Whole tensors of all that was saved."""
+    inner = getattr(model, "module", model)
+    found = {name: sharding.whole(value) for name, value in inner.state_dict().items()}
+    for number, values in optimizer.state_dict()["state"].items():
+        found |= {f"{number}.{name}": sharding.whole(value) for name, value in values.items()}
+    return {n: v.detach().clone() for n, v in found.items()} | ema.state_dict()["averages"]
+
+
+def save_all(layouts: list[str], ports: list[int], background: bool) -> dict[str, torch.Tensor]:
+    prepare.SPREAD_FROM, sharding._SPLIT, stored.BLOCK = 1, 1000, 20000  # as if it were large
+    found: dict[str, torch.Tensor] = {}
+    for layout, port in zip(layouts, ports, strict=True):
+        os.environ["MASTER_PORT"] = str(port)
+        with Run(Config(Path(layout))) as run:
+            model, optimizer, ema = make(run, layout)
+            train(model, optimizer, ema)
+            run.position.step = 3
+            kept = {"model": model, "optimizer": optimizer, "ema": ema}
+            checkpoints = Checkpoints(run, background=background, max_shard_size=50_000, **kept)
+            checkpoints.save()
+            found = everything(model, optimizer, ema)
+            checkpoints.save_weights("final")
+    return found
+
+
+def load_all(layouts: list[str], ports: list[int], expected: dict[str, torch.Tensor]) -> list[str]:
+    """What differs from what was saved, with a line for each layout that it was saved and is loaded in."""
+    problems = []
+    for number, port in enumerate(ports):
+        layout, source = layouts[number // len(LAYOUTS)], list(LAYOUTS)[number % len(LAYOUTS)]
+        os.environ["MASTER_PORT"] = str(port)
+        run_dir = Path(f"{source} to {layout}")
+        with Run(Config(run_dir, f"{source}/checkpoints/step-3")) as run:
+            model, optimizer, ema = make(run, layout, seed=1)
+            assert Checkpoints(run, model=model, optimizer=optimizer, ema=ema).restore() == 3
+            found = everything(model, optimizer, ema)
+            wrong = [name for name in expected if not torch.equal(found[name], expected[name])]
+            problems += [f"{run_dir}: {wrong}"] if wrong or list(found) != list(expected) else []
+            other, *_ = make(run, layout, seed=2)
+            load_weights(Path(source) / "weights" / "final.safetensors", getattr(other, "module", other))
+            averaged = {n: sharding.whole(p.detach()) for n, p in getattr(other, "module", other).named_parameters()}
+            wrong = [name for name in averaged if not torch.equal(averaged[name], ema.state_dict()["averages"][name])]
+            problems += [f"weights of {run_dir}: {wrong}"] if wrong else []
+    return problems
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_what_was_saved_in_any_layout_loads_in_any_other(tmp_path: Path) -> None:
+    expected: dict[str, torch.Tensor] = {}
+    for count in (1, 2, 3):
+        layouts = [layout for layout, processes in LAYOUTS.items() if processes == count]
+        ports = free_ports(len(layouts))
+        found = together(save_all, tmp_path, layouts, ports, count == 2, processes=count, timeout=120)
+        expected = expected or found[0]
+        assert all(torch.equal(each[name], expected[name]) for each in found for name in expected)
+    files_of = {layout: {p.name for p in (tmp_path / layout / "checkpoints/step-3").iterdir()} for layout in LAYOUTS}
+    assert files_of["plain"] == {
+        "manifest.json",
+        "state.json",
+        *(f"{n}.safetensors" for n in ("model", "optimizer", "ema")),
+    }
+    for layout, processes in LAYOUTS.items():
+        if processes > 1:
+            assert {f"index-{rank + 1:05}-of-{processes:05}.json" for rank in range(processes)} <= files_of[layout]
+            sizes = [
+                (tmp_path / layout / f"checkpoints/step-3/model-{r + 1:05}-of-{processes:05}.safetensors")
+                .stat()
+                .st_size
+                for r in range(processes)
+            ]
+            assert max(sizes) < 1.2 * min(sizes)  # spread evenly, and written once
+            assert sum(sizes) < 1.2 * (tmp_path / "plain/checkpoints/step-3/model.safetensors").stat().st_size
+    for layout in LAYOUTS:
+        folder = tmp_path / layout / "weights" / "final"
+        assert len(list(folder.glob("model-*-3-of-*.safetensors"))) > 1
+        assert (folder / "model.safetensors.index.json").exists()
+    for count in (1, 2, 3):
+        layouts = [layout for layout, processes in LAYOUTS.items() if processes == count]
+        ports = free_ports(len(layouts) * len(LAYOUTS))
+        for problems in together(load_all, tmp_path, layouts, ports, expected, processes=count, timeout=240):
+            assert problems == []
+
+
+def parallelism(kinds: dict[str, int]) -> str:
+    """What accelerate's launcher sets for a kind of parallelism; returns the error."""
+    os.environ["ACCELERATE_USE_PARALLELISM_CONFIG"] = "true"
+    os.environ |= {f"PARALLELISM_CONFIG_{kind}_SIZE": str(size) for kind, size in kinds.items()}
+    try:
+        with Run(Config(Path("refused"))):
+            return "nothing was refused"
+    except ConfigError as error:
+        return str(error)
+
+
+def tensor_parallel(ports: list[int]) -> list[str]:
+    """Layers that PyTorch has split over processes, and shards over some of them."""
+    from torch.distributed import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+
+    said = []
+    for number, port in enumerate(ports):
+        os.environ["MASTER_PORT"] = str(port)
+        with Run(Config(Path(f"mesh-{number}"))) as run:
+            model = nn.Sequential(nn.Linear(4, 4))
+            if number == 0:
+                parallelize_module(model, init_device_mesh("cpu", (2,)), {"0": ColwiseParallel()})
+            elif number == 1:
+                mesh = init_device_mesh("cpu", (1, 2), mesh_dim_names=("dp", "tp"))
+                parallelize_module(model, mesh["tp"], {"0": ColwiseParallel()})
+                fully_shard(model, mesh=mesh["dp"])
+            elif number == 2:
+                mesh = init_device_mesh("cpu", (2, 1), mesh_dim_names=("replicate", "shard"))
+                fully_shard(model, mesh=mesh["shard"])
+            else:
+                fully_shard(model, mesh=init_device_mesh("cpu", (2, 1), mesh_dim_names=("replicate", "shard")))
+            try:
+                run.prepare(model, torch.optim.SGD(model.parameters(), lr=1.0))
+                Checkpoints(run, model=model).save()
+                said.append("nothing")
+            except ConfigError as error:
+                said.append(str(error))
+    return said
+
+
+@pytest.mark.slow
+def test_processes_that_would_have_to_share_samples_are_refused_before_the_first_step(tmp_path: Path) -> None:
+    (said,) = together(parallelism, tmp_path, {"TP": 2, "CP": 2}, processes=1)
+    assert "is set up for tensor and context parallelism, in which processes share samples" in said
+    found = together(tensor_parallel, tmp_path, free_ports(4))
+    assert found[0] == found[1]
+    split, both, some, replicas = found[0]
+    assert "is no data parallelism: shard with `fully_shard` over all processes" in split
+    assert "is no data parallelism" in both
+    assert "over 1 of 2 processes" in some
+    assert replicas == "nothing"
+    assert len(list(tmp_path.glob("mesh-3/checkpoints/step-0/model-*.safetensors"))) == 2  # each replica writes some
+
+
+def fail_on_one(background: bool, ports: list[int]) -> list[str]:
+    """Saves of which the second fails on process 1; what each process has raised, and where."""
+    os.environ["MASTER_PORT"] = str(ports.pop())
+    said = []
+    with Run(Config(Path(f"run-{background}"))) as run:
+        model, optimizer, ema = make(run, "fsdp2 on 2")
+        checkpoints = Checkpoints(run, background=background, model=model, optimizer=optimizer, ema=ema)
+        written = files.durable_write
+
+        def full(path: Path, *args: Any, **options: Any) -> Any:
+            if "step-2" in str(path) and run.agreement.rank == 1:
+                raise OSError(28, "No space left on device", str(path))
+            return written(path, *args, **options)
+
+        files.durable_write = full  # type: ignore[assignment]
+        for step in (1, 2, 3):
+            run.position.step = step
+            try:
+                checkpoints.save()
+            except (OSError, AgreementError) as error:
+                said.append(f"step {step}: {error}")
+        files.durable_write = written
+    return said
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_on_one_process_is_an_error_on_all_and_the_last_checkpoint_stands(tmp_path: Path) -> None:
+    for background in (False, True):
+        first, second = together(fail_on_one, tmp_path, background, free_ports(1))
+        at = 3 if background else 2  # the next save
+        assert [line[:7] for line in first] == [line[:7] for line in second] == [f"step {at}:"]
+        assert "Process 1 failed: OSError: [Errno 28] No space left on device" in first[0]
+        assert "No space left on device: 'run-" in second[0]
+        left = sorted(path.name for path in (tmp_path / f"run-{background}" / "checkpoints").iterdir())
+        assert left == (["step-1"] if background else ["step-1", "step-3"])
+
+
+def restore_damaged(ports: list[int]) -> list[str]:
+    """A checkpoint whose file process 1 cannot read any more once it was verified."""
+    said = []
+    os.environ["MASTER_PORT"] = str(ports.pop())
+    with Run(Config(Path("run"))) as run:
+        model, optimizer, ema = make(run, "fsdp2 on 2")
+        checkpoints = Checkpoints(run, model=model, optimizer=optimizer, ema=ema)
+        checkpoints.save()
+    os.environ["MASTER_PORT"] = str(ports.pop())
+    with Run(Config(Path("run"), "auto")) as run:
+        model, optimizer, ema = make(run, "fsdp2 on 2")
+        checkpoints = Checkpoints(run, model=model, optimizer=optimizer, ema=ema)
+        assert checkpoints.step == 0
+        if run.agreement.rank == 1:
+            file = next(Path("run/checkpoints/step-0").glob("model-00002-*"))
+            file.write_bytes(file.read_bytes()[:-9000] + bytes(9000))
+        run.agreement.gather(None)
+        try:
+            checkpoints.restore()
+        except (CheckpointError, AgreementError) as error:
+            said.append(str(error))
+    return said
+
+
+@pytest.mark.slow
+def test_what_is_damaged_for_one_process_is_an_error_on_all(tmp_path: Path) -> None:
+    first, second = together(restore_damaged, tmp_path, free_ports(2))
+    assert (
+        "`run/checkpoints/step-0/model-00002-of-00002.safetensors` has the right size and the wrong content"
+        in second[0]
+    )
+    assert "model-00002-of-00002.safetensors` has the right size and the wrong content" in first[0]
