@@ -1,6 +1,7 @@
 """What the streams of others keep of their place, and what they lose: datasets and torchdata."""
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,22 @@ def is_unseeded(stream: Any) -> bool:
     """Whether `datasets` shuffles with what the system gave it: in another order on each process, at each start."""
     generators = (getattr(part, "generator", None) for part in _parts(stream))
     return any(isinstance(g, np.random.Generator) and _entropy(g) >= _LARGEST_SEED for g in generators)
+
+
+def num_shards(stream: Any) -> int:
+    """Into how many parts `datasets` can split a stream; 1 of other streams."""
+    is_theirs = type(stream).__module__.startswith("datasets.")
+    return int(getattr(stream, "num_shards", 1)) if is_theirs else 1
+
+
+def is_split_by_node(stream: Any) -> bool:
+    """Whether `split_dataset_by_node` of `datasets` was called on a stream."""
+    return type(stream).__module__.startswith("datasets.") and bool(vars(stream).get("_distributed"))
+
+
+def of_process(stream: Any, rank: int, num_processes: int) -> Any:
+    """The shards of a stream of `datasets` for one process; its workers split them among themselves."""
+    return import_module("datasets.distributed").split_dataset_by_node(stream, rank=rank, world_size=num_processes)
 
 
 def notice(stream: Any) -> str | None:

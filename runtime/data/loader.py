@@ -6,7 +6,7 @@ that differ by at most one sample, so neither the number of processes nor the ac
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Sized
+from collections.abc import Generator, Iterable, Iterator, Sized
 from contextlib import closing
 from functools import partial
 from multiprocessing.util import Finalize
@@ -19,8 +19,9 @@ from ..errors import ConfigError
 from .delivery import Delivery
 from .fetch import Fetch, begin_workers, end_workers, gather_pinned, in_workers, naming_the_limit
 from .fingerprint import fingerprint
-from .order import INDEX_MASK, Cut, Part, Portion, share, with_counts
-from .randomness import at, key, permutation, seeder
+from .order import INDEX_MASK, Cut, Part, Portion, share, spans, with_counts
+from .randomness import at, key, seeder
+from .shuffle import Ascending, EpochOrder, shuffled
 
 _END = object()
 _CHUNK_BYTES = 1 << 19  # of tensors that are gathered at once: they stay in a core's cache until they are used
@@ -141,6 +142,10 @@ class Loader(ABC):
         """What is not exact, or takes long, when a run is resumed on this data; None where nothing is."""
         return None
 
+    def notice_of_resume(self, state: Any) -> str | None:
+        """What is not exact now that a run is resumed from this state of a stream; None where all is."""
+        return None
+
     @property
     def smallest_step(self) -> int:
         """Samples that every step has at least."""
@@ -191,6 +196,12 @@ class Loader(ABC):
             start: Samples that are done, where they are not `first_step` times the batch size.
         """
 
+    def divided_portions(
+        self, epoch: int, first_step: int, micro_batches: int, state: Any, start: int
+    ) -> Generator[Portion]:
+        """The same for a loop that keeps the state: of a stream of shards, each process may read only its own."""
+        return self.portions(epoch, first_step, micro_batches, state, start=start)
+
     @abstractmethod
     def evaluation_batches(self, filler: bool) -> Iterator[tuple[Any, int]]:
         """This process's batches of one pass, each sample once over all processes, and how many samples count in each.
@@ -237,10 +248,12 @@ class IndexedLoader(Loader):
         indices: list[int] = (dealt & INDEX_MASK).tolist()
         return indices
 
-    def _order(self, epoch: int) -> torch.Tensor:
+    def _order(self, epoch: int) -> EpochOrder:
         if callable(self._cut.shuffle):
             return with_counts(self._cut.shuffle(epoch), epoch, self._size, len(self.dataset))
-        return permutation(self._cut.seed, epoch, self._size) if self._cut.shuffle else torch.arange(self._size)
+        if self._cut.shuffle:
+            return shuffled(self._cut.seed, epoch, self._size, self._cut.order_version())
+        return Ascending()
 
     def _begin_pass(self) -> None:
         """Look at the dataset again, which may have changed since the last pass.
@@ -262,38 +275,38 @@ class IndexedLoader(Loader):
     ) -> Generator[Portion]:
         self._begin_pass()
         order = self._order(epoch)
-        bounds = self._bounds(first_step * self.batch_size if start is None else start)
-        with closing(self._batches(epoch, order, bounds, micro_batches)) as batches:
-            for first, last in itertools.pairwise(bounds):
-                again = partial(self._again, epoch, order, [first, last], micro_batches)
-                yield Portion(last - first, last == bounds[-1], batches, again)
+        start = first_step * self.batch_size if start is None else start
+        stop = self._stop(start)
+        with closing(self._batches(epoch, order, start, stop, micro_batches)) as batches:
+            for first, last in spans(start, stop, self.batch_size):
+                again = partial(self._again, epoch, order, (first, last), micro_batches)
+                yield Portion(last - first, last == stop, batches, again)
 
-    def _bounds(self, start: int) -> list[int]:
-        """Where the steps begin and end that are left after `start` samples of an epoch."""
+    def _stop(self, start: int) -> int:
+        """Where an epoch ends that is entered after `start` samples."""
         stop = self.num_samples
-        if self._cut.drop_last:
-            stop -= (stop - start) % self.batch_size
-        return [*range(start, stop, self.batch_size), stop]
+        return stop - (stop - start) % self.batch_size if self._cut.drop_last else stop
 
     def _batches(
-        self, epoch: int, order: torch.Tensor, bounds: list[int], micro_batches: int
+        self, epoch: int, order: EpochOrder, start: int, stop: int, micro_batches: int
     ) -> Generator[tuple[Any, int]]:
         is_whole = micro_batches * self._cut.num_processes == 1
         if is_whole and isinstance(self._fetch, _FetchTensors) and self._cut.device.type == "cpu":
-            first_step, skipped = divmod(bounds[0], self.batch_size)
-            yield from self._fetch.whole_steps(order[skipped : bounds[-1]], self.batch_size, first_step)
+            yield from self._fetch.whole_steps(order, start, stop, self.batch_size)
         else:
-            yield from self.fetch(self._deal(epoch, order, bounds, micro_batches, filler=True))
+            steps = spans(start, stop, self.batch_size)
+            yield from self.fetch(self._deal(epoch, order, steps, micro_batches, filler=True))
 
     def _again(
-        self, epoch: int, order: torch.Tensor, bounds: list[int], micro_batches: int
+        self, epoch: int, order: EpochOrder, step: tuple[int, int], micro_batches: int
     ) -> Iterator[tuple[Any, int]]:
         """The micro-batches of one step, fetched in this process."""
-        return self._here(self._deal(epoch, order, bounds, micro_batches, filler=True))
+        return self._here(self._deal(epoch, order, [step], micro_batches, filler=True))
 
     def training_parts(self, epoch: int, first_step: int, micro_batches: int) -> Iterator[Part]:
-        bounds = self._bounds(first_step * self.batch_size)
-        return self._deal(epoch, self._order(epoch), bounds, micro_batches, filler=True)
+        start = first_step * self.batch_size
+        steps = spans(start, self._stop(start), self.batch_size)
+        return self._deal(epoch, self._order(epoch), steps, micro_batches, filler=True)
 
     def evaluation_batches(self, filler: bool) -> Iterator[tuple[Any, int]]:
         self._begin_pass()
@@ -310,17 +323,19 @@ class IndexedLoader(Loader):
         """
         if callable(self._cut.shuffle):
             raise ConfigError("Custom orders are for training only: evaluate with a loader without one")
-        starts = list(range(0, self.num_samples, self.batch_size))
-        if len(starts) > 1 and self.num_samples - starts[-1] < self._cut.num_processes:
-            starts.pop()
-        return self._deal(0, torch.arange(self.num_samples), [*starts, self.num_samples], 1, filler)
+        steps = spans(0, self.num_samples, self.batch_size)
+        last = self.num_samples % self.batch_size or self.batch_size
+        joined = self.num_samples - last - self.batch_size
+        if last < self._cut.num_processes and joined >= 0:
+            steps = itertools.chain(spans(0, joined, self.batch_size), [(joined, self.num_samples)])
+        return self._deal(0, Ascending(), steps, 1, filler)
 
     def _deal(
-        self, epoch: int, order: torch.Tensor, bounds: list[int], micro_batches: int, filler: bool
+        self, epoch: int, order: EpochOrder, steps: Iterable[tuple[int, int]], micro_batches: int, filler: bool
     ) -> Iterator[Part]:
-        """This process's parts of the steps between `bounds` in the order."""
+        """This process's parts of steps, each from its first place in the order to that after its last."""
         parts = micro_batches * self._cut.num_processes
-        for start, stop in itertools.pairwise(bounds):
+        for start, stop in steps:
             for micro_batch in range(micro_batches):
                 first, last = share(stop - start, parts, micro_batch * self._cut.num_processes + self._cut.rank)
                 if first < last:
@@ -374,15 +389,15 @@ class _FetchTensors(Dataset[tuple[Any, int]]):
         indices = indices & INDEX_MASK if self.repeats else indices
         return indices if self.subset is None else self.subset[indices]
 
-    def whole_steps(self, order: torch.Tensor, batch_size: int, first_step: int) -> Iterator[tuple[Any, int]]:
+    def whole_steps(self, order: EpochOrder, start: int, stop: int, batch_size: int) -> Iterator[tuple[Any, int]]:
         """The steps of one process, on the host, several gathered at once: 40 µs less for each in a running loop."""
-        order, steps = self.rows(order), -(-len(order) // batch_size)
         step_bytes = batch_size * sum(tensor[:1].nbytes for tensor in self.tensors)
         at_once = max(1, _CHUNK_BYTES // max(1, step_bytes))
         # Chunks begin at the same steps wherever the epoch is entered: where rows lie in memory may change a sum's bits
-        entered = first_step % at_once
-        for chunk in range(first_step - entered, steps, at_once):
-            indices = order[chunk * batch_size : (chunk + at_once) * batch_size]
+        done, skipped = divmod(start, batch_size)
+        entered = done % at_once
+        for first, last in spans(skipped + (done - entered) * batch_size, stop, at_once * batch_size):
+            indices = self.rows(order[first:last])
             # Not `split`, whose parts share a version: writing into one would spoil the graphs of the others
             parts = [tensor.index_select(0, indices).unsafe_split(batch_size) for tensor in self.tensors]
             for batch in itertools.islice(zip(*parts, strict=True), entered, None):

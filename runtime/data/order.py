@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..errors import ConfigError
+from .shuffle import newest_order
 
 INDEX_MASK = (1 << 40) - 1  # of a custom order; the bits above it count how often the index has come before
 
@@ -31,6 +32,8 @@ class Cut:
     device: torch.device
     worker_options: Mapping[str, Any] = field(default_factory=dict)  # for `DataLoader`; None is its default
     compare: "Compare | None" = None  # of a stream, on several processes
+    add_up: "AddUp | None" = None  # on several processes
+    order_version: Callable[[], int] = newest_order  # known when the run is restored
 
 
 class Part(NamedTuple):
@@ -72,12 +75,20 @@ class Portion(NamedTuple):
 Compare = Callable[[str, Iterator[Portion]], Generator[Portion]]
 """Passes on the portions of a stream, given by name, that it has compared with those of all processes."""
 
+AddUp = Callable[[int], Callable[[], int]]
+"""Starts a sum over all processes, and returns what waits for it. Collective."""
+
 
 def share(size: int, parts: int, part: int) -> tuple[int, int]:
     """Start and stop of one of `parts` slices of `size` samples; sizes differ by at most one."""
     base, extra = divmod(size, parts)
     start = part * base + min(part, extra)
     return start, start + base + (part < extra)
+
+
+def spans(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """First and last place of each `size` places from `start` on; the last ones may be fewer."""
+    return ((first, min(first + size, stop)) for first in range(start, stop, size))
 
 
 def with_counts(indices: Any, epoch: int, size: int, available: int) -> torch.Tensor:

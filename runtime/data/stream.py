@@ -3,11 +3,14 @@
 Every process reads the whole stream and keeps its share of each step, dealt as from a map-style dataset. So the same
 samples make the same steps on any number of processes, and no process has to be told what another has read. What is
 costly, such as decoding, belongs into `collate_fn`, which gets only the share that is kept.
+
+For training, a stream of `datasets` whose shards can be divided evenly is divided instead: see `split`.
 """
 
 import copy
 import itertools
 from collections.abc import Generator, Iterable, Iterator, Sized
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +24,8 @@ from .fingerprint import digest
 from .loader import Loader
 from .order import Cut, Portion, share
 from .randomness import at, key, seed_host
+from .shuffle import newest_order
+from .split import Layout, ShardReader, is_of_layout, is_split, readers_of, shares_to_portions
 
 
 class StreamLoader(Loader):
@@ -31,6 +36,10 @@ class StreamLoader(Loader):
     makes resuming cost nothing; without it a resumed run reads up to where it stood. torchdata's `StatefulDataLoader`
     with `batch_size=None`, its nodes, and the streams of `datasets` have these. At its start, a run says what is not
     exact, or takes long, when it is resumed.
+
+    A stream of `datasets` is divided by shard over processes and workers, for training, where its number of shards is a
+    multiple of the number of processes: each reads only its own shards, and a run is resumed exactly on as many
+    processes and workers.
     """
 
     is_stream = True
@@ -55,18 +64,51 @@ class StreamLoader(Loader):
                 f"`{type(dataset).__name__}` is shuffled without a seed, in another order on each process: "
                 "give `shuffle` a `seed`"
             )
+        if foreign.is_split_by_node(dataset):
+            problems.append(
+                f"`{type(dataset).__name__}` was split by `split_dataset_by_node`: give `run.loader` the whole stream on "
+                "every process, since paccel divides it by itself"
+            )
         if problems:
             raise ConfigError("\n".join(problems))
         super().__init__(dataset, cut, cut.limit)
         self._is_being_read = False
+        self._layout = Layout.of(dataset, cut)
 
     def notice(self) -> str | None:
-        several = (
-            f"`{type(self.dataset).__name__}` is read by one worker, since its samples come in one order; "
-            "what is costly, such as decoding, belongs into `collate_fn`, which gets this process's share only"
-        )
-        found = [foreign.notice(self.dataset), several if self._cut.num_workers > 1 else None]
+        found = [foreign.notice(self.dataset), self._notice_of_layout()]
         return "\n".join(line for line in found if line) or None
+
+    def _notice_of_layout(self) -> str | None:
+        name, shards = f"`{type(self.dataset).__name__}`", foreign.num_shards(self.dataset)
+        if self._layout is not None:
+            processes, workers = self._layout
+            return (
+                f"{name}: its {shards} shards are divided over {processes} process{'es' * (processes > 1)} with {workers} "
+                f"reader{'s' * (workers > 1)} each. A run that is resumed on as many is exact; on others, or with other "
+                "`num_workers`, other samples make a step, and the epoch under way may repeat some and leave out others"
+            )
+        if shards > 1 and self._cut.num_processes > 1:
+            return (
+                f"{name} is read whole by each of {self._cut.num_processes} processes, among which its {shards} shards "
+                "cannot be divided: make their number a multiple"
+            )
+        if self._cut.num_workers > 1:
+            return (
+                f"{name} is read by one worker, since its samples come in one order; "
+                "what is costly, such as decoding, belongs into `collate_fn`, which gets this process's share only"
+            )
+        return None
+
+    def notice_of_resume(self, state: Any) -> str | None:
+        if not is_split(state) or (self._layout is not None and is_of_layout(state, self._layout)):
+            return None
+        processes, workers = state["layout"]
+        return (
+            f"`{type(self.dataset).__name__}` was divided over {processes} process{'es' * (processes > 1)} with {workers} "
+            f"reader{'s' * (workers > 1)} each, and no longer is: this epoch goes on after as many samples, of which some "
+            "may be repeated and others left out; from the next epoch on, each comes once"
+        )
 
     def indices_between(self, epoch: int, start: int, stop: int) -> list[int]:
         """The samples by their place in the stream, counted from 0; its last step may hold fewer."""
@@ -89,24 +131,46 @@ class StreamLoader(Loader):
             )
         start = first_step * self.batch_size if start is None else start
         reader = _Reader(self.dataset, self._cut, epoch, first_step, start, micro_batches, state, filler)
-        portions, compare = self._read(reader), self._cut.compare
+        source = self._by_worker(reader) if self._cut.num_workers else iter(reader)
+        portions, compare = self._read(source, source), self._cut.compare
         return portions if compare is None else compare(type(self.dataset).__name__, portions)
 
-    def _read(self, reader: "_Reader") -> Generator[Portion]:
+    def divided_portions(
+        self, epoch: int, first_step: int, micro_batches: int, state: Any, start: int
+    ) -> Generator[Portion]:
+        layout, cut = self._layout, self._cut
+        if layout is None or (start and not is_split(state)):  # as in a run of paccel 0.1, to the end of its epoch
+            state = None if is_split(state) else state
+            return self.portions(epoch, first_step, micro_batches, state, start=start)
+        states, turn = readers_of(state, layout, cut.rank)
+        skip = 0 if states else start // (layout.processes * layout.workers)
+        shards = foreign.of_process(self.dataset, cut.rank, layout.processes) if layout.processes > 1 else self.dataset
+        reader = ShardReader(shards, cut, epoch, micro_batches, states, turn, skip)
+        workers = layout.workers if cut.num_workers else 0
+        shares = (
+            self._items(in_workers(reader, workers, cut.device, cut.worker_options), stay=False)
+            if workers
+            else iter(reader)
+        )
+        name = type(self.dataset).__name__
+        return self._read(shares_to_portions(shares, layout, states, cut, first_step, name), shares)
+
+    def _read(self, portions: Iterable[Portion], source: Any) -> Generator[Portion]:
         self._is_being_read = True
         try:
-            for portion in self._by_worker(reader) if self._cut.num_workers else reader:
+            for portion in portions:
                 again = partial(self._delivered, portion.micro_batches)
                 yield portion._replace(micro_batches=again(), again=again)
         finally:
             self._is_being_read = False
+            source.close()
 
     def _delivered(self, micro_batches: Iterable[tuple[Any, int]]) -> Iterator[tuple[Any, int]]:
         """Micro-batches on the device. Copies on the CPU too: they may be taken again after the loop has changed its own."""
         deliver = cloned if self._cut.device.type == "cpu" else self._deliver
         return ((deliver(batch), counted) for batch, counted in micro_batches)
 
-    def _by_worker(self, reader: "_Reader") -> Iterator[Portion]:
+    def _by_worker(self, reader: "_Reader") -> Generator[Portion]:
         workers = in_workers(reader, 1, self._cut.device, self._cut.worker_options)  # one stream comes from one reader
         yield from self._items(workers, stay=False)
 
@@ -132,13 +196,15 @@ class _Reader(IterableDataset[Portion]):
         state: Any,
         filler: bool,
     ) -> None:
-        self.dataset, self.cut, self.hooks = dataset, cut, seed_hooks(dataset)
+        # What belongs to the training process does not go to its worker
+        self.dataset, self.cut = dataset, replace(cut, compare=None, add_up=None, order_version=newest_order)
+        self.hooks = seed_hooks(dataset)
         self.collate_fn = cut.collate_fn or default_collate
         self.epoch, self.epoch_key = epoch, at(key(cut.seed, "sample"), epoch)
         self.first_step, self.start = first_step, start
         self.micro_batches, self.state, self.filler = micro_batches, state, filler
 
-    def __iter__(self) -> Iterator[Portion]:
+    def __iter__(self) -> Generator[Portion]:
         step = self.first_step
         # For an order that is drawn when the stream begins, also where it then jumps to its place
         seed_sample(at(self.epoch_key, 0), self.hooks)

@@ -34,11 +34,19 @@ class EvaluateConfig:
 def load_splits(config: Config) -> Splits:
     """Load the data of a run."""
     # % if cookiecutter.data == "huggingface"
-    return make_splits(config.dataset, config.subset, config.column, config.model, config.context)
+    return make_splits(
+        config.dataset,
+        config.subset,
+        config.column,
+        config.model,
+        config.context,
+        config.tokens_dir,
+        config.mask_documents,
+    )
     # % elif cookiecutter.data == "folder"
-    return make_splits(config.data_dir, config.context)
+    return make_splits(config.data_dir, config.context, config.tokens_dir, config.mask_documents)
     # % else
-    return make_splits(config.context)
+    return make_splits(config.context, config.tokens_dir, config.mask_documents)
     # % endif
 
 
@@ -61,7 +69,8 @@ def main(chosen: EvaluateConfig) -> dict[str, float]:
     run_dir, config = load_run(Config, chosen.run_dir)
     # % endif
     with Run(config, record=False) as run:
-        splits = load_splits(config)
+        with run.accelerator.local_main_process_first():  # one process per machine tokenizes, if it has to be done
+            splits = load_splits(config)
         loader = load_batches(run, config, splits, chosen.split)
         model = load_model(config, splits, run_dir / "weights" / f"{chosen.weights}.safetensors")
         scores = evaluate(run, run.prepare(model), loader)

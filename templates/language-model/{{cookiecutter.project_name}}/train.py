@@ -31,11 +31,16 @@ from paccel.runtime import (
     load_config,
     schedules,
 )
+# % if cookiecutter.data == "huggingface"
+from paccel.runtime.tokens import PADDING, positions_of
+# % else
+from paccel.runtime.tokens import PADDING
+# % endif
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from data import PADDING, make_splits
+from data import make_splits
 from model import count_flops, make_model
 
 
@@ -46,15 +51,20 @@ class Config:
     # Data
     # % if cookiecutter.data == "folder"
     data_dir: Path = Path("data")  # folder with subfolders train, eval and test
+    tokens_dir: Path | None = None  # token files, written at the first start; None = DATA_DIR/tokens
     # % elif cookiecutter.data == "huggingface"
     dataset: str = "Salesforce/wikitext"  # a dataset on the Hugging Face hub, or a folder
     subset: str | None = "wikitext-2-raw-v1"  # configuration of the dataset; None if it has only one
     column: str = "text"  # column of the dataset with the text
     # % endif
+    # % if cookiecutter.data != "folder"
+    tokens_dir: Path = Path("data/tokens")  # token files, written at the first start
+    # % endif
+    mask_documents: bool = False  # no attention across the documents that are packed into one sequence
     context: int = {{ 256 if cookiecutter.data == "huggingface" else 128 }}  # context length, in tokens
     global_batch_size: int = {{ 8 if cookiecutter.data == "huggingface" else 16 }}  # effective batch size: sequences per step, over all processes and micro-batches
     eval_batch_size: int = 32  # sequences per evaluation batch, over all processes
-    num_workers: int = 0  # DataLoader workers per process; the data is in memory
+    num_workers: int = 0  # DataLoader workers per process; the data is memory-mapped
     limit_batches: int | None = None  # batches per epoch, for a quick try; None = all
 
     # Model
@@ -98,19 +108,19 @@ class Config:
 
 def count_tokens(batch: list[torch.Tensor]) -> torch.Tensor:
     """Count the predicted tokens of a batch. Shape (), int64."""
-    return (batch[0][:, 1:] != PADDING).sum()
+    return (batch[1] != PADDING).sum()
 
 
 def compute_loss(model: nn.Module, batch: list[torch.Tensor]) -> torch.Tensor:
     """Return the loss in nats, summed over the predicted tokens. Shape ()."""
-    rows = batch[0]
-    read, predicted = rows[:, :-1].clamp(min=0), rows[:, 1:].long()
+    inputs, targets, *documents = batch
     # % if cookiecutter.data == "huggingface"
-    logits = model(read.long()).logits
+    # transformers masks by position ids: a document begins where they do.
+    logits = model(inputs.long(), position_ids=positions_of(*documents) if documents else None).logits
     # % else
-    logits = model(read)
+    logits = model(inputs, *documents)
     # % endif
-    return F.cross_entropy(logits.flatten(0, 1), predicted.flatten(), ignore_index=PADDING, reduction="sum")
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PADDING, reduction="sum")
 
 
 def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
@@ -142,14 +152,22 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
 def main(config: Config) -> None:
     """Train with the settings of `config`; on several GPUs, every process calls this."""
     with Run(config) as run{{ ", ExitStack() as stack" if cookiecutter.profile }}:
-        # % if cookiecutter.data == "huggingface"
-        with run.accelerator.local_main_process_first():  # one download and one tokenization per machine
-            splits = make_splits(config.dataset, config.subset, config.column, config.model, config.context)
-        # % elif cookiecutter.data == "folder"
-        splits = make_splits(config.data_dir, config.context)
-        # % else
-        splits = make_splits(config.context)
-        # % endif
+        with run.accelerator.local_main_process_first():  # one process per machine tokenizes, if it has to be done
+            # % if cookiecutter.data == "huggingface"
+            splits = make_splits(
+                config.dataset,
+                config.subset,
+                config.column,
+                config.model,
+                config.context,
+                config.tokens_dir,
+                config.mask_documents,
+            )
+            # % elif cookiecutter.data == "folder"
+            splits = make_splits(config.data_dir, config.context, config.tokens_dir, config.mask_documents)
+            # % else
+            splits = make_splits(config.context, config.tokens_dir, config.mask_documents)
+            # % endif
         train_loader = run.loader(
             splits.train,
             config.global_batch_size,

@@ -3,10 +3,8 @@
 # % if cookiecutter.data == "huggingface"
 import json
 # % endif
-# % if cookiecutter.data != "stdlib"
 from pathlib import Path
 
-# % endif
 import pytest
 # % if cookiecutter.data == "huggingface"
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -52,7 +50,14 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def settings(dataset: Path, model: Path) -> dict[str, object]:
     """Settings for a small run."""
-    return {"dataset": str(dataset), "subset": "default", "model": str(model), "context": 32, "global_batch_size": 4}
+    return {
+        "dataset": str(dataset),
+        "subset": "default",
+        "model": str(model),
+        "tokens_dir": dataset.parent / "tokens",
+        "context": 32,
+        "global_batch_size": 4,
+    }
 # % elif cookiecutter.data == "folder"
 
 @pytest.fixture
@@ -73,7 +78,15 @@ def settings(data_dir: Path) -> dict[str, object]:
 # % else
 
 @pytest.fixture
-def settings() -> dict[str, object]:
+def settings(tmp_path: Path) -> dict[str, object]:
     """Settings for a small run."""
-    return {"context": 32, "global_batch_size": 8, "width": 32, "depth": 2, "heads": 2, "limit_batches": 20}
+    return {
+        "tokens_dir": tmp_path / "tokens",
+        "context": 32,
+        "global_batch_size": 8,
+        "width": 32,
+        "depth": 2,
+        "heads": 2,
+        "limit_batches": 20,
+    }
 # % endif
