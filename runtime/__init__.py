@@ -3,46 +3,19 @@
 The loop is the user's. Each of these does one thing that a reader could write out; `Run.accelerator` is always there.
 """
 
-import difflib
-from typing import NoReturn
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from . import finetuning, schedules
-from .checkpoints import Checkpoints, load_run, load_weights
-from .config import load_config, may_change
-from .data.loader import Loader
-from .early_stopping import EarlyStopping
-from .ema import EMA
-from .errors import AgreementError, CheckpointError, ConfigError, DataError, NonFiniteError, Stopped, exit_with_message
-from .learning_rate import find_learning_rate
-from .loop.step import Step
-from .meter import Meter
-from .run import Run
-
-__all__ = [
-    "EMA",
-    "AgreementError",
-    "CheckpointError",
-    "Checkpoints",
-    "ConfigError",
-    "DataError",
-    "EarlyStopping",
-    "Loader",
-    "Meter",
-    "NonFiniteError",
-    "Run",
-    "Step",
-    "Stopped",
-    "exit_with_message",
-    "find_learning_rate",
-    "finetuning",
-    "load_config",
-    "load_run",
-    "load_weights",
-    "may_change",
-    "schedules",
-]
+if TYPE_CHECKING:
+    from .api import *  # noqa: F403
 
 
-def __getattr__(name: str) -> NoReturn:
-    near = difflib.get_close_matches(name, __all__, n=1)
-    raise AttributeError(f"`{__name__}` has no `{name}`" + (f"; did you mean `{near[0]}`?" if near else ""), name=name)
+def __getattr__(name: str) -> Any:
+    """Load all of it when the first name is asked for, so that `paccel.runtime.supervise` starts without PyTorch."""
+    if name.startswith("__") and name != "__all__":
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`", name=name)
+    return getattr(import_module(".api", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__getattr__("__all__")]

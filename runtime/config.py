@@ -9,6 +9,7 @@ import inspect
 import io
 import json
 import math
+import os
 import sys
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ MAY_CHANGE = frozenset(
     | {"num_workers", "log_every", "save_every", "keep_last", "keep_best", "save_in_background"}
     | {"eval_every", "eval_batch_size", "patience"}  # which scores there are; a score is the same for any batch size
     | {"accumulate", "micro_batch_size", "compile", "deterministic"}  # the same up to rounding
-    | {"data_dir", "table", "profile_from", "profile_steps"}  # of the templates
+    | {"data_dir", "tokens_dir", "table", "profile_from", "profile_steps"}  # of the templates
 )
 """Settings that may differ when a run goes on, besides those that a `Config` marks with `may_change`."""
 
@@ -66,14 +67,16 @@ def load_config(config_class: type[C], args: Sequence[str] | None = None) -> C:
     """
     shown = local_rank() == 0
     try:
-        rest, file = _take_config_option(config_class, list(sys.argv[1:] if args is None else args))
+        given = _take_find_non_finite(config_class, list(sys.argv[1:] if args is None else args))
+        rest, file = _take_config_option(config_class, given)
         default: Any = None if file is None else _read_defaults(config_class, file)
         about = inspect.cleandoc(config_class.__doc__ or "")
         if about.startswith(f"{config_class.__name__}("):  # what dataclasses put where nothing was written
             about = ""
         description = (
-            f"{about}\n\n`--config FILE.toml` takes values from a file; the command line wins over it.".strip()
-        )
+            f"{about}\n\n`--config FILE.toml` takes values from a file; the command line wins over it. `--find-non-finite` "
+            "stops at the first module that returns a number that is not finite."
+        ).strip()
         silence = contextlib.nullcontext() if shown else contextlib.redirect_stderr(io.StringIO())
         with silence:  # for what tyro says all the same
             config: C = tyro.cli(
@@ -232,6 +235,15 @@ def _changes(
                     yield at, change, is_free or name in marked
             else:
                 yield place, f"was {before[name]!r}, is {now[name]!r}", name in marked
+
+
+def _take_find_non_finite(config_class: type, args: list[str]) -> list[str]:
+    """Split `--find-non-finite` off, unless the settings have a field of that name: it is for one start of a run alone."""
+    flag = "--find-non-finite"
+    if "find_non_finite" in _hints(config_class) or flag not in args:
+        return args
+    os.environ["PACCEL_FIND_NON_FINITE"] = "1"  # read by `loop/finder.py`
+    return [argument for argument in args if argument != flag]
 
 
 def _take_config_option(config_class: type, args: list[str]) -> tuple[list[str], Path | None]:

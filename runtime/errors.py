@@ -46,8 +46,8 @@ class NonFiniteError(ArithmeticError):
 class Stopped(SystemExit):
     """Raised to leave a run that was asked to stop and has saved: exit code 75, "try again later" in sysexits.h."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(75)
+    def __init__(self, reason: str, code: int = 75) -> None:
+        super().__init__(code)
         self.reason = reason
 
 

@@ -1,9 +1,10 @@
 """A run: one training from start to end, on whatever the launcher offers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
+from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
@@ -19,26 +20,39 @@ from .config import RunSettings, compare_settings, config_to_dict, fixed_setting
 from .data.loader import IndexedLoader, Loader
 from .data.order import Cut, Order
 from .data.randomness import key, seeder
+from .data.split import is_split, joined
 from .data.stream import StreamLoader, is_stream
-from .errors import AgreementError, ConfigError, DataError, Stopped, lost_another, show_uncaught_messages
+from .errors import (
+    AgreementError,
+    ConfigError,
+    DataError,
+    NonFiniteError,
+    Stopped,
+    lost_another,
+    show_uncaught_messages,
+)
 from .hardware.agreement import Agreement
 from .hardware.exchange import gather_rows
 from .hardware.gradients import is_mean
 from .hardware.prepare import prepared_for
 from .hardware.processes import choose_precision, precision_name, set_up_numerics, start_processes
+from .hardware.sharding import check_launched_parallelism
 from .limits import check_limits
+from .loop.finder import NonFiniteFinder, is_wanted
 from .loop.finite import FiniteGuard
 from .loop.position import Position
-from .loop.same import same_on_all
+from .loop.same import added_up, same_on_all
 from .loop.step import MicroBatch, Step
 from .loop.stopping import StopRequest
 from .loop.walk import Walk
 from .record import progress
+from .record.memory import write_memory_snapshot
 from .record.numbers import as_numbers
 from .record.opening import draw_seed, open_run_dir
 from .record.record import Record
 from .record.reporting import Reporter, check_trackers
 from .record.terminal import survive_lost_output
+from .replay import read_replay
 
 _STEPS_LOOKED_AT = 3  # for a loss that is a mean
 
@@ -69,6 +83,9 @@ class Run:
         show_uncaught_messages()
         survive_lost_output()
         settings = RunSettings.of(config, trains=record)
+        replay = read_replay() if record else None
+        if replay is not None:
+            settings = replay.applied_to(settings)
         processes = start_processes(settings.process_timeout)
         self.device: torch.device = processes.device
         precision, why = choose_precision(settings.precision, self.device)
@@ -85,12 +102,18 @@ class Run:
         self.compare_settings = partial(compare_settings, type(config))
         if record:
             found = open_run_dir(
-                self.agreement, settings, self.settings, precision_name(precision), self.compare_settings
+                self.agreement,
+                settings,
+                self.settings,
+                precision_name(precision),
+                self.compare_settings,
+                self.device.type,
             )
             opened, self.fork, seed = found.record, found.fork, found.seed
         self.settings |= {"seed": seed} if settings.seed is None else {}
         self.fixed_settings = fixed_settings(type(config), self.settings)
         self.run_dir = Path() if opened is None else opened.run_dir
+        check_launched_parallelism()
         self.accelerator = Accelerator(
             mixed_precision=precision,
             cpu=self.device.type == "cpu",
@@ -108,7 +131,7 @@ class Run:
             chosen = f"{precision_name(precision)} ({why})"
             drawn = f", seed {seed}" if settings.seed is None else ""
             self.reporter.say(f"training on {self.device.type}{count}, {chosen}{drawn}, in {self.run_dir}")
-        self.position = Position()
+        self.position = Position(replay_until=inf if replay is None else replay.until)
         self.prepared = prepared_for(self.accelerator, self.reporter.say, compile=settings.compile)
         self.guard = FiniteGuard(
             self.position,
@@ -117,6 +140,7 @@ class Run:
             settings.skip_non_finite,
             reads=self.device.type == "cpu",
         )
+        self._finder = NonFiniteFinder(self.position) if is_wanted() else None
         self.micro_batch = MicroBatch(seed, self.agreement.rank, self.prepared)
         self.walk = Walk(
             self.position,
@@ -133,6 +157,7 @@ class Run:
         self._evaluated: list[nn.Module] = []  # within `evaluating`, the innermost last
         self._looks_for_means = True
         self._rehearses = False
+        self._replay_saves = replay is not None and replay.saves
         self._stop = StopRequest(self.agreement, settings.time_limit)
         self._logged_step = 0
         self._at_end: list[Callable[[], None]] = []
@@ -194,8 +219,10 @@ class Run:
         check_limits({"num_workers": num_workers, "limit_batches": limit_batches})
         options = (batch_size, shuffle, drop_last, num_workers, collate_fn, limit_batches)
         processes = self.agreement.rank, self.agreement.num_processes
-        compare = None if self.agreement.group is None else partial(same_on_all, self.agreement)
-        cut = Cut(*options, self.seed, *processes, self.device, worker_options, compare)
+        alone, place = self.agreement.group is None, self.position
+        compare = None if alone else partial(same_on_all, self.agreement)
+        add_up = None if alone else partial(added_up, self.agreement)
+        cut = Cut(*options, self.seed, *processes, self.device, worker_options, compare, add_up, lambda: place.order)
         loader: Loader = (StreamLoader if is_stream(dataset) else IndexedLoader)(dataset, cut)
         self.walk.name(loader)
         self._loaders.add(loader)
@@ -220,6 +247,9 @@ class Run:
             ConfigError: DeepSpeed is given other than one model and one optimizer, or cannot be used as configured.
         """
         ready = self.prepared.prepare(objects, find_unused_parameters=find_unused_parameters)
+        if self._finder is not None:
+            for model in [thing for thing in ready if isinstance(thing, nn.Module)]:
+                self._finder.watch(self.prepared.unwrapped(model))
         return tuple(ready) if len(ready) > 1 else ready[0]
 
     # The loop
@@ -410,6 +440,8 @@ class Run:
         Raises:
             ConfigError: An option cannot be had with DeepSpeed, or `create_graph` on several processes.
         """
+        if self._finder is not None:
+            self._finder.look_at_loss(loss)
         if self._looks_for_means and mean_of is None:
             self._look_for_mean(loss, count)
         factor = self.micro_batch.loss_factor if mean_of is None else self.micro_batch.loss_factor * mean_of
@@ -441,6 +473,8 @@ class Run:
             ConfigError: `max_norm` is not above 0.
         """
         check_limits({"max_grad_norm": max_norm})
+        if self._finder is not None:
+            self._finder.look_at_gradients(self.prepared.unwrapped(model))
         parameters = self.prepared.parameters(model)
         norm = self.prepared.clip_grad_norm(parameters, max_norm, reads=self.guard.reads)
         self.guard.take(norm, parameters)
@@ -477,11 +511,14 @@ class Run:
 
         Call it once in each step. All processes get the same answer at the same step.
         """
-        return self._stop.is_due()
+        return self._stop.is_due() or (self._replay_saves and self.position.step >= self.position.replay_until)
 
     def stopped(self) -> Stopped:
-        """What to raise after saving: leaves the process with exit code 75, and `stopped` in `status.json`."""
-        return Stopped(self._stop.reason or "stopped by the loop")
+        """What to raise after saving: leaves the process with exit code 75, and `stopped` in `status.json`.
+
+        Where `torchrun --max-restarts` would start the run again, the exit code is 0: `paccel.runtime.supervise` says 75.
+        """
+        return Stopped(self._stop.reason or "stopped by the loop", self._stop.exit_code())
 
     def finish(self, reason: str) -> None:
         """End the run after this step, as finished: `epochs` and `steps` yield no more. For early stopping.
@@ -494,15 +531,17 @@ class Run:
     # Saving and ending
 
     def state_dict(self) -> dict[str, Any]:
-        """The run's place and what goes with it; `Checkpoints` saves it.
+        """The run's place and what goes with it; `Checkpoints` saves it. Collective where a stream is split by shard.
 
         Raises:
             NonFiniteError: A gradient since the last log point was not finite, and may not be skipped.
         """
         self.guard.check()  # what is not finite does not get into a checkpoint
-        scaler = self.prepared.loss_scaler
+        scaler, position = self.prepared.loss_scaler, self.position.state_dict()
+        if is_split(position["stream"]):
+            position["stream"] = joined(self.agreement.gather(position["stream"]))
         return {
-            "position": self.position.state_dict(),
+            "position": position,
             "logged_step": self._logged_step,
             "guard": self.guard.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
@@ -517,7 +556,7 @@ class Run:
             scaler.load_state_dict(state["scaler"])
 
     def at_end(self, wait: Callable[[], None]) -> None:
-        """Call `wait` before the run ends, on the main process; what it raises, the run fails of."""
+        """Call `wait` before the run ends, on each process; what it raises on one, the run fails of on all."""
         self._at_end.append(wait)
 
     def _wait_for_the_end(self, error: BaseException | None) -> BaseException | None:
@@ -528,7 +567,7 @@ class Run:
             if error is None:
                 self.agreement.gather(None)  # all have got here: nobody is left who may still fail
             for wait in self._at_end:
-                self.agreement.on_main(wait) if ends_in_order else wait()
+                self.agreement.on_all(wait) if ends_in_order else wait()
         except Exception as lost:
             return failed or lost
         return failed
@@ -547,6 +586,7 @@ class Run:
         failed = self._wait_for_the_end(error)
         if record is not None:
             record.stop_beating()
+            self._explain(failed, record)
         if failed is None:
             reason = error.reason if isinstance(error, Stopped) else position.finished
             try:
@@ -566,6 +606,17 @@ class Run:
         self.agreement.close()
         self.accelerator.state.destroy_process_group()
         AcceleratorState._reset_state(reset_partial_state=True)  # so that a notebook can start another run
+
+    def _explain(self, error: BaseException | None, record: Record) -> None:
+        """Write down, or say below the error, what helps to find its cause."""
+        step, process = self.position.step, self.agreement.rank
+        if isinstance(error, torch.OutOfMemoryError):
+            with suppress(OSError, RuntimeError):  # the error itself is to be seen
+                for path in write_memory_snapshot(record.run_dir, step, process):
+                    progress.say(f"out of memory: what the memory held is in {path}")
+        if isinstance(error, NonFiniteError) and self._finder is None:
+            where = f"`paccel verify {record.run_dir} --find-non-finite`"
+            error.add_note(f"{where} names the module and step where it first appears")
 
 
 def _check_is_loader(call: str, thing: Any) -> None:

@@ -36,9 +36,12 @@ class Agreement:
         num_processes: How many there are.
         rank: Which one this is.
         timeout: How long a process waits for the others. None is as long as PyTorch's default group does.
+        is_for_thread: Whether it is one more of a run, for a thread that goes on at a pace of its own.
     """
 
-    def __init__(self, num_processes: int, rank: int, timeout: timedelta | None = None) -> None:
+    def __init__(
+        self, num_processes: int, rank: int, timeout: timedelta | None = None, *, is_for_thread: bool = False
+    ) -> None:
         self.num_processes = num_processes
         self.rank = rank
         self.group: dist.ProcessGroup | None = None
@@ -47,7 +50,8 @@ class Agreement:
             group = dist.new_group(backend="gloo", timeout=timeout or _timeout_of_default_group())
             assert isinstance(group, dist.ProcessGroup), "every process is in it"
             self.group = group
-        _current[:] = [self]
+        if not is_for_thread:
+            _current[:] = [self]
 
     def close(self) -> None:
         """Let go of the group, so that its threads end now: one that is busy when Python ends aborts the process."""
@@ -90,6 +94,28 @@ class Agreement:
         if reason is not None:
             raise AgreementError(f"The main process failed: {reason}")
         return result  # type: ignore[return-value]
+
+    def on_all(self, function: Callable[[], T]) -> list[T]:
+        """Run `function` on each process; its results in rank order, on every process. Collective.
+
+        Raises:
+            AgreementError: It failed on another process; those on which it failed raise the original.
+        """
+        result: T | None = None
+        error: Exception | None = None
+        try:
+            result = function()
+        except Exception as caught:
+            if self.group is None:
+                raise
+            error = caught
+        found = self.gather((result, None if error is None else f"{type(error).__name__}: {error}"))
+        if error is not None:
+            raise error
+        for rank, (_, reason) in enumerate(found):
+            if reason is not None:
+                raise AgreementError(f"{'The main process' if rank == 0 else f'Process {rank}'} failed: {reason}")
+        return [value for value, _ in found]  # type: ignore[misc]
 
 
 _current: list[Agreement] = []  # of the run that was started last

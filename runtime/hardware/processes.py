@@ -1,23 +1,16 @@
 """Settled once, before a run starts: process group, device, precision, numerics."""
 
-import itertools
 import os
 import sys
 from datetime import timedelta
-from typing import Any
 
 import torch
-import torch.distributed as dist
 from accelerate import PartialState
-from torch.distributed.rendezvous import rendezvous
 
 from ..errors import ConfigError
+from .meeting import meeting_place
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # ours -> accelerate's
-
-
-_stores: dict[tuple[str, ...], Any] = {}
-_runs = itertools.count(1)  # with several processes: each makes the same number of them
 
 
 def start_processes(timeout: float | None = None) -> PartialState:
@@ -42,7 +35,7 @@ def start_processes(timeout: float | None = None) -> PartialState:
         text = "`accelerate launch --cpu` starts one process, whatever `--num_processes` says: use `torchrun --nproc-per-node`"
         print(f"warning: {text}", file=sys.stderr, flush=True)
     waits = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
-    processes = PartialState(cpu=not torch.accelerator.is_available(), **_meeting_place(), **waits)
+    processes = PartialState(cpu=not torch.accelerator.is_available(), **meeting_place(), **waits)
     if _number("WORLD_SIZE") > processes.num_processes:
         raise ConfigError(
             f"`WORLD_SIZE` is {_number('WORLD_SIZE')}, but this process would train by itself: start it by `torchrun` or "
@@ -72,29 +65,6 @@ def _tasks() -> str | None:
 def _number(name: str, default: int = 1) -> int:
     text = os.environ.get(name, "")
     return int(text) if text.isdecimal() else default
-
-
-def _meeting_place() -> dict[str, Any]:
-    """Where a launcher's processes find each other: in one store, under a prefix for each run of a process.
-
-    A store, with the addresses of a run's processes in it, lives on while a model that was wrapped in the run does. A
-    later group at the same port would find them and wait for threads that are gone.
-    """
-    names = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"
-    rank, size, *where = (os.environ.get(name, "") for name in names)
-    if not (rank and size.isdecimal() and int(size) > 1 and all(where)) or dist.is_initialized():
-        return {}
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
-        if next(_runs) > 1:
-            raise ConfigError(
-                "DeepSpeed works in one run of a process, since its process group ends with the run: "
-                "start each further run in a new process"
-            )
-        return {}  # it takes no store
-    if tuple(where) not in _stores:
-        _stores[tuple(where)] = next(rendezvous("env://"))[0]
-    store = dist.PrefixStore(f"run-{next(_runs)}", _stores[tuple(where)])  # type: ignore[attr-defined]
-    return {"store": store, "rank": int(rank), "world_size": int(size)}
 
 
 def skip_search_for_gpus() -> None:

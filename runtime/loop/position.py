@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..data.shuffle import ORDER_VERSION
+
 
 @dataclass
 class Position:
@@ -25,9 +27,12 @@ class Position:
     )  # by loader: epoch and samples, of those beside the steps
     data: dict[str, dict[str, Any]] = field(default_factory=dict)  # by loader: what its place is a place of
 
+    order: int = ORDER_VERSION  # of shuffled data; a run of paccel 0.1 has none saved, and keeps its own
+
     # What the loop was told, and is told again when it is resumed: not saved
     epochs: int | None = None
     max_steps: int | None = None
+    replay_until: float = math.inf  # the last step, where a part of a run is made again
     was_saved_after_pass: bool = False  # outside of all steps of this epoch, of which no more should follow
 
     @property
@@ -48,9 +53,9 @@ class Position:
     def state_dict(self) -> dict[str, Any]:
         self.was_saved_after_pass = self.epoch_is_over and self.step_in_epoch > 0
         state = asdict(self)
-        del state["epochs"], state["max_steps"], state["was_saved_after_pass"]
+        del state["epochs"], state["max_steps"], state["replay_until"], state["was_saved_after_pass"]
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for name, value in state.items():
+        for name, value in {"order": 1, **state}.items():
             setattr(self, name, value)

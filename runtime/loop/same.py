@@ -1,6 +1,6 @@
-"""Whether all processes read the same stream: each of them must read all of it, as it is divided here."""
+"""What processes tell each other about a stream: that all read the same one, or how many samples each has of a step."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import torch
 import torch.distributed as dist
@@ -50,3 +50,15 @@ def same_on_all(agreement: Agreement, stream: str, portions: Iterator[Portion]) 
         pending = dist.all_reduce(ends, op=dist.ReduceOp.MAX, group=agreement.group, async_op=True)
         yield portion
         portion = next(portions, None)
+
+
+def added_up(agreement: Agreement, number: int) -> Callable[[], int]:
+    """Start a sum over all processes; what is returned waits for it. Collective."""
+    total = torch.tensor([number])
+    work = dist.all_reduce(total, group=agreement.group, async_op=True)
+
+    def wait() -> int:
+        work.wait()
+        return int(total)
+
+    return wait

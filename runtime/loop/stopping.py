@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 from ..hardware.agreement import Agreement, Exchange
+from ..record import supervised
 
 _MOST_STEPS, _MOST_SECONDS = 8, 1.0  # between two exchanges with the other processes
 _ECHO_SECONDS = 1.0  # a launcher repeats a signal that the whole process group got: that is still the first one
@@ -41,8 +42,11 @@ class StopRequest:
             for number in self.SIGNALS:
                 if _name(number) != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
                     self._previous[number] = signal.signal(number, self._on_signal)
+            if (received := supervised.watch_for_signals()) is not None:
+                self._on_signal(received, None)
 
     def unwatch(self) -> None:
+        supervised.ignore_signals()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
@@ -74,6 +78,16 @@ class StopRequest:
                 return False
             self.reason = _name(code)
         return True
+
+    def exit_code(self) -> int:
+        """75 for a run that has stopped; 0 where `torchrun` would take that for a failure and start it again.
+
+        On several nodes, one may be leaving: those that were not asked to stop themselves are started again without it.
+        """
+        restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
+        was_asked = self._own() != 0 or os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+        is_signal = self.reason in self.NAMES
+        return 0 if restarts and (was_asked or not is_signal) else 75
 
     def _agreed(self) -> float:
         if self._shared is not None:

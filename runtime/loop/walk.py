@@ -9,7 +9,7 @@ from weakref import WeakSet
 
 from ..data.loader import Loader
 from ..data.order import Portion
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, Stopped
 from ..hardware.agreement import Agreement
 from ..record.progress import bar
 from ..record.reporting import Reporter
@@ -76,14 +76,14 @@ class Walk:
         is_bounded = loader.known_steps is not None or position.max_steps is not None
         total = loader.total_steps(position.epochs, position.max_steps) if is_bounded else None
         reporter.total_steps = total if position.pass_in_epoch == 0 else position.max_steps
-        if position.step == 0 and (notice := loader.notice()):
+        if notice := loader.notice() if position.step == 0 else loader.notice_of_resume(position.stream):
             reporter.say(notice)
         if position.step_in_epoch and position.stream_is_over:
             return
         start = position.samples_in_epoch
         start = position.step_in_epoch * loader.batch_size if start is None else start  # of paccel 0.1
         throughput, last_step, shown = reporter.throughput, position.last_step, reporter.accelerator.is_main_process
-        source = loader.portions(position.epoch, position.step_in_epoch, micro_batches, position.stream, start=start)
+        source = loader.divided_portions(position.epoch, position.step_in_epoch, micro_batches, position.stream, start)
         self._is_under_way = True
         try:
             with (
@@ -97,6 +97,7 @@ class Walk:
                     if portion is None:
                         position.stream_is_over = True
                         break
+                    self._end_replay()
                     stop = start + portion.num_samples
                     position.step += 1
                     position.step_in_epoch += 1
@@ -139,6 +140,7 @@ class Walk:
         shown = self._reporter.accelerator.is_main_process
         with bar(number, position.step, shown=shown, description="training") as progress:
             while position.step < number and not position.finished:
+                self._end_replay()
                 position.step += 1
                 throughput.samples += num_samples
                 self._guard.samples = None
@@ -157,6 +159,11 @@ class Walk:
                 progress.update()
         position.epoch_is_over = True
 
+    def _end_replay(self) -> None:
+        """Leave a replay before the step that follows its last one."""
+        if self._position.step >= self._position.replay_until:
+            raise Stopped(f"replayed to step {self._position.step}")
+
     def look_at(self, loader: Loader, *, trains: bool = True) -> None:
         """Compare a loader's data with that of the checkpoint, and on all processes, the first time. Collective.
 
@@ -170,7 +177,12 @@ class Walk:
         if loader in self._known:
             return
         self._known.add(loader)
-        found = loader.describe()
+        self._compare_data(loader, found := loader.describe(), trains=trains)
+        record, is_main = self._reporter.record, self._reporter.accelerator.is_main_process
+        if loader.name and record is not None and is_main:
+            record.write_data("train" if trains else "eval", loader.name, found)
+
+    def _compare_data(self, loader: Loader, found: dict[str, Any], *, trains: bool) -> None:
         for other in self._agreement.gather(found):
             differing = _differences(found, other)
             if differing and (trains or found.get("samples") != other.get("samples")):

@@ -1,5 +1,6 @@
 """Choosing and opening the run directory."""
 
+import itertools
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,14 +8,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
+from ..hardware import meeting
 from ..hardware.agreement import Agreement
 from ..storage.checkpoint import list_checkpoints
-from . import progress
+from . import progress, supervised
+from .environment import versions
 from .record import Record
-from .status import RUNS, holds_run, new_run_dir, read_status, unfinished_runs, writer_of
+from .sources import changed_files, read_sources
+from .status import RUNS, await_end, holds_run, new_run_dir, read_status, unfinished_runs, writer_of
 
 Compare = Callable[[Mapping[str, Any], Mapping[str, Any], set[str]], tuple[list[str], list[str]]]
 """From the settings now, those before, and names that may change as well, to what may change and what may not."""
+
+_opened = itertools.count(1)  # runs of this process
 
 
 class Choice(NamedTuple):
@@ -91,7 +97,7 @@ def choose_run_dir(run_dir: str | Path | None, resume: str) -> Choice:
 
 
 def open_run_dir(
-    agreement: Agreement, config: Any, settings: dict[str, Any], precision: str, compare: Compare
+    agreement: Agreement, config: Any, settings: dict[str, Any], precision: str, compare: Compare, device: str
 ) -> Opened:
     """Choose the run directory on the main process, and check that all processes see it. Collective.
 
@@ -101,14 +107,22 @@ def open_run_dir(
         settings: All settings, as JSON has words for them.
         precision: In which the run trains.
         compare: What has changed in the settings.
+        device: On what kind of device.
 
     Raises:
         ConfigError: As `choose_run_dir`; or the run to continue was started with other settings, or with settings that
             cannot be read; or some process does not see the directory.
     """
 
+    number = next(_opened)
+
     def choose() -> Opened:
-        run_dir, fork, status = choose_run_dir(config.run_dir, config.resume)
+        before_restart = meeting.run_before_restart(number) or supervised.run_before_restart(number)
+        if before_restart is not None:  # whatever the settings say, as they did when that run was started
+            await_end(before_restart)
+            run_dir, fork, status = choose_run_dir(before_restart, "auto")
+        else:
+            run_dir, fork, status = choose_run_dir(config.run_dir, config.resume)
         record = Record(run_dir, is_new=not any(run_dir.iterdir()))
         start = {} if fork is not None else record.start()
         if fork is None and not start and holds_run(run_dir):
@@ -122,23 +136,28 @@ def open_run_dir(
             drawn = before.get("seed")
             seed = drawn if isinstance(drawn, int) else draw_seed()
         now = settings if config.seed is not None else settings | {"seed": seed}
-        hardware = {"num_processes": agreement.num_processes, "precision": precision}
+        hardware = {"num_processes": agreement.num_processes, "precision": precision, "device": device}
         if start:
-            _check_settings(
-                run_dir, now, before, {name: (start.get(name), hardware[name]) for name in hardware}, compare
-            )
+            known = {**start, **start.get("versions", {})}
+            differ = {name: (known.get(name), value) for name, value in (hardware | versions()).items()}
+            _check_settings(run_dir, now, before, differ, compare)
+        sources = read_sources()
+        if changed := changed_files(start.get("code"), sources.code):
+            progress.say(f"code changed since the start: {', '.join(changed)}")
         if not record.claim(status):
             return choose()  # another process was faster: now that one writes the run
         origin = fork or (Path(start["forked_from"]) if "forked_from" in start else None)
         if not list_checkpoints(run_dir / "checkpoints"):
             fork = origin  # a fork that was killed before its first checkpoint starts from the same place again
-        record.write_settings(now, hardware | ({"forked_from": str(origin)} if origin else {}))
+        record.write_settings(now, hardware | ({"forked_from": str(origin)} if origin else {}), sources)
+        meeting.remember_run(number, run_dir)
         if fork is not None:
             record.take_metrics_of(fork)
         return Opened(record, fork, seed)
 
     opened = agreement.on_main(choose)
     record = opened.record
+    supervised.tell_run_dir(number, record.run_dir)
     if not all(agreement.gather((record.run_dir / "config.json").exists())):
         raise ConfigError(f"`{record.run_dir}` is not on a disk that all nodes share: choose one with `--run-dir`")
     return opened

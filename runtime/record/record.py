@@ -3,44 +3,24 @@
 import json
 import math
 import os
-import platform
 import shutil
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ..errors import MENDABLE, ConfigError
 from ..storage.files import append, atomic_write, json_bytes
 from .curves import draw_curves
+from .environment import surroundings, versions
+from .sources import Sources
 from .status import HEARTBEAT, RUNS, claim, machine, read_status, start_time
 
 _WRITING = threading.RLock()  # of a status: by the run, or by its heartbeat
-
-
-def versions() -> dict[str, str]:
-    """The versions on which a result depends."""
-    found = {"python": platform.python_version()}
-    for name in ("paccel", "torch", "accelerate", "numpy"):
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def git_commit() -> str | None:
-    """The git commit of the working directory, with a `+` if tracked files differ from it; None outside git."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 class Record:
@@ -56,6 +36,7 @@ class Record:
         self.is_new = is_new
         self.metrics = run_dir / "metrics.jsonl"
         self.started = time.time()
+        self.best: dict[str, Any] | None = None  # by which score the best weights are chosen, and its best so far
         self._curves_drawn, self._curves_took = time.monotonic(), 0.0
         self._at_the_cut: list[tuple[set[str], bytes]] = []  # lines of the last step that `cut_back` kept
         self._beating: threading.Event | None = None
@@ -85,14 +66,37 @@ class Record:
                 "from a checkpoint of this one with `--resume CHECKPOINT --run-dir NEW`"
             ) from None
 
-    def write_settings(self, settings: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+    def write_settings(
+        self, settings: Mapping[str, Any], environment: Mapping[str, Any], sources: Sources | None = None
+    ) -> None:
+        """Write `config.json`, and `code.patch` where the sources differ from their git commit."""
         content = {
             "settings": settings,
             **environment,
             "command": sys.argv,
             "versions": versions(),
-            "git_commit": git_commit(),
+            **surroundings(),
+            "git_commit": None if sources is None else sources.commit,
+            "code": None if sources is None else sources.code,
         }
+        patch = self.run_dir / "code.patch"
+        if sources is not None and sources.patch is not None:
+            atomic_write(patch, sources.patch)
+        else:
+            patch.unlink(missing_ok=True)  # of an earlier start
+        atomic_write(self.run_dir / "config.json", json_bytes(content))
+
+    def write_data(self, use: str, name: str, description: Mapping[str, Any]) -> None:
+        """Add what a loader reads to `config.json`: number of samples, hash and classes.
+
+        Args:
+            use: `train` or `eval`.
+            name: The loader's number.
+            description: Of its data. The batch size is none of it.
+        """
+        content = self.start()
+        known = {key: value for key, value in description.items() if key != "batch_size"}
+        content.setdefault("data", {}).setdefault(use, {})[name] = known
         atomic_write(self.run_dir / "config.json", json_bytes(content))
 
     def claim(self, seen: Mapping[str, Any]) -> bool:
@@ -128,7 +132,7 @@ class Record:
             "machine": machine(),
             "process": os.getpid(),
             "process_began": start_time(os.getpid()),
-        }
+        } | ({"best": self.best} if self.best else {})
         path = self.run_dir / "status.json"
         try:
             atomic_write(path, json_bytes(status))

@@ -18,6 +18,7 @@ from ..errors import ConfigError
 from . import progress
 from .record import Record
 from .throughput import Throughput
+from .twins import find_other_loss
 
 
 class Reporter:
@@ -27,6 +28,7 @@ class Reporter:
         self.accelerator = accelerator
         self.record = record
         self.total_steps: int | None = None
+        self._is_first = True  # no loss was logged yet
         self.throughput = Throughput(accelerator.device, accelerator.num_processes)
         self._started = self.throughput.started
 
@@ -73,6 +75,11 @@ class Reporter:
         named |= {f"time/{name}": value for name, value in times.items()}
         if self.record is not None:
             self.record.append({"step": step, "epoch": epoch, **named})
+            loss = values.get("loss")
+            if section == "train" and self._is_first and isinstance(loss, float):
+                self._is_first = False
+                if line := find_other_loss(self.record.run_dir, step, loss):
+                    self.warn(line)
             if section != "train":
                 self._draw(force=False)
         finite = {name: value for name, value in named.items() if math.isfinite(value)}
@@ -125,14 +132,22 @@ class Reporter:
 
 
 # What a tracker calls its run, of those that can go on with one
-_IDENTITY: dict[str, Callable[[Any], str]] = {"wandb": lambda run: run.id, "mlflow": lambda run: run.info.run_id}
+_IDENTITY: dict[str, Callable[[Any], str]] = {
+    "wandb": lambda run: run.id,
+    "mlflow": lambda run: run.info.run_id,
+    "trackio": lambda run: run.name,
+}
 
 
 def _continue(name: str, identity: str | None) -> dict[str, Any]:
     """The options with which a tracker goes on with its run."""
     if identity is None:
         return {}
-    return {"wandb": {"id": identity, "resume": "allow"}, "mlflow": {"run_id": identity}}[name]
+    return {
+        "wandb": {"id": identity, "resume": "allow"},
+        "mlflow": {"run_id": identity},
+        "trackio": {"name": identity, "resume": "allow"},
+    }[name]
 
 
 def _for_tracker(tracker: str, values: Mapping[str, float]) -> Mapping[str, float]:

@@ -73,6 +73,13 @@ def writer_of(run_dir: Path, status: Mapping[str, Any]) -> str | None:
     return f"process {process} on host `{host}`" if _has_heartbeat(run_dir, status) else None
 
 
+def await_end(run_dir: Path) -> None:
+    """Wait, for up to a minute, until no process writes a run any more: one that is being ended may still save."""
+    deadline = time.monotonic() + _DEAD
+    while time.monotonic() < deadline and writer_of(run_dir, read_status(run_dir)) is not None:
+        time.sleep(0.2)
+
+
 def _exists(process: Any, began: str | None) -> bool:
     """Whether a process of this machine still exists, other than this one."""
     if not isinstance(process, int) or process == os.getpid():

@@ -1,41 +1,45 @@
-"""The files under launch/: accelerate understands its configurations, and the Slurm script asks for what is left to do."""
+"""The files under launch/: each is read by the tool that it is for, or, where that can run here, started by it."""
 
+import json
 import os
-import signal
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 from support.generated import rendered
+from support.schemas import load, problems
+from support.slurm import HAS_SLURM, ask, slurm
 
-from paccel.catalog.catalog import DEFAULT_TEMPLATE
+from paccel.catalog.catalog import DEFAULT_TEMPLATE, load_template
+from paccel.catalog.migrate import carry_answers
+from paccel.catalog.questions import resolve_answers
 from paccel.files.tree import write_tree
+from paccel.render.render import render
 
-# What the script calls, for two tasks on this machine: the tasks are real, the cluster is not.
-SRUN = """#!/usr/bin/env bash
-[ "$1" = --kill-on-bad-exit=0 ] && shift
-for task in 0 1; do SLURM_PROCID=$task SLURM_LOCALID=$task "$@" & tasks+=($!); done
-trap 'kill -USR1 "${tasks[@]}"' USR1
-code=0
-for task in "${tasks[@]}"; do
-    wait "$task"; status=$?
-    while kill -0 "$task" 2>/dev/null; do wait "$task"; status=$?; done
-    [ "$status" -gt "$code" ] && code=$status
-done
-exit "$code"
-"""
-SCONTROL = """#!/usr/bin/env bash
-if [ "$1" = show ]; then echo 127.0.0.1; else echo "$@" >> requeued; fi
-"""
+FILES = {
+    "slurm": "slurm.sbatch",
+    "kubernetes": "kubernetes.yaml",
+    "kubeflow": "kubeflow.yaml",
+    "ray": "ray_train.py",
+    "skypilot": "skypilot.yaml",
+    "modal": "modal_app.py",
+}
+
+
+def launch_file(name: str) -> str:
+    return rendered(DEFAULT_TEMPLATE, {"cluster": name})[f"launch/{FILES[name]}"].content.decode()
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    write_tree(tmp_path / "my-project", rendered(DEFAULT_TEMPLATE, {"launch": True, "slurm": True}))
+    write_tree(tmp_path / "my-project", rendered(DEFAULT_TEMPLATE, {"launch": True, "cluster": ",".join(FILES)}))
     return tmp_path / "my-project"
 
 
@@ -58,42 +62,207 @@ def test_accelerate_reads_from_each_configuration_what_it_says(project: Path) ->
     assert environments["deepspeed"]["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == "2"
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="finds a process in /proc")
-def test_the_slurm_script_stops_on_the_signal_is_requeued_and_then_finishes(project: Path, tmp_path: Path) -> None:
-    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
-        (tmp_path / "bin").mkdir(exist_ok=True)
-        (tmp_path / "bin" / name).write_text(text)
-        (tmp_path / "bin" / name).chmod(0o755)
-    environment = os.environ | {
-        "PATH": f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "SLURM_JOB_ID": str(os.getpid()),
-        "SLURM_JOB_NODELIST": "this",
-        "SLURM_NTASKS": "2",
-        "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
-    command = ["bash", "launch/slurm.sbatch", "--max-steps=40", "--eval-every=40", "--log-every=1"]
-    run_dir = project / "runs" / f"slurm-{os.getpid()}"
+@pytest.mark.parametrize("choice", FILES)
+def test_each_choice_adds_its_file_and_no_other(choice: str) -> None:
+    tree = rendered(DEFAULT_TEMPLATE, {"cluster": choice})
+    assert {path for path in tree if path.startswith("launch/")} == {f"launch/{FILES[choice]}"}
+    assert f"launch/{FILES[choice]}" in tree["README.md"].content.decode()
 
-    def submit() -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            command, cwd=project, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+
+def test_the_slurm_script_of_a_project_of_an_earlier_release_stays(tmp_path: Path) -> None:
+    template = load_template(DEFAULT_TEMPLATE)
+    for stored, cluster in ((True, ["slurm"]), (False, ["none"])):
+        answers, notes = carry_answers({"project_name": "net", "slurm": stored}, template, {})
+        assert answers["cluster"] == cluster
+        assert f"the answer `slurm={str(stored).lower()}` is now `cluster={cluster[0]}`" in notes
+        assert ("launch/slurm.sbatch" in render(template, answers)) == stored
+
+
+@pytest.mark.parametrize(
+    ("name", "typo"),
+    [
+        (name, typo)
+        for name in ("kubernetes", "kubeflow")
+        for typo in (
+            ("restartPolicy:", "restartPolcy:"),
+            ("values: [75]", "value: [75]"),
+            ("backoffLimit: 6", "backoffLimit: six"),
+            ("podFailurePolicy:", "podFailPolicy:"),
+            ("claimName:", "claim:"),
         )
+    ]
+    + [
+        ("kubernetes", ("clusterIP: None", "clusterIp: None")),
+        ("kubernetes", ("completionMode:", "completionsMode:")),
+        ("kubeflow", ("numProcPerNode: 8", "numProcsPerNode: 8")),
+        ("kubeflow", ("runtimeRef:", "runtimeref:")),
+        ("kubeflow", ("torch: {}", "pytorch: {}")),
+    ],
+)
+def test_kubernetes_accepts_the_objects_and_would_refuse_a_typo(name: str, typo: tuple[str, str]) -> None:
+    text = launch_file(name)
+    assert problems(text, load(name)) == []
+    assert text.count(typo[0]) >= 1
+    assert problems(text.replace(*typo, 1), load(name)) != []
 
-    with submit() as job:
-        log = run_dir / "metrics.jsonl"
-        while not log.exists() or len(log.read_bytes().splitlines()) < 3:
-            assert job.poll() is None, job.communicate()[0]
+
+@pytest.mark.parametrize("name", ["kubernetes", "kubeflow"])
+def test_pods_that_have_saved_and_stopped_are_started_again_and_those_that_failed_are_not(name: str) -> None:
+    *_, last = documents = [*yaml.safe_load_all(launch_file(name))]
+    job = (
+        last["spec"]
+        if name == "kubernetes"
+        else last["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]
+    )
+    pod = job["template"]["spec"]
+    stopped, evicted, failed = job["podFailurePolicy"]["rules"]
+    container = pod["containers"][0]["name"]
+    for rule, action, code in ((stopped, "Ignore", 75), (failed, "FailJob", 1)):
+        assert rule["action"] == action
+        assert rule["onExitCodes"] == {"containerName": container, "operator": "In", "values": [code]}
+    assert evicted == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    assert pod["restartPolicy"] == "Never"  # which a podFailurePolicy needs
+    assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} == {
+        volume["name"] for volume in pod["volumes"]
+    }
+    names = {document["metadata"]["name"] for document in documents}
+    assert names == {"my-project"}
+
+
+@pytest.mark.parametrize("name", ["My_Project.v2", "a" * 60])
+def test_kubernetes_takes_the_names_of_any_project(name: str) -> None:
+    template = load_template(DEFAULT_TEMPLATE)
+    tree = render(template, resolve_answers(template, {"cluster": "kubernetes,kubeflow"}, project_name=name))
+    for file in ("kubernetes.yaml", "kubeflow.yaml"):
+        for document in yaml.safe_load_all(tree[f"launch/{file}"].content):
+            assert re.fullmatch("[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?", document["metadata"]["name"])
+
+
+@pytest.mark.parametrize(
+    "typo", [("", ""), ("recover_on_exit_codes", "recover_on_exit_code"), ("use_spot", "spot"), ("num_nodes", "nodes")]
+)
+def test_skypilot_reads_its_task_and_refuses_a_typo(typo: tuple[str, str], tmp_path: Path) -> None:
+    sky = pytest.importorskip("sky")
+    (tmp_path / "task.yaml").write_text(launch_file("skypilot").replace(*typo))
+    if any(typo):
+        with pytest.raises(ValueError, match=typo[1]):
+            sky.Task.from_yaml(str(tmp_path / "task.yaml"))
+        return
+    task = sky.Task.from_yaml(str(tmp_path / "task.yaml"))
+    (resources,) = task.resources
+    assert (resources.use_spot, resources.accelerators, task.num_nodes) == (True, {"H100": 8}, 2)
+    assert resources.job_recovery["recover_on_exit_codes"] == [75]
+
+
+@pytest.mark.parametrize("typo", [("", ""), ("single_use_containers", "single_use_container"), ("gpu=", "gpus=")])
+def test_modal_imports_its_app_and_refuses_a_typo(project: Path, typo: tuple[str, str]) -> None:
+    pytest.importorskip("modal")
+    path = project / "launch" / "modal_app.py"
+    path.write_text(path.read_text().replace(*typo))
+    done = subprocess.run(
+        [sys.executable, "-c", "import modal_app; print(modal_app.app.name, modal_app.train.spec.gpus)"],
+        cwd=path.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if any(typo):
+        assert typo[1].rstrip("=") in done.stderr
+        assert done.returncode != 0
+    else:
+        assert (done.stdout, done.returncode) == ("my-project H100:8\n", 0), done.stderr
+
+
+@pytest.mark.slow
+def test_ray_trains_on_two_workers_and_continues_what_was_stopped(project: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray.train")
+    path = project / "launch" / "ray_train.py"
+    text = path.read_text()
+    for ours, here in (
+        ("/shared/runs/", f"{tmp_path}/runs/"),
+        ("num_workers=8, use_gpu=True", "num_workers=2, use_gpu=False"),
+    ):
+        assert ours in text
+        text = text.replace(ours, here)
+    path.write_text(text)
+    run_dir = tmp_path / "runs" / "my-project"
+    for steps in (20, 30):
+        done = subprocess.run(
+            [sys.executable, "launch/ray_train.py", f"--max-steps={steps}", "--eval-every=10", "--log-every=1"],
+            cwd=project,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "RAY_TMPDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads((run_dir / "status.json").read_text())["state"] == "finished"
+    assert json.loads((run_dir / "config.json").read_text())["num_processes"] == 2
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train/loss" in line] == [*range(1, 31)]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_launcher_with_exit_codes_is_supervised(name: str) -> None:
+    text = launch_file(name)
+    assert ("paccel.runtime.supervise" in text) == (name != "ray")  # whose workers are threads of its own processes
+    assert ("--max-restarts=3" in text) == (name != "ray")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_SLURM, reason="needs Slurm: apt-get install slurm-wlm")
+def test_a_slurm_job_stops_on_the_signal_is_requeued_and_resumes_until_it_is_finished(
+    project: Path, tmp_path: Path
+) -> None:
+    script = (project / "launch" / "slurm.sbatch").read_text()
+    for ours, here in (("--nodes=2", "--nodes=1"), ("-node=8", "-node=2"), ("--cpus-per-task=64", "--cpus-per-task=1")):
+        assert ours in script
+        script = script.replace(ours, here)
+    (project / "launch" / "slurm.sbatch").write_text(script)
+    (tmp_path / "bin").mkdir()
+    for name, module in (("python", ""), ("torchrun", "-m torch.distributed.run")):
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {module} "$@"\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    with slurm(tmp_path / "slurm") as environment:
+        environment |= {
+            "PATH": f"{tmp_path / 'bin'}:{environment['PATH']}",
+            "OMP_NUM_THREADS": "1",
+            "GLOO_SOCKET_IFNAME": "lo",
+        }
+        command = ["sbatch", "--parsable", f"--chdir={project}", "launch/slurm.sbatch"]
+        job = ask(environment, *command, "--max-steps=300", "--eval-every=300", "--log-every=1", cwd=project).strip()
+        run_dir, log = project / "runs" / f"slurm-{job}", project / f"slurm-{job}.log"
+
+        def await_job(is_so: Callable[[dict[str, str]], bool]) -> dict[str, str]:
+            deadline = time.monotonic() + 240
+            while True:
+                shown = ask(environment, "scontrol", "show", "job", job).split()
+                state = dict(part.partition("=")[::2] for part in shown)
+                if is_so(state):
+                    return state
+                assert time.monotonic() < deadline, f"{shown}\n{log.read_text()}"
+                if state["JobState"] == "PENDING" and state["Reason"] == "BeginTime":  # two minutes, after a requeue
+                    ask(environment, "scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
+                time.sleep(0.1)
+
+        def steps() -> int:
+            metrics = run_dir / "metrics.jsonl"
+            return len(metrics.read_bytes().splitlines()) if metrics.exists() else 0
+
+        await_job(lambda state: state["JobState"] == "RUNNING" and steps() > 3)
+        ask(environment, "scancel", "--signal=USR1", job)
+        await_job(lambda state: state["Restarts"] == "1")
+        status = json.loads((run_dir / "status.json").read_text())
+        assert (status["state"], status["reason"]) == ("stopped", "SIGUSR1")
+        await_job(lambda state: state["JobState"] == "RUNNING")
+        while ".0" not in ask(environment, "squeue", "--steps", "-h", "-o", "%i"):
             time.sleep(0.05)
-        children = Path(f"/proc/{job.pid}/task/{job.pid}/children")
-        (srun,) = map(int, children.read_text().split())
-        os.kill(srun, signal.SIGUSR1)  # which Slurm sends to every task
-        out, _ = job.communicate(timeout=100)
-    assert job.returncode == 75, out
-    assert (project / "requeued").read_text() == f"requeue {os.getpid()}\n"
-    with submit() as job:
-        out, _ = job.communicate(timeout=100)
-    assert job.returncode == 0, out
-    assert "finished at step 40" in out
-    assert (project / "requeued").read_text().count("\n") == 1
+        ask(environment, "scancel", "--signal=USR1", job)  # while Python starts
+        await_job(lambda state: state["Restarts"] == "2")
+        assert json.loads((run_dir / "status.json").read_text()) == status
+        ended = await_job(lambda state: state["JobState"] in ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"))
+    assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "2"), log.read_text()
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train/loss" in line] == [*range(1, 301)]

@@ -18,6 +18,7 @@ from paccel.runtime.hardware import processes as setup
 from paccel.runtime.hardware.agreement import Agreement
 from paccel.runtime.record.opening import choose_run_dir
 from paccel.runtime.record.record import Record
+from paccel.runtime.record.sources import Sources
 from paccel.runtime.record.status import read_status
 
 CUDA = torch.device("cuda")
@@ -185,7 +186,9 @@ def test_a_run_directory_that_some_process_does_not_see_is_refused(
 
 
 def test_the_settings_versions_commit_and_processes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paccel.runtime.record.record.git_commit", lambda: "c0ffee+")
+    monkeypatch.setattr(
+        "paccel.runtime.record.opening.read_sources", lambda: Sources("c0ffee+", {"files": {"train.py": "0"}}, b"+1\n")
+    )
     with Run(Config(tmp_path / "run")):
         pass
     kept = json.loads((tmp_path / "run" / "config.json").read_text())

@@ -106,3 +106,35 @@ def test_a_terminal_that_hangs_up_is_a_request_to_stop_and_none_under_nohup() ->
         finally:
             stop.unwatch()
             signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+    ("environment", "was_asked", "reason", "code"),
+    [
+        ({}, True, "SIGTERM", 75),
+        ({"TORCHELASTIC_MAX_RESTARTS": "0"}, True, "SIGTERM", 75),
+        ({"TORCHELASTIC_MAX_RESTARTS": "3"}, True, "SIGUSR1", 0),
+        ({"TORCHELASTIC_MAX_RESTARTS": "3"}, False, "SIGTERM", 0),  # asked was another process of this torchrun
+        ({"TORCHELASTIC_MAX_RESTARTS": "3", "GROUP_WORLD_SIZE": "2"}, True, "SIGTERM", 0),
+        ({"TORCHELASTIC_MAX_RESTARTS": "3", "GROUP_WORLD_SIZE": "2"}, False, "SIGTERM", 75),  # another node leaves
+        ({"TORCHELASTIC_MAX_RESTARTS": "3", "GROUP_WORLD_SIZE": "2"}, False, "time limit", 0),
+        ({"TORCHELASTIC_MAX_RESTARTS": "3"}, False, None, 0),  # stopped by the loop
+    ],
+)
+def test_torchrun_is_not_told_75_where_it_would_start_the_run_again(
+    environment: dict[str, str], was_asked: bool, reason: str | None, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TORCHELASTIC_MAX_RESTARTS", "GROUP_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    stop = stopping.StopRequest(Agreement(1, 0), None)
+    stop.watch()
+    try:
+        if was_asked:
+            os.kill(os.getpid(), signal.Signals[str(reason)])
+            assert stop.is_due()
+        stop.reason = reason
+        assert stop.exit_code() == code
+    finally:
+        stop.unwatch()

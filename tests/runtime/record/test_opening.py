@@ -114,6 +114,27 @@ class TestSettings:
         run_to(Config(config.run_dir, "auto", accumulate=4, eval_batch_size=2), 4)
         assert "continuing" not in capsys.readouterr().out
 
+    def test_versions_device_and_processes_that_differ_are_named_in_the_same_line(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        config = Config(tmp_path / "run")
+        run_to(config, 1)
+        path = config.run_dir / "config.json"
+        start = json.loads(path.read_text())
+        now = start["versions"]["torch"]
+        start |= {"device": "cuda", "num_processes": 8, "versions": start["versions"] | {"torch": "1.0", "other": "2"}}
+        path.write_text(json.dumps(start))
+        capsys.readouterr()
+        run_to(replace(config, resume="auto"), 2)
+        assert capsys.readouterr().out.splitlines()[0] == (
+            "changed since the start: num_processes was 8, is 1; device was 'cuda', is 'cpu'; "
+            f"torch was '1.0', is '{now}'"
+        )
+        del start["versions"], start["device"]  # of an earlier release, or of another's making
+        path.write_text(json.dumps(start))
+        run_to(replace(config, resume="auto"), 3)
+        assert capsys.readouterr().out.splitlines()[0] == "changed since the start: num_processes was 8, is 1"
+
     def test_those_that_may_not_are_refused_with_the_way_by_a_new_run(self, tmp_path: Path) -> None:
         config = Config(tmp_path / "run")
         run_to(config, 3)

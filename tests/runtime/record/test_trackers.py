@@ -1,14 +1,21 @@
 """Trackers, through accelerate: what they are given, and that one that fails ends no run."""
 
 import math
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from accelerate.utils import LoggerType
 
 from paccel.runtime import Run
+from paccel.runtime.record import reporting
 
 
 @dataclass
@@ -18,6 +25,7 @@ class Config:
     run_dir: Path
     trackers: tuple[str, ...]
     seed: int = 0
+    resume: str = "auto"
 
 
 def test_tensorboard_gets_what_is_logged_and_a_tracker_that_fails_does_not_end_the_run(
@@ -104,3 +112,89 @@ def test_a_tracker_without_a_network_writes_to_a_folder(
         assert next((tmp_path / "mlruns").rglob("eval/loss")).read_text().split()[1] == "0.25"
     else:
         assert next(tmp_path.rglob("*.wandb")).stat().st_size > 0
+
+
+class Trackio:
+    """A stand-in for the module `trackio`: what accelerate calls of it."""
+
+    class Started:
+        def __init__(self, seen: list[Any], name: str) -> None:
+            self.seen, self.name = seen, name
+
+        def log(self, values: dict[str, float], step: int | None = None) -> None:
+            self.seen.append((self.name, step, values))
+
+        def finish(self) -> None:
+            self.seen.append("finished")
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        self.started: list[dict[str, Any]] = []
+        self.config: Any = self
+        self.settings: dict[str, Any] = {}
+
+    def init(self, project: str, **options: Any) -> "Trackio.Started":
+        self.started.append({"project": project, **options})
+        return self.Started(self.seen, options.get("name", "drawn"))
+
+    def update(self, values: dict[str, Any], **_options: Any) -> None:
+        self.settings |= values
+
+
+def test_trackio_goes_on_with_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in = Trackio()
+    monkeypatch.setitem(sys.modules, "trackio", stand_in)
+    monkeypatch.setattr(reporting, "get_available_trackers", lambda: [LoggerType.TRACKIO])
+    monkeypatch.setattr("accelerate.tracking._available_trackers", [LoggerType.TRACKIO])
+    for value in (0.25, 0.5):
+        with Run(Config(run_dir=tmp_path / "run", trackers=("trackio",))) as run:
+            run.log("eval", loss=value)
+    assert "failed" not in capsys.readouterr().err
+    project = Path.cwd().name
+    assert stand_in.started == [{"project": project}, {"project": project, "name": "drawn", "resume": "allow"}]
+    assert stand_in.settings["seed"] == 0
+    assert [(name, values["eval/loss"]) for name, _, values in (x for x in stand_in.seen if x != "finished")] == [
+        ("drawn", 0.25),
+        ("drawn", 0.5),
+    ]
+    assert stand_in.seen.count("finished") == 2
+
+
+@pytest.mark.slow
+def test_the_real_trackio_keeps_what_is_logged(tmp_path: Path) -> None:
+    pytest.importorskip("trackio", exc_type=ImportError)
+    program = """
+import sys, time
+from dataclasses import dataclass
+from pathlib import Path
+from paccel.runtime import Run
+
+@dataclass
+class Config:
+    run_dir: Path = Path("run")
+    trackers: tuple[str, ...] = ("trackio",)
+    seed: int = 0
+    resume: str = "auto"
+
+for value in (0.25, 0.5):
+    with Run(Config()) as run:
+        run.position.step = int(100 * value)
+        run.log("eval", loss=value)
+"""
+    environment = os.environ | {"TRACKIO_DIR": str(tmp_path / "kept"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    assert "failed" not in done.stderr
+    with closing(sqlite3.connect(next((tmp_path / "kept").glob("*.db")))) as kept:
+        rows = kept.execute("SELECT run_name, step, metrics FROM metrics ORDER BY step").fetchall()
+    assert [step for _, step, _ in rows] == [25, 50]
+    assert len({name for name, _, _ in rows}) == 1

@@ -1,0 +1,155 @@
+"""The code of a run: which files it is made of, and how they differ from their git commit.
+
+Only source files of the project count: no data, nothing that git ignores, and no file in whose changes something looks like
+a secret. What is left out is named with the reason.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_ENDINGS = (".py", ".pyi", ".pyx", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp")
+_MOST_FILES, _MOST_FOLDERS = 1000, 2000
+_MOST_BYTES = 1 << 20  # of a patch, and of a file that is new to git
+_SECONDS = 30.0
+
+_SECRET = re.compile(r"""(?ix)
+    \b (hf_ | gh[pousr]_ | github_pat_ | sk- | xox[abp]- | AKIA | AIza) [\w-]{16,}   # as the services issue them
+    | -----BEGIN\ [A-Z\ ]*PRIVATE\ KEY
+    | ://[^/\s:@"']+:[^/\s@"']+@                                                # a password in an address
+    | (key | token | secret | passw(or)?d | credential)s? \w* ["']? \s* [:=] \s* ["'] (?=[^"']*\d) (?=[^"']*[a-z]) [\w+/=.-]{12,} ["']
+    """)
+
+
+class Sources(NamedTuple):
+    """The source files of a run.
+
+    Attributes:
+        commit: The git commit, with a `+` if tracked files differ from it; None outside git.
+        code: For `config.json`: `folder` of the project in the repository, `program`, the SHA-256 of each of its `files`, and
+            what is `left_out` of the patch.
+        patch: From the commit to the files as they are; None where nothing differs, or outside git.
+    """
+
+    commit: str | None
+    code: dict[str, Any]
+    patch: bytes | None
+
+
+def read_sources() -> Sources:
+    """Read the sources of the project in the working directory."""
+    folder = Path.cwd()
+    commit = _describe()
+    top = None if commit is None else Path(os.fsdecode(_git("rev-parse", "--show-toplevel")).strip("\n"))
+    paths = (
+        _walk(folder)
+        if top is None
+        else _split(_git("ls-files", "-z", "-c", "-o", "--exclude-standard", "--", *_PATHS))
+    )
+    names = sorted({*paths, *_imported(folder, top or folder)})[:_MOST_FILES]
+    files = {name: digest for name in names if (digest := _sha256(folder / name)) is not None}
+    code: dict[str, Any] = {"folder": ".", "program": _program(folder), "files": files}
+    if top is None:
+        return Sources(None, code, None)
+    code["folder"] = Path(os.path.relpath(folder.resolve(), top.resolve())).as_posix()
+    left_out: dict[str, str] = {}
+    patch = b"".join(_harmless(_changes(folder, top), left_out))
+    if len(patch) > _MOST_BYTES:
+        left_out["*"] = f"the changes have {len(patch) >> 10} KiB, more than {_MOST_BYTES >> 10}"
+        patch = b""
+    return Sources(commit, code | ({"left_out": left_out} if left_out else {}), patch or None)
+
+
+def changed_files(before: Any, now: dict[str, Any]) -> list[str]:
+    """The source files that differ between two records of code; none where the earlier one is of a version without any."""
+    known = before.get("files") if isinstance(before, dict) else None
+    if not isinstance(known, dict):
+        return []
+    return sorted(name for name in {*known, *now["files"]} if known.get(name) != now["files"].get(name))
+
+
+_PATHS = tuple(f"*{ending}" for ending in _ENDINGS)
+
+
+def _git(*arguments: str, code: int = 0) -> bytes:
+    """What git prints; nothing where it fails."""
+    command = ["git", "-c", "core.quotePath=off", "-c", "core.fsmonitor=false", *arguments]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return b""
+    return done.stdout if done.returncode == code else b""
+
+
+def _describe() -> str | None:
+    commit = _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+").decode().strip()
+    return commit or None
+
+
+def _split(listed: bytes) -> list[str]:
+    return [os.fsdecode(name) for name in listed.split(b"\0") if name]
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """The sources below a folder that is in no repository: without hidden folders, environments and runs."""
+    for number, (here, folders, names) in enumerate(os.walk(folder)):
+        folders[:] = sorted(name for name in folders if name[0] not in "._" and not _is_foreign(Path(here, name)))
+        yield from (Path(here, name).relative_to(folder).as_posix() for name in names if name.endswith(_ENDINGS))
+        if number == _MOST_FOLDERS:
+            return
+
+
+def _is_foreign(folder: Path) -> bool:
+    return folder.name in ("node_modules", "site-packages", "runs") or (folder / "pyvenv.cfg").exists()
+
+
+def _imported(folder: Path, top: Path) -> Iterator[str]:
+    """Modules of the same repository that lie beside the project, such as a common library."""
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        if isinstance(path, str) and path.endswith(".py") and "site-packages" not in path:
+            inside = Path(path)
+            if inside.is_relative_to(top) and not inside.is_relative_to(folder):
+                yield Path(os.path.relpath(inside, folder)).as_posix()
+
+
+def _program(folder: Path) -> str | None:
+    """The script that runs, from the project's folder; None in a notebook, and for one that lies elsewhere."""
+    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    if not isinstance(path, str) or not Path(path).absolute().is_relative_to(folder):
+        return None
+    return Path(path).absolute().relative_to(folder).as_posix()
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _changes(folder: Path, top: Path) -> Iterator[bytes]:
+    """The changes to each source file: those that git tracks, and those that are new to it and not ignored."""
+    options = ("--no-color", "--no-ext-diff", "--no-textconv", "--full-index", "--no-renames", "--ignore-submodules")
+    everywhere = [f":(top){path}" for path in _PATHS]
+    changed = _git("diff", "HEAD", *options, "--src-prefix=a/", "--dst-prefix=b/", "--", *everywhere)
+    yield from re.split(rb"^(?=diff --git )", changed, flags=re.MULTILINE)
+    for name in _split(_git("-C", str(top), "ls-files", "-z", "-o", "--exclude-standard", "--", *_PATHS))[:_MOST_FILES]:
+        if (top / name).is_file() and (top / name).stat().st_size <= _MOST_BYTES:
+            new = ("diff", "--no-index", *options, "--src-prefix=a/", "--dst-prefix=b/", "--", os.devnull, name)
+            yield _git("-C", str(top), *new, code=1)
+
+
+def _harmless(changes: Iterator[bytes], left_out: dict[str, str]) -> Iterator[bytes]:
+    """The changes in which nothing looks like a secret; the files of others are named in `left_out`."""
+    for change in changes:
+        lines = change.decode("utf-8", "replace").splitlines()
+        if any(_SECRET.search(line) for line in lines):
+            left_out[lines[0].rpartition(" b/")[2]] = "something in its changes looks like a secret"
+        else:
+            yield change

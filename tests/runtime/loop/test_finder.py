@@ -1,0 +1,115 @@
+"""`--find-non-finite`: the module and the step where a number that is not finite first appears."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from paccel.runtime import NonFiniteError, Run, load_config
+from paccel.runtime.loop.finder import VARIABLE
+
+
+@dataclass
+class Config:
+    run_dir: Path | None = None
+
+
+class Breaks(nn.Module):
+    """Returns its input, or what `how` makes of it."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        return {"output": x / 0, "gradient": torch.sqrt(x * 0), "": x}[self.how]
+
+
+def train(folder: Path, how: str, value: float = 1.0, loss: Any = torch.sum) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), Breaks(how), nn.Linear(2, 1))
+    with Run(Config(folder)) as run:
+        model = run.prepare(model)
+        optimizer = torch.optim.SGD(model.parameters())
+        for _ in run.updates(2):
+            run.backward(loss(model(torch.full((3, 2), value))))
+            run.clip_grad_norm(model, None)
+            optimizer.step()
+
+
+@pytest.mark.parametrize(
+    ("how", "value", "loss", "said"),
+    [
+        (
+            "output",
+            1.0,
+            torch.sum,
+            r"In step 1, what `1` \(Breaks\) returns is not finite \(6 of 6 values\); what it is given is finite",
+        ),
+        ("gradient", 1.0, torch.sum, r"In step 1, the gradient of what `0` \(Linear\) returns is not finite"),
+        (
+            "",
+            float("inf"),
+            torch.sum,
+            r"`0` \(Linear\) returns is not finite .*; what it is given is not finite either",
+        ),
+        ("", 1.0, lambda x: x.sum() / 0, "In step 1, the loss is not finite"),
+    ],
+)
+def test_the_first_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, value: float, loss: Any, said: str
+) -> None:
+    monkeypatch.setenv(VARIABLE, "1")
+    with pytest.raises(NonFiniteError, match=said):
+        train(tmp_path / "run", how, value, loss)
+
+
+def test_parameters_and_their_gradients_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "1")
+    model = nn.Linear(2, 1)
+    with (
+        pytest.raises(NonFiniteError, match="the gradient of the parameter `weight` is not finite"),
+        Run(Config(tmp_path / "a")) as run,
+    ):
+        model = run.prepare(model)
+        model.weight.grad = torch.full((1, 2), torch.nan)
+        run.clip_grad_norm(model, None)
+    with (
+        pytest.raises(NonFiniteError, match="its parameter `weight` is not finite"),
+        Run(Config(tmp_path / "b")) as run,
+    ):
+        model = run.prepare(nn.Linear(2, 1))
+        nn.init.constant_(model.weight, torch.inf)
+        model(torch.ones(1, 2))
+
+
+def test_without_it_the_error_says_how_to_find_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with pytest.raises(NonFiniteError, match="gradient of step 1") as caught:
+        train(tmp_path / "run", "output")
+    assert f"paccel verify {tmp_path / 'run'} --find-non-finite" in caught.value.__notes__[0]
+
+
+def test_the_flag_is_taken_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "0")
+    assert load_config(Config, ["--run-dir", "x"]).run_dir == Path("x")
+    assert os.environ[VARIABLE] == "0"
+    load_config(Config, ["--find-non-finite", "--run-dir", "x"])
+    assert os.environ[VARIABLE] == "1"
+
+
+def test_a_full_gpu_leaves_a_snapshot_and_the_error_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda.memory, "_dump_snapshot", lambda path: Path(path).write_bytes(b"snapshot"))
+    monkeypatch.setattr(torch.cuda, "memory_summary", lambda: "summary")
+    run = Run(Config(tmp_path / "run"))
+    with pytest.raises(torch.OutOfMemoryError), run:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    snapshot = tmp_path / "run" / "memory-step-0.pickle"
+    assert snapshot.read_bytes() == b"snapshot"
+    assert str(snapshot) in "".join(capfd.readouterr())

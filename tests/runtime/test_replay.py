@@ -1,0 +1,35 @@
+"""What `paccel verify` asks of a run through the environment."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from paccel.runtime import ConfigError
+from paccel.runtime.config import RunSettings
+from paccel.runtime.replay import VARIABLE, read_replay
+
+
+def test_a_run_of_its_own_is_no_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert read_replay() is None
+
+
+def test_a_replay_has_its_folder_and_end_and_reports_to_no_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, '{"run_dir": "/tmp/copy", "until": 12, "saves": true}')
+    replay = read_replay()
+    assert replay is not None
+    assert (replay.until, replay.saves) == (12, True)
+    settings = replay.applied_to(RunSettings(trackers=("wandb",), time_limit=5.0, seed=3))
+    assert settings == RunSettings(run_dir=Path("/tmp/copy"), resume="auto", seed=3)
+    monkeypatch.setenv(VARIABLE, '{"run_dir": "/tmp/copy"}')
+    replay = read_replay()
+    assert replay is not None
+    assert replay.until == math.inf
+
+
+@pytest.mark.parametrize("text", ["1", "{}", "nonsense", '{"run_dir": "x", "until": "soon"}'])
+def test_a_variable_of_someone_else_is_an_error(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv(VARIABLE, text)
+    with pytest.raises(ConfigError, match="unset it"):
+        read_replay()
