@@ -398,6 +398,9 @@ def _merge_metadata(own: Layer, layers: list[Layer]) -> Metadata:
         once=tuple(pattern for metadata in all_metadata for pattern in metadata.once),
         renamed_answers=tuple(renamed for metadata in all_metadata for renamed in metadata.renamed_answers),
         dropped_answers=tuple(name for metadata in all_metadata for name in metadata.dropped_answers),
+        renamed_api=tuple(renamed for metadata in all_metadata for renamed in metadata.renamed_api),
+        rewrites=tuple(rewrite for metadata in all_metadata for rewrite in metadata.rewrites),
+        changed_meaning=tuple(changed for metadata in all_metadata for changed in metadata.changed_meaning),
         changes=tuple(change for metadata in all_metadata for change in metadata.changes),
     )
 

@@ -10,10 +10,15 @@ def changes_between(changes: Iterable[Change], old: str) -> dict[str, tuple[str,
     """Path -> changelog lines of the versions after `old`; "" for lines about every file."""
     lines: dict[str, tuple[str, ...]] = {}
     for change in changes:
-        if _key(old) < _key(change.version):
+        if is_after(change.version, old):
             for path in change.files or ("",):
                 lines[path] = (*lines.get(path, ()), f"{change.version}: {change.text}")
     return lines
+
+
+def is_after(version: str, old: str) -> bool:
+    """Whether `version` comes after `old`."""
+    return _key(old) < _key(version)
 
 
 def newest(changes: Iterable[Change]) -> str:

@@ -9,9 +9,13 @@ from typing import Any, NamedTuple
 from .. import __version__
 from ..errors import PreconditionError, TemplateError, did_you_mean
 from ..files.tree import check_path
+from .api import ApiName, parse_new_name
 
 CONTEXT_FILE = "cookiecutter.json"
 METADATA_FILE = "paccel.toml"
+
+MAX_RENAMES = 1000
+MAX_RULE_BYTES = 64 * 1024
 
 
 class Extra(NamedTuple):
@@ -63,6 +67,35 @@ class RenamedAnswer(NamedTuple):
     values: Mapping[str, str]
 
 
+class RenamedApi(NamedTuple):
+    """Something in the project's Python code, or in a library, that has another name now.
+
+    Attributes:
+        old: What it was.
+        new: What it is now.
+        since: The template's version that renamed it; empty for any.
+    """
+
+    old: ApiName
+    new: ApiName
+    since: str = ""
+
+
+class Rewrite(NamedTuple):
+    """A rule of ast-grep, in YAML, for uses that a new name alone does not mend."""
+
+    rule: str
+    since: str = ""
+
+
+class ChangedMeaning(NamedTuple):
+    """Something that is called as before, but means something else since a version; `text` says what."""
+
+    name: ApiName
+    text: str
+    since: str = ""
+
+
 class Change(NamedTuple):
     """A line of the template's changelog; no `files` means all."""
 
@@ -91,6 +124,9 @@ class Metadata(NamedTuple):
     moved: tuple[Move, ...] = ()
     renamed_answers: tuple[RenamedAnswer, ...] = ()
     dropped_answers: tuple[str, ...] = ()
+    renamed_api: tuple[RenamedApi, ...] = ()
+    rewrites: tuple[Rewrite, ...] = ()
+    changed_meaning: tuple[ChangedMeaning, ...] = ()
     changes: tuple[Change, ...] = ()
 
 
@@ -158,6 +194,9 @@ def parse_metadata(text: str, where: str) -> Metadata:
             for t in top.tables("renamed_answers")
         ),
         dropped_answers=tuple(t.text("name", need=True) for t in top.tables("dropped_answers")),
+        renamed_api=_renamed_api(top, problems),
+        rewrites=tuple(Rewrite(t.text("rule", need=True), t.text("since")) for t in top.tables("rewrites")),
+        changed_meaning=_changed_meaning(top, problems),
         changes=tuple(
             Change(t.text("version", need=True), t.text("text", need=True), t.texts("files"))
             for t in top.tables("changes")
@@ -172,9 +211,38 @@ def parse_metadata(text: str, where: str) -> Metadata:
             check_path(path)
         except TemplateError as error:
             problems.append(str(error))
+    if len(metadata.renamed_api) + len(metadata.rewrites) + len(metadata.changed_meaning) > MAX_RENAMES:
+        problems.append(f"there are more than {MAX_RENAMES} `renamed_api`, `rewrites` and `changed_meaning`")
+    if any(len(rewrite.rule.encode()) > MAX_RULE_BYTES for rewrite in metadata.rewrites):
+        problems.append(f"a rule of `rewrites` is longer than {MAX_RULE_BYTES // 1024} KiB")
     if problems:
         raise TemplateError("\n  ".join([f"`{where}` cannot be used:", *problems]))
     return metadata
+
+
+def _renamed_api(top: "_Table", problems: list[str]) -> tuple[RenamedApi, ...]:
+    found: list[RenamedApi] = []
+    for table in top.tables("renamed_api"):
+        old, new, since = table.text("from", need=True), table.text("to", need=True), table.text("since")
+        if old and new:
+            try:
+                name = ApiName.parse(old)
+                found.append(RenamedApi(name, parse_new_name(new, name), since))
+            except TemplateError as error:
+                problems.append(f"`{table.name[:-1]}`: {error}")
+    return tuple(found)
+
+
+def _changed_meaning(top: "_Table", problems: list[str]) -> tuple[ChangedMeaning, ...]:
+    found: list[ChangedMeaning] = []
+    for table in top.tables("changed_meaning"):
+        name, text, since = table.text("name", need=True), table.text("text", need=True), table.text("since")
+        if name:
+            try:
+                found.append(ChangedMeaning(ApiName.parse(name), text, since))
+            except TemplateError as error:
+                problems.append(f"`{table.name[:-1]}`: {error}")
+    return tuple(found)
 
 
 def _check_version(least: str, where: str) -> None:

@@ -28,6 +28,8 @@ from ..render.render import render_formatted
 from ..upgrade.git import modes_count
 from ..upgrade.journal import read_journal
 from ..upgrade.upgrade import refuse_newer
+from ..vendor.rewrite import in_project
+from ..vendor.runtime import find_vendored
 
 LEAST_LIKENESS = 0.4
 """A folder that has less of a template's lines than this is not a project of that template."""
@@ -107,12 +109,15 @@ def adopt(
         )
     stored = hide(fit.template.questions, fit.answers)
     rendered = fit.rendered if stored == fit.answers else render_formatted(fit.template, stored, draws=fit.draws)
-    tree = rendered.tree
+    vendored = find_vendored(root)
+    tree = in_project(rendered.tree, vendored)
     here = read_paths(root, tree)
     modes = modes_count(root, tree, here)
     recorded = fit.template.recorded_in(root).ref
     adoption = Adoption(
-        manifest=Manifest.of(recorded, stored, tree, unformatted=rendered.unformatted, drawn=fit.draws.to_json()),
+        manifest=Manifest.of(
+            recorded, stored, tree, unformatted=rendered.unformatted, drawn=fit.draws.to_json()
+        )._replace(vendored=vendored),
         tree=tree,
         likeness=fit.likeness,
         edited=tuple(path for path, file in tree.items() if path in here and not same(file, here[path], modes)),

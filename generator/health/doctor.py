@@ -19,11 +19,12 @@ from ..errors import PaccelError, PreconditionError
 from ..files import disk
 from ..files.tree import Tree
 from ..project.folder import read_paths
+from ..project.interpreter import find_interpreter
 from ..project.state import MANIFEST_PATH, Manifest, answers_hash, read_manifest, read_state, write_state
 from ..render.render import render
 from ..upgrade.upgrade import conflicted, refuse_newer, refuse_unfinished
+from ..vendor.rewrite import in_project
 from .git import examine_git
-from .interpreter import find_interpreter
 
 PROBE_TIMEOUT_SECONDS = 120
 
@@ -136,6 +137,13 @@ def examine_project(root: Path) -> Health:
         refuse_unfinished(root)
     except PaccelError as error:
         problems.append(str(error))
+    if manifest is not None and manifest.vendored is not None:
+        missing = manifest.vendored.path
+        if not (root / missing / "__init__.py").is_file():
+            problems.append(
+                f"the project's copy of the runtime, `{missing}`, is missing: restore it from git, or run `paccel upgrade"
+                f" --restore {missing}`"
+            )
     if manifest is not None:
         try:
             for path in conflicted(root, read_paths(root, manifest.files), [base]):
@@ -168,7 +176,9 @@ def _rebuild(root: Path) -> Manifest:
             f"The template `{template.name}` has changed since paccel `{manifest.paccel}` rendered the baseline: {how}"
         )
     draws = Draws(manifest.drawn)
-    tree = render(template, resolve_answers(template, manifest.answers, draws=draws), draws)
+    tree = in_project(
+        render(template, resolve_answers(template, manifest.answers, draws=draws), draws), manifest.vendored
+    )
     rendered = {path: (file.sha256, file.executable) for path, file in tree.items()}
     if rendered != dict(manifest.files):
         different = sorted(

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .interpreter import Interpreter, find_interpreter
+from ..project.interpreter import Interpreter, find_interpreter
 
 TIMEOUT_SECONDS = 600
 MAX_OUTPUT_LINES = 30

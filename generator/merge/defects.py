@@ -1,6 +1,8 @@
 """Defects that two valid edits can cause together: what a merged text has and neither side has.
 
-Each kind of defect is one function that finds it in one text. Only what a syntax tree tells for certain is a defect.
+Each kind of defect is one function that finds it in one text. Only what a syntax tree tells for certain is a defect. Here
+stands what chooses between several merges of a file, hundreds of times in an upgrade, and what no tool finds; the rest is
+found once, on the merged project, see `paccel.check`.
 """
 
 import ast
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from .languages import Language, import_names, parse_python, requirement_key
+from .languages import Language, parse_python, requirement_key
 
 
 class Defect(NamedTuple):
@@ -55,6 +57,8 @@ def _required_twice(source: str) -> Iterator[Defect]:
 # --- Python ----------------------------------------------------------------------------------------------------------
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
 _ALWAYS_BOUND = frozenset(dir(builtins)) | {
     *("__file__", "__name__", "__doc__", "__spec__", "__path__", "__package__", "__loader__", "__builtins__"),
     *("__class__", "__qualname__", "__module__", "__annotations__", "__dict__"),
@@ -135,25 +139,6 @@ def _unbound(module: _Module) -> Iterator[Defect]:
         yield Defect(f"use `{name}`, which it no longer defines")
 
 
-def _unexported(module: _Module) -> Iterator[Defect]:
-    """Names in `__all__` that the module does not bind."""
-    if module.imports_everything or "__getattr__" in module.functions:
-        return
-    for node in module.tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
-            strings = {str(item.value) for item in ast.walk(node) if isinstance(item, ast.Constant)}
-            for name in strings - module.bound:
-                yield Defect(f"export `{name}`, which it no longer defines")
-
-
-def _foreign_members(module: _Module) -> Iterator[Defect]:
-    """Attributes that no class of the module defines: new is one whose class lost it to the other change."""
-    defined = {name for scope, name in module.definitions if scope}
-    for name in {node.attr for node in module.nodes if isinstance(node, ast.Attribute)} - defined:
-        yield Defect(f"use `.{name}`, which its class no longer has")
-
-
 def _arguments(module: _Module) -> Iterator[Defect]:
     """Each argument of each function that is called: new is one where the lines of two different calls came together."""
     found: set[str] = set()
@@ -173,29 +158,6 @@ def _name(function: ast.expr) -> str:
     return f"{_name(function.value)}.{function.attr}" if isinstance(function, ast.Attribute) else ""
 
 
-def _misfits(module: _Module) -> Iterator[Defect]:
-    """Calls that the function of the module which they name does not take."""
-    for node in module.nodes:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            function = module.functions.get(node.func.id)
-            # A decorator may change what is taken, and stars hide what is given.
-            hidden = any(isinstance(given, ast.Starred) for given in node.args) or any(
-                keyword.arg is None for keyword in node.keywords
-            )
-            if function is not None and not function.decorator_list and not hidden and not _fits(function.args, node):
-                yield Defect(f"call `{node.func.id}` with arguments that it does not take", ast.unparse(node))
-
-
-def _fits(takes: ast.arguments, call: ast.Call) -> bool:
-    places = [arg.arg for arg in (*takes.posonlyargs, *takes.args)]
-    named = {arg.arg for arg in (*takes.args, *takes.kwonlyargs)}
-    given = {*places[: len(call.args)], *(keyword.arg for keyword in call.keywords)}
-    defaults = [arg.arg for arg, value in zip(takes.kwonlyargs, takes.kw_defaults, strict=True) if value is not None]
-    needed = {*places[: len(places) - len(takes.defaults)], *(arg.arg for arg in takes.kwonlyargs)} - {*defaults}
-    fewer = len(call.args) <= len(places) or takes.vararg is not None
-    return fewer and needed <= given and (takes.kwarg is not None or all(key.arg in named for key in call.keywords))
-
-
 def _unawaited(module: _Module) -> Iterator[Defect]:
     """Calls of the module's coroutines without `await`; in a side they may be right, as in `run(main())`."""
     coroutines = {name for name, node in module.functions.items() if isinstance(node, ast.AsyncFunctionDef)}
@@ -205,27 +167,6 @@ def _unawaited(module: _Module) -> Iterator[Defect]:
                 yield Defect(
                     f"call `{child.func.id}`, which one change made a coroutine, without `await`", ast.unparse(node)
                 )
-
-
-def _ambiguous_imports(module: _Module) -> Iterator[Defect]:
-    """Names that the module's own imports bind to more than one thing."""
-    origins: dict[str, set[tuple[str, str]]] = {}
-    for node in module.tree.body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            for origin, name, alias in import_names(node):
-                bound = alias or name or origin.partition(".")[0]
-                origins.setdefault(bound, set()).add((origin, name) if alias or name else (bound, ""))
-    for name, found in origins.items():
-        if len(found) > 1:
-            yield Defect(f"import `{name}` from two different places")
-
-
-def _double_keys(module: _Module) -> Iterator[Defect]:
-    for node in module.nodes:
-        if isinstance(node, ast.Dict):
-            counts = Counter(ast.unparse(key) for key in node.keys if isinstance(key, ast.Constant))
-            for key, count in counts.items():
-                yield from [Defect(f"have the key `{key}` twice in one dictionary")] * (count - 1)
 
 
 def _unreachable(module: _Module) -> Iterator[Defect]:
@@ -257,13 +198,8 @@ def _repeated(module: _Module) -> Iterator[Defect]:
 _PYTHON: tuple[Callable[[_Module], Iterator[Defect]], ...] = (
     _defined_twice,
     _unbound,
-    _unexported,
-    _foreign_members,
     _arguments,
-    _misfits,
     _unawaited,
-    _ambiguous_imports,
-    _double_keys,
     _unreachable,
     _repeated,
 )

@@ -1,12 +1,12 @@
 """Merge one file of base, user and template: bytes in, bytes out."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from .diff3 import match
+from .diff3 import match, merge3
 from .languages import language_of, parses
 from .markers import PLAIN_LABELS, Labels, write
-from .pieces import Piece, Sides, count_conflicts, source_of
+from .pieces import Piece, Sides, conflict, count_conflicts, source_of
 from .search import merge_lines
 from .text import Text, decode, dress, encode, is_binary
 
@@ -77,3 +77,25 @@ def _two_way(ours: Text, theirs: Text) -> list[Piece]:
             pieces.append(Piece(ours.lines[next_i : next_i + 1]))
         i, j = next_i + 1, next_j + 1
     return pieces
+
+
+def with_conflicts(
+    base: bytes, ours: bytes, merged: bytes, lines: Collection[int], labels: Labels = PLAIN_LABELS
+) -> MergeResult:
+    """Take a merge without conflicts, and leave the template's changes at some of its lines to the user.
+
+    Args:
+        base: The file as it was generated.
+        ours: The user's file.
+        merged: What it was merged into.
+        lines: Lines of `merged`, counted from 1; where lines were removed, the one that follows them.
+        labels: What conflict markers call the sides.
+    """
+    texts = decode(base), decode(ours), decode(merged)
+    sides = Sides("text", *(text.lines for text in texts))
+    pieces = []
+    for region in merge3(*sides.texts):
+        wanted = range(region.theirs.start, max(region.theirs.stop, region.theirs.start + 1))
+        hit = region.kind in {"theirs", "conflict"} and any(line - 1 in wanted for line in lines)
+        pieces.append(conflict(sides.cut(region)) if hit else Piece(sides.cut(region).theirs))
+    return MergeResult(encode(dress(write(pieces, labels), *texts)), count_conflicts(pieces))

@@ -48,7 +48,14 @@ def language_of(path: str) -> Language:
 
 @lru_cache(maxsize=64)
 def parse_python(source: str) -> ast.Module | None:
-    """The syntax tree of a module that Python would compile, else None."""
+    """The syntax tree of a module that Python would compile, else None.
+
+    Python counts a line also where CR stands alone, and lines here end with LF: one that ends with CR CR LF must not count
+    twice, and a text with CR within its lines has no tree.
+    """
+    source = source.replace("\r\n", "\n")
+    if "\r" in source:
+        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -24,6 +24,7 @@ from ..errors import PreconditionError, StateError, TemplateError
 from ..files import disk
 from ..files.archive import ArchiveError, read_zip
 from ..files.tree import MAX_BYTES, STATE_DIR, File, Tree, check_file_path
+from ..vendor.runtime import Vendored
 
 SCHEMA = 1
 MANIFEST_PATH = f"{STATE_DIR}/manifest.json"
@@ -73,6 +74,7 @@ class Manifest(NamedTuple):
         drawn: What the template drew at random or read from the clock, see `Draws`.
         answers_sha256: SHA-256 of the answers that the files were rendered with. It differs from that of `answers` when
             someone edited them in the file, or merged them with git. Empty in projects of paccel 0.1.0.
+        vendored: The project's own copy of the runtime, if `paccel eject` made one.
     """
 
     paccel: str
@@ -83,6 +85,7 @@ class Manifest(NamedTuple):
     unformatted: Mapping[str, str] = {}
     drawn: Mapping[str, Any] = {}
     answers_sha256: str = ""
+    vendored: Vendored | None = None
 
     @property
     def answers_edited(self) -> bool:
@@ -110,6 +113,8 @@ class Manifest(NamedTuple):
                 for path, (sha, executable) in self.files.items()
             },
         } | ({"drawn": dict(self.drawn)} if self.drawn else {})
+        if self.vendored is not None:
+            data["vendored"] = self.vendored._asdict()
         return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -164,6 +169,7 @@ class Manifest(NamedTuple):
             },
             drawn=drawn,
             answers_sha256=_sha256("answers", data["answers_sha256"]) if "answers_sha256" in data else "",
+            vendored=_vendored(_take(data, "vendored", dict)) if "vendored" in data else None,
         )
 
     @classmethod
@@ -312,6 +318,11 @@ def _checked(path: object) -> str:
         return check_file_path(path)
     except TemplateError as error:
         raise _damaged(MANIFEST_PATH, str(error)) from error
+
+
+def _vendored(entry: dict[str, Any]) -> Vendored:
+    path, version = _checked(_take(entry, "path", str)), _take(entry, "version", str)
+    return Vendored(path, version, _sha256(path, entry.get("sha256")))
 
 
 def _file_entry(path: str, entry: object) -> tuple[str, bool]:

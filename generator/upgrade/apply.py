@@ -16,6 +16,7 @@ import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ..check.finding import Finding
 from ..errors import PreconditionError
 from ..files import disk
 from ..files.tree import STATE_DIR
@@ -47,22 +48,24 @@ def start(
     changes: Sequence[FileChange],
     state: Mapping[str, bytes],
     markers: Sequence[str],
+    findings: Sequence[Finding] = (),
 ) -> Journal:
-    """Apply `changes`, then `state` if none of them is a conflict; all or nothing, unless killed.
+    """Apply `changes`, then `state` if nothing is left to the user; all or nothing, unless killed.
 
     Args:
         changes: From a plan of what is on the disk now.
         state: Path -> content of baseline and manifest, the manifest last.
         markers: How the lines of conflict markers end.
+        findings: What the user has to resolve or accept besides.
 
     Returns:
-        The journal: in phase "resolve" if there are conflicts, else complete.
+        The journal: in phase "resolve" if there are conflicts or findings, else complete.
 
     Raises:
         PreconditionError: The disk is full or read-only, or a file changed meanwhile; then nothing was changed.
     """
     try:
-        stage(root, changes, state, markers)
+        stage(root, changes, state, markers, findings)
     except BaseException as error:
         with contextlib.suppress(OSError):
             disk.remove_folder(root / STAGING_DIR)
@@ -72,8 +75,11 @@ def start(
     return _or_back(root)
 
 
-def resume(root: Path) -> Journal:
+def resume(root: Path, resolve: bool = True) -> Journal:
     """Continue an unfinished upgrade: finish replacing; then, if no conflict is left, replace the state.
+
+    Args:
+        resolve: Whether what was left to the user counts as resolved; else the upgrade waits for them on.
 
     Raises:
         PreconditionError: There is none, conflicts are left, or a file is neither what it was nor what it should be.
@@ -83,7 +89,7 @@ def resume(root: Path) -> Journal:
         abort(root)
         return journal
     with _half_done(root):
-        return _forward(root, journal, resolve=True)
+        return _forward(root, journal, resolve)
 
 
 def abort(root: Path) -> list[str]:
@@ -200,7 +206,7 @@ def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
     folders: set[Path] = set()
     if journal.phase == "apply":
         folders = _replace_all(root, journal)
-        if journal.conflicts:
+        if journal.conflicts or journal.findings:
             disk.settle_all(folders)
             journal = journal.in_phase("resolve")
             write_journal(root, journal)
@@ -214,7 +220,8 @@ def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
                 f"{names} still contain{'s' if len(left) == 1 else ''} conflict markers: resolve each conflict, then run"
                 " `paccel upgrade --continue`; or go back with `paccel upgrade --abort`"
             )
-        conflicts = {*journal.conflicts}
+        # To resolve a finding, any file may be edited.
+        conflicts = {op.path for op in journal.operations} if journal.findings else {*journal.conflicts}
         resolved = [_resolved(root, op, conflicts) for op in journal.operations]
         journal = journal._replace(operations=tuple(resolved), phase="finish")
         write_journal(root, journal)
@@ -236,11 +243,9 @@ def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
 
 def _resolved(root: Path, op: Operation, conflicts: Collection[str]) -> Operation:
     """What `--undo` must find once the conflicts are resolved: the files as the user left them, and nothing put aside."""
-    if op.path in conflicts:
-        return op._replace(new=stamp_of(root, op.path))
-    if op.path.startswith(f"{INCOMING_DIR}/") and same_content(stamp_of(root, op.path), op.new):
-        return op._replace(new=None)
-    return op
+    if op.path.startswith(f"{INCOMING_DIR}/"):
+        return op._replace(new=None) if same_content(stamp_of(root, op.path), op.new) else op
+    return op._replace(new=stamp_of(root, op.path)) if op.path in conflicts else op
 
 
 def _clear_incoming(root: Path, journal: Journal) -> set[Path]:

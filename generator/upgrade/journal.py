@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from ..check.finding import Finding
 from ..errors import PaccelError, PreconditionError
 from ..files import disk
 from ..files.tree import STATE_DIR, check_file_path, check_path
@@ -61,8 +62,8 @@ class Journal(NamedTuple):
     """Everything that finishing, aborting or undoing an upgrade needs to know, besides the staged files.
 
     Attributes:
-        phase: "apply": files are being replaced. "resolve": they are, conflicts are left to the user. "finish":
-            those are resolved. "undo": everything goes back.
+        phase: "apply": files are being replaced. "resolve": they are, conflicts or findings are left to the user.
+            "finish": those are resolved. "undo": everything goes back.
         operations: Files of the project, in the order in which they change. The staged content of number i is
             `new/<i>`, the backup is `old/<i>`.
         state: Baseline and manifest, changed last; numbered on from `operations`.
@@ -71,6 +72,7 @@ class Journal(NamedTuple):
         made: Folders that the upgrade makes, parents first.
         emptied: Folder -> mode of those from which files go; they go too, if nothing is left.
         summary: What to tell the user about each file.
+        findings: What the check of the whole project found, which the user has to resolve or accept.
     """
 
     phase: Phase
@@ -81,6 +83,7 @@ class Journal(NamedTuple):
     made: tuple[str, ...] = ()
     emptied: Mapping[str, int] = {}
     summary: tuple[Summary, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @property
     def everything(self) -> tuple[Operation, ...]:
@@ -93,6 +96,7 @@ class Journal(NamedTuple):
             "operations": [_as_json(operation) for operation in self.operations],
             "state": [_as_json(operation) for operation in self.state],
             "summary": [summary.to_json() for summary in self.summary],
+            "findings": [finding.to_json() for finding in self.findings],
         }
         return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
 
@@ -120,6 +124,8 @@ class Journal(NamedTuple):
                 made=tuple(_folder(path) for path in data["made"]),
                 emptied={_folder(path): int(mode) & 0o7777 for path, mode in data["emptied"].items()},
                 summary=tuple(Summary.from_json(entry) for entry in data["summary"]),
+                # A paccel that did not check whole projects wrote none.
+                findings=tuple(Finding.from_json(entry) for entry in data.get("findings", ())),
             )
             for operation in journal.operations:
                 _check(operation.path)

@@ -14,7 +14,9 @@ from ..project.compare import compare, same
 from ..project.snapshot import Snapshot
 from .moves import moved_folders, template_moves, user_moves
 
-Status = Literal["updated", "merged", "conflict", "kept", "moved", "deleted", "added", "restored", "resolved"]
+Status = Literal[
+    "updated", "merged", "conflict", "kept", "moved", "deleted", "added", "restored", "resolved", "adapted"
+]
 
 INCOMING_DIR = f"{STATE_DIR}/incoming"
 """Where the template's version is put when it cannot be merged into the user's file."""

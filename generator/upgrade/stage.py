@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from ..check.finding import Finding
 from ..errors import PreconditionError
 from ..files import disk
 from ..files.tree import STATE_DIR, File
@@ -51,6 +52,7 @@ def stage(
     changes: Sequence[FileChange],
     state: Mapping[str, bytes],
     markers: Sequence[str],
+    findings: Sequence[Finding] = (),
 ) -> None:
     """Write everything that `apply.start` puts in place, and what is there now, with a journal.
 
@@ -74,6 +76,7 @@ def stage(
         made=tuple(_made(root, files)),
         emptied=_emptied(root, files),
         summary=tuple(change.summary for change in changes),
+        findings=tuple(findings),
     )
     content = journal.to_json()
     if len(content) > MAX_JOURNAL_BYTES:

@@ -8,7 +8,7 @@
 Every function raises a PaccelError with the command's exit code, and leaves the project as it was when it does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -20,6 +20,7 @@ from ..catalog.draws import Draws
 from ..catalog.migrate import carry_answers
 from ..catalog.questions import Answer, resolve_answers
 from ..catalog.secrets import hide, is_hidden, paths_with_secrets, recover, reveal
+from ..check.finding import Finding
 from ..errors import PaccelError, PreconditionError, StateError, UsageError
 from ..files import disk
 from ..files.tree import File, Tree, check_path
@@ -31,15 +32,19 @@ from ..project.folder import read_paths
 from ..project.snapshot import own_files, take_snapshot
 from ..project.state import MANIFEST_PATH, Manifest, read_manifest, read_state, state_bytes
 from ..render.formatter import Formatted
+from ..vendor.rewrite import in_project, without_copy
+from ..vendor.runtime import Vendored
 from . import apply
+from .follow import Following, follow
 from .git import dirty_files, modes_count, unmerged_files
-from .journal import read_journal
+from .journal import read_journal, write_journal
 from .plan import FileChange, Summary, UpgradeOptions, plan_files
+from .verdict import judge_again, judge_plan
 
 if TYPE_CHECKING:
     from packaging.version import Version
 
-State = Literal["nothing", "planned", "done", "conflicts", "aborted", "undone"]
+State = Literal["nothing", "planned", "done", "conflicts", "findings", "aborted", "undone"]
 
 _PENDING = ""
 """The digest of no template: the next upgrade renders again, because files were left for later."""
@@ -62,6 +67,8 @@ class Plan(NamedTuple):
         changes: One for each file that the template, or the answers, changed, in path order.
         notes: What else the user should know.
         labels: What conflict markers call the sides.
+        findings: What is wrong with the project as it would be, and with neither side.
+        follows: How the user's own code follows what was renamed.
     """
 
     root: Path
@@ -71,6 +78,8 @@ class Plan(NamedTuple):
     changes: tuple[FileChange, ...]
     notes: tuple[str, ...] = ()
     labels: Labels = Labels()
+    findings: tuple[Finding, ...] = ()
+    follows: Following = Following()
 
     @property
     def found(self) -> bool:
@@ -96,7 +105,9 @@ class Plan(NamedTuple):
                 change.summary.to_json() | ({"diff": change.diff()} if with_diff else {}) for change in self.changes
             ],
             "conflicts": list(self.conflicts),
+            "findings": [finding.to_json() for finding in self.findings],
             "notes": list(self.notes),
+            **self.follows.to_json(),
         }
 
 
@@ -104,28 +115,35 @@ class Outcome(NamedTuple):
     """The result of an upgrade.
 
     Attributes:
-        state: "nothing" to do; only "planned"; "done"; "conflicts" are in files now; "aborted"; "undone".
+        state: "nothing" to do; only "planned"; "done"; "conflicts" are in files now; "findings" alone are left to the
+            user; "aborted"; "undone".
         changes: What happened to each file.
         conflicts: Paths left to the user.
         notes: What else the user should know.
+        findings: What is wrong with the merged project, and with neither side.
+        follows: How the user's own code follows what was renamed.
     """
 
     state: State
     changes: tuple[Summary, ...] = ()
     conflicts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    follows: Following = Following()
 
     @property
     def exit_code(self) -> int:
-        """0 done; 1 conflicts were written, or would be."""
-        return 1 if self.conflicts else 0
+        """0 done; 1 conflicts or findings are left to the user, or would be."""
+        return 1 if self.conflicts or self.findings else 0
 
     def to_json(self) -> dict[str, Any]:
         return {
             "state": self.state,
             "changes": [change.to_json() for change in self.changes],
             "conflicts": list(self.conflicts),
+            "findings": [finding.to_json() for finding in self.findings],
             "notes": list(self.notes),
+            **self.follows.to_json(),
         }
 
 
@@ -169,6 +187,8 @@ def make_plan(
     kept = {"digest": before.template.digest, "commit": before.template.commit}  # another commit alone is no upgrade
     settled = before._replace(skipped=skipped, template=found.ref._replace(**kept))
     same = (found.digest, stored, __version__) == (before.template.digest, before.answers, before.paccel) and not typed
+    vendored = before.vendored.renewed() if before.vendored is not None else None
+    same = same and vendored == before.vendored
     if before.answers_edited:
         same = False
         notes.append("the answers in the manifest were edited since the last upgrade: they apply from now on")
@@ -181,17 +201,18 @@ def make_plan(
             return Plan(root, before, before, None, (), tuple(notes))
         return Plan(root, before, settled, read_state(root)[1], (), (*notes, *found.warnings))
     base, unknown, lost = _read_base(root, before)
-    earlier = Formatted(base, before.unformatted) if before.paccel == __version__ else None
-    rendered = _render(found, stored, earlier, draws)
+    known_files = without_copy(base, before.vendored)
+    earlier = Formatted(known_files, before.unformatted) if before.paccel == __version__ else None
+    rendered = _render(found, stored, earlier, draws, vendored)
     if not before.drawn and draws.recover(rendered.tree, base):  # made by a paccel that kept no record
-        rendered = _render(found, stored, earlier, draws)
+        rendered = _render(found, stored, earlier, draws, vendored)
     # What is merged has the secret answers; what is kept in `.paccel` has stand-ins for them.
     secrets = recover(base, read_paths(root, paths_with_secrets(base)))
     known = {name: answer for name, answer in secrets.items() if name in stored and is_hidden(carried[name])}
     theirs, hidden_base = rendered.tree, base
     if stored != carried | known:
         # Only new files are rendered with the answers: in the others, what the template makes of them is the user's.
-        theirs = _render(found, carried | known, None, draws).tree
+        theirs = _render(found, carried | known, None, draws, vendored).tree
         answers_now = {name: str(answer) for name, answer in (carried | known).items() if stored[name] != answer}
         theirs = {**theirs, **reveal({path: file for path, file in rendered.tree.items() if path in base}, answers_now)}
         base = reveal(base, secrets)
@@ -201,7 +222,8 @@ def make_plan(
         if is_hidden(answer) and name not in secrets
     ]
     _check_known(restore, {**theirs, **dict.fromkeys(before.skipped)}, "--restore")
-    _check_known(began, {**before.files, **theirs}, "--skip")
+    own = {path: True for path in began if (root / path).exists()}  # the user's, which follows what is renamed
+    _check_known(began, {**before.files, **theirs, **own}, "--skip")
     _check_known(chosen, {**base, **theirs}, "upgrade")
     labels = _labels(before, found)
     snapshot = take_snapshot(root, {*base, *theirs, *unknown}, base)
@@ -217,15 +239,17 @@ def make_plan(
         why=changes_between(found.metadata.changes, before.template.release),
         modes=modes_count(root, base, snapshot.files),
     )
-    planned = plan_files(base, snapshot, theirs, options)
+    followed = follow(root, before, found.metadata, base, theirs, snapshot, options)
+    planned = followed.finish(plan_files(followed.base, followed.snapshot, theirs, options), options)
     _refuse_conflicts(root, planned.changes, [base, theirs])
+    verdict = judge_plan(root, planned.changes, base, theirs, labels)
     notes += _own_files(root, planned.folders, {*base, *theirs})
     complete = planned.baseline == theirs or not chosen
     # A file that is skipped, or left for later, stays in the baseline as it was.
     new = {path for path, file in planned.baseline.items() if theirs.get(path) == file}
     baseline = {path: rendered.tree[path] if path in new else hidden_base[path] for path in planned.baseline}
     unformatted = {path: sha for path, sha in rendered.unformatted.items() if path in new}
-    after = Manifest.of(found.ref, stored, baseline, skipped, unformatted, draws.to_json())
+    after = Manifest.of(found.ref, stored, baseline, skipped, unformatted, draws.to_json())._replace(vendored=vendored)
     if not complete:  # what is left for later still belongs to the old version, but comes from the new source
         pending = found.ref._replace(
             digest=before.template.digest if before.template.digest != found.digest else _PENDING
@@ -233,7 +257,9 @@ def make_plan(
         if found.ref.source == before.template.source:
             pending = pending._replace(release=before.template.release)
         after = after._replace(template=pending, answers=before.answers, answers_sha256=before.answers_sha256)
-    return Plan(root, before, after, baseline, planned.changes, (*notes, *lost, *found.warnings), labels)
+    notes += [*lost, *found.warnings, *verdict.notes]
+    follows = followed.report
+    return Plan(root, before, after, baseline, verdict.changes, tuple(notes), labels, verdict.findings, follows)
 
 
 def upgrade(
@@ -246,31 +272,40 @@ def upgrade(
     only: Sequence[str] = (),
     allow_dirty: bool = False,
     dry_run: bool = False,
+    show: Callable[[Plan], None] | None = None,
 ) -> Outcome:
     """Plan and apply, all or nothing; arguments as for `make_plan`.
 
     Args:
         allow_dirty: Also touch files that differ from git's last commit.
         dry_run: Plan only.
+        show: Is called with the plan before anything is written.
 
     Raises:
         PreconditionError: An upgrade is unfinished, files to change are dirty in git, or cannot be written.
     """
     if dry_run:
         plan = make_plan(root, template=template, answers=answers, skip=skip, restore=restore, only=only)
-        return Outcome("planned", plan.summaries, plan.conflicts, plan.notes)
+        return Outcome("planned", plan.summaries, plan.conflicts, plan.notes, plan.findings, plan.follows)
     with disk.locked(root):
         refuse_unfinished(root)
         apply.clear_leftovers(root)
         plan = make_plan(root, template=template, answers=answers, skip=skip, restore=restore, only=only)
+        if show is not None:
+            show(plan)
         return apply_plan(plan, allow_dirty=allow_dirty)
 
 
 def set_answers(
-    root: Path, answers: Mapping[str, object], *, allow_dirty: bool = False, dry_run: bool = False
+    root: Path,
+    answers: Mapping[str, object],
+    *,
+    allow_dirty: bool = False,
+    dry_run: bool = False,
+    show: Callable[[Plan], None] | None = None,
 ) -> Outcome:
     """Change answers through the same merge; today's template is rendered, so an older project is upgraded by it."""
-    return upgrade(root, answers=answers, allow_dirty=allow_dirty, dry_run=dry_run)
+    return upgrade(root, answers=answers, allow_dirty=allow_dirty, dry_run=dry_run, show=show)
 
 
 def apply_plan(plan: Plan, *, allow_dirty: bool = False) -> Outcome:
@@ -286,12 +321,19 @@ def apply_plan(plan: Plan, *, allow_dirty: bool = False) -> Outcome:
         )
     state = state_bytes(plan.after, plan.baseline)
     markers = (plan.labels.ours, plan.labels.base, plan.labels.theirs)
-    journal = apply.start(plan.root, plan.changes, state, markers)
-    return Outcome("conflicts" if journal.conflicts else "done", journal.summary, journal.conflicts, plan.notes)
+    journal = apply.start(plan.root, plan.changes, state, markers, plan.findings)
+    state_now: State = "conflicts" if journal.conflicts else "findings" if journal.findings else "done"
+    return Outcome(state_now, journal.summary, journal.conflicts, plan.notes, journal.findings, plan.follows)
 
 
-def continue_upgrade(root: Path) -> Outcome:
-    """Finish an upgrade that was interrupted, or whose conflicts are resolved.
+def continue_upgrade(root: Path, *, accept: bool = False) -> Outcome:
+    """Finish an upgrade that was interrupted, or whose conflicts and findings are resolved.
+
+    Where the upgrade was waiting for the user, the project is checked again. What is found then stops the upgrade as
+    before, with the state "findings".
+
+    Args:
+        accept: Keep the project as it is, whatever the check found.
 
     Raises:
         PreconditionError: There is none, or conflict markers are left.
@@ -299,7 +341,17 @@ def continue_upgrade(root: Path) -> Outcome:
     unfinished = read_journal(root)
     if unfinished is not None and unfinished.phase == "undo":
         return abort_upgrade(root)._replace(state="undone", changes=unfinished.summary)
+    notes: tuple[str, ...] = ()
     with disk.locked(root):
+        if unfinished is not None and unfinished.phase == "apply" and unfinished.findings:
+            apply.resume(root, resolve=False)
+        journal = read_journal(root)
+        if journal is not None and journal.phase == "resolve" and not accept and not apply.unresolved(root, journal):
+            verdict = judge_again(root, journal)
+            notes = verdict.notes
+            if verdict.findings:
+                write_journal(root, journal._replace(findings=verdict.findings))
+                return Outcome("findings", findings=verdict.findings, notes=notes)
         journal = apply.resume(root)
     conflicts = {*journal.conflicts}
     return Outcome(
@@ -312,6 +364,7 @@ def continue_upgrade(root: Path) -> Outcome:
             )
             for change in journal.summary
         ),
+        notes=notes,
     )
 
 
@@ -348,6 +401,12 @@ def refuse_unfinished(root: Path) -> None:
         return
     if journal.phase == "resolve":
         left = apply.unresolved(root, journal)
+        if journal.findings and not left:
+            found = "; ".join(str(finding) for finding in journal.findings[:_MAX_NAMES])
+            raise PreconditionError(
+                f"The last upgrade is not finished: the check found {found}; resolve this and run `paccel upgrade"
+                " --continue`, keep it with `paccel upgrade --accept`, or go back with `paccel upgrade --abort`"
+            )
         names = ", ".join(f"`{path}`" for path in left or journal.conflicts)
         what = f"resolve the conflicts in {names}, then" if left else f"the conflicts in {names} are resolved;"
         raise PreconditionError(
@@ -435,7 +494,8 @@ def _read_base(root: Path, manifest: Manifest) -> tuple[dict[str, File], set[str
     try:
         template = load_recorded(manifest.template, root, as_rendered=True)
         draws = Draws(manifest.drawn)
-        tree = _render(template, resolve_answers(template, manifest.answers, draws=draws), None, draws).tree
+        answers = resolve_answers(template, manifest.answers, draws=draws)
+        tree = _render(template, answers, None, draws, manifest.vendored).tree
         if {path: (file.sha256, file.executable) for path, file in tree.items()} == dict(manifest.files):
             return dict(tree), set(), [f"{problem}; it was rendered again"]
     except PaccelError:
@@ -455,10 +515,17 @@ def _read_base(root: Path, manifest: Manifest) -> tuple[dict[str, File], set[str
     )
 
 
-def _render(template: Template, answers: Mapping[str, Answer], earlier: Formatted | None, draws: Draws) -> Formatted:
+def _render(
+    template: Template,
+    answers: Mapping[str, Answer],
+    earlier: Formatted | None,
+    draws: Draws,
+    vendored: Vendored | None,
+) -> Formatted:
     from ..render.render import render_formatted  # loads Jinja, which a project that is up to date does not need
 
-    return render_formatted(template, answers, earlier, draws)
+    rendered = render_formatted(template, answers, earlier, draws)
+    return rendered._replace(tree=in_project(rendered.tree, vendored))
 
 
 def _labels(before: Manifest, template: Template) -> Labels:

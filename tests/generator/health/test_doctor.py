@@ -11,7 +11,7 @@ import pytest
 from paccel import __version__
 from paccel.files import disk
 from paccel.health import doctor
-from paccel.health.interpreter import find_interpreter
+from paccel.project.interpreter import find_interpreter
 from paccel.project.state import BASELINE_PATH, MANIFEST_PATH, read_state
 
 Run = Callable[..., Any]

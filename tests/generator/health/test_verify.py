@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from support.upgraded import Case
 
-from paccel.health import interpreter, verify
-from paccel.health.interpreter import Interpreter
+from paccel.health import verify
+from paccel.project import interpreter
+from paccel.project.interpreter import Interpreter
 
 OWN = Interpreter(sys.executable, interpreter.OWN)
 

@@ -26,38 +26,23 @@ VALID = {
     ),
     "names of a class": "class A:\n    x = 1\n    y = x\n\n    def z(self):\n        return __class__, self\n",
     "a module that imports everything": "from a import *\n\nprint(whatever)\n",
-    "calls that fit": (
-        "def f(a, b=1, /, c=2, *, d, e=3):\n    return a\n\n\nf(1, d=2)\nf(1, 2, 3, d=4)\nf(1, c=3, d=4, e=5)\nf(*[1], **{'d': 2})\n"
-    ),
-    "a decorated function takes what its decorator says": "import d\n\n\n@d.wrap\ndef f(a):\n    return a\n\n\nf()\n",
-    "a function that takes anything": "def f(*args, **more):\n    return args, more\n\n\nf(1, 2, x=3)\n",
-    "one module imported twice": "import os\nimport os.path\nfrom a import b\nfrom a import b\nprint(os, b)\n",
-    "an export that a star may bring": "from a import *\n\n__all__ = ['h']\n",
-    "an export that a function may bring": "__all__ = ['h']\n\n\ndef __getattr__(name):\n    return name\n",
-    "exports of every kind": "import a\n\n__all__ = ['a', 'f', 'C', 'x']\n\n\ndef f():\n    global x\n    x = 1\n\n\nclass C:\n    pass\n",
+    "calls of every kind": "import os\n\n\ndef f(a, b=1):\n    return a\n\n\nf(1)\nos.name\n",
+    "a text that does not parse": "def f(:\n",
+    "ends of different blocks": "def f(x):\n    if x:\n        return 1\n    return 2\n",
 }
 BROKEN = {
     "a name that only another function has": ("def f():\n    x = 1\n    return x\n\n\ndef g():\n    return x\n", "`x`"),
-    "an argument too many": ("def f(a):\n    return a\n\n\nf(1, 2)\n", "`f`"),
-    "an argument too few": ("def f(a, b):\n    return a\n\n\nf(1)\n", "`f`"),
-    "an argument of another name": ("def f(a):\n    return a\n\n\nf(b=1)\n", "`f`"),
-    "a keyword that is needed": ("def f(*, a):\n    return a\n\n\nf()\n", "`f`"),
-    "a place given by its name": ("def f(a, /):\n    return a\n\n\nf(a=1)\n", "`f`"),
-    "one name for two things": ("from a import x\nfrom b import x\n", "`x`"),
-    "a key that stands twice": ("x = {'a': 1, 'b': 2, 'a': 3}\n", "`'a'` twice"),
     "a statement below a return": ("def f():\n    return 1\n    print(2)\n", "below a `return`"),
     "a statement below a break": ("for x in []:\n    break\n    print(2)\n", "below a `break`"),
     "a function that stands twice": ("def f():\n    pass\ndef f():\n    pass\n", "define `f` twice"),
     "a field that stands twice": ("class A:\n    x: int = 1\n    x: int = 2\n", "define `A.x` twice"),
-    "an export of nothing": ("__all__ = ['h']\nk = 1\n", "export `h`"),
 }
 
 
 @pytest.mark.parametrize("name", VALID)
 def test_a_valid_module_has_no_defect(name: str) -> None:
-    # Which functions get which arguments, and which members are foreign, is found in every module, and only compared.
-    compared = ("pass ", "use `.")
-    assert [found for found in defects("python", VALID[name]) if not found.what.startswith(compared)] == []
+    # Which functions get which arguments is found in every module, and only compared.
+    assert [found for found in defects("python", VALID[name]) if not found.what.startswith("pass ")] == []
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -100,15 +85,6 @@ def test_a_call_of_what_the_other_side_made_a_coroutine_is_a_defect(
     ours: str, theirs: str, result: str, found: bool
 ) -> None:
     assert ("without `await`" in problem(ours, theirs, result)) == found
-
-
-def test_a_removed_field_whose_name_others_have_too_is_no_defect() -> None:
-    fields = "class A:\n    rate: int = 1\n    size: int = 2\n\n\n"
-    less = fields.replace("    rate: int = 1\n", "") + "print(other.rate)\n"
-    more = fields + "print(other.rate)\nprint(another.rate)\n"
-    assert problem(less, more, less + "print(another.rate)\n") == ""
-    less = less.replace("print(other.rate)\n", "")
-    assert "`.rate`" in problem(less, more, less + "print(another.rate)\n")
 
 
 def test_calls_that_both_sides_make_may_differ() -> None:

@@ -223,16 +223,6 @@ def test_a_broken_file_is_merged_by_lines() -> None:
 # --- what lines merge and nobody can run --------------------------------------------------------------------------------
 
 
-def test_a_removed_field_that_is_read_again_is_a_conflict_at_the_change_only() -> None:
-    base = "class Config:\n    rate: float = 0.1\n    steps: int = 3\n\n\nconfig = Config()\nprint(config.steps)\nprint(1)\nprint(config.rate)\n"
-    ours = base.replace("print(1)\n", "print(1)\nprint(config.rate + 1)\n")
-    theirs = base.replace("    rate: float = 0.1\n", "").replace("print(config.rate)\n", "print(2)\n")
-    result = merge(base, ours, theirs)
-    assert result.conflicts >= 1
-    assert "`.rate`" in "".join(result.notes)
-    assert "print(config.rate + 1)" in result.content.decode()
-
-
 # --- formatters ---------------------------------------------------------------------------------------------------------
 
 

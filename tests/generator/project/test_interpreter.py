@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from paccel.health.interpreter import OWN, Interpreter, find_interpreter
+from paccel.project.interpreter import OWN, Interpreter, find_interpreter
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="other folders there")
 

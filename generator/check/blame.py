@@ -1,0 +1,163 @@
+"""Which two changes meet at a finding: the one that its line is part of, and the one that took away what it needs."""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from ..files.tree import File, Tree
+from ..merge.diff3 import changes
+from ..merge.text import decode
+from .finding import MAX_TEXT, Finding, Place
+
+# Words that stand in messages and on many lines, and that no change of a project brings about.
+_COMMON = frozenset(
+    [
+        "Any",
+        "None",
+        "True",
+        "False",
+        "self",
+        "cls",
+        "int",
+        "float",
+        "str",
+        "bool",
+        "bytes",
+        "list",
+        "dict",
+        "set",
+        "tuple",
+        "object",
+        "type",
+        "def",
+        "class",
+        "return",
+        "import",
+        "from",
+        "Literal",
+        "Unknown",
+        "Module",
+        "Object",
+        "Name",
+        "args",
+        "kwargs",
+    ]
+)
+
+
+class Trees(NamedTuple):
+    """The sources of a merge and its result.
+
+    Attributes:
+        ours: The user's project.
+        theirs: The new render.
+        merged: What they become together.
+        moved: Path in `merged` -> path in `ours`, of files that move.
+    """
+
+    ours: Tree
+    theirs: Tree
+    merged: Tree
+    moved: Mapping[str, str] = {}
+
+
+class _Change(NamedTuple):
+    """Lines of the merged file that one side changed, those that it removed there, and the line below them."""
+
+    path: str
+    lines: range
+    removed: tuple[str, ...]
+    added: tuple[str, ...]
+    below: str
+
+
+def explained(finding: Finding, trees: Trees) -> Finding:
+    """Name the change that meets the finding's own line: the template's, where that line is the user's, or vice versa."""
+    if finding.cause is not None:
+        return finding
+    of_template = _at(_template_changes(trees, finding.path), finding.line)
+    of_user = _at(_user_changes(trees, finding.path), finding.line)
+    return finding._replace(cause=_cause(finding, trees, by_template=of_user is not None or of_template is None))
+
+
+def template_line(finding: Finding, trees: Trees) -> int | None:
+    """The line of the finding's own file where the template's change is to blame, if it is in that file; else None.
+
+    A removed line is where it stood in the merged file.
+    """
+    if _at(_template_changes(trees, finding.path), finding.line) is not None:
+        return finding.line
+    cause = finding.cause
+    return cause.line if cause is not None and cause.side == "template" and cause.path == finding.path else None
+
+
+def _cause(finding: Finding, trees: Trees, by_template: bool) -> Place | None:
+    """The line of one side's changes that has most to do with a finding."""
+    side = _template_changes if by_template else _user_changes
+    best: tuple[float, Place] | None = None
+    names = [name for name in finding.names if name not in _COMMON and len(name) > 1]
+    for path in [finding.path, *sorted({*trees.ours, *trees.theirs, *trees.merged} - {finding.path})]:
+        if not by_template and path not in trees.theirs and path != finding.path:
+            continue  # a file of the user's own is no edit of anything
+        for change in side(trees, path):
+            for offset, removed, text in _lines(change):
+                own = path == finding.path and not removed and change.lines.start + offset + 1 == finding.line
+                # A decorator has to do with what it decorates.
+                score = 0.0 if own else _score(change.below if text.lstrip().startswith("@") else text, names, removed)
+                score += 0.5 * (score > 0 and PurePosixPath(path).stem in finding.names)  # the module that it names
+                if score and (best is None or score > best[0]):
+                    line = change.lines.start + (0 if removed else offset) + 1
+                    shown = text.strip()[:MAX_TEXT]
+                    best = score, Place(path, line, shown, "template" if by_template else "you", removed)
+    return best[1] if best else None
+
+
+def _lines(change: _Change) -> Iterator[tuple[int, bool, str]]:
+    """Yield where a changed line is, whether it was removed, and what it says."""
+    for removed, lines in ((True, change.removed), (False, change.added)):
+        yield from ((offset, removed, text) for offset, text in enumerate(lines))
+
+
+def _score(text: str, names: list[str], removed: bool) -> float:
+    """How much a changed line has to do with names: first what defines the first, and rather what is there now."""
+    total = 0.0
+    for place, name in enumerate(names):
+        word = re.escape(name)
+        if re.search(rf"(?<!\w){word}(?!\w)", text):
+            defines = re.match(rf"\s*(?:async\s+)?(?:(?:def|class)\s+{word}\b|{word}\s*(?::|=(?!=)))", text) or (
+                not removed and "import" in text.split()
+            )
+            total += (4 if defines else 1) * (1 if removed else 1.1) / (1 + place)
+    return total
+
+
+def _at(found: tuple[_Change, ...], line: int) -> _Change | None:
+    return next((change for change in found if line - 1 in change.lines), None)
+
+
+def _template_changes(trees: Trees, path: str) -> tuple[_Change, ...]:
+    return _changes(path, trees.ours.get(trees.moved.get(path, path)), trees.merged.get(path))
+
+
+def _user_changes(trees: Trees, path: str) -> tuple[_Change, ...]:
+    return _changes(path, trees.theirs.get(path), trees.merged.get(path))
+
+
+@lru_cache(maxsize=1024)
+def _changes(path: str, before: File | None, after: File | None) -> tuple[_Change, ...]:
+    """What the second text has other than the first; a file that is missing has no lines."""
+    if before == after:
+        return ()
+    old, new = (decode(file.content).lines if file else () for file in (before, after))
+    return tuple(
+        _Change(
+            path,
+            range(b.start, b.stop),
+            old[a.start : a.stop],
+            new[b.start : b.stop],
+            "".join(new[b.stop : b.stop + 1]),
+        )
+        for a, b in changes(old, new)
+    )

@@ -1,0 +1,250 @@
+"""What a project declares and what its other files do not keep: pins that contradict each other, jobs that wait for a
+job which is gone, scripts that lead nowhere.
+"""
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..files.tree import PROJECT_FILE, Tree
+from ..merge.text import decode
+from .finding import MAX_TEXT, Finding
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
+TOOL = "paccel"
+
+
+def check_declarations(tree: Tree) -> list[Finding]:
+    """Every contradiction that parsing tells for certain; what does not parse is passed over."""
+    project = _toml(tree)
+    return [*_pins(tree, project), *_jobs(tree), *_scripts(tree, project)]
+
+
+def _toml(tree: Tree) -> dict[str, Any]:
+    try:
+        return tomllib.loads(tree[PROJECT_FILE].content.decode("utf-8-sig")) if PROJECT_FILE in tree else {}
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _yaml(content: bytes) -> Any:
+    import yaml  # cookiecutter brings it; slow to import, and few projects need it here
+
+    try:
+        return yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return None
+
+
+def _table(data: Any, *keys: str) -> dict[str, Any]:
+    """A table in parsed data; an empty one where something else is there, or nothing."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def _strings(data: Any) -> list[str]:
+    return [item for item in data if isinstance(item, str)] if isinstance(data, list) else []
+
+
+def _finding(tree: Tree, path: str, rule: str, message: str, *names: str, line: str = "") -> Finding:
+    """A finding at the first line in which `line`, or the first name, stands."""
+    lines = decode(tree[path].content).lines
+    wanted = line or names[0]
+    number = next((number for number, text in enumerate(lines, 1) if wanted in text), 0)
+    text = lines[number - 1].strip()[:MAX_TEXT] if number else ""
+    return Finding(path, number, TOOL, rule, message, text, names)
+
+
+# --- pins ------------------------------------------------------------------------------------------------------------
+
+
+class _Pin(NamedTuple):
+    """A requirement, and where it stands."""
+
+    requirement: "Requirement"
+    path: str
+    text: str
+
+
+def _pins(tree: Tree, project: Mapping[str, Any]) -> Iterator[Finding]:
+    """Requirements of one package that no version meets, in what is installed together."""
+    from packaging.utils import canonicalize_name  # slow to import, and only needed here
+
+    always = _read(_strings(_table(project, "project").get("dependencies")), PROJECT_FILE)
+    groups = [always]
+    for key in ("project", "optional-dependencies"), ("dependency-groups",):
+        groups += [[*always, *_read(_strings(some), PROJECT_FILE)] for some in _table(project, *key).values()]
+    for path in sorted(tree):
+        if path.endswith(".txt"):
+            lines = decode(tree[path].content).lines
+            groups.append([*always, *_read(lines, path)] if _is_at_top(path) else _read(lines, path))
+        elif path in {"environment.yml", "environment.yaml"}:
+            data = _yaml(tree[path].content)
+            listed = data.get("dependencies") if isinstance(data, dict) else []
+            inner = [item.get("pip") for item in listed or [] if isinstance(item, dict)]
+            groups.append(_read([*_strings(listed), *(text for some in inner for text in _strings(some))], path))
+    said = set()
+    for group in groups:
+        by_name: dict[str, list[_Pin]] = {}
+        for pin in group:
+            by_name.setdefault(canonicalize_name(pin.requirement.name), []).append(pin)
+        for name, pins in by_name.items():
+            for place, pin in enumerate(pins):
+                for other in pins[:place]:
+                    pair = (name, other.path, other.text, pin.path, pin.text)
+                    if pair not in said and _meet(pin, other) and _is_empty([pin.requirement, other.requirement]):
+                        said.add(pair)
+                        where = "" if other.path == pin.path else f" of `{other.path}`"
+                        message = f"no version of `{name}` is both `{pin.text}` and `{other.text}`{where}"
+                        yield _finding(tree, pin.path, "contradicting-pins", message, name, line=pin.text)
+
+
+def _is_at_top(path: str) -> bool:
+    return PurePosixPath(path).name == path
+
+
+def _read(texts: Iterable[str], path: str) -> list[_Pin]:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    found = []
+    for text in texts:
+        # pip's comments and options of one requirement; conda's pins with one `=` are none of these
+        bare = re.split(r"(?:^|\s)(?:#|--)", text, maxsplit=1)[0].rstrip("\\ ").strip()
+        try:
+            found.append(_Pin(Requirement(bare), path, bare))
+        except InvalidRequirement:
+            continue
+    return found
+
+
+def _meet(one: _Pin, other: _Pin) -> bool:
+    """Whether both certainly hold somewhere: with the same marker, or where only one has any."""
+    markers = {str(pin.requirement.marker) for pin in (one, other) if pin.requirement.marker}
+    return len(markers) <= 1 and not (one.requirement.url or other.requirement.url)
+
+
+def _is_empty(requirements: Iterable["Requirement"]) -> bool:
+    """Whether no version meets all: tried with each version that they name, and those right beside it."""
+    from packaging.version import InvalidVersion, Version
+
+    specifiers = [specifier for requirement in requirements for specifier in requirement.specifier]
+    tried: set[Version] = {Version("0")}
+    for specifier in specifiers:
+        if specifier.operator == "===":
+            return False
+        try:
+            tried |= _near(Version(specifier.version.removesuffix(".*")))
+        except InvalidVersion:
+            return False
+    return not any(all(one.contains(version, prereleases=True) for one in specifiers) for version in tried)
+
+
+def _near(version: "Version") -> "set[Version]":
+    """A version, the next after it, and the next of each of its parts."""
+    from packaging.version import Version
+
+    parts = [*version.release, 0, 0, 0]
+    nexts = [[*parts[:place], parts[place] + 1] for place in range(len(parts))]
+    before = [[*parts[:place], parts[place] - 1, 999999] for place in range(len(parts)) if parts[place]]
+    return {version, *(Version(f"{version.epoch}!" + ".".join(map(str, some))) for some in (*nexts, *before))}
+
+
+# --- jobs ------------------------------------------------------------------------------------------------------------
+
+
+def _jobs(tree: Tree) -> Iterator[Finding]:
+    """Jobs of a workflow that wait for one which the workflow does not have."""
+    for path in sorted(tree):
+        if path.startswith(".github/workflows/"):
+            jobs = _table(_yaml(tree[path].content), "jobs")
+        elif path == ".gitlab-ci.yml":
+            data = _yaml(tree[path].content)
+            jobs = {} if not isinstance(data, dict) or "include" in data else data
+        else:
+            continue
+        for job, about in jobs.items():
+            needs = about.get("needs") if isinstance(about, dict) else None
+            for item in [needs] if isinstance(needs, str) else needs if isinstance(needs, list) else []:
+                needed = item if isinstance(item, str) else None
+                if isinstance(item, dict) and not {"project", "pipeline", "optional"} & item.keys():
+                    needed = item.get("job")
+                if isinstance(needed, str) and needed not in jobs:
+                    message = f"the job `{job}` needs the job `{needed}`, which the workflow does not have"
+                    line = _line_of_need(decode(tree[path].content).lines, str(job), needed)
+                    yield _finding(tree, path, "missing-job", message, needed, str(job), line=line)
+
+
+def _line_of_need(lines: Iterable[str], job: str, needed: str) -> str:
+    """The first line below the job's own that names what it needs."""
+    inside = False
+    for line in lines:
+        inside = inside or line.strip().split("#")[0].strip() in {f"{job}:", f'"{job}":', f"'{job}':"}
+        if inside and re.search(rf"(?<![\w-]){re.escape(needed)}(?![\w-])", line):
+            return line
+    return needed
+
+
+# --- scripts ---------------------------------------------------------------------------------------------------------
+
+
+def _scripts(tree: Tree, project: Mapping[str, Any]) -> Iterator[Finding]:
+    """Commands and entry points that name a module or a function which the project does not have."""
+    about = _table(project, "project")
+    groups = [about.get("scripts"), about.get("gui-scripts"), *_table(about, "entry-points").values()]
+    for name, target in (item for group in groups if isinstance(group, dict) for item in group.items()):
+        if not isinstance(target, str):
+            continue
+        module, _, attribute = (part.strip() for part in target.partition("[")[0].partition(":"))
+        message = ""
+        path = _module(tree, project, module)
+        if path is None:
+            message = f"`{name}` starts `{target}`, but the project has no module `{module}`"
+        elif attribute and not _binds(tree[path].content, attribute.partition(".")[0]):
+            message = f"`{name}` starts `{target}`, but `{path}` has no `{attribute}`"
+        if message:
+            last = attribute.partition(".")[0] or module.rpartition(".")[2]
+            yield _finding(tree, PROJECT_FILE, "dead-script", message, last, line=target)
+
+
+def _module(tree: Tree, project: Mapping[str, Any], module: str) -> str | None:
+    """The file of a module; a package's is its `__init__.py`, or any file in it."""
+    setuptools = _table(project, "tool", "setuptools")
+    roots = {"", "src", *_strings(_table(setuptools, "packages", "find").get("where"))}
+    relative = module.replace(".", "/")
+    names = {f"{root.strip('./')}/{relative}".lstrip("/") for root in roots}
+    for package, folder in _table(setuptools, "package-dir").items():
+        if package == "":
+            names.add(f"{str(folder).strip('./')}/{relative}".lstrip("/"))
+        elif module == package or module.startswith(f"{package}."):
+            names.add(str(folder).strip("./") + module.removeprefix(package).replace(".", "/"))
+    for name in sorted(names):
+        for path in (f"{name}.py", f"{name}/__init__.py"):
+            if path in tree:
+                return path
+    return None
+
+
+def _binds(content: bytes, name: str) -> bool:
+    """Whether a module has a name at its top; one that does not parse, or that may have any name, has."""
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError, RecursionError):
+        return True
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name in {
+            name,
+            "__getattr__",
+        }:
+            return True
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == name:
+            return True
+        if isinstance(node, ast.alias) and {name, "*"} & {node.asname, node.name, node.name.partition(".")[0]}:
+            return True
+    return False

@@ -1,0 +1,122 @@
+"""Attributes that a class has lost: read in one file, gone from another.
+
+A type checker sees these where it knows the class. A PyTorch module may have any attribute, as far as its types say, and
+so may what comes from a function without annotations.
+"""
+
+import ast
+import re
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from ..files.tree import File, Tree
+from ..merge.text import decode
+from .blame import Trees
+from .finding import MAX_TEXT, Finding
+
+
+class _Members(NamedTuple):
+    """The attributes of a module: those that its classes have, and the first line that reads each of the others."""
+
+    has: frozenset[str] = frozenset()
+    reads: tuple[tuple[str, int], ...] = ()
+
+
+def lost_members(trees: Trees) -> list[Finding]:
+    """Where the merged project reads an attribute that a class of one side has, and no class of the merged project.
+
+    One that a side itself reads although none of its classes has it is somebody else's, like `tensor.shape`.
+    """
+    lost: set[str] = set()
+    for side in (trees.ours, trees.theirs):
+        changed = [path for path in side if side[path] != trees.merged.get(path)]
+        lost |= {name for path in changed for name in _named(side, path).has}
+    lost -= {name for path in trees.merged for name in _named(trees.merged, path, lost).has}
+    lost -= _foreign(trees.ours, lost) | _foreign(trees.theirs, lost)
+    return [
+        Finding(
+            path,
+            line,
+            "paccel",
+            "lost-member",
+            f"reads `.{name}`, which no class of the project has any more",
+            decode(trees.merged[path].content).lines[line - 1].strip()[:MAX_TEXT],
+            (name,),
+        )
+        for path in (trees.merged if lost else ())
+        for name, line in _named(trees.merged, path, lost).reads
+        if name in lost
+    ]
+
+
+def _foreign(tree: Tree, names: set[str]) -> set[str]:
+    """Those of some names that a project reads and has in no class."""
+    found = [_named(tree, path, names) for path in (tree if names else ())]
+    has = {name for members in found for name in members.has}
+    return {name for members in found for name, _ in members.reads if name in names} - has
+
+
+def _named(tree: Tree, path: str, names: set[str] | None = None) -> _Members:
+    """The attributes of a file; none if none of these names is in it, so that most files need not be parsed."""
+    content = tree[path].content
+    if not path.endswith((".py", ".pyi")) or not (names is None or any(name.encode() in content for name in names)):
+        return _Members()
+    return _members(tree[path], frozenset(part for own in tree for part in PurePosixPath(own).with_suffix("").parts))
+
+
+@lru_cache(maxsize=1024)
+def _members(file: File, modules: frozenset[str]) -> _Members:
+    """The attributes of a file in a project with these modules."""
+    try:
+        tree = ast.parse(file.content)
+    except (SyntaxError, ValueError, RecursionError):
+        return _Members()
+    nodes = [*ast.walk(tree)]
+    others = {name for node in nodes for name in _imported_from_others(node, modules)}
+    # What another package returned is of another package.
+    others |= {
+        target.id
+        for node in nodes
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and _root(node.value) in others
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    has: set[str] = set()
+    reads: dict[str, int] = {}
+    asked: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.ClassDef):
+            has |= {name for statement in node.body for name in _bound(statement)}
+        elif isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            has.add(node.attr)
+        elif isinstance(node, ast.Attribute) and not re.fullmatch("__.*__", node.attr) and _root(node) not in others:
+            reads[node.attr] = min(node.lineno, reads.get(node.attr, node.lineno))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"hasattr", "setattr"}:
+            asked |= {str(given.value) for given in node.args if isinstance(given, ast.Constant)}
+    return _Members(frozenset(has), tuple((name, reads[name]) for name in sorted(reads) if name not in asked))
+
+
+def _imported_from_others(node: ast.AST, modules: frozenset[str]) -> set[str]:
+    """The names that a statement imports from what is not of the project."""
+    if isinstance(node, ast.ImportFrom):
+        own = node.level or {*(node.module or "").split(".")} & modules
+        return set() if own else {alias.asname or alias.name for alias in node.names}
+    if isinstance(node, ast.Import):
+        return {a.asname or a.name.partition(".")[0] for a in node.names if not {*a.name.split(".")} & modules}
+    return set()
+
+
+def _root(node: ast.expr) -> str:
+    """The name that an expression begins with: `a` of `a.b(c).d`."""
+    while isinstance(node, (ast.Attribute, ast.Call, ast.Subscript)):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _bound(statement: ast.stmt) -> list[str]:
+    """The names that a statement of a class's body binds."""
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return [statement.name]
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]

@@ -1,0 +1,76 @@
+"""The project cases in `tests/project_cases`: what is broken is found and explained, and nothing else is."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.merge_cases import Case, write_files
+from support.project_cases import NAMES, ProjectCase, load_project_case
+
+from paccel.catalog.catalog import load_template
+from paccel.catalog.questions import resolve_answers
+from paccel.project.folder import create_project
+from paccel.project.state import Manifest
+from paccel.render.render import render
+from paccel.upgrade.upgrade import Outcome, upgrade
+
+PROJECT = "{{cookiecutter.project_name}}"
+
+
+def run(folder: Path, case: Case) -> tuple[Path, Outcome]:
+    """Generate the project, make the user's edits, change the template, upgrade."""
+    source, project = folder / "template", folder / "digits"
+    write_files(source / PROJECT, {}, case.base)
+    settings: dict[str, Any] = {"project_name": "digits", "_copy_without_render": ["*"]}
+    (source / "cookiecutter.json").write_text(json.dumps(settings))
+    template = load_template(str(source))
+    answers = resolve_answers(template, {})
+    tree = render(template, answers)
+    create_project(project, Manifest.of(template.ref, answers, tree), tree)
+    write_files(project, case.base, case.ours)
+    write_files(source / PROJECT, case.base, case.theirs)
+    return project, upgrade(project)
+
+
+def cases() -> Iterator[Any]:
+    """What needs no program is quick."""
+    for name in NAMES:
+        quick = load_project_case(name).tool == "paccel"
+        yield pytest.param(name, id=name, marks=[] if quick else [pytest.mark.slow])
+
+
+@pytest.fixture
+def project_case(request: pytest.FixtureRequest) -> ProjectCase:
+    """A case; the test is skipped where the tools that it needs are not installed."""
+    case = load_project_case(request.param)
+    if case.tool != "paccel":
+        request.getfixturevalue("check_tools")
+    return case
+
+
+@pytest.mark.parametrize("project_case", [*cases()], indirect=True)
+def test_what_is_broken_is_found_and_nothing_else_is(tmp_path: Path, project_case: ProjectCase) -> None:
+    project, outcome = run(tmp_path, project_case.case)
+    assert outcome.notes == ()
+    assert outcome.exit_code == (project_case.outcome != "clean"), outcome
+    if project_case.outcome == "found":
+        assert {finding.path for finding in outcome.findings} == {project_case.at}
+        assert {finding.tool for finding in outcome.findings} == {project_case.tool}
+        causes = {finding.cause.path for finding in outcome.findings if finding.cause}
+        assert not project_case.cause or causes == {project_case.cause}
+        assert outcome.conflicts == ()
+    if project_case.outcome == "conflict":
+        assert outcome.conflicts == (project_case.at,)
+        assert b"<<<<<<< yours" in (project / project_case.at).read_bytes()
+        assert outcome.findings == ()
+    if project_case.outcome == "clean":
+        path, text = project_case.needs
+        assert text in (project / path).read_text()
+
+
+def test_half_of_the_cases_are_not_broken() -> None:
+    outcomes = [load_project_case(name).outcome for name in NAMES]
+    assert len(outcomes) >= 30
+    assert outcomes.count("clean") * 2 >= len(outcomes)

@@ -1,0 +1,35 @@
+"""The files that a check reads: the project's code, and not its data, environments and links."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from paccel.check import sources
+
+
+def test_code_and_declarations_are_read_and_data_and_environments_are_not(
+    tmp_path: Path, write: Callable[..., Path]
+) -> None:
+    kept = ["a.py", "pkg/b.pyi", "notes.ipynb", "pyproject.toml", "data/c.py", "requirements/dev.txt"]
+    kept += [".github/workflows/ci.yml", "src/py.typed"]
+    left = [".git/x.py", "runs/1/code/x.py", ".venv/lib/x.py", "env2/pyvenv.cfg", "env2/x.py", "node_modules/x.py"]
+    left += ["README.md", "data/raw/x.csv", "large.py", ".paccel/x.py"]
+    root = write(
+        tmp_path / "project", dict.fromkeys([*kept, *left], "") | {"large.py": "#" * (sources.MAX_FILE_BYTES + 1)}
+    )
+    if os.name != "nt":
+        (root / "link.py").symlink_to(root / "a.py")
+    assert sorted(sources.read_sources(root)) == sorted(kept)
+
+
+def test_a_project_with_too_many_files_is_refused(
+    tmp_path: Path, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write(tmp_path / "project", {f"{number}.py": "x" for number in range(5)})
+    for name in ("MAX_FILES", "MAX_BYTES", "MAX_SEEN"):
+        with monkeypatch.context() as patch:
+            patch.setattr(sources, name, 4)
+            with pytest.raises(sources.TooLarge, match="too many files"):
+                sources.read_sources(root)
