@@ -1,0 +1,1 @@
+"""Give a project its own copy of the runtime."""

@@ -1,0 +1,54 @@
+"""Sets of answers in which each pair of choices occurs: what two questions do together shows in one of them."""
+
+from collections.abc import Mapping
+from itertools import combinations, product
+from typing import Any
+
+from ..catalog.catalog import Template
+
+Answers = dict[str, Any]
+
+
+def choices(template: Template) -> dict[str, list[Any]]:
+    """The values that each question with a choice can take, its default first; of several at once: none and all too."""
+    values: dict[str, list[Any]] = {}
+    for question in template.questions:
+        if question.kind == "bool":
+            values[question.name] = [question.default, not question.default]
+        elif question.kind == "choice":
+            values[question.name] = [question.default, *(c for c in question.choices if c != question.default)]
+        elif question.kind == "choices" and isinstance(question.default, list):
+            sets = (",".join(question.default), "", ",".join(question.choices))
+            values[question.name] = [*dict.fromkeys(sets)]
+    return values
+
+
+def covering_set(values: Mapping[str, list[Any]]) -> list[Answers]:
+    """A small set of answers in which each pair of values occurs; greedy, the same each time.
+
+    Each row begins with a pair that is still missing. The other questions take, one after the other, the value that
+    brings the most missing pairs with what the row has; the first such, so defaults where nothing is gained. The defaults
+    alone where there are no pairs.
+    """
+    missing = {
+        frozenset(zip(names, pair, strict=True)): None
+        for names in combinations(values, 2)
+        for pair in product(*(values[name] for name in names))
+    }
+    rows: list[Answers] = []
+    while missing:
+        row = dict(sorted(next(iter(missing))))
+
+        def gain(name: str, value: Any, row: Answers = row) -> int:
+            return sum(frozenset([(name, value), other]) in missing for other in row.items())
+
+        for name, options in values.items():
+            if name not in row:
+                row[name] = max(options, key=lambda value, name=name: gain(name, value))  # type: ignore[misc]
+        for pair in combinations(row.items(), 2):
+            missing.pop(frozenset(pair), None)
+        rows.append({name: row[name] for name in values})
+    if not rows and len(values) == 1:
+        name, options = next(iter(values.items()))
+        return [{name: value} for value in options]
+    return rows or [{}]

@@ -1,0 +1,200 @@
+"""The texts of a template that Jinja renders, each parsed once."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import TemplateSyntaxError, meta, nodes
+
+from ..catalog.catalog import PARTIALS_DIR, SHARED_PARTIALS_DIR, Layer, Template
+from ..catalog.context import Context
+from ..catalog.jinja import TemplateEnvironment
+from ..catalog.metadata import CONTEXT_FILE
+from ..files.tree import File
+from ..render.render import LayerRenderer
+from .finding import Finding
+
+
+class Source(NamedTuple):
+    """One text.
+
+    Attributes:
+        layer: Whose it is.
+        path: The file, from the template's folder.
+        line: The line at which the text begins there.
+        text: The text.
+        tree: What it means to Jinja; None for text that Jinja cannot parse, or does not render.
+        kind: What it is.
+        target: Of a project's file, and of its path, that path in the layer.
+    """
+
+    layer: Layer
+    path: str
+    line: int
+    text: str
+    tree: nodes.Template | None
+    kind: str  # "file", "path", "entry", "partial", "copied"
+    target: str = ""
+
+    def at(self, line: int) -> int:
+        """The line in the file of a line in the text."""
+        return self.line + line - 1 if self.kind in {"file", "partial", "copied"} else self.line
+
+
+class Sources(NamedTuple):
+    """All texts of a template.
+
+    Attributes:
+        template: The template.
+        folder: Its folder.
+        texts: The sources.
+        findings: What Jinja cannot parse.
+        files: Path -> text of every file of the template, from its folder.
+    """
+
+    template: Template
+    folder: Path
+    texts: tuple[Source, ...]
+    findings: tuple[Finding, ...]
+    files: Mapping[str, str]
+
+    def environment(self, layer: Layer) -> TemplateEnvironment:
+        return Context(layer.entries, layer.name).environment
+
+    def entry(self, name: str) -> tuple[str, int]:
+        """Where a question is: the file and its line."""
+        for layer in [self.template.layers[-1], *_all_layers(self.template)]:
+            if name in layer.entries:
+                path = prefix_of(self.template, layer) + CONTEXT_FILE
+                return path, line_of(f'"{name}"', self.files.get(path, ""))
+        return CONTEXT_FILE, 1
+
+
+def read_sources(template: Template, folder: Path) -> Sources:
+    """Parse every path, file, partial, default and private variable of a template.
+
+    Args:
+        template: As it was read.
+        folder: Its folder.
+    """
+    texts: list[Source] = []
+    findings: list[Finding] = []
+    files: dict[str, str] = {}
+    seen: set[str] = set()
+    for layer in _all_layers(template):
+        environment = Context(layer.entries, layer.name).environment
+        for source in _texts(template, layer, folder, files):
+            if source.path in seen and source.kind == "partial":
+                continue
+            seen |= {source.path} if source.kind == "partial" else set()
+            if source.kind == "copied":
+                texts.append(source)
+                continue
+            try:
+                texts.append(source._replace(tree=environment.parse(source.text)))
+            except TemplateSyntaxError as error:
+                line = source.text.splitlines()[error.lineno - 1 : error.lineno]
+                texts.append(source)
+                if line and "${{" in line[0]:
+                    findings.append(Finding("not-jinja", source.path, source.at(error.lineno), github(line[0])))
+                else:
+                    message = f"Jinja cannot parse {_named(source)}: {error.message}"
+                    findings.append(Finding("jinja-syntax", source.path, source.at(error.lineno), message))
+    kept = tuple(_without_unused(texts))
+    found = tuple(finding for finding in findings if any(source.path == finding.path for source in kept))
+    return Sources(template, folder, kept, found, files)
+
+
+def github(line: str) -> str:
+    """Say what is wrong about an expression of GitHub's in a text that is rendered."""
+    found = re.search(r"\$\{\{.*?\}\}", line)
+    shown = found[0] if found else "${{ … }}"
+    return (
+        f"`{shown}` is an expression of GitHub Actions, but Jinja renders it: put it between `{{% raw %}}` and"
+        " `{% endraw %}`, or list the file under `_copy_without_render`"
+    )
+
+
+def line_of(text: str, where: str) -> int:
+    """The line at which a text stands; 1 if it does not."""
+    return where.count("\n", 0, max(where.find(text), 0)) + 1
+
+
+def prefix_of(template: Template, layer: Layer) -> str:
+    return "" if layer is template.layers[-1] else f"../{layer.name}/"
+
+
+def _without_unused(texts: list[Source]) -> Iterator[Source]:
+    """Leave out the partials that nothing here includes: those beside a template are for several ones."""
+    partials = {source.target: source for source in texts if source.kind == "partial"}
+    used: set[str] = set()
+    waiting = [source for source in texts if source.kind != "partial"]
+    while waiting:
+        source = waiting.pop()
+        names = [*meta.find_referenced_templates(source.tree)] if source.tree is not None else []
+        for name in [*partials] if None in names else names:  # None: known only when it is rendered
+            if name is not None and name in partials and name not in used:
+                used.add(name)
+                waiting.append(partials[name])
+    yield from (source for source in texts if source.kind != "partial" or source.target in used)
+
+
+def _all_layers(template: Template) -> list[Layer]:
+    return [*template.layers, *(layer for _, layer in template.extras)]
+
+
+def _texts(template: Template, layer: Layer, folder: Path, files: dict[str, str]) -> Iterator[Source]:
+    prefix = prefix_of(template, layer)
+    for name, file in layer.head.items():
+        files[prefix + name] = _decoded(file)
+    yield from _entries(prefix + CONTEXT_FILE, files[prefix + CONTEXT_FILE], layer, "", layer.entries)
+    project = _project(folder if not prefix else folder.parent / layer.name)
+    yield Source(layer, prefix + CONTEXT_FILE, 1, project, None, "path")
+    copies = LayerRenderer(layer._replace(entries=_patterns(layer.entries)), {})
+    for path, file in layer.project.items():
+        shown = f"{prefix}{project}/{path}"
+        if not copies.renders(path, file.content):
+            if b"\0" not in file.content:
+                yield Source(layer, shown, 1, _decoded(file), None, "copied", path)
+                files[shown] = _decoded(file)
+            continue
+        yield Source(layer, shown, 1, path, None, "path", path)
+        files[shown] = _decoded(file)
+        yield Source(layer, shown, 1, files[shown], None, "file", path)
+    shared = folder.parent / SHARED_PARTIALS_DIR
+    for path, file in layer.partials.items():
+        own = not (shared / path).is_file()
+        shown = f"{prefix}{PARTIALS_DIR}/{path}" if own else f"../{SHARED_PARTIALS_DIR}/{path}"
+        files[shown] = _decoded(file)
+        yield Source(layer, shown, 1, files[shown], None, "partial", path)
+
+
+def _entries(path: str, text: str, layer: Layer, name: str, value: Any) -> Iterator[Source]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if name or key not in {"_jinja2_env_vars", "_extensions", "_copy_without_render"}:
+                yield from _entries(path, text, layer, name or key, inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _entries(path, text, layer, name, inner)
+    elif isinstance(value, str) and (not name.startswith("_") or name.startswith("__")):
+        yield Source(layer, path, line_of(f'"{name}"', text), value, None, "entry", name)
+
+
+def _patterns(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """What says which files are copied, without what would have to be rendered."""
+    return {name: value for name, value in entries.items() if name in {"_copy_without_render", "_jinja2_env_vars"}}
+
+
+def _project(folder: Path) -> str:
+    names = [path.name for path in folder.iterdir() if path.is_dir() and "cookiecutter" in path.name]
+    return min(names, key=len) if names else "{{cookiecutter.project_name}}"
+
+
+def _decoded(file: File) -> str:
+    return file.content.decode("utf-8-sig", errors="replace").replace("\r\n", "\n")
+
+
+def _named(source: Source) -> str:
+    return {"path": "the path", "entry": f"`{source.target}` in `{CONTEXT_FILE}`"}.get(source.kind, "this")
