@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 INTERRUPTED = 130
+UPGRADE_FOUND = 10
 SECONDS_BETWEEN_LINES = 2.0
 
 _ASCII = str.maketrans({"├": "|", "└": "`", "│": "|", "─": "-", "…": "..."})
@@ -28,6 +29,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 class Cli(click.Group):
     """The `paccel` command: every error becomes one message, or one JSON object, and its exit code."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._sections: dict[str, tuple[click.Command, ...]] = {}
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> Any:
         arguments = list(sys.argv[1:] if args is None else args)
@@ -46,8 +51,23 @@ class Cli(click.Group):
         _close_broken_streams()
         sys.exit(code)
 
+    def add_section(self, title: str, *commands: click.Command) -> None:
+        """Add commands that `--help` lists together, below a title, in this order."""
+        self._sections[title] = commands
+        for command in commands:
+            self.add_command(command)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self.commands]  # in the order in which they were added, not by name
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each title; their second columns are in line."""
+        widest = max(map(len, self.commands))
+        room = formatter.width - widest - 6
+        for title, commands in self._sections.items():
+            with formatter.section(title):
+                rows = [(str(command.name).ljust(widest), command.get_short_help_str(room)) for command in commands]
+                formatter.write_dl(rows)
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         with _reader_may_go():  # `--help` and `--version` are printed here

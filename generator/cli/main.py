@@ -6,8 +6,12 @@ import click
 
 from .. import __version__
 from .console import Cli
+from .eject import eject
+from .experiments import card, repeat, try_, verify
 from .health import adopt, doctor
 from .new import list_, new, show
+from .runs import compare, runs, watch
+from .template import check_template
 from .upgrade import diff, set_, upgrade
 
 
@@ -46,5 +50,7 @@ def completion(shell: str) -> None:
     click.echo(complete(main, {}, "paccel", "_PACCEL_COMPLETE").source())
 
 
-for command in (new, list_, show, diff, upgrade, set_, adopt, doctor, completion):  # in the order of `--help`
-    main.add_command(command)
+main.add_section("Create", new, list_, show)
+main.add_section("Change and upgrade", diff, upgrade, set_)
+main.add_section("Runs", runs, compare, watch, repeat, try_, verify, card)
+main.add_section("Care", adopt, doctor, eject, check_template, completion)

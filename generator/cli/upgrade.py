@@ -9,16 +9,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from .console import complete_answers, complete_templates, json_option, parse_answers, print_json
+from .console import UPGRADE_FOUND, complete_answers, complete_templates, json_option, parse_answers, print_json
 
 if TYPE_CHECKING:
+    from ..check.finding import Finding
     from ..files.tree import Tree
     from ..upgrade.plan import Summary
     from ..upgrade.upgrade import Outcome, Plan
 
-UPGRADE_FOUND = 10
 
-_COLOURS = {"conflict": "red", "deleted": "yellow", "kept": "yellow", "added": "green", "restored": "green"}
+_COLOURS = {
+    "conflict": "red",
+    "deleted": "yellow",
+    "kept": "yellow",
+    "added": "green",
+    "restored": "green",
+    "adapted": "cyan",
+}
 
 _dirty_option = click.option("--allow-dirty", is_flag=True, help="Also change files that have uncommitted edits.")
 _dry_option = click.option("--dry-run", is_flag=True, help="Show what would happen to each file, but write nothing.")
@@ -44,6 +51,11 @@ _verify_option = click.option(
     is_flag=True,
     help="Finish an upgrade after you resolved its conflicts, or after an interruption.",
 )
+@click.option(
+    "--accept",
+    is_flag=True,
+    help="Finish an upgrade although the check of the merged project found something.",
+)
 @click.option("--abort", is_flag=True, help="Undo an unfinished upgrade.")
 @click.option("--undo", is_flag=True, help="Undo the last upgrade.")
 @_verify_option
@@ -59,6 +71,11 @@ _verify_option = click.option(
     help="Use another template source from now on.",
     shell_complete=complete_templates,
 )
+@click.option(
+    "--each",
+    is_flag=True,
+    help="PATHS are projects: upgrade one after the other, and exit with the worst of their exit codes.",
+)
 @_dirty_option
 @json_option
 @click.pass_context
@@ -69,23 +86,27 @@ def upgrade(
     dry_run: bool,
     with_diff: bool,
     go_on: bool,
+    accept: bool,
     abort: bool,
     undo: bool,
     verified: bool,
     skip: tuple[str, ...],
     restore: tuple[str, ...],
     template: str | None,
+    each: bool,
     allow_dirty: bool,
     as_json: bool,
 ) -> None:
     """Merge template changes into your project, keeping your edits.
 
     Where you and the template changed the same lines, the file gets conflict markers: resolve them, then run paccel
-    upgrade --continue. With PATHS, only those files are upgraded now.
+    upgrade --continue. The merged project is checked as a whole: what is wrong with it and with neither version is
+    reported, and waits for --continue too. With PATHS, only those files are upgraded now.
     """
     from ..project.folder import find_project
     from ..upgrade import upgrade as engine
 
+    go_on = go_on or accept
     ways = {"--check": check, "--dry-run": dry_run, "--continue": go_on, "--abort": abort, "--undo": undo}
     given = [name for name, on in ways.items() if on]
     if len(given) > 1:
@@ -93,6 +114,24 @@ def upgrade(
     if given and given[0] in {"--continue", "--abort", "--undo"} and (paths or skip or restore or template):
         raise UsageError(f"`{given[0]}` takes no paths and no `--skip`, `--restore` or `--template`")
     _check_options(given, dry_run, with_diff, verified)
+    if each:
+        if not paths:
+            raise UsageError("`--each` needs the folders of projects: `paccel upgrade --each ~/projects/*`")
+        if (given and given[0] not in {"--check", "--dry-run"}) or with_diff or skip or restore:
+            raise UsageError(
+                "`--each` goes with `--check`, `--dry-run`, `--verify`, `--template`, `--allow-dirty` and `--json` only"
+            )
+        from . import each as many
+
+        results = many.upgrade_each(
+            paths, check=check, dry_run=dry_run, verified=verified, allow_dirty=allow_dirty, template=template
+        )
+        code = many.exit_code_of(results)
+        if as_json:
+            print_json({"projects": [result.to_json() for result in results], "exit_code": code})
+        else:
+            click.echo(many.table(results))
+        ctx.exit(code)
     root = find_project(Path.cwd())
     inside = [_inside(root, path) for path in paths]
     options: dict[str, Any] = {
@@ -102,15 +141,20 @@ def upgrade(
         "only": inside,
     }
     if go_on or abort or undo:
-        move = engine.continue_upgrade if go_on else engine.abort_upgrade if abort else engine.undo_upgrade
-        _report(ctx, root, move(root), as_json, verified and go_on)
+        if go_on:
+            outcome = engine.continue_upgrade(root, accept=accept)
+        else:
+            outcome = engine.abort_upgrade(root) if abort else engine.undo_upgrade(root)
+        _report(ctx, root, outcome, as_json, verified and go_on)
     elif check or dry_run:
         engine.refuse_unfinished(root)
         plan = engine.make_plan(root, **options)
         _show_plan(plan, as_json, with_diff, check)
-        ctx.exit((UPGRADE_FOUND if plan.found else 0) if check else 1 if plan.conflicts else 0)
+        ctx.exit((UPGRADE_FOUND if plan.found else 0) if check else 1 if plan.conflicts or plan.findings else 0)
     else:
-        _report(ctx, root, engine.upgrade(root, **options, allow_dirty=allow_dirty), as_json, verified)
+        show = None if as_json else _show_following
+        outcome = engine.upgrade(root, **options, allow_dirty=allow_dirty, show=show)
+        _report(ctx, root, outcome, as_json, verified)
 
 
 @click.command("set", short_help="Change answers, such as ema=true, keeping your edits.")
@@ -144,8 +188,9 @@ def set_(
         engine.refuse_unfinished(root)
         plan = engine.make_plan(root, answers=answers)
         _show_plan(plan, as_json, with_diff, False)
-        ctx.exit(1 if plan.conflicts else 0)
-    _report(ctx, root, engine.set_answers(root, answers, allow_dirty=allow_dirty), as_json, verified)
+        ctx.exit(1 if plan.conflicts or plan.findings else 0)
+    show = None if as_json else _show_following
+    _report(ctx, root, engine.set_answers(root, answers, allow_dirty=allow_dirty, show=show), as_json, verified)
 
 
 def _check_options(given: list[str], dry_run: bool, with_diff: bool, verified: bool) -> None:
@@ -175,7 +220,11 @@ def _inside(root: Path, path: str) -> str:
 
 def _show_plan(plan: "Plan", as_json: bool, with_diff: bool, check: bool) -> None:
     if as_json:
-        print_json(plan.to_json(with_diff))
+        from .report import upgrade_markdown
+
+        print_json(
+            plan.to_json(with_diff) | {"markdown": upgrade_markdown(plan.summaries, plan.follows, plan.conflicts)}
+        )
         return
     if plan.baseline is None:
         click.echo("Up to date")
@@ -189,9 +238,11 @@ def _show_plan(plan: "Plan", as_json: bool, with_diff: bool, check: bool) -> Non
         )
     else:
         _table(plan.summaries)
+        _show_following(plan)
         for text in [change.diff() for change in plan.changes] if with_diff else ():
             if text:
                 click.echo(f"\n{text}", nl=False)
+    _findings(plan.findings)
     _notes(plan.notes)
 
 
@@ -203,7 +254,10 @@ def _report(ctx: click.Context, root: Path, outcome: "Outcome", as_json: bool, v
 
         checked = verify(root, read_manifest(root).files)
     if as_json:
-        print_json(outcome.to_json() | ({"verification": checked.to_json()} if checked else {}))
+        from .report import upgrade_markdown
+
+        text = upgrade_markdown(outcome.changes, outcome.follows, outcome.conflicts)
+        print_json(outcome.to_json() | {"markdown": text} | ({"verification": checked.to_json()} if checked else {}))
     else:
         words = {
             "nothing": "Up to date",
@@ -212,9 +266,15 @@ def _report(ctx: click.Context, root: Path, outcome: "Outcome", as_json: bool, v
         }
         if outcome.state in words:
             click.echo(words[outcome.state])
-        else:
+        elif outcome.changes or outcome.state != "findings":
             _table(outcome.changes)
+        _findings(outcome.findings)
         _notes(outcome.notes)
+        if outcome.state == "findings":
+            click.echo(
+                "\nResolve them, then run\n  paccel upgrade --continue     keep it as it is with     paccel upgrade --accept"
+                "     or go back with     paccel upgrade --abort"
+            )
         if outcome.conflicts:
             click.echo(
                 f"\n{click.style('Conflicts', fg='red', bold=True)} in {', '.join(outcome.conflicts)}: resolve them, then run"
@@ -255,6 +315,23 @@ def _table(changes: "Sequence[Summary]") -> None:
         click.echo("  No files change; only paccel's own state is updated")
 
 
+def _findings(findings: "Sequence[Finding]") -> None:
+    """Print what is wrong with the merged project, and the two changes that meet there."""
+    if findings:
+        from .report import findings_text
+
+        click.echo(f"\n{findings_text(findings)}")
+
+
+def _show_following(plan: "Plan") -> None:
+    """Print how the user's code follows; an upgrade says it before it writes anything."""
+    from .report import follows_text
+
+    text = follows_text(plan.follows)
+    if text:
+        click.echo(text)
+
+
 def _notes(notes: tuple[str, ...]) -> None:
     for note in notes:
         click.echo(f"{click.style('Note:', bold=True)} {note}", err=True)
@@ -286,11 +363,12 @@ def diff(ctx: click.Context, paths: tuple[str, ...], upstream: bool, exit_code: 
         from ..catalog.migrate import carry_answers
         from ..catalog.secrets import hide
         from ..render.render import render
+        from ..vendor.rewrite import in_project
 
         template = load_recorded(manifest.template, root)
         draws = Draws(manifest.drawn)
         answers, _ = carry_answers(manifest.answers, template, {}, draws)
-        other: Tree = render(template, hide(template.questions, answers), draws)
+        other: Tree = in_project(render(template, hide(template.questions, answers), draws), manifest.vendored)
         diffs = compare(base, other)
     else:
         other = read_paths(root, base)

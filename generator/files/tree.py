@@ -161,6 +161,11 @@ def empty_folders(root: Path, ignore: Iterable[str] = JUNK) -> list[str]:
     return found
 
 
+def is_junk(name: str) -> bool:
+    """Whether a file or folder of this name is passed over, see `JUNK`."""
+    return _pattern(JUNK).fullmatch(name) is not None
+
+
 @cache
 def _pattern(ignore: tuple[str, ...]) -> re.Pattern[str]:
     """One pattern for all of `ignore`; for none of them, one that matches no name."""

@@ -169,7 +169,7 @@ class LayerRenderer:
             copied = self._copied_part(path)
             target = self._target(path, copied)
             if target is not None:
-                content = file.content if copied or _is_binary(path, file.content) else self._render(path, file.content)
+                content = self._render(path, file.content) if self.renders(path, file.content) else file.content
                 # `#!` makes a file executable too: modes get lost in ZIP downloads and on Windows.
                 yield RenderedFile(path, target, File(content, file.executable or content.startswith(b"#!")))
 
@@ -183,6 +183,10 @@ class LayerRenderer:
             target = self._target(path, self._copied_part(path))
             if target is not None:
                 yield target
+
+    def renders(self, path: str, content: bytes) -> bool:
+        """Whether a file is rendered, or copied as it is."""
+        return not self._copied_part(path) and not _is_binary(path, content)
 
     def _is_copied(self, path: str) -> bool:
         return any(fnmatch(path, pattern) for pattern in self._patterns)

@@ -1,0 +1,354 @@
+"""Replay a part of a run and compare it with what the run recorded, byte for byte.
+
+The replay goes on from a copy of a checkpoint in a scratch folder, with the run's own code and settings. Nothing is written
+to the run.
+"""
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import PreconditionError, UsageError
+from ..files.scratch import scratch_dir
+from ..runs.folder import RunFolder, is_run, parse_row, read_run
+from .code import Code, find_root, restore_code
+from .start import STOPPED, last_lines, num_processes, script_command, script_environment, settings_file, started
+from .tensors import compare_checkpoints, compare_tensors, step_of
+
+_STEP = re.compile(r"step-(\d+)")
+_AROUND = ("threads", "cpu", "gpu", "cuda", "num_processes", "precision", "launch")
+
+
+class Span(NamedTuple):
+    """The steps to replay: those after `start`, to `until`.
+
+    Attributes:
+        start: The step of the checkpoint to go on from; 0 is the beginning of the run.
+        until: The last one.
+        has_checkpoint: Whether the run has a checkpoint of the last one.
+    """
+
+    start: int
+    until: int
+    has_checkpoint: bool
+
+
+class Certificate(NamedTuple):
+    """What a replay has shown.
+
+    Attributes:
+        run: The run's directory.
+        span: The steps.
+        code: What it was replayed with.
+        metrics: Lines of metrics that were compared.
+        tensors: That are the same, with their bytes; 0 where no checkpoint was compared.
+        difference: What differs first; None where everything is the same.
+        step: Where it differs: a step, or the last of several.
+        causes: What was not as in the run.
+        checkpoint: SHA-256 of the manifest of the checkpoint that was compared.
+        environment: Versions, threads and hardware of the replay.
+    """
+
+    run: str
+    span: Span
+    code: Code
+    metrics: int
+    tensors: int
+    size: int
+    difference: str | None
+    step: int | None
+    causes: tuple[str, ...]
+    checkpoint: str | None
+    environment: Mapping[str, Any]
+
+    @property
+    def is_verified(self) -> bool:
+        return self.difference is None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "verdict": "verified" if self.is_verified else "differs",
+            "run": self.run,
+            "from_step": self.span.start + 1,
+            "to_step": self.span.until,
+            "compared": {"metrics": self.metrics, "tensors": self.tensors, "bytes": self.size},
+            "difference": self.difference,
+            "step": self.step,
+            "causes": list(self.causes),
+            "code": {"from": self.code.origin, "changed": list(self.code.changed)},
+            "checkpoint_sha256": self.checkpoint,
+            "environment": dict(self.environment),
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+
+def read_a_run(path: Path) -> RunFolder:
+    """Read a run whose settings are known.
+
+    Raises:
+        UsageError: This is no run.
+        PreconditionError: Its settings cannot be read.
+    """
+    if not is_run(path):
+        raise UsageError(f"`{path}` is not a run directory: `paccel runs` lists those of a project")
+    run = read_run(path)
+    if not run.settings:
+        raise PreconditionError(f"The settings of `{path}` are not known: {run.damaged or '`config.json` has none'}")
+    return run
+
+
+def verify_run(
+    path: Path, *, steps: int | None = None, current: bool = False, tell: Callable[[str], None] = lambda text: None
+) -> Certificate:
+    """Replay a part of a run and compare it with the run.
+
+    Args:
+        path: Its directory.
+        steps: How many to replay at most. None is from the last checkpoint but one to the last.
+        current: With the project's files as they are now, not with those of the run.
+        tell: Takes a line on what is being done.
+
+    Raises:
+        UsageError: This is no run.
+        PreconditionError: There is nothing to compare with, or the replay cannot be started.
+    """
+    run = read_a_run(path)
+    root = find_root(run)
+    with scratch_dir() as scratch:
+        code = restore_code(run, root, scratch, current=current)
+        span = choose_span(run, steps)
+        copy = scratch / "run"
+        copy_run(run, span.start, copy)
+        stopped_here = run.state == "stopped" and run.step == span.until
+        ended = ""
+        for saves in (stopped_here, not stopped_here):
+            tell(f"Replaying steps {span.start + 1} to {span.until}")
+            ended = _replay(run, root, code, scratch, span, saves=saves)
+            if ended or not span.has_checkpoint or _checkpoint(copy, span.until).is_dir():
+                break
+            shutil.rmtree(copy)  # it was saved because the run was stopped there, or not because of that
+            copy_run(run, span.start, copy)
+        return _compare(run, copy, span, code, ended)
+
+
+def find_non_finite(path: Path, *, tell: Callable[[str], None] = lambda text: None) -> tuple[int, str | None]:
+    """Replay a run from its last checkpoint, looking at what every module returns, until a number is not finite.
+
+    Returns:
+        The last step that was replayed, and where the number first appears; None where there is none.
+
+    Raises:
+        UsageError: This is no run.
+        PreconditionError: The replay cannot be started, or fails of something else.
+    """
+    run = read_a_run(path)
+    root = find_root(run)
+    with scratch_dir() as scratch:
+        code = restore_code(run, root, scratch)
+        start = max([step for step in list_steps(run.path) if step < run.step], default=0)
+        span = Span(start, max(run.step, start + 1), has_checkpoint=False)
+        copy_run(run, start, scratch / "run")
+        tell(f"Replaying steps {start + 1} to {span.until}")
+        ended = _replay(run, root, code, scratch, span, saves=False, PACCEL_FIND_NON_FINITE="1")
+        replay = read_run(scratch / "run")
+        if not ended:
+            return replay.step, None
+        kind, _, found = (replay.reason or "").partition("NonFiniteError: ")
+        if not found:
+            raise PreconditionError(f"The replay of `{path}` failed: {ended or kind}")
+        return replay.step, found
+
+
+def choose_span(run: RunFolder, steps: int | None) -> Span:
+    """The steps to replay.
+
+    Raises:
+        PreconditionError: The run has neither a checkpoint nor metrics.
+        UsageError: `steps` is below 1.
+    """
+    if steps is not None and steps < 1:
+        raise UsageError(f"`--steps {steps}`: at least one step can be replayed")
+    saved = list_steps(run.path)
+    last = max([*saved[-1:], *(int(row["step"]) for row in run.last_rows())], default=0)
+    if last < 1:
+        raise PreconditionError(f"`{run.path}` has neither a checkpoint nor metrics: there is nothing to compare with")
+    if steps is None:
+        until = saved[-1] if saved else last
+        return Span(max((step for step in saved if step < until), default=0), until, bool(saved))
+    ends = [step for step in saved if any(step - steps <= start < step for start in [0, *saved])]
+    if ends:  # the last checkpoint that so many steps lead to from another
+        return Span(min(start for start in [0, *saved] if ends[-1] - steps <= start < ends[-1]), ends[-1], True)
+    logged = sorted({int(row["step"]) for row in run.last_rows()})
+    for start in sorted({0, *saved}, reverse=True):
+        if reached := [step for step in logged if start < step <= start + steps]:
+            return Span(start, reached[-1], False)
+    least = min(step - start for start in {0, *saved} for step in {*saved, *logged} if start < step)
+    raise UsageError(
+        f"`{run.path}` has recorded nothing within {steps} steps of a checkpoint: `--steps {least}` is the least"
+    )
+
+
+def list_steps(run: Path) -> list[int]:
+    """The steps of a run's checkpoints, the first one first."""
+    found = [(_STEP.fullmatch(path.name), path) for path in (run / "checkpoints").glob("step-*")]
+    return sorted(int(match[1]) for match, path in found if match and (path / "manifest.json").is_file())
+
+
+def copy_run(run: RunFolder, step: int, target: Path) -> None:
+    """Copy what a run needs to go on from a checkpoint: settings, metrics, and links to the checkpoint's files and the weights.
+
+    Raises:
+        PreconditionError: Its files cannot be read.
+    """
+    try:
+        target.mkdir()
+        config = json.loads((run.path / "config.json").read_bytes())
+        origin = config.get("forked_from")
+        if isinstance(origin, str):
+            config["forked_from"] = os.path.abspath(find_root(run) / origin)
+        (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        if run.metrics_path.is_file():
+            shutil.copyfile(run.metrics_path, target / "metrics.jsonl")
+        folders = ["weights", *([f"checkpoints/step-{step}"] if step else [])]
+        for folder in folders:
+            for path in (run.path / folder).glob("*"):
+                (target / folder).mkdir(parents=True, exist_ok=True)
+                (target / folder / path.name).symlink_to(path.resolve())
+    except (OSError, ValueError) as error:
+        raise PreconditionError(f"`{run.path}` cannot be copied: {error}") from error
+
+
+def _replay(run: RunFolder, root: Path, code: Code, scratch: Path, span: Span, *, saves: bool, **variables: str) -> str:
+    """Make the steps again; returns how the script failed, and nothing where it did what it should.
+
+    Raises:
+        PreconditionError: It cannot be started.
+    """
+    asked = {"run_dir": str(scratch / "run"), "until": span.until, "saves": saves}
+    settings = scratch / "settings.toml"
+    settings.write_text(settings_file(run.settings), encoding="utf-8")
+    command = [*script_command(root, code.program, num_processes(run)), "--config", str(settings)]
+    environment = script_environment(run, PACCEL_REPLAY=json.dumps(asked), PYTHONDONTWRITEBYTECODE="1", **variables)
+    output = scratch / "output.txt"
+    with output.open("wb") as file, started(command, code.folder, environment, file) as process:
+        exit_code = process.wait()
+    if exit_code in (0, STOPPED):
+        return ""
+    said = last_lines(output)
+    # `torchrun` ends with 1 where its processes ended with 75
+    if num_processes(run) > 1 and read_run(scratch / "run").state in ("stopped", "finished"):
+        return ""
+    return said or f"exit code {exit_code}"
+
+
+def _checkpoint(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step}"
+
+
+def _compare(run: RunFolder, copy: Path, span: Span, code: Code, ended: str) -> Certificate:
+    replay = read_run(copy)
+    causes = find_causes(run, replay, code)
+    metrics, step, difference = _compare_metrics(run, replay, span)
+    tensors = size = 0
+    manifest = None
+    if difference is None and ended:
+        difference, step = f"the replay failed: {ended}", replay.step or span.start + 1
+        causes += (
+            ("the data",) if "data" in ended and "differs" in ended and not any("data" in c for c in causes) else ()
+        )
+    if difference is None and span.has_checkpoint:
+        there = _checkpoint(copy, span.until)
+        if not there.is_dir():
+            difference, step = f"the replay saved no checkpoint at step {span.until}", span.until
+        else:
+            own = _checkpoint(run.path, span.until)
+            manifest = _sha256(own / "manifest.json")
+            tensors, size, difference = compare_checkpoints(own, there)
+            step = span.until if difference else None
+    for name, written in _new_weights(run, copy, span) if difference is None else ():
+        found = compare_tensors(run.path / "weights" / name, copy / "weights" / name)
+        tensors, size = tensors + found.tensors, size + found.size
+        if found.difference:
+            difference, step = f"{found.difference} (in `weights/`)", written
+            break
+    around = {name: replay.environment[name] for name in _AROUND if name in replay.environment}
+    about = {"versions": dict(replay.versions), **around}
+    return Certificate(str(run.path), span, code, metrics, tensors, size, difference, step, causes, manifest, about)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _new_weights(run: RunFolder, copy: Path, span: Span) -> Sequence[tuple[str, int]]:
+    """Files of weights that the replay has written, of the same steps as those of the run, with their steps."""
+    written = [path for path in sorted((copy / "weights").glob("*.safetensors")) if not path.is_symlink()]
+    found = [(path.name, step_of(run.path / "weights" / path.name)) for path in written]
+    return [(name, step) for name, step in found if step is not None and span.start < step <= span.until]
+
+
+def _compare_metrics(run: RunFolder, replay: RunFolder, span: Span) -> tuple[int, int | None, str | None]:
+    """Compare the lines of the replayed steps; returns how many are the same, and the step and words of a difference."""
+    ours, theirs = _lines(run.metrics_path, span), _lines(replay.metrics_path, span)
+    same = 0
+    for (step, names), values in ours.items():
+        other = theirs.get((step, names))
+        if other is None:
+            if replay.step < step:
+                break  # the replay ended before; why is known
+            return same, step, f"the run logged {', '.join(names)} at step {step}, the replay did not"
+        for name in names:
+            if values[name] != other[name]:
+                return same, step, f"`{name}` is {values[name]!r}, and {other[name]!r} in the replay"
+        same += 1
+    return same, None, None
+
+
+def _lines(path: Path, span: Span) -> dict[tuple[int, tuple[str, ...]], dict[str, Any]]:
+    """The lines of the steps, by step and names, without wall-clock figures."""
+    found: dict[tuple[int, tuple[str, ...]], dict[str, Any]] = {}
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        if (row := parse_row(line)) is not None and span.start < row["step"] <= span.until:
+            names = tuple(name for name in row if "/" in name and not name.startswith("time/"))
+            found[int(row["step"]), names] = {n: "NaN" if math.isnan(v) else v for n, v in row.items()}
+    return found
+
+
+def find_causes(run: RunFolder, replay: RunFolder, code: Code) -> tuple[str, ...]:
+    """What was not as in the run: code, data, versions, threads, hardware."""
+    causes = [f"the code: {', '.join(code.changed)}"] if code.changed else []
+    causes += [f"the data: {line}" for line in _data_changes(run.data or {}, replay.data or {})]
+    for name in sorted(run.versions.keys() & replay.versions.keys()):
+        if run.versions[name] != replay.versions[name]:
+            causes.append(f"the version of {name}: {run.versions[name]}, now {replay.versions[name]}")
+    words = {
+        "threads": "the number of CPU threads",
+        "cpu": "the CPU",
+        "gpu": "the GPU",
+        "launch": "the launcher's options",
+    }
+    for name in _AROUND:
+        before, now = run.environment.get(name), replay.environment.get(name)
+        if name in run.environment and before != now:
+            causes.append(f"{words.get(name, name)}: {before}, now {now}")
+    return tuple(causes)
+
+
+def _data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Sequence[str]:
+    lines = []
+    for use in before.keys() & now.keys():
+        for name, known in before[use].items():
+            other = now[use].get(name)
+            if other is not None and other != known:
+                what = "to train on" if use == "train" else "to evaluate on"
+                samples = known.get("samples"), other.get("samples")
+                more = f"{samples[0]} samples, now {samples[1]}" if samples[0] != samples[1] else "other content"
+                lines.append(f"{more} {what}")
+    return lines

@@ -1,0 +1,1 @@
+"""Run directories: read, listed, compared, drawn. Nothing here needs torch, numpy or the runtime."""

@@ -1,0 +1,412 @@
+"""A run directory as it is on disk: settings, state, versions, scores. Only read, never written.
+
+Everything but the metrics is two small files, so thousands of runs are read in a second. What is damaged, half-written or
+of another program is named in `damaged` and raises nothing.
+"""
+
+import json
+import math
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple
+
+from ..errors import UsageError
+
+Mode = Literal["min", "max"]
+Row = dict[str, float]
+"""One line of the metrics: `step`, `epoch`, and numbers under `<section>/<name>`; NaN where a value was not finite."""
+
+RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
+CRASHED = "crashed"
+"""The status says `running`, but its process is gone."""
+UNKNOWN = "unknown"
+"""There is no status, or one that cannot be read."""
+
+_SILENT, _DEAD = 60.0, 600.0  # seconds without a heartbeat: worth a note, and long enough to be sure of it
+_FILES = ("config.json", "status.json", "metrics.jsonl")
+_DEPTH = 4  # folders below the one that is searched: `runs/<group>/<variant>/<seed>`
+_MOST_BYTES = 16 << 20  # of a settings or status file
+_TAIL = 1 << 16  # bytes of the metrics in which the last rows are looked for
+
+
+class Best(NamedTuple):
+    """The score by which a run chose its best weights, under its full name, and its best value so far if recorded."""
+
+    name: str
+    mode: Mode
+    value: float | None = None
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run, as of the moment in which it was read.
+
+    Attributes:
+        path: Its directory.
+        name: The path below the folder that was searched, with `/`.
+        state: `running`, `finished`, `stopped`, `failed`, `crashed` or `unknown`.
+        step: Optimizer steps done; 0 if unknown.
+        reason: Why it stopped or failed.
+        note: What else is to be said of its state, such as a heartbeat that is late.
+        started: Of the last start, in seconds since the epoch; for a run without a status, when its folder changed.
+        updated: When the status was written last.
+        settings: The values of its `Config`; empty where they are not known.
+        versions: Of Python and packages.
+        git_commit: The full hash; None outside git.
+        dirty: Whether tracked files differed from the commit; None outside git.
+        data: What is recorded of the data that it trained and was evaluated on; None in older runs.
+        best: How it chose its best weights; None where not recorded.
+        environment: The other entries of `config.json`, such as `num_processes`, `precision`, `command`.
+        damaged: What of it cannot be read, and why; None if all can.
+    """
+
+    path: Path
+    name: str
+    state: str = UNKNOWN
+    step: int = 0
+    epoch: int = 0
+    reason: str | None = None
+    note: str | None = None
+    started: float = 0.0
+    updated: float = 0.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    dirty: bool | None = None
+    data: Mapping[str, Any] | None = None
+    best: Best | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    damaged: str | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in (FINISHED, STOPPED, FAILED, CRASHED)
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def rows(self, having: str | None = None) -> Iterator[Row]:
+        """Read all metrics, one line after the other; lines that are torn or not ours are skipped.
+
+        Args:
+            having: Only lines with this score, which is much faster than to read all of many.
+
+        Raises:
+            OSError: The file cannot be read; one that is missing has no rows.
+        """
+        try:
+            file = _open(self.metrics_path)
+        except FileNotFoundError:
+            return
+        wanted = b"" if having is None else json.dumps(having).encode()
+        with file:
+            for line in file:
+                if wanted in line and (row := parse_row(line)) is not None:
+                    yield row
+
+    def last_rows(self, size: int = _TAIL) -> list[Row]:
+        """The rows in the last `size` bytes of the metrics, however large the file is; none if it cannot be read."""
+        try:
+            with _open(self.metrics_path) as file:
+                start = max(file.seek(0, os.SEEK_END) - size, 0)
+                file.seek(start)
+                lines = file.read(size).split(b"\n")
+        except OSError:
+            return []
+        return [row for line in lines[1 if start else 0 :] if (row := parse_row(line)) is not None]
+
+    def metrics_size(self) -> int:
+        """Bytes of the metrics; 0 without any."""
+        try:
+            return self.metrics_path.stat().st_size
+        except OSError:
+            return 0
+
+    def patch(self) -> str | None:
+        """How its sources differed from the git commit, as a diff; None where that was not recorded."""
+        try:
+            with _open(self.path / "code.patch") as file:
+                return file.read(_MOST_BYTES).decode("utf-8", "replace")
+        except OSError:
+            return None
+
+
+class Found(NamedTuple):
+    """What is in a folder: runs, and folders that are none, each with the reason."""
+
+    runs: list[RunFolder]
+    others: list[tuple[str, str]]
+
+
+def find_runs(folder: Path) -> Found:
+    """Read the runs in a folder and in folders below it, such as those of a search.
+
+    Args:
+        folder: A run, a folder of runs, or a project, whose `runs` are meant.
+
+    Raises:
+        UsageError: It is no folder.
+    """
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise UsageError(f"`{folder}` {what}: give a folder of runs, such as `runs`")
+    if is_run(folder):
+        return Found([read_run(folder)], [])
+    if (folder / "runs").is_dir():
+        folder = folder / "runs"
+    found = Found([], [])
+    _search(folder, "", _DEPTH, found, {_identity(folder)})
+    return found
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run has begun there."""
+    return any((folder / name).is_file() for name in _FILES)
+
+
+def _search(folder: Path, prefix: str, depth: int, found: Found, seen: set[tuple[int, int]]) -> bool:
+    """Add the runs below a folder to `found`; each once, also where links lead to it twice. Whether there are any."""
+    try:
+        with os.scandir(folder) as entries:
+            folders = sorted(entry.name for entry in entries if not entry.name.startswith(".") and _is_dir(entry))
+    except OSError as error:
+        found.others.append((prefix.rstrip("/") or ".", f"cannot be read: {error.strerror}"))
+        return True  # named already
+    any_run = False
+    for name in folders:
+        path, label = folder / name, prefix + name
+        try:
+            identity = _identity(path)
+        except OSError:
+            continue  # removed in this moment
+        if identity in seen:
+            found.others.append((label, "is the same folder as another one"))
+        elif is_run(path):
+            seen.add(identity)
+            found.runs.append(read_run(path, label))
+        elif name.endswith(".tmp"):
+            continue  # of a run that is being discarded
+        else:
+            seen.add(identity)
+            if not depth or not _search(path, f"{label}/", depth - 1, found, seen):
+                found.others.append((label, "holds no run"))
+        any_run = True
+    return any_run
+
+
+def _is_dir(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle
+        return False
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    about = folder.stat()
+    return about.st_dev, about.st_ino
+
+
+def read_run(path: Path, name: str | None = None) -> RunFolder:
+    """Read a run. Its metrics are read when they are asked for."""
+    problems: list[str] = []
+    config = _read_json(path / "config.json", problems)
+    status = _read_json(path / "status.json", problems)
+    settings = config.get("settings", {})
+    if not isinstance(settings, dict):
+        problems.append("`config.json` has no settings")
+        settings = {}
+    elif "settings" not in config and not problems:
+        problems.append("`config.json` has no settings")
+    commit = config.get("git_commit")
+    commit = commit if isinstance(commit, str) and commit else None
+    state, note = _state(status)
+    versions = config.get("versions")
+    data = config.get("data")
+    known = {"settings", "versions", "git_commit", "data"}
+    return RunFolder(
+        path=path,
+        name=path.name or str(path) if name is None else name,
+        state=state,
+        step=_whole(status.get("step")),
+        epoch=_whole(status.get("epoch")),
+        reason=str(status["reason"]) if status.get("reason") else None,
+        note=note,
+        started=_number(status.get("started")) or _modified(path),
+        updated=_number(status.get("updated")) or _modified(path),
+        settings=settings,
+        versions={str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {},
+        git_commit=commit.removesuffix("+") if commit else None,
+        dirty=commit.endswith("+") if commit else None,
+        data=data if isinstance(data, dict) else None,
+        best=_best(status.get("best")),
+        environment={key: value for key, value in config.items() if key not in known},
+        damaged="; ".join(problems) or None,
+    )
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a file for reading, if it is one: a pipe under its name would never end.
+
+    Raises:
+        OSError: It cannot be read, or is something else.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(0, "is not a regular file", str(path))
+    return file
+
+
+def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        with _open(path) as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES >> 20} MiB")
+        value = json.loads(content)
+        if not isinstance(value, dict):
+            raise ValueError("it is not a JSON object")
+    except FileNotFoundError:
+        problems.append(f"`{path.name}` is missing")
+    except OSError as error:
+        problems.append(f"`{path.name}` cannot be read: {error.strerror}")
+    except RecursionError:
+        problems.append(f"`{path.name}` is damaged: it is nested too deeply")
+    except ValueError as error:
+        reason = "it is empty" if not content.strip() else str(error)
+        problems.append(f"`{path.name}` is damaged: {reason}")
+    else:
+        return value
+    return {}
+
+
+def parse_row(line: bytes | str) -> Row | None:
+    """The numbers of one line of metrics; None if it has no step."""
+    try:
+        entry = json.loads(line)
+        row = {"step": _exact(entry["step"]), "epoch": _number(entry.get("epoch"))}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    for key, value in entry.items():
+        if value is None:
+            row[key] = math.nan
+        elif isinstance(value, int | float) and key not in row:
+            row[key] = _number(value)
+    return row
+
+
+def _exact(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(value)
+    return value
+
+
+def _number(value: Any) -> float:
+    """A number as a float, 0 for what is none."""
+    try:
+        return float(value) if isinstance(value, int | float) else 0.0
+    except OverflowError:
+        return math.inf
+
+
+def _whole(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _best(recorded: Any) -> Best | None:
+    """What the status has of the best score: its name without `eval/`, `min` or `max`, and what it has reached."""
+    if not isinstance(recorded, dict) or not isinstance(recorded.get("score"), str):
+        return None
+    name, mode = f"eval/{recorded['score']}", recorded.get("mode")
+    if mode != "min" and mode != "max":
+        return None
+    value, step = recorded.get("value"), recorded.get("step")
+    if isinstance(value, int | float) and isinstance(step, int):
+        return Best(name, mode, _number(value), step)
+    return Best(name, mode)
+
+
+def _state(status: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The state of a run, and a note where it is not certain."""
+    state = status.get("state")
+    if state != RUNNING:
+        if "claim" in status:
+            return RUNNING, "it is starting"
+        return (state, None) if state in (FINISHED, STOPPED, FAILED) else (UNKNOWN, None)
+    silent = time.time() - _number(status.get("updated"))
+    process = status.get("process")
+    is_here = status["machine"] == machine() if "machine" in status else status.get("host") == socket.gethostname()
+    if is_here:
+        if _exists(process, status.get("process_began")):
+            return RUNNING, None
+        return CRASHED, f"process {process} is gone"
+    where = f"on host `{status.get('host')}`"
+    if "machine" not in status:  # of a version that had no heartbeat
+        return RUNNING, f"{where}; the status was written {_ago(silent)} ago"
+    if silent > _DEAD:
+        return CRASHED, f"no heartbeat {where} for {_ago(silent)}"
+    return RUNNING, f"no heartbeat {where} for {_ago(silent)}" if silent > _SILENT else None
+
+
+def _ago(seconds: float) -> str:
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' * (count != 1)}"
+    return f"{max(seconds, 0):.0f} seconds"
+
+
+@cache
+def machine() -> str:
+    """This start of the machine and the namespace of the container, as the runtime writes it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # not Linux
+        return socket.gethostname()
+
+
+def _exists(process: Any, began: Any) -> bool:
+    """Whether a process of this machine still exists, and is not another one of the same number."""
+    if not isinstance(process, int) or isinstance(process, bool) or process <= 0:
+        return False
+    if os.name == "nt":
+        return True  # a signal would end it
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return began is None or began == _start_time(process)
+
+
+def _start_time(process: int) -> str | None:
+    """When a process was started, in the kernel's clock ticks; None if it has ended, or without Linux's `/proc`."""
+    try:
+        about = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+        fields = about.rpartition(")")[2].split()
+        return None if fields[0] == "Z" else fields[19]  # ended, though its parent has not asked how
+    except (OSError, IndexError):
+        return None
+
+
+def common_names(runs: Sequence[RunFolder]) -> list[str]:
+    """The settings that any of the runs has, in the order of the first that has them."""
+    return list(dict.fromkeys(name for run in runs for name in run.settings))

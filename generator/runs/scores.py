@@ -1,0 +1,169 @@
+"""The scores of a run: which one it is judged by, how it went over the steps, and what it came to."""
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from ..errors import UsageError, did_you_mean
+from .folder import Mode, Row, RunFolder
+
+_SMALLER_IS_BETTER = re.compile(
+    r"loss|error|err$|distance|perplexity|ppl|bits_per|^(r?mse|mae|wer|cer|nll|fid)$|_(r?mse|mae|wer|cer|nll)$|^time/"
+)
+_IN_PERCENT = re.compile(r"accuracy|acc$|precision|recall|f1|iou|dice|auc|auroc|^m?ap(_?\d+)?$|top_?\d", re.IGNORECASE)
+_SCANNED = 1 << 20  # bytes of metrics that are read whole to find the best of a run that has not recorded it
+
+
+class Metric(NamedTuple):
+    """A score, under its full name such as `eval/loss`, and whether a smaller or a larger one is better."""
+
+    name: str
+    mode: Mode
+
+    def is_better(self, value: float, than: float) -> bool:
+        return value < than if self.mode == "min" else value > than
+
+    @property
+    def section(self) -> str:
+        return self.name.partition("/")[0]
+
+    @property
+    def in_points(self) -> bool:
+        """Whether it is a share that people tell in percent, so that differences are points."""
+        return bool(_IN_PERCENT.search(self.name.partition("/")[2]))
+
+
+class Point(NamedTuple):
+    """A value that a score had at a step."""
+
+    step: int
+    value: float
+    seconds: float = math.nan
+
+
+Use = Literal["final", "mean", "best"]
+"""By what a run is judged: its last evaluation, the mean of its last ones, or its best."""
+
+
+def mode_of(name: str, runs: Iterable[RunFolder] = ()) -> Mode:
+    """Whether smaller or larger is better: as runs have recorded it, else as such names are usually meant."""
+    for run in runs:
+        if run.best is not None and run.best.name == name:
+            return run.best.mode
+    section, _, short = name.partition("/")
+    return "min" if _SMALLER_IS_BETTER.search(name if section == "time" else short) else "max"
+
+
+def choose_metric(runs: Sequence[RunFolder], asked: str | None = None, mode: Mode | None = None) -> Metric | None:
+    """The score that runs are judged by: the one asked for, or by which most of them chose their best weights.
+
+    Runs that have not recorded it are judged by `eval/loss`, else by their first other score.
+
+    Raises:
+        UsageError: No run has the score that is asked for.
+    """
+    if asked is None:
+        recorded = Counter(run.best.name for run in runs if run.best is not None)
+        if recorded:
+            asked = recorded.most_common(1)[0][0]
+    names = names_of(runs)
+    if asked is not None and not any(asked in (name, name.partition("/")[2]) for name in names):
+        names = names_of(runs, most=len(runs))
+    if asked is None:
+        evaluated = [name for name in names if not name.startswith(("train/", "time/"))]
+        asked = next((name for name in ("eval/loss", *evaluated, *names) if name in names), None)
+        if asked is None:
+            return None
+    elif "/" not in asked:  # `loss` is `eval/loss`
+        asked = next((name for name in names if name.partition("/")[2] == asked), asked)
+    if names and asked not in names and not any(run.best is not None and run.best.name == asked for run in runs):
+        raise UsageError(f"No run has a score `{asked}`{did_you_mean(asked, names)}; there are {', '.join(names)}")
+    return Metric(asked, mode or mode_of(asked, runs))
+
+
+def names_of(runs: Sequence[RunFolder], most: int = 8) -> list[str]:
+    """The scores that the runs, or `most` of them, have logged lately, those of evaluations first."""
+    some = runs if len(runs) <= most else [runs[place * (len(runs) - 1) // (most - 1)] for place in range(most)]
+    found = dict.fromkeys(name for run in some for row in run.last_rows() for name in row if "/" in name)
+    order = ("eval", "test")
+    ranks = {"train": 3, "time": 4}
+    return sorted(found, key=lambda n: order.index(s) if (s := n.partition("/")[0]) in order else ranks.get(s, 2))
+
+
+def best_of(run: RunFolder, metric: Metric) -> tuple[Point | None, bool]:
+    """The best value of a score, and whether all of the run was looked at for it.
+
+    What the run has recorded counts. Otherwise small metrics are read whole, and of large ones the end.
+    """
+    best = run.best
+    if best is not None and best.name == metric.name and best.mode == metric.mode:
+        if best.value is not None and best.step is not None:
+            return Point(best.step, best.value), True
+        if run.has_ended is False:
+            return None, True  # none so far
+    is_whole = run.metrics_size() <= _SCANNED
+    return best_point(points(run.last_rows(_SCANNED), metric.name), metric), is_whole
+
+
+def best_point(found: Sequence[Point], metric: Metric) -> Point | None:
+    """The best of the values that are finite; of equal ones the later, which was trained longer."""
+    best: Point | None = None
+    for point in found:
+        if math.isfinite(point.value) and (best is None or not metric.is_better(best.value, point.value)):
+            best = point
+    return best
+
+
+def points(rows: Iterable[Row], name: str) -> list[Point]:
+    """The values of one score by step; of several at one step the last, as a run that is resumed repeats itself."""
+    found: dict[int, Point] = {}
+    for row, seconds in _with_time(rows):
+        if name in row:
+            step = int(row["step"])
+            found[step] = Point(step, row[name], seconds)
+    return [found[step] for step in sorted(found)]
+
+
+def all_points(rows: Iterable[Row]) -> dict[str, list[Point]]:
+    """The values of every score by step."""
+    found: dict[str, dict[int, Point]] = defaultdict(dict)
+    for row, seconds in _with_time(rows):
+        step = int(row["step"])
+        for name, value in row.items():
+            if "/" in name:
+                found[name][step] = Point(step, value, seconds)
+    return {name: [by_step[step] for step in sorted(by_step)] for name, by_step in found.items()}
+
+
+def _with_time(rows: Iterable[Row]) -> Iterator[tuple[Row, float]]:
+    """The rows with the seconds that the run has trained: those of all its starts, each of which counts from 0."""
+    before = last = 0.0
+    for row in rows:
+        seconds = row.get("time/seconds", math.nan)
+        if seconds < last:
+            before += last
+        last = seconds if math.isfinite(seconds) else last
+        yield row, before + seconds
+
+
+def judged(found: Sequence[Point], metric: Metric, use: Use, last: int = 3, until: int | None = None) -> Point | None:
+    """What a run came to: a value, and the step of it; None if it has none.
+
+    Args:
+        found: The values, by step.
+        metric: The score.
+        use: The last value, the mean of the last ones, or the best.
+        last: How many there are in a mean.
+        until: The step after which nothing counts; the last value must be of it or of the evaluation before.
+    """
+    seen = [point for point in found if until is None or point.step <= until]
+    if not seen:
+        return None
+    if use == "best":
+        return best_point(seen, metric) or seen[-1]
+    if use == "mean":
+        tail = seen[-last:]
+        return Point(seen[-1].step, math.fsum(point.value for point in tail) / len(tail), seen[-1].seconds)
+    return seen[-1]
