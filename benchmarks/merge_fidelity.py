@@ -1,11 +1,12 @@
-"""How well upgrades merge: paccel, copier, cruft and plain `git merge-file`, on the cases in `tests/merge_cases`.
+"""How well upgrades merge: paccel, copier, cruft and plain `git merge-file`, on the cases in `tests/merge_cases`; and
+which of them notice that a project is broken though each file merges well, on those in `tests/project_cases`.
 
     python benchmarks/merge_fidelity.py [--tools paccel,copier,cruft,git] [--case TEXT] [--json FILE]
 
 Every tool gets the kindest case that it knows: copier and cruft work in a git repository in which the pristine project
 and then the user's edits are committed, their templates in one with tags; paccel works without git. `git merge-file`
 stands for a script that takes whichever side changed a file and merges the rest by lines. A tool counts as having
-reported a conflict if it leaves markers, a `.rej` file or an unmerged path, or exits with a code other than 0.
+reported a conflict, or noticed a broken project, if it leaves markers, a `.rej` file or an unmerged path, or exits with a code other than 0.
 """
 
 import argparse
@@ -24,6 +25,8 @@ from pathlib import Path
 from merge_tools import TOOLS, Tool
 from support.merge_cases import NAMES, Case, load_case
 from support.merge_score import Result, Verdict, judge
+from support.project_cases import NAMES as PROJECT_NAMES
+from support.project_cases import ProjectCase, load_project_case
 
 COLUMNS: dict[str, Callable[[Verdict], bool]] = {
     "as expected": lambda verdict: verdict.as_expected,
@@ -59,15 +62,41 @@ def table(cases: list[Case], verdicts: Mapping[str, list[Verdict]]) -> str:
     return "\n".join(lines)
 
 
+def project_table(cases: list[ProjectCase], verdicts: Mapping[str, list[Verdict]]) -> str:
+    """One row a tool: how many broken projects it noticed, and in how many it took something that is right for wrong."""
+    broken = [case.outcome != "clean" for case in cases]
+    lines = [f"{'':<10}{'noticed':>19}{'false alarm':>19}"]
+    for tool, of_tool in verdicts.items():
+        said = [verdict.reported for verdict in of_tool]
+        counts = [
+            sum(heard for heard, is_broken in zip(said, broken, strict=True) if is_broken == of) for of in (True, False)
+        ]
+        lines.append(f"{tool:<10}{f'{counts[0]}/{sum(broken)}':>19}{f'{counts[1]}/{len(broken) - sum(broken)}':>19}")
+    return "\n".join(lines)
+
+
 def machine() -> str:
     """What this ran on, and the tools' versions."""
     versions = []
-    for name in ("paccel", "copier", "cruft"):
+    for name in ("paccel", "ty", "ruff", "copier", "cruft"):
         try:
             versions.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             continue
     return f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}; {', '.join(versions)}"
+
+
+def run_all(tools: Mapping[str, Tool], cases: list[Case]) -> dict[str, list[Verdict]]:
+    """Every case through every tool, some at a time."""
+    verdicts: dict[str, list[Verdict]] = {name: [] for name in tools}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for number, case in enumerate(cases, 1):
+            jobs = {name: pool.submit(run, tool, case) for name, tool in tools.items()}
+            for name, job in jobs.items():
+                verdicts[name].append(job.result())
+            if sys.stderr.isatty():
+                print(f"\r{number}/{len(cases)} ", end="", file=sys.stderr, flush=True)
+    return verdicts
 
 
 def main() -> int:
@@ -78,20 +107,21 @@ def main() -> int:
     options = parser.parse_args()
     tools = {name: TOOLS[name] for name in options.tools.split(",")}
     cases = [load_case(name) for name in NAMES if options.case in name]
-    verdicts: dict[str, list[Verdict]] = {name: [] for name in tools}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for number, case in enumerate(cases, 1):
-            jobs = {name: pool.submit(run, tool, case) for name, tool in tools.items()}
-            for name, job in jobs.items():
-                verdicts[name].append(job.result())
-            if sys.stderr.isatty():
-                print(f"\r{number}/{len(cases)} ", end="", file=sys.stderr, flush=True)
+    verdicts = run_all(tools, cases)
     for number, case in enumerate(cases):
         words = {name: verdicts[name][number].word for name in tools}
         if any(not verdicts[name][number].as_expected for name in tools) or options.case:
             print(f"{case.title} ({case.outcome}){f'; open: {case.open}' if case.open else ''}")
             print("    " + "   ".join(f"{name}: {word}" for name, word in words.items()))
     print(f"\n{len(cases)} cases; {machine()}\n\n{table(cases, verdicts)}")
+    projects = [load_project_case(name) for name in PROJECT_NAMES if options.case in name]
+    noticed = run_all(tools, [project.case for project in projects])
+    for number, project in enumerate(projects):
+        said = {name: noticed[name][number].reported for name in tools}
+        if any(heard != (project.outcome != "clean") for heard in said.values()) or options.case:
+            print(f"{project.case.title} ({project.outcome})")
+            print("    " + "   ".join(f"{name}: {'reported' if heard else 'silent'}" for name, heard in said.items()))
+    print(f"\n{len(projects)} projects\n\n{project_table(projects, noticed)}")
     if options.json:
         data = {
             name: {case.name: verdict.word for case, verdict in zip(cases, of_tool, strict=True)}

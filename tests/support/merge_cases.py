@@ -44,6 +44,8 @@ class Case:
         theirs: What the template generates now.
         expected: The right merges, equally good; none for "conflict".
         open: Why paccel does not reach the outcome yet; empty where it does.
+        needs: "tools" where paccel reaches it only with the tools that check a merged project, "runtime" where these must
+            also find paccel's runtime; empty where nothing is needed.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Case:
     theirs: Tree
     expected: tuple[Tree, ...]
     open: str = ""
+    needs: str = ""
 
 
 def about_case(name: str) -> dict[str, str]:

@@ -340,7 +340,7 @@ def tabs(hand: Hand, path: str, lines: Lines) -> Lines:
 
 def tree_of(lines: Lines) -> ast.Module | None:
     try:
-        return ast.parse("\n".join(lines) + "\n")
+        return ast.parse("\n".join(lines).replace("\r", "") + "\n")  # each line is one, also in a file with CRLF
     except (SyntaxError, ValueError):
         return None
 
@@ -722,8 +722,8 @@ def holds_both(triple: Triple, result: MergeResult) -> bool:
             code, sign, remark = line.partition("#")
             if bare(line) in known or re.match(r"\s*(import|from)\b|\s*\w+,?$", line):
                 continue
-            if triple.path.endswith(".toml") and words >= {*re.findall(r"\w+", line)} - old:
-                continue  # an array that was merged
+            if words >= {*re.findall(r"\w+", line)} - old and (triple.path.endswith(".toml") or "{" in line):
+                continue  # an array or a dictionary that was merged
             if bare(code) not in there or (sign and bare(remark) not in there):
                 return False
     return True

@@ -29,7 +29,9 @@ def tried(template: Template) -> dict[str, Answers]:
     """The defaults and what of the sample is trained in this run: all of the default template's, one of some others'."""
     answers = sample(template)
     labels = [label for label in answers if label != "default"]
-    if template.name != DEFAULT_TEMPLATE:
+    if template.name == "minimal":  # its one answer changes no code
+        labels = []
+    elif template.name != DEFAULT_TEMPLATE:
         labels = sampled(labels, 1) if template.name in sampled([*TEMPLATES], 4) else []
     return {label: answers[label] for label in ("default", *labels)}
 
@@ -78,7 +80,7 @@ def test_what_a_readme_says_to_set_is_an_answer_of_its_template(name: str) -> No
     said = set(re.findall(r"`(?:paccel set )?([a-z_]+)=(\w+)`", rendered(name, {})["README.md"].content.decode()))
     known = {(question, str(value).lower()) for question, of in choices(load_template(name)).items() for value in of}
     assert said <= known
-    assert bool(said) is bool(known)
+    assert said or known <= {("agents_md", "true"), ("agents_md", "false")}  # what AGENTS.md says itself
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.generated import check, rendered
+from support.sampled import every_third_day
 
 from paccel.files.tree import write_tree
 
@@ -122,6 +123,7 @@ def test_bad_settings_are_one_clear_message(project: Path) -> None:
     assert "many" in done.stderr
 
 
+@every_third_day(2)
 def test_the_whole_run_reaches_98_percent_on_held_out_images(project: Path) -> None:
     run_dir = project / "whole"
     check(["train", f"--run-dir={run_dir}"], project, timeout=280)

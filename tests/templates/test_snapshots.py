@@ -5,7 +5,6 @@ hashes.
 """
 
 import ast
-import difflib
 import json
 import re
 import shutil
@@ -21,14 +20,15 @@ from support.generated import SNAPSHOTS, TEMPLATES, cases, check, choices, cover
 from support.imports import undeclared
 
 from paccel.catalog.catalog import DEFAULT_TEMPLATE, load_template
-from paccel.files.tree import File, Tree, read_tree, tree_hash, write_tree
-from paccel.project.compare import compare
+from paccel.files.tree import File, tree_hash, write_tree
+from paccel.testing.template import GeneratedProject, TemplateTester
 
 NOT_JINJA = re.compile(r"\$\{\{.*?\}\}")  # an expression of GitHub's workflows
 LINT = ["ruff", "check", "--no-cache", "--extend-select=ERA", "."]  # the project's own rules, and commented-out code
 UPDATE = "differs from the snapshot; `pytest tests/templates --update-snapshots` writes it again"
 LONGEST = 300  # lines of a train.py
 LONGEST_DEFAULT = 220  # lines of the default template's, as generated
+DEFAULTS: dict[str, GeneratedProject] = {}  # rendered so far
 
 
 @cache
@@ -37,20 +37,9 @@ def formatted(text: str) -> str:
     return black.format_str(text, mode=black.Mode(line_length=120, target_versions={black.TargetVersion.PY311}))
 
 
-def compared(old: Tree, new: Tree) -> str:
-    """How a tree differs from another, as `git diff` shows it."""
-    return "".join(file.text for file in compare(old, new))
-
-
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_the_default_project_equals_its_snapshot(name: str, request: pytest.FixtureRequest) -> None:
-    folder, tree = SNAPSHOTS / name / "default", rendered(name, {})
-    if request.config.getoption("update_snapshots"):
-        shutil.rmtree(folder, ignore_errors=True)
-        write_tree(folder, tree)
-    difference = compared(read_tree(folder), tree)
-    if difference:
-        pytest.fail(f"{UPDATE}\n{difference}", pytrace=False)
+def test_the_default_project_equals_its_snapshot(name: str, paccel_template: TemplateTester) -> None:
+    paccel_template.at(name).render().check_snapshot()
 
 
 @pytest.mark.parametrize(
@@ -62,16 +51,11 @@ def test_the_default_project_equals_its_snapshot(name: str, request: pytest.Fixt
     ],
 )
 def test_another_answer_changes_the_default_project_as_its_snapshot_shows(
-    name: str, label: str, request: pytest.FixtureRequest
+    name: str, label: str, paccel_template: TemplateTester
 ) -> None:
-    path = SNAPSHOTS / name / f"{label}.diff"
-    now = compared(rendered(name, {}), rendered(name, others(name)[label]))
-    if request.config.getoption("update_snapshots"):
-        path.write_bytes(now.encode())
-    kept_lines, lines = ([*text.splitlines(keepends=True)] for text in (path.read_bytes().decode(), now))
-    difference = "".join(difflib.unified_diff(kept_lines, lines, str(path.relative_to(SNAPSHOTS)), "now"))
-    if difference:
-        pytest.fail(f"{UPDATE}\n{difference}", pytrace=False)
+    template = paccel_template.at(name)
+    default = DEFAULTS[name] = DEFAULTS.get(name) or template.render()
+    template.render(others(name)[label]).check_difference(default, label)
 
 
 def test_nothing_else_is_among_the_snapshots(request: pytest.FixtureRequest) -> None:

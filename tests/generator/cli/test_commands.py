@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,10 +55,17 @@ def test_paccel_is_a_module_to_run(work: Path) -> None:
     assert done.stdout == f"paccel {__version__}\n"
 
 
-def test_help_lists_the_commands_in_the_order_of_their_use(paccel: Run) -> None:
-    lines = paccel("--help").out.partition("Commands:\n")[2].splitlines()
-    names = ["new", "list", "show", "diff", "upgrade", "set", "adopt", "doctor", "completion"]
-    assert [line.split()[0] for line in lines] == names
+def test_help_lists_the_commands_by_what_they_are_for(paccel: Run) -> None:
+    sections = {}
+    for title, rows in re.findall(r"^([A-Z][a-z ]+):\n((?:  .*\n)+)", paccel("--help").out, re.MULTILINE):
+        sections[title] = [row.split()[0] for row in rows.splitlines() if not row.startswith("   ")]
+    assert sections.pop("Options") == ["--version", "-h,"]
+    assert sections == {
+        "Create": ["new", "list", "show"],
+        "Change and upgrade": ["diff", "upgrade", "set"],
+        "Runs": ["runs", "compare", "watch", "repeat", "try", "verify", "card"],
+        "Care": ["adopt", "doctor", "eject", "check-template", "completion"],
+    }
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["new", "--help"], ["diff", "-h"]])

@@ -22,6 +22,7 @@ from cookiecutter.main import cookiecutter
 from paccel.catalog.catalog import load_template
 from paccel.catalog.questions import resolve_answers
 from paccel.files.tree import read_tree
+from paccel.lint.check import check_template
 from paccel.render.render import render
 
 MACHINE = {"_output_dir"}
@@ -281,7 +282,14 @@ def test_the_result_is_that_of_cookiecutter(
     for variable in ("HOME", "USERPROFILE"):  # where cookiecutter keeps its replays
         monkeypatch.setenv(variable, str(tmp_path))
     case = CASES[name]
-    folder = tmp_path / name
+    folder = written(case, tmp_path / name)
+    answers = [{}, *case.answers][number]
+    ours = by_paccel(folder, answers)
+    assert ours == by_cookiecutter(folder, answers, tmp_path / "output")
+    assert ours
+
+
+def written(case: Case, folder: Path) -> Path:
     files = {f"{case.folder}/{path}": content for path, content in case.files.items()}
     files |= {f"templates/{path}": content for path, content in case.partials.items()}
     files["cookiecutter.json"] = json.dumps(case.entries)
@@ -291,7 +299,19 @@ def test_the_result_is_that_of_cookiecutter(
         data = content if isinstance(content, bytes) else content.encode()
         target.write_bytes(data)
         target.chmod(0o755 if data.startswith(b"#!") else 0o644)
-    answers = [{}, *case.answers][number]
-    ours = by_paccel(folder, answers)
-    assert ours == by_cookiecutter(folder, answers, tmp_path / "output")
-    assert ours
+    return folder
+
+
+TRUE_FINDINGS = {
+    "package": {("unused-question", "email"), ("drawn", "")},
+    "data-science": {("unused-question", "environment_manager")},
+    "django": {("unused-question", "email"), ("unused-question", "ci_tool"), ("unused-question", "windows")},
+    "tables": {("invalid-output", "")},  # `config.yml` has two values in a line
+    "delimiters": {("not-jinja", "")},  # `plain.txt` has the usual delimiters, which are not this template's
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_check_template_raises_no_false_alarm(name: str, tmp_path: Path) -> None:
+    findings = check_template(str(written(CASES[name], tmp_path / name))).findings
+    assert {(finding.rule, finding.subject) for finding in findings} == TRUE_FINDINGS.get(name, set())

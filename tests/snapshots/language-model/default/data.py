@@ -1,16 +1,15 @@
 """The data: the source code of Python's standard library, as bytes; nothing to download."""
 
+from collections.abc import Iterator
 from pathlib import Path
 import sysconfig
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from paccel.runtime import DataError
-import torch
-from torch.nn import functional as F
-from torch.utils.data import Dataset, TensorDataset
+from paccel.runtime.tokens import Rows, files_of, tokenized
 
-PADDING = -1  # fills the last row; neither predicted nor counted
 SEPARATOR = b"\0"  # after each file; a byte that source code does not contain
+VOCABULARY = 256  # tokens are bytes
 HELD_OUT = {
     "eval": ["calendar.py", "queue.py", "shutil.py"],
     "test": ["heapq.py", "inspect.py", "statistics.py", "textwrap.py"],
@@ -25,33 +24,23 @@ PACKAGES = (
 class Splits(NamedTuple):
     """The data: `train` to train on, `eval` to choose the best weights, `test` for the final scores.
 
-    Samples are rows of `context + 1` tokens, int32: inputs are all but the last, targets all but the first.
+    Samples are rows of `context` tokens, `(inputs, targets)`; with `mask_documents`, `(inputs, targets, documents)`.
+    They are read from memory-mapped token files, which are written once.
     """
 
-    train: Dataset[Any]
-    eval: Dataset[Any]
-    test: Dataset[Any]
+    train: Rows
+    eval: Rows
+    test: Rows
     vocabulary: int  # tokens are in [0, vocabulary)
 
 
-def pack(tokens: torch.Tensor, context: int) -> TensorDataset:
-    """Cut tokens, shape (tokens,), into rows that overlap by one, so that each token but the first is predicted once.
-
-    Documents are packed end to end, so only the end of the last row is padding.
-    """
-    rows = -(-(len(tokens) - 1) // context)
-    padded = F.pad(tokens.int(), (0, rows * context + 1 - len(tokens)), value=PADDING)
-    return TensorDataset(padded.unfold(0, context + 1, context))
+def read(files: list[Path]) -> Iterator[bytes]:
+    """Read files as bytes, each followed by the separator."""
+    return (file.read_bytes() + SEPARATOR for file in files)
 
 
-def read(files: list[Path]) -> torch.Tensor:
-    """Read files as bytes, each followed by the separator. Shape (tokens,), uint8."""
-    text = b"".join(file.read_bytes() + SEPARATOR for file in files)
-    return torch.frombuffer(bytearray(text), dtype=torch.uint8)
-
-
-def make_splits(context: int) -> Splits:
-    """Read about 7 MB for train; seven modules are held out, 0.1 MB for eval and 0.2 MB for test."""
+def make_splits(context: int, tokens_dir: Path = Path("data/tokens"), mask_documents: bool = False) -> Splits:
+    """Open the token files, about 7 MB for train; seven modules are held out, 0.1 MB for eval and 0.2 MB for test."""
     library = Path(sysconfig.get_paths()["stdlib"])
     held_out = {split: [library / name for name in names] for split, names in HELD_OUT.items()}
     modules = [path for path in sorted(library.glob("*.py")) if not path.name.startswith("_sysconfigdata")]
@@ -60,9 +49,11 @@ def make_splits(context: int) -> Splits:
     train = [p for p in modules if p not in excluded and not {"test", "tests"} & set(p.relative_to(library).parts)]
     if missing := [str(path) for path in excluded if not path.exists()]:
         raise DataError(f"The source of the standard library is not installed: {', '.join(sorted(missing))} is missing")
-    return Splits(
-        pack(read(train), context),
-        pack(read(held_out["eval"]), context),
-        pack(read(held_out["test"]), context),
-        vocabulary=256,
-    )
+
+    def open_split(split: str, files: list[Path]) -> Rows:
+        source = {"files": files_of(files, library)}  # the tokens are made again where a file has changed
+        tokens = tokenized(tokens_dir / split, lambda: read(files), VOCABULARY, source)
+        return Rows(tokens, context, documents=mask_documents)
+
+    eval, test = (open_split(split, files) for split, files in held_out.items())
+    return Splits(open_split("train", train), eval, test, VOCABULARY)

@@ -30,7 +30,7 @@ class EvaluateConfig:
 
 def load_splits(config: Config) -> Splits:
     """Load the data of a run."""
-    return make_splits(config.context)
+    return make_splits(config.context, config.tokens_dir, config.mask_documents)
 
 
 def load_batches(run: Run, config: Config, splits: Splits, split: str) -> Loader:
@@ -48,7 +48,8 @@ def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
 def main(chosen: EvaluateConfig) -> dict[str, float]:
     run_dir, config = load_run(Config, chosen.run_dir)
     with Run(config, record=False) as run:
-        splits = load_splits(config)
+        with run.accelerator.local_main_process_first():  # one process per machine tokenizes, if it has to be done
+            splits = load_splits(config)
         loader = load_batches(run, config, splits, chosen.split)
         model = load_model(config, splits, run_dir / "weights" / f"{chosen.weights}.safetensors")
         scores = evaluate(run, run.prepare(model), loader)

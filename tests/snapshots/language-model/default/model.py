@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from paccel.runtime import ConfigError
+from paccel.runtime.tokens import mask_of
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -39,11 +40,12 @@ class Attention(nn.Module):
         self.query_key_value = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(self, x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, rotation: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         B, L, D = x.shape
         query, key, value = self.query_key_value(x).view(B, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         query, key = rotate(query, rotation), rotate(key, rotation)
-        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)  # flash attention on a GPU
+        # Without a mask: flash attention on a GPU.
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
         return self.out(attended.transpose(1, 2).reshape(B, L, D))
 
 
@@ -71,13 +73,17 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.RMSNorm(width)
         self.feed_forward = FeedForward(width)
 
-    def forward(self, x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
-        x = x + self.attention(self.attention_norm(x), rotation)
+    def forward(self, x: torch.Tensor, rotation: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        x = x + self.attention(self.attention_norm(x), rotation, mask)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
 class Transformer(nn.Module):
-    """Map tokens (B, L) to the logits of each next token, (B, L, vocabulary)."""
+    """Map tokens (B, L) to the logits of each next token, (B, L, vocabulary).
+
+    With `documents` (B, L), the number of each token's document within its row, no document sees another. Rotary
+    positions are relative, so they need not begin anew in each.
+    """
 
     _no_split_modules = ["Block"]  # wrapped as one unit by FSDP with TRANSFORMER_BASED_WRAP
 
@@ -101,15 +107,16 @@ class Transformer(nn.Module):
             nn.init.zeros_(block.feed_forward.down.weight)
         nn.init.zeros_(self.head.weight)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, documents: torch.Tensor | None = None) -> torch.Tensor:
         x = self.embedding(tokens)
+        mask = None if documents is None else mask_of(documents)
         # Indexed, not sliced, so that an export keeps the length dynamic even for an example of full length.
         rotation = self.rotation[:, torch.arange(tokens.shape[1], device=tokens.device)]
         for block in self.blocks:
             if self.checkpoint_activations and self.training:
-                x = checkpoint(block, x, rotation, use_reentrant=False)
+                x = checkpoint(block, x, rotation, mask, use_reentrant=False)
             else:
-                x = block(x, rotation)
+                x = block(x, rotation, mask)
         return self.head(self.norm(x))
 
 

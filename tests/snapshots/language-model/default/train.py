@@ -22,11 +22,12 @@ from paccel.runtime import (
     load_config,
     schedules,
 )
+from paccel.runtime.tokens import PADDING
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from data import PADDING, make_splits
+from data import make_splits
 from model import count_flops, make_model
 
 
@@ -35,10 +36,12 @@ class Config:
     """The settings of a training run."""
 
     # Data
+    tokens_dir: Path = Path("data/tokens")  # token files, written at the first start
+    mask_documents: bool = False  # no attention across the documents that are packed into one sequence
     context: int = 128  # context length, in tokens
     global_batch_size: int = 16  # effective batch size: sequences per step, over all processes and micro-batches
     eval_batch_size: int = 32  # sequences per evaluation batch, over all processes
-    num_workers: int = 0  # DataLoader workers per process; the data is in memory
+    num_workers: int = 0  # DataLoader workers per process; the data is memory-mapped
     limit_batches: int | None = None  # batches per epoch, for a quick try; None = all
 
     # Model
@@ -77,15 +80,14 @@ class Config:
 
 def count_tokens(batch: list[torch.Tensor]) -> torch.Tensor:
     """Count the predicted tokens of a batch. Shape (), int64."""
-    return (batch[0][:, 1:] != PADDING).sum()
+    return (batch[1] != PADDING).sum()
 
 
 def compute_loss(model: nn.Module, batch: list[torch.Tensor]) -> torch.Tensor:
     """Return the loss in nats, summed over the predicted tokens. Shape ()."""
-    rows = batch[0]
-    read, predicted = rows[:, :-1].clamp(min=0), rows[:, 1:].long()
-    logits = model(read)
-    return F.cross_entropy(logits.flatten(0, 1), predicted.flatten(), ignore_index=PADDING, reduction="sum")
+    inputs, targets, *documents = batch
+    logits = model(inputs, *documents)
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PADDING, reduction="sum")
 
 
 def evaluate(run: Run, model: nn.Module, loader: Loader) -> dict[str, float]:
@@ -109,7 +111,8 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
 def main(config: Config) -> None:
     """Train with the settings of `config`; on several GPUs, every process calls this."""
     with Run(config) as run:
-        splits = make_splits(config.context)
+        with run.accelerator.local_main_process_first():  # one process per machine tokenizes, if it has to be done
+            splits = make_splits(config.context, config.tokens_dir, config.mask_documents)
         train_loader = run.loader(
             splits.train,
             config.global_batch_size,

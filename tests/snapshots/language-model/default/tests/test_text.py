@@ -2,27 +2,59 @@
 
 from typing import Any
 
+from paccel.runtime.tokens import PADDING, Rows, write_tokens
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from data import PADDING, Splits, pack
+from data import Splits
 import sample
+import tokenize_text
 import train
 
 NOTHING: Any = None  # data that no test reads
 
 
-def test_every_token_but_the_first_is_predicted_once():
-    rows = pack(torch.arange(50), context=16).tensors[0]
-    predicted = rows[:, 1:].flatten()
-    assert predicted[predicted != PADDING].tolist() == list(range(1, 50))
-    assert (rows[1:, 0] == rows[:-1, -1]).all()
+def test_every_token_but_the_first_is_predicted_once(tmp_path):
+    tokens = write_tokens(tmp_path / "tokens", [range(30), range(30, 50)], vocabulary=50)
+    rows = Rows(tokens, context=16)
+    inputs, targets = (torch.stack(parts) for parts in zip(*(rows[i] for i in range(len(rows))), strict=True))
+    assert targets[targets != PADDING].tolist() == list(range(1, 50))
+    assert inputs[targets != PADDING].tolist() == list(range(49))
+
+
+def test_with_mask_documents_each_is_predicted_as_if_it_were_alone(tmp_path, settings):
+    draw = torch.Generator().manual_seed(0)
+    documents = [torch.randint(250, (length,), generator=draw) for length in (7, 1, 12, 2, 9)]
+    model = train.make_model(train.Config(**settings), Splits(NOTHING, NOTHING, NOTHING, vocabulary=256))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=draw)
+
+    def loss(name: str, *packed: torch.Tensor) -> torch.Tensor:
+        rows = Rows(write_tokens(tmp_path / name, packed, vocabulary=256), context=31, documents=True)
+        return train.compute_loss(model, [part[None] for part in rows[0]])
+
+    alone = sum(loss(str(number), document) for number, document in enumerate(documents) if len(document) > 1)
+    torch.testing.assert_close(loss("all", *documents), alone)
+
+
+def test_a_run_on_masked_documents_trains(tmp_path, settings):
+    train.main(train.Config(run_dir=tmp_path / "run", max_steps=2, mask_documents=True, trackers=(), **settings))
+
+
+def test_token_files_are_written_once_and_checked(settings, capsys):
+    config = train.Config(**settings)
+    splits = tokenize_text.main(config)
+    written = {path: path.stat().st_mtime_ns for path in splits.train.tokens.folder.iterdir()}
+    assert len(written) == 3
+    tokenize_text.main(config)
+    assert {path: path.stat().st_mtime_ns for path in splits.train.tokens.folder.iterdir()} == written
+    assert f"train: {splits.train.tokens.num_tokens:,} tokens" in capsys.readouterr().out
 
 
 def test_the_count_of_operations_is_what_pytorch_counts(settings):
     model = train.make_model(train.Config(**settings), Splits(NOTHING, NOTHING, NOTHING, vocabulary=256))
-    batch = [torch.ones(1, 33, dtype=torch.int32)]
+    batch = [torch.ones(1, 32, dtype=torch.int32), torch.ones(1, 32, dtype=torch.int64)]
     with FlopCounterMode(display=False) as counter:
         train.compute_loss(model, batch).backward()
     # PyTorch also counts the recomputation of attention scores in the backward pass.

@@ -1,0 +1,71 @@
+"""The project cases in `tests/project_cases`: edits that merge file by file, and what is wrong with the project then.
+
+`tests/project_cases/README.md` describes the keys of a case.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from support.merge_cases import Case, Entry, Tree, read_files
+
+FOLDER = Path(__file__).parents[1] / "project_cases"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+@dataclass(frozen=True)
+class ProjectCase:
+    """One edit, one change, and what is to be said about the project that they make.
+
+    Attributes:
+        case: The trees, in the form of a merge case without an expected tree.
+        outcome: "found", "conflict" or "clean".
+        at: The file in which something is shown.
+        cause: The file of the other change; empty where none is named.
+        tool: What is needed to see it.
+        needs: For "clean": a path, and a text that must be in that file afterwards.
+    """
+
+    case: Case
+    outcome: Literal["found", "conflict", "clean"]
+    at: str
+    cause: str
+    tool: str
+    needs: tuple[str, ...]
+
+
+def load_project_case(name: str) -> ProjectCase:
+    about = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    base = read_files(FOLDER / "_project")
+    outcome = about["outcome"]
+    case = Case(
+        name,
+        about["title"],
+        "project",
+        "clean" if outcome == "clean" else "conflict",
+        base,
+        _edited(base, about["ours"]),
+        _edited(base, about["theirs"]),
+        (),
+    )
+    parts = (about.get(key, "") for key in ("at", "cause", "tool"))
+    return ProjectCase(case, outcome, *parts, tuple(about.get("needs", ())))
+
+
+def _edited(base: Tree, edits: Sequence[Sequence[str]]) -> Tree:
+    tree = dict(base)
+    for path, *edit in edits:
+        if not edit:
+            del tree[path]
+        elif len(edit) == 1:
+            tree[edit[0]] = tree.pop(path)
+        elif not edit[0]:
+            assert path not in tree, path
+            tree[path] = Entry(edit[1].encode())
+        else:
+            old, new = (text.encode() for text in edit)
+            assert old in tree[path].content, (path, edit[0])
+            tree[path] = Entry(tree[path].content.replace(old, new))
+    return tree
