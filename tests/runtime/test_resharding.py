@@ -85,8 +85,7 @@ def everything(model: nn.Module, optimizer: Any, ema: EMA) -> dict[str, torch.Te
 def save_all(layouts: list[str], ports: list[int], background: bool) -> dict[str, torch.Tensor]:
     prepare.SPREAD_FROM, sharding._SPLIT, stored.BLOCK = 1, 1000, 20000  # as if it were large
     found: dict[str, torch.Tensor] = {}
-    for layout, port in zip(layouts, ports, strict=True):
-        os.environ["MASTER_PORT"] = str(port)
+    for layout in layouts:
         with Run(Config(Path(layout))) as run:
             model, optimizer, ema = make(run, layout)
             train(model, optimizer, ema)
@@ -102,9 +101,8 @@ def save_all(layouts: list[str], ports: list[int], background: bool) -> dict[str
 def load_all(layouts: list[str], ports: list[int], expected: dict[str, torch.Tensor]) -> list[str]:
     """What differs from what was saved, with a line for each layout that it was saved and is loaded in."""
     problems = []
-    for number, port in enumerate(ports):
+    for number in range(len(ports)):
         layout, source = layouts[number // len(LAYOUTS)], list(LAYOUTS)[number % len(LAYOUTS)]
-        os.environ["MASTER_PORT"] = str(port)
         run_dir = Path(f"{source} to {layout}")
         with Run(Config(run_dir, f"{source}/checkpoints/step-3")) as run:
             model, optimizer, ema = make(run, layout, seed=1)
@@ -176,8 +174,7 @@ def tensor_parallel(ports: list[int]) -> list[str]:
     from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
     said = []
-    for number, port in enumerate(ports):
-        os.environ["MASTER_PORT"] = str(port)
+    for number in range(len(ports)):
         with Run(Config(Path(f"mesh-{number}"))) as run:
             model = nn.Sequential(nn.Linear(4, 4))
             if number == 0:
