@@ -53,4 +53,4 @@ def completion(shell: str) -> None:
 main.add_section("Create", new, list_, show)
 main.add_section("Change and upgrade", diff, upgrade, set_)
 main.add_section("Runs", runs, compare, watch, repeat, try_, verify, card)
-main.add_section("Care", adopt, doctor, eject, check_template, completion)
+main.add_section("Maintenance", adopt, doctor, eject, check_template, completion)

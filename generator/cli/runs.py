@@ -36,7 +36,7 @@ _NAMED = 5  # folders without a run that are named before the rest is counted
 @click.option(
     "--metric", "asked", metavar="NAME", help="The score to show. [default: what the runs choose their best by]"
 )
-@click.option("-n", "--limit", type=click.IntRange(min=1), help="Show at most so many.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), help="Show at most this many.")
 @json_option
 def runs(
     folder: Path,
@@ -91,7 +91,9 @@ def runs(
 @click.command(short_help="Tell whether runs differ, and by how much.")
 @click.argument("given", metavar="RUN|DIR...", nargs=-1, required=True)
 @click.option("--by", metavar="FIELD", multiple=True, help="Group the runs by a setting, over their seeds. Repeatable.")
-@click.option("--against", metavar="RUN|VALUE", help="The group that the others are held against. [default: the first]")
+@click.option(
+    "--against", metavar="RUN|VALUE", help="The baseline: a run, or a value of --by. [default: the first group]"
+)
 @click.option("--where", "conditions", metavar="FIELD=VALUE", multiple=True, help="Only these runs, as in paccel runs.")
 @click.option("--metric", "asked", metavar="NAME", help="The score. [default: what the runs choose their best by]")
 @click.option("--mode", type=click.Choice(["min", "max"]), help="Whether smaller or larger is better. [default: known]")

@@ -1,5 +1,6 @@
 """A checkpoint of any layout loads on any other: equal weights, averages and optimizer state, to the bit."""
 
+import itertools
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def everything(model: nn.Module, optimizer: Any, ema: EMA) -> dict[str, torch.Te
     return {n: v.detach().clone() for n, v in found.items()} | ema.state_dict()["averages"]
 
 
-def save_all(layouts: list[str], ports: list[int], background: bool) -> dict[str, torch.Tensor]:
+def save_all(layouts: list[str], background: bool) -> dict[str, torch.Tensor]:
     prepare.SPREAD_FROM, sharding._SPLIT, stored.BLOCK = 1, 1000, 20000  # as if it were large
     found: dict[str, torch.Tensor] = {}
     for layout in layouts:
@@ -98,11 +99,10 @@ def save_all(layouts: list[str], ports: list[int], background: bool) -> dict[str
     return found
 
 
-def load_all(layouts: list[str], ports: list[int], expected: dict[str, torch.Tensor]) -> list[str]:
+def load_all(layouts: list[str], expected: dict[str, torch.Tensor]) -> list[str]:
     """What differs from what was saved, with a line for each layout that it was saved and is loaded in."""
     problems = []
-    for number in range(len(ports)):
-        layout, source = layouts[number // len(LAYOUTS)], list(LAYOUTS)[number % len(LAYOUTS)]
+    for layout, source in itertools.product(layouts, LAYOUTS):
         run_dir = Path(f"{source} to {layout}")
         with Run(Config(run_dir, f"{source}/checkpoints/step-3")) as run:
             model, optimizer, ema = make(run, layout, seed=1)
@@ -124,8 +124,7 @@ def test_what_was_saved_in_any_layout_loads_in_any_other(tmp_path: Path) -> None
     expected: dict[str, torch.Tensor] = {}
     for count in (1, 2, 3):
         layouts = [layout for layout, processes in LAYOUTS.items() if processes == count]
-        ports = free_ports(len(layouts))
-        found = together(save_all, tmp_path, layouts, ports, count == 2, processes=count, timeout=120)
+        found = together(save_all, tmp_path, layouts, count == 2, processes=count, timeout=120)
         expected = expected or found[0]
         assert all(torch.equal(each[name], expected[name]) for each in found for name in expected)
     files_of = {layout: {p.name for p in (tmp_path / layout / "checkpoints/step-3").iterdir()} for layout in LAYOUTS}
@@ -151,8 +150,7 @@ def test_what_was_saved_in_any_layout_loads_in_any_other(tmp_path: Path) -> None
         assert (folder / "model.safetensors.index.json").exists()
     for count in (1, 2, 3):
         layouts = [layout for layout, processes in LAYOUTS.items() if processes == count]
-        ports = free_ports(len(layouts) * len(LAYOUTS))
-        for problems in together(load_all, tmp_path, layouts, ports, expected, processes=count, timeout=240):
+        for problems in together(load_all, tmp_path, layouts, expected, processes=count, timeout=240):
             assert problems == []
 
 
@@ -167,14 +165,14 @@ def parallelism(kinds: dict[str, int]) -> str:
         return str(error)
 
 
-def tensor_parallel(ports: list[int]) -> list[str]:
+def tensor_parallel() -> list[str]:
     """Layers that PyTorch has split over processes, and shards over some of them."""
     from torch.distributed import init_device_mesh
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
     said = []
-    for number in range(len(ports)):
+    for number in range(4):
         with Run(Config(Path(f"mesh-{number}"))) as run:
             model = nn.Sequential(nn.Linear(4, 4))
             if number == 0:
@@ -201,7 +199,7 @@ def tensor_parallel(ports: list[int]) -> list[str]:
 def test_processes_that_would_have_to_share_samples_are_refused_before_the_first_step(tmp_path: Path) -> None:
     (said,) = together(parallelism, tmp_path, {"TP": 2, "CP": 2}, processes=1)
     assert "is set up for tensor and context parallelism, in which processes share samples" in said
-    found = together(tensor_parallel, tmp_path, free_ports(4))
+    found = together(tensor_parallel, tmp_path)
     assert found[0] == found[1]
     split, both, some, replicas = found[0]
     assert "is no data parallelism: shard with `fully_shard` over all processes" in split

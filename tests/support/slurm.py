@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ GresTypes=gpu
 KillWait=5
 ReturnToService=2
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={spool}
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
@@ -55,8 +56,8 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
     """Run it while the block runs; what it is given is the environment in which `sbatch` and the others find it."""
     folder.mkdir()
     (folder / "state").mkdir()
-    (folder / "spool").mkdir()
-    values = {"user": getpass.getuser(), "folder": folder, "cpus": os.cpu_count()}
+    spool = tempfile.mkdtemp(prefix="spool-")  # near the root: its sockets have paths of at most 108 bytes
+    values = {"spool": spool, "user": getpass.getuser(), "folder": folder, "cpus": os.cpu_count()}
     config = folder / "slurm.conf"
     config.write_text(CONFIG.format(**values, controller=free_port(), node=free_port()))
     (folder / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
@@ -81,6 +82,8 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
                 process.wait(15)
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.wait()
+        shutil.rmtree(spool, ignore_errors=True)
 
 
 def ask(environment: dict[str, str], *command: str, check: bool = True, cwd: Path | None = None) -> str:

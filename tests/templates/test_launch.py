@@ -242,7 +242,9 @@ def test_a_slurm_job_stops_on_the_signal_is_requeued_and_resumes_until_it_is_fin
                 state = dict(part.partition("=")[::2] for part in shown)
                 if is_so(state):
                     return state
-                assert time.monotonic() < deadline, f"{shown}\n{log.read_text()}"
+                assert (
+                    time.monotonic() < deadline
+                ), f"{shown}\n{log.read_text() if log.exists() else 'it never started'}"
                 if state["JobState"] == "PENDING" and state["Reason"] == "BeginTime":  # two minutes, after a requeue
                     ask(environment, "scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
                 time.sleep(0.1)

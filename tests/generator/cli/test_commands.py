@@ -64,7 +64,7 @@ def test_help_lists_the_commands_by_what_they_are_for(paccel: Run) -> None:
         "Create": ["new", "list", "show"],
         "Change and upgrade": ["diff", "upgrade", "set"],
         "Runs": ["runs", "compare", "watch", "repeat", "try", "verify", "card"],
-        "Care": ["adopt", "doctor", "eject", "check-template", "completion"],
+        "Maintenance": ["adopt", "doctor", "eject", "check-template", "completion"],
     }
 
 

@@ -41,7 +41,8 @@ def test_the_hub_reads_the_scores_of_these_weights(run: Path, paccel: Callable[.
     done = paccel("card", run, "--json")
     assert done.code == 0
     card = hub.ModelCard.load(done.data["card"])
-    assert (card.data.pipeline_tag, card.data.library_name) == ("image-classification", "pytorch")
+    data = card.data.to_dict()
+    assert (data["pipeline_tag"], data["library_name"]) == ("image-classification", "pytorch")
     found = {result.metric_name: result.metric_value for result in card.data.eval_results}
     assert found == {"eval/accuracy": 0.75, "test/accuracy": 0.7}
     assert {result.dataset_name for result in card.data.eval_results} == {"digits"}
