@@ -62,8 +62,8 @@ def encode(text: Text) -> bytes:
 def dress(lines: Sequence[str], base: Text | None, ours: Text, theirs: Text) -> Text:
     """Give merged lines the line ends, byte order mark and final newline of the user's file, or the template's change of them."""
     wanted = ours.mostly_crlf
-    if base is not None and base.mostly_crlf == ours.mostly_crlf and ours.lines:
-        wanted = theirs.mostly_crlf if theirs.lines else ours.mostly_crlf
+    if theirs.lines and base is not None and (base.mostly_crlf == ours.mostly_crlf or not ours.lines):
+        wanted = theirs.mostly_crlf  # an empty file has no line ends to keep
     crlf = [wanted] * len(lines)
     if len(set(ours.crlf[: len(ours.crlf) - (not ours.final_newline)])) > 1:
         # A file of mixed ends keeps each line's own: changing them would be an edit that nobody made.
