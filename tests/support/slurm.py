@@ -15,6 +15,7 @@ HAS_SLURM = all(
     shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("sbatch", "slurmd", "slurmctld")
 )
 
+# A job that is requeued waits until the credential of its last start has expired: two minutes, if nothing else is said.
 CONFIG = """
 ClusterName=test
 SlurmctldHost=localhost
@@ -24,6 +25,7 @@ SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/none
 CredType=cred/none
+AuthInfo=cred_expire=5
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
