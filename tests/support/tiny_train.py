@@ -211,7 +211,18 @@ def main(config: Config) -> None:
             optimizer=optimizer,
             **tracked,
         )
+
+        def evaluate_and_log() -> None:
+            with ema.swapped_in():
+                scores = evaluate(run, model, eval_loader)
+            run.log("eval", scores)
+            checkpoints.keep_best(scores)
+            if early_stopping.should_stop(scores["loss"]):
+                run.finish("no lower loss")
+
         checkpoints.restore()
+        if checkpoints.evaluation_is_due:
+            evaluate_and_log()
         rank = run.accelerator.process_index
         order = (run.run_dir / f"order-{rank}.jsonl").open("a")
         by_token = config.data in ("tokens", "sparse")
@@ -235,15 +246,11 @@ def main(config: Config) -> None:
                 ema.update()
                 if step.every(config.log_every):
                     run.log("train", meter.read(), learning_rate=schedule.get_last_lr()[0], grad_norm=grad_norm)
-                if step.due(config.eval_every):
-                    with ema.swapped_in():
-                        scores = evaluate(run, model, eval_loader)
-                    run.log("eval", scores)
-                    checkpoints.keep_best(scores)
-                    if early_stopping.should_stop(scores["loss"]):
-                        run.finish("no lower loss")
+                evaluation_is_due = step.due(config.eval_every)
                 if step.due(config.save_every):
-                    checkpoints.save()
+                    checkpoints.save(then_evaluate=evaluation_is_due)
+                if evaluation_is_due:
+                    evaluate_and_log()
                 if run.stopping():
                     checkpoints.save()
                     raise run.stopped()

@@ -73,9 +73,17 @@ def main(config: Config) -> None:
         # Everything listed here is checkpointed and restored on resume.
         state = {"model": model, "optimizer": optimizer, "schedule": schedule, "train_meter": train_meter}
         checkpoints = Checkpoints(run, best="accuracy", mode="max", **state)
+
+        def evaluate_and_log() -> None:
+            scores = evaluate(run, model, eval_loader)
+            run.log("eval", scores)
+            checkpoints.keep_best(scores)
+
         checkpoints.restore()
         with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
             checkpoints.check_scores(evaluate(run, model, eval_loader))
+        if checkpoints.evaluation_is_due:  # the run ended between a checkpoint and its evaluation
+            evaluate_and_log()
 
         for epoch in run.epochs(config.epochs):
             model.train()
@@ -91,10 +99,8 @@ def main(config: Config) -> None:
 
                 if step.is_last_of_epoch:
                     run.log("train", train_meter.read(), grad_norm=grad_norm)
-                    scores = evaluate(run, model, eval_loader)
-                    run.log("eval", scores)
-                    checkpoints.keep_best(scores)
-                    checkpoints.save()
+                    checkpoints.save(then_evaluate=True)
+                    evaluate_and_log()
                 if run.stopping():  # on a signal; all processes agree on the step
                     checkpoints.save()
                     raise run.stopped()  # exit code 75: run again with `--resume auto`

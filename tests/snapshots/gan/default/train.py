@@ -181,9 +181,18 @@ def main(config: Config) -> None:
             discriminator_schedule=discriminator_schedule,
             train_meter=train_meter,
         )
+
+        def evaluate_and_log() -> None:
+            scores, images = evaluate(run, generator, judge, eval_loader, reals)
+            run.log("eval", scores)
+            draw(run, images, run.run_dir / "samples" / f"step-{run.position.step}.png", splits.num_classes)
+            checkpoints.keep_best(scores)
+
         checkpoints.restore()
         with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
             checkpoints.check_scores(evaluate(run, generator, judge, eval_loader, reals)[0])
+        if checkpoints.evaluation_is_due:  # the run ended between a checkpoint and its evaluation
+            evaluate_and_log()
 
         # One step = one update of both models over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
@@ -228,13 +237,11 @@ def main(config: Config) -> None:
                         generator_grad_norm=generator_norm,
                         discriminator_grad_norm=discriminator_norm,
                     )
-                if step.due(config.eval_every):
-                    scores, images = evaluate(run, generator, judge, eval_loader, reals)
-                    run.log("eval", scores)
-                    draw(run, images, run.run_dir / "samples" / f"step-{step.number}.png", splits.num_classes)
-                    checkpoints.keep_best(scores)
+                evaluation_is_due = step.due(config.eval_every)
                 if step.due(config.save_every):
-                    checkpoints.save()
+                    checkpoints.save(then_evaluate=evaluation_is_due)
+                if evaluation_is_due:
+                    evaluate_and_log()
                 if run.stopping():  # on a signal or the time limit; all processes agree on the step
                     checkpoints.save()
                     raise run.stopped()  # exit code 75: run again with `--resume auto`

@@ -123,9 +123,17 @@ def main(config: Config) -> None:
             schedule=schedule,
             train_meter=train_meter,
         )
+
+        def evaluate_and_log() -> None:
+            scores = evaluate(run, model, eval_loader)
+            run.log("eval", scores)
+            checkpoints.keep_best(scores)
+
         checkpoints.restore()
         with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
             checkpoints.check_scores(evaluate(run, model, eval_loader))
+        if checkpoints.evaluation_is_due:  # the run ended between a checkpoint and its evaluation
+            evaluate_and_log()
 
         # One step = one optimizer update over global_batch_size samples, across all processes.
         for epoch in run.epochs(config.epochs, config.max_steps):
@@ -143,12 +151,11 @@ def main(config: Config) -> None:
 
                 if step.every(config.log_every):
                     run.log("train", train_meter.read(), learning_rate=learning_rate, grad_norm=grad_norm)
-                if step.due(config.eval_every):
-                    scores = evaluate(run, model, eval_loader)
-                    run.log("eval", scores)
-                    checkpoints.keep_best(scores)
+                evaluation_is_due = step.due(config.eval_every)
                 if step.due(config.save_every):
-                    checkpoints.save()
+                    checkpoints.save(then_evaluate=evaluation_is_due)
+                if evaluation_is_due:
+                    evaluate_and_log()
                 if run.stopping():  # on a signal or the time limit; all processes agree on the step
                     checkpoints.save()
                     raise run.stopped()  # exit code 75: run again with `--resume auto`
