@@ -5,7 +5,7 @@ job which is gone, scripts that lead nowhere.
 import ast
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -75,8 +75,6 @@ class _Pin(NamedTuple):
 
 def _pins(tree: Tree, project: Mapping[str, Any]) -> Iterator[Finding]:
     """Requirements of one package that no version meets, in what is installed together."""
-    from packaging.utils import canonicalize_name  # slow to import, and only needed here
-
     always = _read(_strings(_table(project, "project").get("dependencies")), PROJECT_FILE)
     groups = [always]
     for key in ("project", "optional-dependencies"), ("dependency-groups",):
@@ -90,6 +88,11 @@ def _pins(tree: Tree, project: Mapping[str, Any]) -> Iterator[Finding]:
             listed = data.get("dependencies") if isinstance(data, dict) else []
             inner = [item.get("pip") for item in listed or [] if isinstance(item, dict)]
             groups.append(_read([*_strings(listed), *(text for some in inner for text in _strings(some))], path))
+    groups = [group for group in groups if len(group) > 1]
+    if not groups:
+        return
+    from packaging.utils import canonicalize_name
+
     said = set()
     for group in groups:
         by_name: dict[str, list[_Pin]] = {}
@@ -110,8 +113,10 @@ def _is_at_top(path: str) -> bool:
     return PurePosixPath(path).name == path
 
 
-def _read(texts: Iterable[str], path: str) -> list[_Pin]:
-    from packaging.requirements import InvalidRequirement, Requirement
+def _read(texts: Sequence[str], path: str) -> list[_Pin]:
+    if not texts:
+        return []
+    from packaging.requirements import InvalidRequirement, Requirement  # slow to import, and only needed here
 
     found = []
     for text in texts:

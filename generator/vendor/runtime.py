@@ -1,16 +1,18 @@
 """The runtime that is installed beside this generator: its files, its licence and what it needs. It is read, never imported."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import __version__
 from ..errors import PreconditionError
 from ..files.tree import File, Tree, read_tree, tree_hash
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 PACKAGE = "paccel_runtime"
 """The name that the runtime is imported by in an ejected project: as long as `paccel.runtime`, so no line is wrapped anew."""
@@ -101,10 +103,7 @@ def runtime_requirements() -> Mapping[str, str]:
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    try:
-        listed = distribution("paccel").requires or []
-    except PackageNotFoundError:
-        listed = []
+    listed = next((installed.requires for installed in _installed() if installed.requires), [])
     found = [requirement for requirement in map(Requirement, listed) if requirement.marker is not None]
     needed = [one for one in found if one.marker and one.marker.evaluate({"extra": "runtime"})]
     needed = [one for one in needed if one.marker and not one.marker.evaluate({"extra": ""})]
@@ -114,7 +113,11 @@ def runtime_requirements() -> Mapping[str, str]:
 
 
 def _metadata_text(name: str) -> str | None:
-    try:
-        return distribution("paccel").read_text(name)
-    except PackageNotFoundError:
-        return None
+    return next((text for installed in _installed() if (text := installed.read_text(name))), None)
+
+
+def _installed() -> "Iterator[Distribution]":
+    """What Python knows of paccel: more than once where it runs beside the `egg-info` that a build has left."""
+    from importlib.metadata import distributions  # slow to import, and few commands need it
+
+    return iter(distributions(name="paccel"))
