@@ -1,12 +1,15 @@
 """Memory and time of saving and restoring a checkpoint, by the size of the model and the number of processes.
 
-    python benchmarks/checkpoint_size.py [--millions 10 100 400] [--processes 1 2 4] [--weights-only]
+    python benchmarks/checkpoint_size.py [--millions 10 100 400] [--processes 1 2 4] [--weights-only] [--rounds 3]
+        [--against /path/to/other/python]
 
 Each process runs on the CPU with gloo and holds its share of a model and of AdamW's moments, sharded by FSDP2's
-`fully_shard`, 12 bytes a weight over all processes, or 4 where weights only are saved. It saves, and a new process restores. "Own share" is what a process
-holds when it saves. The peak is the most memory that a process had while it saved or restored (VmHWM of
-`/proc/self/status`, reset before), less what it had before; at a restore, less the moments as well, which it keeps. Files
-go to a folder in the working directory, which is taken away again: start it on the disk that is to be measured.
+`fully_shard`, 12 bytes a weight over all processes, or 4 where weights only are saved. It saves, and a new process
+restores. "Own share" is what a process holds when it saves. The peak is the most memory that a process had while it saved or restored (VmHWM of
+`/proc/self/status`, reset before), less what it had before; at a restore, less the moments as well, which it keeps.
+Peaks and seconds are the most of all processes, CPU seconds the sum over them; medians of the rounds. With `--against`,
+another environment's paccel takes turns with this one. Files go to a folder in the working directory, which is taken away
+again: start it on the disk that is to be measured.
 """
 
 import argparse
@@ -17,10 +20,12 @@ import os
 import platform
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,14 +53,13 @@ def memory(name: str) -> float:
     raise LookupError(name)
 
 
-def measured(action: object) -> tuple[float, float, float]:
-    """Seconds, and MB before and at most while `action` runs."""
+def measured(action: Callable[[], object]) -> tuple[float, float, float, float]:
+    """Seconds, CPU seconds, and MB before and at most while `action` runs."""
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    started = time.perf_counter()
-    action()  # type: ignore[operator]
-    seconds = time.perf_counter() - started
-    return seconds, before, memory("VmHWM")
+    started, cpu = time.perf_counter(), time.process_time()
+    action()
+    return time.perf_counter() - started, time.process_time() - cpu, before, memory("VmHWM")
 
 
 def work(run_dir: Path, layers: int, what: str, weights_only: bool) -> None:
@@ -86,24 +90,25 @@ def work(run_dir: Path, layers: int, what: str, weights_only: bool) -> None:
                 optimizer.step()
                 optimizer.zero_grad()
             run.position.step = 1
-            seconds, before, most = measured(checkpoints.save)
+            seconds, cpu, before, most = measured(checkpoints.save)
             extra = most - before
         else:
-            seconds, before, most = measured(checkpoints.restore)
+            seconds, cpu, before, most = measured(checkpoints.restore)
             extra = most - before - (2 * weights if moments else 0)
             with torch.no_grad():
                 assert all(float(p.detach().sum()) != 0 for p in model.parameters())
-        found = run.agreement.gather((seconds, extra, weights * (3 if moments else 1)))
+        found = run.agreement.gather((seconds, cpu, extra, weights * (3 if moments else 1)))
     if run.agreement.rank == 0:
-        print(json.dumps([max(column) for column in zip(*found, strict=True)]))
+        all_seconds, all_cpu, extras, shares = zip(*found, strict=True)
+        print(json.dumps([max(all_seconds), sum(all_cpu), max(extras), max(shares)]))
 
 
-def start(run_dir: Path, layers: int, what: str, processes: int, weights_only: bool) -> list[float]:
+def start(python: str, run_dir: Path, layers: int, what: str, processes: int, weights_only: bool) -> list[float]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
     common = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, __file__, "--run-dir", str(run_dir), "--layers", str(layers), "--what", what]
+    command = [python, __file__, "--run-dir", str(run_dir), "--layers", str(layers), "--what", what]
     command += ["--weights-only"] if weights_only else []
     started = []
     for rank in range(processes):
@@ -121,6 +126,8 @@ def main() -> None:
     parser.add_argument("--millions", type=float, nargs="*", default=[10.0, 100.0, 400.0], help="of weights")
     parser.add_argument("--processes", type=int, nargs="*", default=[1, 2, 4])
     parser.add_argument("--weights-only", action="store_true", help="without the moments, so 4 bytes a weight")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--against", metavar="PYTHON", help="an interpreter that has another paccel installed")
     parser.add_argument("--run-dir", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--layers", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--what", help=argparse.SUPPRESS)
@@ -128,27 +135,43 @@ def main() -> None:
     if arguments.what:
         work(arguments.run_dir, arguments.layers, arguments.what, arguments.weights_only)
         return
+    pythons = {"this": sys.executable} | ({"against": arguments.against} if arguments.against else {})
     print(f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}")
-    print(f"largest tensor {WIDTH * WIDTH * 4 / 1e6:.0f} MB; the most of all processes\n")
+    print(f"largest tensor {WIDTH * WIDTH * 4 / 1e6:.0f} MB; {arguments.rounds} rounds, medians\n")
     print(
-        "| weights, millions | processes | own share, MB | save: peak above it, MB | save, s "
-        "| restore: peak above it, MB | restore, s |"
+        "| weights, millions | processes | paccel | own share, MB | save: peak above it, MB | s | CPU s "
+        "| restore: peak above it, MB | s | CPU s | load |"
     )
-    print("|---:|---:|---:|---:|---:|---:|---:|")
+    print("|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for millions in arguments.millions:
         layers = max(1, round(millions * 1e6 / WIDTH**2))
         for processes in arguments.processes:
-            folder = Path(tempfile.mkdtemp(dir=Path.cwd()))
-            try:
-                saved, save_extra, share = start(folder / "run", layers, "save", processes, arguments.weights_only)
-                restored, restore_extra, _ = start(folder / "run", layers, "restore", processes, arguments.weights_only)
-            finally:
-                shutil.rmtree(folder)
-            print(
-                f"| {layers * WIDTH**2 / 1e6:.0f} | {processes} | {share:.0f} | {save_extra:.0f} | {saved:.1f} "
-                f"| {restore_extra:.0f} | {restored:.1f} |",
-                flush=True,
-            )
+            found: dict[str, list[list[float]]] = {name: [] for name in pythons}
+            for number in range(arguments.rounds):
+                for name in list(pythons)[:: 1 if number % 2 else -1]:
+                    found[name].append(round_of(pythons[name], layers, processes, arguments.weights_only))
+            for name, rounds in found.items():
+                share, *figures, load = (statistics.median(column) for column in zip(*rounds, strict=True))
+                peak, seconds, cpu, back_peak, back_seconds, back_cpu = figures
+                print(
+                    f"| {layers * WIDTH**2 / 1e6:.0f} | {processes} | {name} | {share:.0f} | {peak:.0f} | {seconds:.2f} "
+                    f"| {cpu:.2f} | {back_peak:.0f} | {back_seconds:.2f} | {back_cpu:.2f} | {load:.1f} |",
+                    flush=True,
+                )
+
+
+def round_of(python: str, layers: int, processes: int, weights_only: bool) -> list[float]:
+    """Own share; peak, seconds and CPU seconds of a save, and of a restore; the machine's load."""
+    folder = Path(tempfile.mkdtemp(dir=Path.cwd()))
+    try:
+        of_save, of_restore = (
+            start(python, folder / "run", layers, what, processes, weights_only) for what in ("save", "restore")
+        )
+    finally:
+        shutil.rmtree(folder)
+    saved, save_cpu, save_peak, share = of_save
+    restored, restore_cpu, restore_peak, _ = of_restore
+    return [share, save_peak, saved, save_cpu, restore_peak, restored, restore_cpu, os.getloadavg()[0]]
 
 
 if __name__ == "__main__":

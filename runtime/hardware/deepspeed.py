@@ -6,6 +6,7 @@ in any stage, or without DeepSpeed. What DeepSpeed's public functions do not rea
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from accelerate.utils.deepspeed import DeepSpeedOptimizerWrapper
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..storage.shards import Turns
 from .gradients import clip_grad_norm
 
 
@@ -69,13 +71,14 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
 
     Attributes:
         stage: The ZeRO stage, 0 to 3.
+        parameter_groups: The parameters of each group, of which DeepSpeed's own groups have flat buffers or nothing.
     """
 
     def __init__(self, engine: Any, groups: list[list[nn.Parameter]]) -> None:
         super().__init__(engine.optimizer)
         self.engine = engine
         self.stage = int(engine.zero_optimization_stage())
-        self._groups = groups
+        self.parameter_groups = groups
         self._is_stepped = True
 
     def backward(self, loss: Tensor, is_last: bool, *, retain_graph: bool = False) -> None:
@@ -107,12 +110,16 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
         if self.stage > 0:
             self.optimizer.refresh_fp32_params()
 
-    def state_dict(self, keep: bool = True) -> dict[str, Any]:
-        """The state as PyTorch's optimizer has it: whole tensors by parameter number, on the host. Collective.
+    def state_dict(self) -> dict[str, Any]:
+        """The state as PyTorch's optimizer has it: whole tensors by parameter number, on the host. Collective."""
+        return self._state_by(lambda _, gather: gather(True))
 
-        Args:
-            keep: Whether this process keeps the tensors; None stands for each sharded one otherwise.
-        """
+    def parts(self, turns: Turns) -> dict[str, Any]:
+        """The same with a `Shard` for each sharded tensor, which the process holds whose turn it is. Collective."""
+        return self._state_by(lambda like_it, gather: turns.shard(*like_it, gather))
+
+    def _state_by(self, take: Callable[[tuple[torch.Size, torch.dtype], Callable[[bool], Any]], Any]) -> dict[str, Any]:
+        """The state with what `take` makes of each sharded tensor's shape and type, and of what gathers it."""
         if self.stage == 0:
             plain: dict[str, Any] = self.optimizer.state_dict()
             return plain
@@ -127,13 +134,13 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
                 states[numbers[parameter]] = state = {}
                 for name, value in own.items():
                     if isinstance(value, Tensor) and value.shape == buffers[0].shape:
-                        full = safe_get_full_optimizer_state(parameter, name)
-                        state[name] = full.cpu() if keep else None
+                        gather = partial(_full, safe_get_full_optimizer_state, parameter, name)
+                        state[name] = take((shape_of(parameter), value.dtype), gather)
                     else:  # such as the number of steps, which PyTorch keeps for each parameter
                         state[name] = value.clone() if isinstance(value, Tensor) else value
         groups = [
             {**group, "params": [numbers[parameter] for parameter in parameters]}
-            for group, parameters in zip(self.optimizer.param_groups, self._groups, strict=True)
+            for group, parameters in zip(self.optimizer.param_groups, self.parameter_groups, strict=True)
         ]
         return {"state": dict(sorted(states.items())), "param_groups": groups}
 
@@ -150,7 +157,9 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
         from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
         saved_groups, numbers = state_dict["param_groups"], self._numbers()
-        if [len(group["params"]) for group in saved_groups] != [len(parameters) for parameters in self._groups]:
+        if [len(group["params"]) for group in saved_groups] != [
+            len(parameters) for parameters in self.parameter_groups
+        ]:
             raise ValueError("the saved parameter groups differ from the optimizer's in number or size")
         for group, saved_group in zip(self.optimizer.param_groups, saved_groups, strict=True):
             group.update({name: value for name, value in saved_group.items() if name != "params"})
@@ -171,7 +180,9 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
 
     def _numbers(self) -> dict[nn.Parameter, int]:
         """PyTorch numbers the parameters of an optimizer through its groups."""
-        return {parameter: number for number, parameter in enumerate(p for group in self._groups for p in group)}
+        return {
+            parameter: number for number, parameter in enumerate(p for group in self.parameter_groups for p in group)
+        }
 
     def _shards(self) -> Iterator[tuple[list[nn.Parameter], list[Tensor]]]:
         """Yield each group's trainable parameters, and the flat buffers with this process's shards of them.
@@ -188,7 +199,7 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
             ]
         else:
             groups = [group["params"] for group in self.optimizer.param_groups]
-        for parameters, buffers in zip(self._groups, groups, strict=True):
+        for parameters, buffers in zip(self.parameter_groups, groups, strict=True):
             yield [parameter for parameter in parameters if parameter.requires_grad], buffers
 
     def _link(self, parameters: list[nn.Parameter], buffers: list[Tensor]) -> None:
@@ -197,6 +208,11 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
             from deepspeed.utils import lazy_init_hp_params_optimizer_state
 
             lazy_init_hp_params_optimizer_state(parameters, buffers[0], self.optimizer.state)
+
+
+def _full(get: Callable[..., Tensor], parameter: nn.Parameter, name: str, keep: bool) -> Tensor | None:
+    full = get(parameter, name)
+    return full.cpu() if keep else None
 
 
 def _kinds(states: dict[nn.Parameter, dict[str, Any]]) -> dict[str, Any]:
@@ -272,7 +288,7 @@ def shard(full: Tensor, parameter: nn.Parameter) -> Tensor:
     return nn.functional.pad(values, (0, own.numel() - values.numel())).to(own.device)
 
 
-def to_host(parameter: nn.Parameter, keep: bool) -> Tensor | None:
+def gathered(parameter: nn.Parameter, keep: bool) -> Tensor | None:
     """The whole parameter on the host, None unless `keep`. Collective."""
     from deepspeed import zero
 

@@ -36,7 +36,7 @@ class FrozenWeights:
             parameter = self._parameters(name).get(key)
             if parameter is None or key in self._hashes[name]:
                 continue
-            self._sums[name, key] = _sums(parameter)
+            self._sums[name, key] = _sum(parameter)
             full = whole(parameter.detach())
             if number % self._agreement.num_processes == self._agreement.rank:
                 own[name, key] = _hash(full)
@@ -50,7 +50,7 @@ class FrozenWeights:
         """By model and parameter, the hashes of what is frozen and has not changed since `note`. Collective."""
         self.note()
         now = dict(self._frozen())
-        same = {place for place, sums in self._sums.items() if place in now and _sums(now[place]) == sums}
+        same = {place for place, sums in self._sums.items() if place in now and _sum(now[place]) == sums}
         on_all = set.intersection(*self._agreement.gather(same))
         return {
             name: {key: digest for key, digest in sorted(hashes.items()) if (name, key) in on_all}
@@ -88,15 +88,28 @@ class FrozenWeights:
 
 def _hash(tensor: Tensor) -> str:
     """Of a tensor's type, shape and values, on any device and with any strides."""
-    flat = tensor.cpu().contiguous().reshape(-1).view(torch.uint8)
+    flat = _flat(tensor.cpu()).view(torch.uint8)
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
     digest.update(flat.numpy().data)
     return digest.hexdigest()
 
 
-def _sums(parameter: Any) -> tuple[float, ...]:
-    """What shows at the speed of memory that the values of this process have changed."""
-    own = local(parameter)
-    if not own.is_floating_point():
-        return (float(own.sum(dtype=torch.float64)),)
-    return float(own.sum(dtype=torch.float64)), float(torch.linalg.vector_norm(own, dtype=torch.float64))
+def _sum(parameter: Any) -> int:
+    """Of the bits that this process holds, each number by its place; shows at the speed of memory that some changed."""
+    own = _flat(local(parameter))
+    bits = own.view(_INTEGERS[min(own.element_size(), 8)])
+    total = torch.zeros((), dtype=torch.int64, device=bits.device)
+    for first in range(0, len(bits), _PIECE):
+        part = bits[first : first + _PIECE]
+        places = torch.arange(1, 2 * len(part), 2, device=bits.device)
+        total = total * _FACTOR + (part * places).sum()  # integers wrap around
+    return int(total)
+
+
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_PIECE = 1 << 22  # numbers that are summed at once
+_FACTOR = 0x5851F42D4C957F2D  # odd, of Knuth's generator
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    return tensor.resolve_conj().resolve_neg().contiguous().reshape(-1)

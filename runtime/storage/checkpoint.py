@@ -36,7 +36,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from . import files
 from .encoding import decode, encode
-from .shards import Shard
+from .shards import Shard, problem_of
 from .stored import Piece, in_memory, stored
 from .tensorfile import dtype_named, load_tensors, part_chunks, piece_of, tensor_chunks
 
@@ -192,10 +192,8 @@ def _join_parts(final: Path, encoded: Encoded, metadata: Mapping[str, Any], coun
     found = _read_indexes(temporary, names)
     for name, (_, tensors) in encoded.items():
         for key, tensor in tensors.items():
-            shape = tuple(tensor.shape)
-            parts = sum(piece.box.numel for piece in found.get(name, {}).get(key, (shape, tensor.dtype, []))[2])
-            if parts != torch.Size(shape).numel():
-                raise CheckpointError(f"the processes have {parts} elements of `{key}` of `{name}`, with shape {shape}")
+            if key not in found.get(name, {}):
+                raise CheckpointError(f"no process has a part of `{key}` of `{name}`, with shape {tuple(tensor.shape)}")
     written = {name: _size_and_hash(temporary / name) for name in names}
     _finish(final, SHARDED_SCHEMA, encoded, written, metadata)
 
@@ -209,7 +207,7 @@ def _read_indexes(path: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]
     """By object and tensor: its shape, type and pieces.
 
     Raises:
-        CheckpointError: An index is no index of a checkpoint.
+        CheckpointError: An index is no index of a checkpoint, or the parts do not make up the tensors.
     """
     found: dict[str, dict[str, tuple[tuple[int, ...], torch.dtype, list[Piece]]]] = defaultdict(dict)
     for index_name in names:
@@ -219,8 +217,7 @@ def _read_indexes(path: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]
                     raise ValueError(f"`{entry['file']}` is no file of a checkpoint")
                 for key, part in entry["tensors"].items():
                     shape, dtype = tuple(part["shape"]), dtype_named(part["dtype"])
-                    box = part["offset"], part["size"]
-                    piece = piece_of(path / entry["file"], part["start"], *box, dtype, part["rows"], part["sha256"])
+                    piece = piece_of(path / entry["file"], part)
                     before = found[name].setdefault(key, (shape, dtype, []))
                     if before[:2] != (shape, dtype):
                         raise ValueError(f"`{key}` of `{name}` has two shapes or types")
@@ -229,6 +226,10 @@ def _read_indexes(path: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"`{index_name}` is no index of a checkpoint: {error}") from error
+    for name, tensors in found.items():
+        for key, (shape, _, pieces) in tensors.items():
+            if problem := problem_of([piece.box for piece in pieces], shape):
+                raise CheckpointError(f"`{key}` of `{name}`, with shape {shape}, is not whole: {problem}")
     return found
 
 

@@ -7,6 +7,7 @@ What JSON can express stays as it is. The rest is an object whose key `$` says w
     {"$": "tuple", "items": […]}
     {"$": "float", "bits": "7ff8000000000000"}                                 NaN and infinities
     {"$": "dict", "items": [[key, value], …]}                                  where not all keys are strings
+    {"$": "counting", "factory": "list", "items": [[key, value], …]}           a defaultdict; a Counter has no factory
     {"$": "set" | "frozenset" | "deque" | "bytes" | "date" | "path" | …}       more of Python's and PyTorch's types
     {"$": "enum" | "dataclass" | "namedtuple", "class": "train:Mode", …}       of classes that the script has imported
 """
@@ -15,10 +16,11 @@ import json
 import math
 import struct
 import sys
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any
@@ -47,6 +49,7 @@ _AS_TEXT: dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
         lambda value: f"{value.days} {value.seconds} {value.microseconds}",
         lambda text: timedelta(*map(int, text.split(" "))),
     ),
+    Decimal: (str, Decimal),
     torch.dtype: (lambda value: str(value).removeprefix("torch."), lambda text: _dtype(text)),
     torch.device: (str, torch.device),
 }
@@ -55,18 +58,23 @@ _AS_TEXT: dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
 _FROM_TEXT: dict[str, Callable[[str], Any]] = {kind.__name__: back for kind, (_, back) in _AS_TEXT.items()}
 _FROM_TEXT["path"] = Path
 
+_FACTORIES: dict[str, Callable[[], Any]] = {
+    kind.__name__: kind for kind in (int, float, list, dict, set, deque, Counter)
+}
+"""What a defaultdict may make of a key that it does not have."""
+
 _MAX_DEPTH = 200  # levels of nesting: deeper than any real state, so it contains itself
 
 
 def encode(state: Any, *, may_grow: bool = False) -> tuple[Json, dict[str, Any]]:
     """Split `state` into a tree for JSON and its tensors, which are not copied.
 
-    Accepts None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, deque, dict, Tensor, Parameter,
-    torch.dtype, torch.device, NumPy arrays and numbers, dates and times, paths, members of an Enum, dataclasses and
-    named tuples, nested in any way. `decode` returns every value with its type and bits, except for these: a subclass
-    of dict as a dict, a torch.Size as a tuple, a Parameter as a plain Tensor. A tensor that occurs several times, such
-    as tied weights, is stored once and returned as one; views that overlap in another way are returned apart. A `Shard`
-    stands for the tensor of which it is a part, and stays as it is among the tensors.
+    Accepts None, bool, int, float, complex, Decimal, str, bytes, list, tuple, set, frozenset, deque, dict, Counter,
+    defaultdict (of a built-in type), Tensor, Parameter, torch.dtype, torch.device, NumPy arrays and numbers, dates and
+    times, paths, members of an Enum, dataclasses and named tuples, nested in any way. `decode` returns every value with
+    its type and bits, except for these: another subclass of dict as a dict, a torch.Size as a tuple, a Parameter as a
+    plain Tensor. A tensor that occurs several times, such as tied weights, is stored once and returned as one; views
+    that overlap in another way are returned apart. A `Shard` stands for the tensor of which it is a part, and stays as it is among the tensors.
 
     Args:
         state: What to split.
@@ -119,6 +127,9 @@ class _Encoder:
             return [self.encode(item, (*path, str(index))) for index, item in enumerate(value)]
         if kind in (tuple, torch.Size):
             return {"$": "tuple", "items": [self.encode(item, (*path, str(i))) for i, item in enumerate(value)]}
+        if kind is Counter or (kind is defaultdict and value.default_factory in _FACTORIES.values()):
+            name = "" if kind is Counter else value.default_factory.__name__
+            return {"$": "counting", "factory": name, "items": self._encode_items(value, path)}
         if isinstance(value, dict):
             return self._encode_dict(value, path)
         if isinstance(value, Enum) and value.name in kind.__members__:
@@ -167,20 +178,19 @@ class _Encoder:
     def _encode_dict(self, value: dict[Any, Any], path: tuple[str, ...]) -> Json:
         if all(type(key) is str for key in value) and "$" not in value:
             return {key: self.encode(item, (*path, key)) for key, item in value.items()}
+        return {"$": "dict", "items": self._encode_items(value, path)}
+
+    def _encode_items(self, value: dict[Any, Any], path: tuple[str, ...]) -> Json:
         for key in value:
             if not _is_key(key):
                 raise CheckpointError(
                     f"{_place(path)} has a key of the type `{torch.typename(type(key))}`, which a checkpoint cannot store"
                 )
-        return {
-            "$": "dict",
-            "items": [[self.encode(key, path), self.encode(v, (*path, str(key)))] for key, v in value.items()],
-        }
+        return [[self.encode(key, path), self.encode(v, (*path, str(key)))] for key, v in value.items()]
 
     def _encode_tensor(self, tensor: Tensor, path: tuple[str, ...]) -> Json:
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or dtype_name(tensor.dtype) is None:
-            what = f"{str(tensor.dtype).removeprefix('torch.')} tensor, {str(tensor.layout).removeprefix('torch.')}"
-            raise CheckpointError(f"{_place(path)} is a tensor that a checkpoint cannot store: {what}, {tensor.device}")
+            raise _unknown(tensor.dtype, f"{str(tensor.layout).removeprefix('torch.')}, {tensor.device}", path)
         tensor = tensor.detach()
         identity: Any = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         identity += (tensor.is_conj(), tensor.is_neg())
@@ -191,6 +201,8 @@ class _Encoder:
         return reference if _is_usual(tensor) else {**reference, "stride": list(tensor.stride())}
 
     def _encode_shard(self, shard: Shard, path: tuple[str, ...]) -> Json:
+        if dtype_name(shard.dtype) is None:
+            raise _unknown(shard.dtype, "sharded", path)
         name = self._names.get(id(shard))
         if name is None:
             name = self._names[id(shard)] = self._add(shard, path)
@@ -221,6 +233,11 @@ class _Encoder:
         return name
 
 
+def _unknown(dtype: torch.dtype, how: str, path: tuple[str, ...]) -> CheckpointError:
+    what = f"{str(dtype).removeprefix('torch.')} tensor, {how}"
+    return CheckpointError(f"{_place(path)} is a tensor that a checkpoint cannot store: {what}")
+
+
 def _decode(tree: Json, tensors: dict[str, Any]) -> Any:
     if isinstance(tree, list):
         return [_decode(item, tensors) for item in tree]
@@ -233,6 +250,9 @@ def _decode(tree: Json, tensors: dict[str, Any]) -> Any:
         return tuple(_decode(item, tensors) for item in tree["items"])
     if kind == "dict":
         return {_decode(key, tensors): _decode(item, tensors) for key, item in tree["items"]}
+    if kind == "counting":
+        items = {_decode(key, tensors): _decode(item, tensors) for key, item in tree["items"]}
+        return defaultdict(_FACTORIES[tree["factory"]], items) if tree["factory"] else Counter(items)
     if kind == "float":
         return struct.unpack(">d", bytes.fromhex(tree["bits"]))[0]
     if kind == "array":

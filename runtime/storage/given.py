@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from .encoding import same
@@ -29,9 +30,11 @@ def given(thing: Any, names: Mapping[int, str]) -> Any:
         names: The name of each parameter, by its identity.
     """
     if has_groups(thing):
-        return {
+        groups = getattr(thing, "parameter_groups", None) or [group["params"] for group in thing.param_groups]
+        plain = getattr(thing, "optimizer", thing)  # without accelerate's wrapper
+        return ({"class": type(plain).__name__} if isinstance(plain, Optimizer) else {}) | {
             "groups": [_fields(group) for group in thing.param_groups],
-            "names": [[names.get(id(parameter)) for parameter in group["params"]] for group in thing.param_groups],
+            "names": [[names.get(id(parameter)) for parameter in group] for group in groups],
         }
     if isinstance(thing, LRScheduler) or _is_timm(thing):
         return copy.deepcopy(thing.state_dict())
@@ -57,6 +60,15 @@ def optimizer_state(state: Any, before: Any, now: Any, *, is_new_run: bool) -> A
     """
     if not isinstance(state, dict) or "param_groups" not in state:
         return state
+    if was := class_before(before, now):
+        if not is_new_run:
+            raise ValueError(f"it is the state of `{was}`, and the optimizer is `{now['class']}`")
+        numbers = iter(range(sum(map(len, now["names"]))))
+        groups = [
+            {**fields, "params": [next(numbers) for _ in names]}
+            for fields, names in zip(copy.deepcopy(now["groups"]), now["names"], strict=True)
+        ]
+        return {"state": {}, "param_groups": groups}
     if before is not None and _differ_in_order(before["names"], now["names"]):
         return _regrouped(state, before["names"], now, is_new_run=is_new_run)
     if len(state["param_groups"]) != len(now["groups"]):
@@ -74,9 +86,16 @@ def optimizer_state(state: Any, before: Any, now: Any, *, is_new_run: bool) -> A
     return {**state, "param_groups": merged}
 
 
+def class_before(before: Any, now: Any) -> str | None:
+    """Of which other class an optimizer was when the run of the checkpoint started, whose state says nothing to it; else None."""
+    is_known = before is not None and "class" in before and "class" in now
+    return str(before["class"]) if is_known and before["class"] != now["class"] else None
+
+
 def _differ_in_order(before: Sequence[Sequence[str | None]], now: Sequence[Sequence[str | None]]) -> bool:
     """Whether the same parameters may be numbered otherwise, and all of them have a name to go by."""
-    known = all(name is not None for names in (*before, *now) for name in names)
+    # paccel 0.1 noted no parameter in the groups of DeepSpeed's stage 3
+    known = all(names and None not in names for names in (*before, *now))
     return known and before != now
 
 
@@ -126,10 +145,17 @@ def load_scheduler(
         epoch: The epoch that is restored.
     """
     has_changed = is_new_run if before is None else not same(before, now)
-    if isinstance(scheduler, LambdaLR) and not has_changed:  # the only one with settings that a state cannot show
+    is_of_another = not _is_timm(scheduler) and not {"last_epoch", "_schedulers"} & state.keys()
+    if (
+        isinstance(scheduler, LambdaLR) and not has_changed and not is_of_another
+    ):  # the only one with settings that a state cannot show
         rates = zip(state["base_lrs"], scheduler.lr_lambdas, strict=True)
         has_changed = [base * function(state["last_epoch"]) for base, function in rates] != state["_last_lr"]
-    if not has_changed:
+    if is_of_another and isinstance(scheduler, ReduceLROnPlateau):
+        pass  # it has seen no score yet
+    elif is_of_another:
+        _replay(scheduler, {"last_epoch": step}, groups)
+    elif not has_changed:
         scheduler.load_state_dict(state)
     elif isinstance(scheduler, ReduceLROnPlateau) or _is_timm(scheduler):
         own = {name: value for name, value in now.items() if before is None or not same(before.get(name), value)}

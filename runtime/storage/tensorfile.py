@@ -6,7 +6,7 @@ metadata at random. This one goes tensor by tensor, and the same values make the
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,10 @@ def part_chunks(
             "rows": rows,
             "sha256": hashes,
         }
+        if part.numel() == 0:
+            continue
         values = as_bytes(_flat(part))
-        block = rows * (part.nbytes // max(1, part.shape[0] if part.dim() else 1))
+        block = rows * (part.nbytes // (part.shape[0] if part.dim() else 1))
         for first in range(0, len(values), block):
             piece = values[first : first + block]
             hashes.append(hashlib.sha256(piece).hexdigest())
@@ -147,23 +149,25 @@ def _stored_tensors(path: Path, at_once: int) -> dict[str, Tensor]:
         start, end = entry["data_offsets"]
         if end - start > at_once:
             shape, dtype = entry["shape"], dtype_named(entry["dtype"])
-            piece = piece_of(path, 8 + length + start, [0] * len(shape), shape, dtype)
+            box = Box((0,) * len(shape), tuple(shape))
+            piece = Piece(path, 8 + length + start, box, rows_of_a_block(shape, dtype.itemsize))
             found[name] = stored([piece], shape, dtype, at_once=at_once)
     return found
 
 
-def piece_of(
-    path: Path,
-    start: int,
-    offset: Sequence[int],
-    size: Sequence[int],
-    dtype: torch.dtype,
-    rows: int | None = None,
-    hashes: Sequence[str] = (),
-) -> Piece:
-    """What of a tensor is where in a file; by default in blocks as they are written."""
-    box = Box(tuple(offset), tuple(size))
-    return Piece(path, start, box, rows or rows_of_a_block(box.size, dtype.itemsize), tuple(hashes))
+def piece_of(path: Path, part: Mapping[str, Any]) -> Piece:
+    """What `part_chunks` has put of a tensor into a file, by its entry in the index.
+
+    Raises:
+        ValueError: The entry makes no sense.
+    """
+    box, start, rows = Box(tuple(part["offset"]), tuple(part["size"])), part["start"], part["rows"]
+    if any(type(number) is not int or number < 0 for number in (*box.offset, *box.size, start, rows - 1)):
+        raise ValueError(f"it has a part of the size {list(box.size)} at {list(box.offset)}, in blocks of {rows} rows")
+    blocks = -(-(box.size[0] if box.size else 1) // rows) if box.numel else 0
+    if len(part["sha256"]) != blocks:
+        raise ValueError(f"it has {len(part['sha256'])} hashes of {blocks} blocks")
+    return Piece(path, start, box, rows, tuple(part["sha256"]))
 
 
 _DTYPES = (

@@ -104,3 +104,53 @@ def test_a_model_without_memory_is_refused_with_what_to_do(tmp_path: Path) -> No
         Checkpoints(run, model=adapted()).save_weights("final")
         with pytest.raises(ConfigError, match=r"on the meta device, without memory"):
             load_weights(tmp_path / "weights" / "final.safetensors", model)
+
+
+class Base(nn.Module):
+    """Frozen weights of many types beside one that trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        kinds = (torch.float8_e4m3fn, torch.bfloat16, torch.float64, torch.complex64, torch.bool, torch.uint8)
+        for kind in kinds:
+            values = torch.arange(1.0, 25).reshape(4, 6).to(kind).t()
+            setattr(self, str(kind).replace("torch.", "of_"), nn.Parameter(values, requires_grad=False))
+        self.number = nn.Parameter(torch.tensor(3.0), requires_grad=False)
+        self.nothing = nn.Parameter(torch.empty(0, 4), requires_grad=False)
+        self.trained = nn.Parameter(torch.ones(3))
+
+
+def swap(weights: torch.Tensor) -> None:
+    weights[[0, 1]] = weights[[1, 0]].clone()
+
+
+CHANGES = {
+    "of_float64": swap,  # the same numbers in another order
+    "of_complex64": lambda weights: weights.imag.add_(1),
+    "of_float8_e4m3fn": lambda weights: weights.view(torch.uint8)[2, 3].add_(1),
+    "of_bool": lambda weights: weights.logical_not_(),
+    "of_uint8": swap,
+    "number": lambda weights: weights.neg_(),
+    "nothing": None,
+    "of_bfloat16": None,
+}
+
+
+def test_frozen_weights_of_any_type_are_left_out_and_any_change_to_them_is_saved(tmp_path: Path) -> None:
+    with Run(Config(tmp_path)) as run, torch.no_grad():
+        model = Base()
+        checkpoints = Checkpoints(run, trainable_only=True, model=model)
+        checkpoints.restore()
+        checkpoints.save()
+        for name, change in CHANGES.items():
+            if change is not None:
+                change(getattr(model, name))
+        run.position.step = 1
+        checkpoints.save()
+    files = [load_file(tmp_path / "checkpoints" / f"step-{number}" / "model.safetensors") for number in (0, 1)]
+    changed = {name for name, change in CHANGES.items() if change is not None}
+    assert [set(file) for file in files] == [{"trained"}, {"trained", *changed}]
+    with Run(Config(tmp_path)) as run:
+        other = Base()
+        assert Checkpoints(run, trainable_only=True, model=other).restore() == 1
+    assert all(value.tolist() == model.state_dict()[name].tolist() for name, value in other.state_dict().items())

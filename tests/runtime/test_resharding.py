@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.sampled import every_third_day
 from support.together import free_ports, together
 from torch import nn
 
@@ -19,6 +20,7 @@ from paccel.runtime.storage import files, stored
 
 LAYOUTS = {"plain": 1, "ddp on 2": 2, "fsdp2 on 2": 2, "fsdp2 on 3": 3}
 SHARDED = [layout for layout in LAYOUTS if layout.startswith("fsdp2")]
+ENGINES = {"zero 2 on 2": 2, "zero 3 on 2": 3}  # and their stages: DeepSpeed runs once in a process
 
 
 @dataclass
@@ -42,12 +44,14 @@ class Net(nn.Module):
         self.register_buffer("count", torch.zeros(3))
         self.frozen.requires_grad_(False)
 
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        found = self.embed(ids)
-        return self.head(found) * self.scale + self.frozen(found).sum()
+    def forward(self) -> torch.Tensor:
+        """A loss whose gradients are those that `train` gives each weight, up to rounding."""
+        weights, bias = self.embed(torch.arange(301)), self.head(torch.zeros(1, 70))
+        loss = sum((0.05 * w**2 + w).sum() for w in (weights, bias, self.scale))
+        return loss + 0 * self.frozen(weights).sum()
 
 
-def make(run: Run, layout: str, seed: int = 0) -> tuple[nn.Module, Any, EMA]:
+def make(run: Run, layout: str, seed: int = 0) -> tuple[nn.Module, Any, EMA | None]:
     torch.manual_seed(seed)
     with torch.device("meta") if layout in SHARDED and seed else nullcontext():
         model: nn.Module = Net()
@@ -60,11 +64,12 @@ def make(run: Run, layout: str, seed: int = 0) -> tuple[nn.Module, Any, EMA]:
             model.to_empty(device="cpu")
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
     model, optimizer = run.prepare(model, optimizer)
-    return model, optimizer, EMA(model, decay=0.5)
+    return model, optimizer, None if layout == "zero 3 on 2" else EMA(model, decay=0.5)
 
 
-def train(model: nn.Module, optimizer: Any, ema: EMA) -> None:
+def train(model: nn.Module, optimizer: Any, ema: EMA | None) -> None:
     """Steps whose gradients are a function of each weight alone, so that every layout takes the same ones."""
+    assert ema is not None
     for _ in range(3):
         for parameter in model.parameters():
             if parameter.requires_grad:
@@ -74,13 +79,21 @@ def train(model: nn.Module, optimizer: Any, ema: EMA) -> None:
     next(b for _, b in model.named_buffers()).fill_(7)
 
 
-def everything(model: nn.Module, optimizer: Any, ema: EMA) -> dict[str, torch.Tensor]:
+def everything(model: nn.Module, optimizer: Any, ema: EMA | None) -> dict[str, torch.Tensor]:
     """Whole tensors of all that was saved."""
     inner = getattr(model, "module", model)
     found = {name: sharding.whole(value) for name, value in inner.state_dict().items()}
     for number, values in optimizer.state_dict()["state"].items():
         found |= {f"{number}.{name}": sharding.whole(value) for name, value in values.items()}
-    return {n: v.detach().clone() for n, v in found.items()} | ema.state_dict()["averages"]
+    return {n: v.detach().clone() for n, v in found.items()} | averages(ema)
+
+
+def averages(ema: EMA | None) -> dict[str, torch.Tensor]:
+    return {} if ema is None else {f"ema.{name}": value for name, value in ema.state_dict()["averages"].items()}
+
+
+def tracked(model: nn.Module, optimizer: Any, ema: EMA | None) -> dict[str, Any]:
+    return {"model": model, "optimizer": optimizer} | ({} if ema is None else {"ema": ema})
 
 
 def save_all(layouts: list[str], background: bool) -> dict[str, torch.Tensor]:
@@ -88,45 +101,124 @@ def save_all(layouts: list[str], background: bool) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = {}
     for layout in layouts:
         with Run(Config(Path(layout))) as run:
-            model, optimizer, ema = make(run, layout)
-            train(model, optimizer, ema)
+            made = make(run, layout)
+            train(*made)
             run.position.step = 3
-            kept = {"model": model, "optimizer": optimizer, "ema": ema}
-            checkpoints = Checkpoints(run, background=background, max_shard_size=50_000, **kept)
+            checkpoints = Checkpoints(run, background=background, max_shard_size=50_000, **tracked(*made))
             checkpoints.save()
-            found = everything(model, optimizer, ema)
+            found = everything(*made)
             checkpoints.save_weights("final")
     return found
 
 
-def load_all(layouts: list[str], expected: dict[str, torch.Tensor]) -> list[str]:
+def differences(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> list[str]:
+    """What is not equal to the bit, of all that is in both; an average is not in a checkpoint that had no EMA."""
+    apart = found.keys() ^ expected.keys()
+    wrong = [name for name in found.keys() & expected.keys() if not torch.equal(found[name], expected[name])]
+    return sorted([*wrong, *(name for name in apart if not name.startswith("ema."))])
+
+
+def load_all(layouts: list[str], expected: dict[str, dict[str, torch.Tensor]]) -> list[str]:
     """What differs from what was saved, with a line for each layout that it was saved and is loaded in."""
     problems = []
-    for layout, source in itertools.product(layouts, LAYOUTS):
+    for layout, source in itertools.product(layouts, expected):
         run_dir = Path(f"{source} to {layout}")
         with Run(Config(run_dir, f"{source}/checkpoints/step-3")) as run:
-            model, optimizer, ema = make(run, layout, seed=1)
-            assert Checkpoints(run, model=model, optimizer=optimizer, ema=ema).restore() == 3
-            found = everything(model, optimizer, ema)
-            wrong = [name for name in expected if not torch.equal(found[name], expected[name])]
-            problems += [f"{run_dir}: {wrong}"] if wrong or list(found) != list(expected) else []
+            made = make(run, layout, seed=1)
+            assert Checkpoints(run, **tracked(*made)).restore() == 3
+            wrong = differences(everything(*made), expected[source])
+            problems += [f"{run_dir}: {wrong}"] if wrong else []
             other, *_ = make(run, layout, seed=2)
             load_weights(Path(source) / "weights" / "final.safetensors", getattr(other, "module", other))
-            averaged = {n: sharding.whole(p.detach()) for n, p in getattr(other, "module", other).named_parameters()}
-            wrong = [name for name in averaged if not torch.equal(averaged[name], ema.state_dict()["averages"][name])]
+            weights = {n: sharding.whole(p.detach()) for n, p in getattr(other, "module", other).named_parameters()}
+            saved = {n: expected[source].get(f"ema.{n}", expected[source][n]) for n in weights}
+            wrong = differences(weights, saved)
             problems += [f"weights of {run_dir}: {wrong}"] if wrong else []
     return problems
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_what_was_saved_in_any_layout_loads_in_any_other(tmp_path: Path) -> None:
-    expected: dict[str, torch.Tensor] = {}
+def everything_of_engine(run: Run, model: Any, optimizer: Any, ema: EMA | None) -> dict[str, torch.Tensor]:
+    """What DeepSpeed's own functions say of the weights and moments, which it holds in flat buffers."""
+    from deepspeed import zero
+    from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+    inner = run.accelerator.unwrap_model(model)
+    found: dict[str, Any] = dict(inner.named_buffers())
+    for name, parameter in inner.named_parameters(remove_duplicate=False):
+        with zero.GatheredParameters([parameter]):  # what the forward pass computes with
+            found[name] = parameter.detach().clone()
+        if parameter.requires_grad:  # what the optimizer updates
+            assert torch.equal(found[name], safe_get_full_fp32_param(parameter))
+    state = optimizer.state_dict()["state"]
+    for number, parameter in enumerate(p for p in inner.parameters() if p.requires_grad):
+        moments = {m: safe_get_full_optimizer_state(parameter, m) for m in ("exp_avg", "exp_avg_sq")}
+        found |= {f"{number}.{name}": value for name, value in (state[number] | moments).items()}
+    return {name: value.detach().clone() for name, value in found.items()} | averages(ema)
+
+
+def train_engine(run: Run, model: Any, optimizer: Any, ema: EMA | None, steps: int) -> None:
+    for _ in range(steps):
+        run.prepared.backward(model(), 1, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if ema is not None:
+            ema.update()
+    next(b for _, b in model.named_buffers()).fill_(7)
+
+
+def save_in_engine(layout: str) -> dict[str, torch.Tensor]:
+    from support.on_device import deepspeed, use_deepspeed_on_the_cpu
+
+    use_deepspeed_on_the_cpu()
+    os.environ |= deepspeed(Path(f"settings of {os.environ['RANK']}"), ENGINES[layout])
+    with Run(Config(Path(layout))) as run:
+        made = make(run, layout)
+        train_engine(run, *made, steps=3)
+        run.position.step = 3
+        checkpoints = Checkpoints(run, background=True, max_shard_size=50_000, **tracked(*made))
+        checkpoints.save()
+        checkpoints.save_weights("final")
+        return everything_of_engine(run, *made)
+
+
+def load_in_engine(layout: str, expected: dict[str, dict[str, torch.Tensor]]) -> list[str]:
+    from support.on_device import deepspeed, use_deepspeed_on_the_cpu
+
+    use_deepspeed_on_the_cpu()
+    os.environ |= deepspeed(Path(f"settings of {os.environ['RANK']}"), ENGINES[layout])
+    problems: list[str] = []
+    with Run(Config(Path(f"all to {layout}"), f"{next(iter(expected))}/checkpoints/step-3")) as run:
+        made = make(run, layout, seed=1)
+        for source, saved in expected.items():
+            train_engine(run, *made, steps=1)  # so that nothing is as it was restored before
+            assert differences(everything_of_engine(run, *made), saved)
+            run.fork = Path(source, "checkpoints/step-3")
+            assert Checkpoints(run, **tracked(*made)).restore() == 3
+            wrong = differences(everything_of_engine(run, *made), saved)
+            problems += [f"{source} to {layout}: {wrong}"] if wrong else []
+    return problems
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, torch.Tensor]]]:
+    """A folder with a run of each layout, and what was saved in each: the same, to the bit."""
+    folder, expected = tmp_path_factory.mktemp("saved"), {}
     for count in (1, 2, 3):
         layouts = [layout for layout, processes in LAYOUTS.items() if processes == count]
-        found = together(save_all, tmp_path, layouts, count == 2, processes=count, timeout=120)
-        expected = expected or found[0]
-        assert all(torch.equal(each[name], expected[name]) for each in found for name in expected)
+        found = together(save_all, folder, layouts, count == 2, processes=count, timeout=120)
+        expected |= dict.fromkeys(layouts, found[0])
+        assert all(not differences(each, expected["plain"]) for each in found)
+    assert sum(name.startswith("ema.") for name in expected["plain"]) == 5
+    return folder, expected
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@every_third_day(1)
+def test_what_was_saved_in_any_layout_loads_in_any_other(
+    saved: tuple[Path, dict[str, dict[str, torch.Tensor]]],
+) -> None:
+    tmp_path, expected = saved
     files_of = {layout: {p.name for p in (tmp_path / layout / "checkpoints/step-3").iterdir()} for layout in LAYOUTS}
     assert files_of["plain"] == {
         "manifest.json",
@@ -151,6 +243,29 @@ def test_what_was_saved_in_any_layout_loads_in_any_other(tmp_path: Path) -> None
     for count in (1, 2, 3):
         layouts = [layout for layout, processes in LAYOUTS.items() if processes == count]
         for problems in together(load_all, tmp_path, layouts, expected, processes=count, timeout=240):
+            assert problems == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_what_deepspeed_has_saved_loads_in_any_other_layout_and_the_other_way_round(
+    saved: tuple[Path, dict[str, dict[str, torch.Tensor]]],
+) -> None:
+    pytest.importorskip("deepspeed")
+    folder, of_others = saved
+    of_engines = {layout: together(save_in_engine, folder, layout, timeout=120)[0] for layout in ENGINES}
+    for layout, found in of_engines.items():  # gradients are summed in another order
+        there = {name: value for name, value in of_others["plain"].items() if name in found}
+        torch.testing.assert_close(found, there, rtol=1e-5, atol=1e-5)
+        step = folder / layout / "checkpoints/step-3"
+        sizes = [(step / f"optimizer-{rank:05}-of-00002.safetensors").stat().st_size for rank in (1, 2)]
+        assert max(sizes) < 1.2 * min(sizes)  # each process has written half
+    for count in (1, 2, 3):
+        layouts = [layout for layout, processes in LAYOUTS.items() if processes == count]
+        for problems in together(load_all, folder, layouts, of_engines, processes=count, timeout=240):
+            assert problems == []
+    for layout in ENGINES:
+        for problems in together(load_in_engine, folder, layout, of_others | of_engines, timeout=240):
             assert problems == []
 
 
@@ -214,8 +329,7 @@ def fail_on_one(background: bool, ports: list[int]) -> list[str]:
     os.environ["MASTER_PORT"] = str(ports.pop())
     said = []
     with Run(Config(Path(f"run-{background}"))) as run:
-        model, optimizer, ema = make(run, "fsdp2 on 2")
-        checkpoints = Checkpoints(run, background=background, model=model, optimizer=optimizer, ema=ema)
+        checkpoints = Checkpoints(run, background=background, **tracked(*make(run, "fsdp2 on 2")))
         written = files.durable_write
 
         def full(path: Path, *args: Any, **options: Any) -> Any:
@@ -251,13 +365,11 @@ def restore_damaged(ports: list[int]) -> list[str]:
     said = []
     os.environ["MASTER_PORT"] = str(ports.pop())
     with Run(Config(Path("run"))) as run:
-        model, optimizer, ema = make(run, "fsdp2 on 2")
-        checkpoints = Checkpoints(run, model=model, optimizer=optimizer, ema=ema)
+        checkpoints = Checkpoints(run, **tracked(*make(run, "fsdp2 on 2")))
         checkpoints.save()
     os.environ["MASTER_PORT"] = str(ports.pop())
     with Run(Config(Path("run"), "auto")) as run:
-        model, optimizer, ema = make(run, "fsdp2 on 2")
-        checkpoints = Checkpoints(run, model=model, optimizer=optimizer, ema=ema)
+        checkpoints = Checkpoints(run, **tracked(*make(run, "fsdp2 on 2")))
         assert checkpoints.step == 0
         if run.agreement.rank == 1:
             file = next(Path("run/checkpoints/step-0").glob("model-00002-*"))

@@ -7,9 +7,10 @@ import math
 import struct
 import subprocess
 import sys
-from collections import OrderedDict, deque, namedtuple
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -221,6 +222,7 @@ def test_a_tree_that_nobody_wrote_is_refused(tree: Any) -> None:
 
 
 MORE = [
+    Counter("aab"), defaultdict(list, {"b": [1], 3: [2.5]}), defaultdict(int), Decimal("1.50"),
     deque([1, [2]], maxlen=3), deque(), {1, "a", None, (2, b"c")}, frozenset({1.5}), b"\x00\xff", bytearray(b"a"), 1 - 2j,
     datetime(2024, 2, 29, 1, 2, 3, 4, tzinfo=UTC), date(2024, 2, 29), time(1, 2, 3), timedelta(-1, 2, 3),
     Path("a/b"), Colour.RED, torch.bfloat16, torch.device("cuda", 1), Pair(1, torch.ones(2)), Position(3, {"x"}),
@@ -240,6 +242,14 @@ def test_more_of_what_states_are_made_of_comes_back(thing: Any) -> None:
     assert getattr(back, "maxlen", None) == getattr(thing, "maxlen", None)
 
 
+def test_what_counts_goes_on_counting() -> None:
+    found = decode(*encode({"seen": Counter(a=1), "rows": defaultdict(list)}))
+    found["seen"]["b"] += 1
+    found["rows"]["c"].append(2)
+    assert found == {"seen": {"a": 1, "b": 1}, "rows": {"c": [2]}}
+
+
+@pytest.mark.slow
 def test_equal_sets_have_equal_bytes_in_any_process() -> None:
     code = "from paccel.runtime.storage.encoding import encode; print(encode({'a', 'b', 'c', 1, None, ('d', 2)})[0])"
     said = {

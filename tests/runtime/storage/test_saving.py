@@ -300,7 +300,7 @@ class Counted(nn.Module):
         self.register_buffer("seen", torch.zeros(1))
 
 
-@pytest.mark.parametrize("other", ["loss", "metric", "average of timm"])
+@pytest.mark.parametrize("other", ["loss", "metric", pytest.param("average of timm", marks=pytest.mark.slow)])
 def test_a_second_module_leaves_the_model_s_file_its_name(tmp_path: Path, other: str) -> None:
     with Run(Config(tmp_path / "run")) as run:
         model, thing = nn.Linear(1, 1), nn.Linear(2, 2) if other == "loss" else Counted()

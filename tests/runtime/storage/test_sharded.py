@@ -1,6 +1,9 @@
 """Checkpoints that several processes write together: parts, indexes, and what a kill or a full disk leaves."""
 
+import hashlib
+import itertools
 import json
+import re
 import shutil
 import threading
 import time
@@ -16,6 +19,7 @@ from support.together import new_process
 from torch import Tensor, nn
 
 from paccel.runtime.errors import CheckpointError
+from paccel.runtime.storage import checkpoint as checkpoint_file
 from paccel.runtime.storage import stored
 from paccel.runtime.storage.checkpoint import (
     encode_objects,
@@ -25,7 +29,7 @@ from paccel.runtime.storage.checkpoint import (
     write_checkpoint,
     write_sharded,
 )
-from paccel.runtime.storage.shards import Box
+from paccel.runtime.storage.shards import Box, Shard, problem_of
 from paccel.runtime.storage.stored import Stored
 
 
@@ -171,7 +175,8 @@ def test_a_tensor_of_which_nobody_has_a_part_is_no_checkpoint(tmp_path: Path) ->
         write_sharded(tmp_path / "step-1", encode_objects(state), {}, processes)
 
     errors = Threads(2).run(write)
-    assert all("the processes have 10570 elements of `rows` of `model`, with shape (301, 70)" in str(e) for e in errors)
+    said = "`rows` of `model`, with shape (301, 70), is not whole: its parts have 10570 of its 21070 elements"
+    assert all(said in str(error) for error in errors)
     assert not list(tmp_path.iterdir())
 
 
@@ -186,14 +191,122 @@ def test_processes_that_see_other_folders_make_no_checkpoint(tmp_path: Path) -> 
     assert not list((tmp_path / "0").iterdir())
 
 
-def test_an_index_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
-    save(tmp_path, 1)
-    index = tmp_path / "step-1" / "index-00001-of-00002.json"
+def forge(path: Path, change: Callable[[dict[str, Any]], None], number: int = 1) -> None:
+    """Change an index, and the manifest with it, as somebody would who knows how they are made."""
+    index = path / f"index-0000{number}-of-00002.json"
     content = json.loads(index.read_text())
-    content["model"]["file"] = "../secret.safetensors"
+    change(content["model"])
     index.write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match=r"is no index of a checkpoint: `\.\./secret\.safetensors`"):
-        read_checkpoint(tmp_path / "step-1")
+    manifest = json.loads((path / "manifest.json").read_text())
+    data = index.read_bytes()
+    manifest["files"][index.name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    del manifest["sha256"]
+    (path / "manifest.json").write_bytes(checkpoint_file._manifest_bytes(manifest))
+
+
+def rows_with(**fields: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda model: model["tensors"]["rows"].update(fields)
+
+
+FORGED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "a file outside": (lambda m: m.update(file="../secret.safetensors"), r"`\.\./secret\.safetensors` is no file of"),
+    "an absolute path": (lambda m: m.update(file="/etc/secret.safetensors"), "is no file of a checkpoint"),
+    "no text for a file": (lambda m: m.update(file=7), "is no index of a checkpoint"),
+    "no tensors": (lambda m: m.update(tensors=[]), "is no index of a checkpoint"),
+    "overlap": (rows_with(offset=[100, 0]), "two of its parts overlap"),
+    "outside": (rows_with(offset=[0, 1]), "one of its parts lies outside of it"),
+    "another number of dimensions": (
+        rows_with(offset=[0], size=[10570], rows=1175),
+        "one of its parts lies outside of it",
+    ),
+    "a hole": (lambda m: m["tensors"].pop("rows"), "its parts have 10500 of its 21070 elements"),
+    "less than there is": (rows_with(size=[17, 70], sha256=[""]), "its parts have 11690 of its 21070 elements"),
+    "another shape": (rows_with(shape=[302, 70]), "`rows` of `model` has two shapes or types"),
+    "another type": (rows_with(dtype="F64"), "`rows` of `model` has two shapes or types"),
+    "an unknown type": (rows_with(dtype="F7"), "the type `F7` is unknown"),
+    "a negative place": (rows_with(start=-8), "it has a part of the size"),
+    "a place that is no number": (rows_with(start="8"), "is no index of a checkpoint"),
+    "no hashes": (rows_with(sha256=[]), "it has 0 hashes of 9 blocks"),
+    "blocks without rows": (rows_with(rows=0), "in blocks of 0 rows"),
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_an_index_that_was_forged_is_refused_whatever_it_says(tmp_path: Path, kind: str) -> None:
+    save(tmp_path, 1)
+    change, says = FORGED[kind]
+    forge(tmp_path / "step-1", change, number=2 if kind == "overlap" else 1)
+    assert re.search(says, verify_checkpoint(tmp_path / "step-1") or "")
+    with pytest.raises(CheckpointError, match=says):
+        read_checkpoint(tmp_path / "step-1", lazily=True)
+
+
+def test_parts_that_cover_a_hole_by_an_overlap_are_found_in_any_dimension() -> None:
+    halves = [Box((0, 0), (2, 4)), Box((2, 0), (2, 4))]
+    assert problem_of(halves, (4, 4)) is None
+    assert problem_of(halves[:1] * 2, (4, 4)) == "two of its parts overlap"
+    quarters = [Box((a, b), (2, 2)) for a in (0, 2) for b in (0, 2)]
+    assert problem_of(quarters, (4, 4)) is None
+    assert problem_of([*quarters[:3], quarters[0]], (4, 4)) == "two of its parts overlap"
+    assert problem_of([Box((0, 0), (4, 2)), Box((0, 1), (4, 2))], (4, 4)) == "two of its parts overlap"
+    assert problem_of([Box((), ())], ()) is None
+    assert problem_of([Box((), ())] * 2, ()) == "two of its parts overlap"
+    assert problem_of([Box((0, 0), (0, 4))], (0, 4)) is None
+    assert problem_of([], (0, 4)) is None
+    assert problem_of([], (1, 4)) == "its parts have 0 of its 4 elements"
+
+
+def test_parts_of_two_saves_do_not_make_one_checkpoint_and_other_files_do_not_matter(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    one, two = (tmp_path / f"step-{number}" for number in (1, 2))
+    (one / "model-00003-of-00003.safetensors").write_bytes(b"of somebody else")
+    assert verify_checkpoint(one) is None
+    for kind in ("model-00002-of-00002.safetensors", "index-00002-of-00002.json"):
+        shutil.copy(two / kind, one / kind)
+        assert f"`{kind}` has the right size and the wrong content" in (verify_checkpoint(one) or "")
+    shutil.copy(two / "manifest.json", one)
+    assert "index-00001-of-00002.json` has the right size and the wrong content" in (verify_checkpoint(one) or "")
+
+
+TENSORS = {
+    "no rows": torch.empty(0, 5),
+    "no columns": torch.empty(5, 0),
+    "a number": torch.tensor(3.5),
+    "one element": torch.ones(1, 1),
+    "bf16": torch.arange(21.0).reshape(7, 3).bfloat16(),
+    "fp8": torch.arange(21.0).reshape(7, 3).to(torch.float8_e4m3fn),
+    "bool": torch.arange(21).reshape(7, 3) % 2 == 0,
+    "complex": torch.complex(torch.arange(6.0), torch.ones(6)).conj(),
+    "unsigned": torch.arange(9).to(torch.uint16),
+    "transposed": torch.arange(48.0).reshape(6, 8).t(),
+    "sliced": torch.arange(100.0).reshape(10, 10)[::2, 1::3],
+    "expanded": torch.arange(5.0)[:, None].expand(5, 4),
+}
+
+
+def test_tensors_of_any_kind_come_back_from_parts_and_from_the_main_process(tmp_path: Path) -> None:
+    def write(processes: Threads.One) -> None:
+        parts = {n: part_of(t, processes.rank, 2, 0) for n, t in TENSORS.items() if t.dim()}
+        number = TENSORS["a number"] if processes.rank else None  # process 1 writes it
+        parts["a number"] = Shard((), torch.float32, (), number, lambda: TENSORS["a number"])
+        encoded = encode_objects({"parts": parts, "whole": TENSORS})
+        write_sharded(tmp_path / "step-1", encoded, {}, processes)
+
+    assert Threads(2).run(write) == [None, None]
+    assert [verify_checkpoint(tmp_path / "step-1", rank, 2) for rank in range(2)] == [None, None]
+    for lazily in (False, True):
+        found, _ = read_checkpoint(tmp_path / "step-1", lazily=lazily)
+        for kind, (name, tensor) in itertools.product(("parts", "whole"), TENSORS.items()):
+            assert (found[kind][name].dtype, found[kind][name].shape) == (tensor.dtype, tensor.shape)
+            assert found[kind][name].tolist() == tensor.tolist(), (kind, name)
+
+
+def test_a_type_that_no_file_can_store_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"`model` cannot be saved: `x` is a tensor .* complex128 tensor, sharded"
+    ):
+        encode_objects({"model": {"x": part_of(torch.ones(4, dtype=torch.complex128), 0, 2, 0)}})
 
 
 def test_pytorch_s_own_reader_reads_the_parts(tmp_path: Path) -> None:
