@@ -7,6 +7,7 @@ Two kinds of files: tar shards of small samples (a JSON file and 4 kB of bytes),
 that seeks in the same files (tar: with an index of its own, of each member; tokens: a NumPy memory map), and webdataset,
 which reads tar from one end to the other and shuffles within a buffer. All of them make the same batches of tensors, in a
 shuffled order. They take turns in each round; the files are in the page cache; starting workers is part of the time.
+CPU time is that of all processes: on a busy machine it is the figure to compare.
 """
 
 import argparse
@@ -140,12 +141,17 @@ def write_files(folder: Path, samples: int) -> None:
     write_tokens(folder / "tokens", (draw.integers(0, 50_000, CONTEXT) for _ in range(samples)), 50_000)
 
 
-def measure(make: Callable[[], Iterable[Any]]) -> float:
-    """Samples per second of one epoch."""
-    started, samples = perf_counter(), 0
+def cpu_seconds() -> float:
+    """Of this process and of the workers that have ended."""
+    return sum(os.times()[:4])
+
+
+def measure(make: Callable[[], Iterable[Any]]) -> tuple[float, float]:
+    """Samples per second of one epoch, and CPU time per sample in µs, in all processes."""
+    started, before, samples = perf_counter(), cpu_seconds(), 0
     for batch in make():
         samples += len(batch[0])
-    return samples / (perf_counter() - started)
+    return samples / (perf_counter() - started), (cpu_seconds() - before) / samples * 1e6
 
 
 def main() -> None:
@@ -157,22 +163,24 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}")
     print(f"{chosen.samples} samples, batches of {BATCH_SIZE}, {chosen.rounds} rounds; medians\n")
     print(
-        "| files | loader | workers | samples per second | paired ratio to paccel |\n|---|---|---:|---:|---:|",
+        "| files | loader | workers | samples per second | CPU µs per sample | CPU, paired ratio to paccel |\n"
+        "|---|---|---:|---:|---:|---:|",
         flush=True,
     )
     with tempfile.TemporaryDirectory() as name, Run(Config(), record=False) as run:
         write_files(Path(name), chosen.samples)
         for workers in (0, 1, 2):
             for kind, makers in contestants(run, Path(name), workers).items():
-                speeds: dict[str, list[float]] = {maker: [] for maker in makers}
+                figures: dict[str, list[tuple[float, float]]] = {maker: [] for maker in makers}
                 for _ in range(chosen.rounds):
                     for maker, make in makers.items():
-                        speeds[maker].append(measure(make))
-                ours = speeds[next(iter(makers))]
-                for maker, found in speeds.items():
-                    ratio = statistics.median(other / own for other, own in zip(found, ours, strict=True))
-                    speed = statistics.median(found)
-                    print(f"| {kind} | {maker} | {workers} | {speed:,.0f} | {ratio:.2f} |", flush=True)
+                        figures[maker].append(measure(make))
+                ours = figures[next(iter(makers))]
+                for maker, found in figures.items():
+                    speed, cpu = (statistics.median(values) for values in zip(*found, strict=True))
+                    ratio = statistics.median(other[1] / own[1] for other, own in zip(found, ours, strict=True))
+                    print(f"| {kind} | {maker} | {workers} | {speed:,.0f} | {cpu:.0f} | {ratio:.2f} |", flush=True)
+    print(f"\nload average {os.getloadavg()[0]:.0f} at the end")
 
 
 if __name__ == "__main__":

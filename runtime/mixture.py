@@ -108,6 +108,8 @@ class Mixture(Dataset[Any]):
         return stages
 
     def _shares(self, weights: Mapping[str, float], step: int) -> tuple[int, ...]:
+        if not isinstance(weights, Mapping):
+            raise ConfigError(f"The weights of step {step} must be a dict with one for each source, not {weights!r}")
         if set(weights) != set(self.names):
             raise ConfigError(
                 f"The weights of step {step} are for {', '.join(map(str, weights))}, and the sources of the mixture are "

@@ -4,16 +4,17 @@ The index is made once, by one pass over the shards: where each sample lies. Wit
 exact resume at once, the same samples on any number of processes and workers.
 """
 
+import codecs
 import glob
 import hashlib
-import io
 import json
 import os
+import platform
 import tarfile
-from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,21 @@ from .storage.files import durable_write, json_bytes, sync_folder
 
 KINDS = {".tar": "tar", ".parquet": "parquet", ".jsonl": "json", ".ndjson": "json"}
 
-_FORMAT = 1
+_FORMAT = 2
+_OWN = ("_arrays", "_keys", "_stamps", "_groups")  # what each process has for itself
+_ARRAYS: dict[str, tuple[str, tuple[int, ...]]] = {  # of the index: type, and shape where it is not flat
+    "places": ("<i8", (-1,)),
+    "samples": ("<i8", (-1, 2)),
+    "members": ("<i8", (-1, 3)),
+    "keys": ("u1", (-1,)),
+}
 _MARK_BYTES, _MARKS = 4096, 8  # parts of a shard that are compared when it is opened
 _OPEN = 64  # shards that a process keeps open
 _GROUPS = 8  # row groups of Parquet that a process keeps decoded
 _BLOCK = 512  # bytes, of tar
+_NAMES = "surrogateescape"  # names in tar need not be UTF-8
+_LINKS = 8  # links that point to each other are followed so far
+_NEAR = 4096  # bytes between the files of a sample that are read along
 
 Offsets = npt.NDArray[np.int64]
 
@@ -40,15 +51,17 @@ Offsets = npt.NDArray[np.int64]
 class Shards(Dataset[Any]):
     """The samples of all shards, one after the other, with a length and an index.
 
-    A sample of tar is what webdataset calls one: the files that follow each other with the same name up to its first dot,
-    as `{"__key__": name, "jpg": bytes, "json": bytes}`. One of JSON lines or Parquet is a dict, a line or row. May be
-    pickled and forked: each process opens shards by itself.
+    A sample of tar is what webdataset calls one: the files with the same name up to its first dot, as `{"__key__": name,
+    "jpg": bytes, "seg.png": bytes}`, endings in lower case. Files without an ending, folders and special files are left
+    out, and links are followed. One of JSON lines or Parquet is a dict, a line or row. May be pickled and forked: each
+    process opens shards by itself.
 
     Args:
         paths: A folder, a pattern such as `data/*.tar`, or several files; with `://`, what fsspec opens. All of one kind:
             `.tar`, `.parquet`, `.jsonl`, `.ndjson`.
         decode: From such a dict to the sample; called in the worker.
-        index: Folder of the index. None: `.index` beside local shards, and under `data/index` for remote ones.
+        index: Folder of the index. None: `.index` beside local shards, and under `data/index` for remote ones and where
+            theirs cannot be written to.
 
     Attributes:
         names: The shards, in order.
@@ -73,25 +86,28 @@ class Shards(Dataset[Any]):
         self.index = self._store.index_of(self.names) if index is None else Path(index)
         known = _read_index(self.index) or _write_index(self.index, self._store, self.names, self.kind)
         self._shards: list[dict[str, Any]] = self._checked(known)
-        self._places = np.memmap(self.index / known["offsets"], "<i8", "r").view(np.ndarray)
-        self._first = [0, *np.cumsum([shard["samples"] for shard in self._shards]).tolist()]
-        self._at = [0, *np.cumsum([shard["offsets"] for shard in self._shards]).tolist()]
+        self._first = np.cumsum([0, *(shard["samples"] for shard in self._shards)])  # samples before each shard
+        self._size = int(self._first[-1])
         self.content_hash = hashlib.sha256(json_bytes([self.kind, self._shards])).hexdigest()
-        self._checks: set[int] = set()  # shards that this process has looked at
-        self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._open(known)
 
     def __len__(self) -> int:
-        return int(self._first[-1])
+        return self._size
 
     def __getitem__(self, number: int) -> Any:
         if not -len(self) <= number < len(self):
             raise IndexError(f"sample {number} of {len(self)}")
-        number %= len(self)
-        shard = bisect_right(self._first, number) - 1
-        self._look_at(shard)
-        within = number - self._first[shard]
-        found = self._row(shard, within) if self.kind == "parquet" else self._record(shard, within)
-        return found if self.decode is None else self.decode(found)
+        return self.__getitems__([number % len(self)])[0]
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[Any]:
+        """Several samples, whose places are known before the first is read: of remote shards, they come at once."""
+        places = np.asarray(numbers, np.int64)
+        shards = np.searchsorted(self._first, places, "right") - 1
+        for shard in set(shards.tolist()):
+            self._look_at(shard)
+        read = self._rows if self.kind == "parquet" else self._lines if self.kind == "json" else self._files
+        found = read(shards, places)  # one by one: a sample is decoded while it is in a core's cache
+        return list(found if self.decode is None else map(self.decode, found))
 
     def in_blocks(self, seed: int, window: int = 16, block: int = 256) -> Callable[[int], torch.Tensor]:
         """A custom order for `run.loader(shards, …, shuffle=shards.in_blocks(seed))` that reads neighbours together.
@@ -105,8 +121,8 @@ class Shards(Dataset[Any]):
             block: Samples in a block; for Parquet, blocks are row groups.
         """
         if self.kind == "parquet":
-            offsets = (self._offsets(shard)[:-1] + self._first[shard] for shard in range(len(self.names)))
-            starts = np.concatenate([*offsets, [len(self)]])
+            groups = (self._groups_of(shard)[:-1] + self._first[shard] for shard in range(len(self.names)))
+            starts = np.concatenate([*groups, [len(self)]])
         else:
             starts = np.append(np.arange(0, len(self), block), len(self))
 
@@ -122,35 +138,62 @@ class Shards(Dataset[Any]):
         return order
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_places": None, "_checks": set(), "_groups": OrderedDict()}
+        return {name: value for name, value in self.__dict__.items() if name not in _OWN}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         known = _read_index(self.index)
         if known is None or known["shards"] != self._shards:
             raise DataError(f"The index in `{self.index}` was written again while a run reads it")
-        self._places = np.memmap(self.index / known["offsets"], "<i8", "r").view(np.ndarray)
+        self._open(known)
 
-    def _offsets(self, shard: int) -> Offsets:
-        return self._places[self._at[shard] : self._at[shard + 1]]
+    def _open(self, known: dict[str, Any]) -> None:
+        """Map the index, and begin without a shard that was looked at: what each process has for itself."""
+        self._arrays = {name: _mapped(self.index / file["name"], name) for name, file in known["files"].items()}
+        self._suffixes: list[str] = known["suffixes"]
+        self._keys = self._arrays.get("keys", np.empty(0, "u1")).data
+        self._stamps: dict[int, Any] = {}  # by shard that this process has compared: how its file was then
+        self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
 
-    def _record(self, shard: int, within: int) -> dict[str, Any]:
-        place = self._at[shard] + within
-        start, stop = self._places[place : place + 2].tolist()
-        name = self.names[shard]
-        data = self._store.read(name, start, stop)
-        try:
-            if len(data) != stop - start:
-                raise ValueError(f"it ends after {len(data)} of {stop - start} bytes")
-            if self.kind == "tar":
-                return _untarred(data)
-            found: dict[str, Any] = json.loads(data)
-            return found
-        except (ValueError, tarfile.TarError) as error:
-            raise DataError(f"Sample {within} of `{name}` cannot be read ({error}): {self._anew}") from None
+    def _groups_of(self, shard: int) -> Offsets:
+        """The first row of each row group of a Parquet file, and the number of its rows."""
+        at = sum(known["places"] for known in self._shards[:shard])
+        return self._arrays["places"][at : at + self._shards[shard]["places"]]
+
+    def _lines(self, shards: Offsets, numbers: Offsets) -> Iterator[dict[str, Any]]:
+        places = numbers + shards  # each shard has one more: where its last line ends
+        starts, stops = self._arrays["places"][places], self._arrays["places"][places + 1]
+        for shard, number, data in zip(shards, numbers, self._read(shards, starts, stops - starts), strict=True):
+            try:
+                line = json.loads(data)
+            except ValueError as error:
+                where = f"Sample {number - self._first[shard]} of `{self.names[shard]}`"
+                raise DataError(f"{where} cannot be read (it is no JSON: {error}): {self._anew}") from None
+            yield line
+
+    def _files(self, shards: Offsets, numbers: Offsets) -> Iterator[dict[str, Any]]:
+        """Samples of tar. What the index knows of all their files is looked up at once."""
+        (first, key), (stop, key_stop) = self._arrays["samples"][numbers].T, self._arrays["samples"][numbers + 1].T
+        counts = stop - first
+        rows = np.arange(counts.sum()) + np.repeat(first - counts.cumsum() + counts, counts)
+        starts, sizes, suffixes = self._arrays["members"][rows].T
+        pieces = self._read(shards.repeat(counts), starts, sizes)
+        files = zip([self._suffixes[suffix] for suffix in suffixes.tolist()], pieces, strict=True)
+        for count, begin, end in zip(counts.tolist(), key.tolist(), key_stop.tolist(), strict=True):
+            sample: dict[str, Any] = {"__key__": str(self._keys[begin:end], "utf-8", _NAMES)}
+            sample.update(islice(files, count))
+            yield sample
+
+    def _read(self, shards: Offsets, starts: Offsets, sizes: Offsets) -> Iterable[bytes]:
+        names = [self.names[shard] for shard in shards.tolist()]
+        return self._store.read_all(names, starts.tolist(), sizes.tolist())
+
+    def _rows(self, shards: Offsets, numbers: Offsets) -> Iterator[dict[str, Any]]:
+        within = numbers - self._first[shards]
+        return (self._row(*where) for where in zip(shards.tolist(), within.tolist(), strict=True))
 
     def _row(self, shard: int, within: int) -> dict[str, Any]:
-        starts = self._offsets(shard)
+        starts = self._groups_of(shard)
         group = int(np.searchsorted(starts, within, "right")) - 1
         if (shard, group) not in self._groups:
             self._groups[shard, group] = self._store.parquet(self.names[shard]).read_row_group(group)
@@ -161,12 +204,13 @@ class Shards(Dataset[Any]):
         return row
 
     def _look_at(self, shard: int) -> None:
-        """Compare a shard with the index, the first time that this process reads it."""
-        if shard not in self._checks:
-            name, known = self.names[shard], self._shards[shard]
+        """Compare a shard with the index, the first time that this process reads it, and where it was written since."""
+        name, known = self.names[shard], self._shards[shard]
+        stamp = self._store.stamp(name)
+        if self._stamps.get(shard) != stamp:
             if _marks(self._store, name, known["size"]) != known["marks"]:
                 raise DataError(f"`{name}` has changed since its index was made: {self._anew}")
-            self._checks.add(shard)
+            self._stamps[shard] = stamp
 
     def _checked(self, known: dict[str, Any]) -> list[dict[str, Any]]:
         """The shards of the index, which must be those that are there."""
@@ -194,7 +238,7 @@ class _Store:
 
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
-        self._files: OrderedDict[str, int] = OrderedDict()
+        self._files: OrderedDict[str, int] = OrderedDict()  # the last ones used are at the end
         self._tables: OrderedDict[str, Any] = OrderedDict()
         self._process = os.getpid()
 
@@ -222,18 +266,38 @@ class _Store:
         return {name: os.path.getsize(name) for name in names if Path(name).is_file()}
 
     def index_of(self, names: Sequence[str]) -> Path:
-        return Path(names[0]).parent / ".index"
+        folder = Path(names[0]).parent
+        is_possible = (folder / ".index").exists() or os.access(folder, os.W_OK)
+        return folder / ".index" if is_possible else _index_elsewhere([os.path.abspath(name) for name in names])
 
-    def read(self, name: str, start: int, stop: int) -> bytes:
+    def read_all(self, names: Sequence[str], starts: Sequence[int], sizes: Sequence[int]) -> Iterable[bytes]:
+        """So many bytes of files from a place on, one after the other.
+
+        Raises:
+            DataError: A file ends before.
+        """
+        while len(self._files) > _OPEN:
+            os.close(self._files.popitem(last=False)[1])
+        files = {name: self._file(name) for name in set(names)}
+        for name, start, size in zip(names, starts, sizes, strict=True):
+            data = os.pread(files[name], size, start)
+            if len(data) != size:
+                raise _ends_early(name, start + len(data))
+            yield data
+
+    def stamp(self, name: str) -> Any:
+        """What differs when a file is written again, or another has its name; the open one is read."""
+        known = os.fstat(self._file(name))
+        return known.st_ino, known.st_size, known.st_mtime_ns
+
+    def _file(self, name: str) -> int:
         if name not in self._files:
             try:
                 self._files[name] = os.open(name, os.O_RDONLY)
             except FileNotFoundError:
                 raise DataError(f"The shard `{name}` is gone") from None
-            if len(self._files) > _OPEN:
-                os.close(self._files.popitem(last=False)[1])
         self._files.move_to_end(name)
-        return os.pread(self._files[name], stop - start, start)
+        return self._files[name]
 
     def open(self, name: str) -> Any:
         return open(name, "rb")
@@ -276,12 +340,29 @@ class _RemoteStore(_Store):
         }
 
     def index_of(self, names: Sequence[str]) -> Path:
-        return Path("data") / "index" / hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+        return _index_elsewhere(names)
 
-    def read(self, name: str, start: int, stop: int) -> bytes:
-        fs, inside = _filesystem(name)
-        data: bytes = fs.cat_file(inside, start=start, end=stop)
-        return data
+    def read_all(self, names: Sequence[str], starts: Sequence[int], sizes: Sequence[int]) -> Iterable[bytes]:
+        """The same, all at once; files that are neighbours, as those of a sample of tar, are one request."""
+        spans: list[tuple[str, int, int]] = []
+        where = []
+        for name, start, size in zip(names, starts, sizes, strict=True):
+            last = spans[-1] if spans else ("", 0, 0)
+            if name == last[0] and last[1] <= start <= last[2] + _NEAR:
+                spans[-1] = name, last[1], max(start + size, last[2])
+            else:
+                spans.append((name, start, start + size))
+            where.append((len(spans) - 1, start - spans[-1][1], size))
+        fs, _ = _filesystem(names[0])
+        inside = [_filesystem(name)[1] for name, _, _ in spans]
+        pieces = fs.cat_ranges(inside, [span[1] for span in spans], [span[2] for span in spans], on_error="raise")
+        for (name, start, stop), piece in zip(spans, pieces, strict=True):
+            if len(piece) != stop - start:
+                raise _ends_early(name, start + len(piece))
+        return [pieces[span][start : start + size] for span, start, size in where]
+
+    def stamp(self, name: str) -> Any:
+        return None  # asking would be one more request for each batch
 
     def open(self, name: str) -> Any:
         fs, inside = _filesystem(name)
@@ -289,6 +370,14 @@ class _RemoteStore(_Store):
 
     def for_arrow(self, name: str) -> Any:
         return self.open(name)
+
+
+def _index_elsewhere(names: Sequence[str]) -> Path:
+    return Path("data") / "index" / hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+
+
+def _ends_early(name: str, place: int) -> DataError:
+    return DataError(f"`{name}` has changed since its index was made, and ends at {place}: put back what it was")
 
 
 def _filesystem(path: str) -> tuple[Any, str]:
@@ -323,42 +412,53 @@ def _short(name: str) -> str:
 
 
 def _read_index(folder: Path) -> dict[str, Any] | None:
+    """None where there is none, or one of an older paccel, which is made anew."""
     path = folder / "index.json"
     try:
         index: dict[str, Any] = json.loads(path.read_bytes())
-        if index["format"] == _FORMAT and (folder / index["offsets"]).stat().st_size == index["size"]:
+        if index["format"] < _FORMAT:
+            return None
+        if index["format"] == _FORMAT and all(
+            (folder / file["name"]).stat().st_size == file["size"] for file in index["files"].values()
+        ):
             return index
     except FileNotFoundError:
         if not path.exists():
             return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise DataError(f"`{path}` is no index of shards, or one of another paccel: delete `{folder}` to make it anew")
 
 
+def _mapped(path: Path, name: str) -> npt.NDArray[Any]:
+    kind, shape = _ARRAYS[name]
+    found = np.memmap(path, kind, "r") if path.stat().st_size else np.empty(0, kind)
+    return found.view(np.ndarray).reshape(shape)
+
+
 def _write_index(folder: Path, store: _Store, names: Sequence[str], kind: str) -> dict[str, Any]:
-    scan = {"tar": _scan_tar, "json": _scan_lines, "parquet": _scan_parquet}[kind]
+    if len({_short(name) for name in names}) < len(names):
+        raise ConfigError("Two shards have the same folder and file name, by which the index knows them")
+    scan = _ScanTar() if kind == "tar" else _ScanLines() if kind == "json" else _ScanParquet()
     shards: list[dict[str, Any]] = []
-    places = []
     for name in names:
+        size = store.sizes[name]
         try:
             with store.open(name) as file:
-                offsets, samples = scan(file, store.sizes[name])
+                samples, places = scan(name, file, size)
         except (tarfile.TarError, ValueError, OSError) as error:
             raise DataError(f"`{name}` is damaged, or no {Path(name).suffix} file: {error}") from None
-        places.append(np.asarray(offsets, "<i8"))
-        size = store.sizes[name]
         marks = _marks(store, name, size)
-        shards.append({"name": _short(name), "size": size, "marks": marks, "samples": samples, "offsets": len(offsets)})
+        shards.append({"name": _short(name), "size": size, "marks": marks, "samples": samples, "places": places})
     if not sum(shard["samples"] for shard in shards):
         raise DataError(f"There is no sample in `{names[0]}`" + " and the other shards" * (len(names) > 1))
-    if len({shard["name"] for shard in shards}) < len(shards):
-        raise ConfigError("Two shards have the same folder and file name, by which the index knows them")
-    data = np.concatenate(places).tobytes()
-    offsets_name = f"offsets-{hashlib.sha256(data).hexdigest()[:16]}.bin"
-    index = {"format": _FORMAT, "kind": kind, "offsets": offsets_name, "size": len(data), "shards": shards}
-    for file_name, content in ((offsets_name, data), ("index.json", json_bytes(index))):
-        aside = folder / f"{file_name}.{os.getpid()}.tmp"
+    contents, files = {}, {}
+    for name, data in scan.arrays().items():
+        file_name = f"{name}-{hashlib.sha256(data).hexdigest()[:16]}.bin"
+        files[name], contents[file_name] = {"name": file_name, "size": len(data)}, data
+    index = {"format": _FORMAT, "kind": kind, "files": files, "suffixes": scan.suffixes, "shards": shards}
+    for file_name, content in (*contents.items(), ("index.json", json_bytes(index))):
+        aside = folder / f"{file_name}.{platform.node()}-{os.getpid()}.tmp"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             durable_write(aside, [content])
@@ -373,88 +473,156 @@ def _write_index(folder: Path, store: _Store, names: Sequence[str], kind: str) -
     return index
 
 
-def _scan_tar(file: Any, size: int) -> tuple[list[int], int]:
-    """Where each sample of a tar file begins, and where the last one ends."""
-    offsets, last, end, whole = [], None, 0, 0
-    with tarfile.open(fileobj=file, mode="r:") as archive:
-        for member in archive:
-            archive.members = []  # type: ignore[attr-defined]  # else all are kept
-            data_size = member.size if member.isfile() else 0
-            whole = member.offset_data + -(-data_size // _BLOCK) * _BLOCK
-            if member.isfile():
-                name = _split_name(member.name)[0]
-                if name != last:
-                    offsets.append(member.offset)
-                last, end = name, whole
-    # tarfile takes an archive that is cut within a header for one that ends there
-    file.seek(whole)
-    if whole + _BLOCK > size or any(file.read(_BLOCK)):
-        raise ValueError(f"it is cut short, or damaged after {whole} of {size} bytes: its end has no mark")
-    return [*offsets, end], len(offsets)
+class _Scan:
+    """Reads shards one after the other, and notes where their samples lie."""
+
+    def __init__(self) -> None:
+        self.suffixes: list[str] = []  # of tar
+        self._places: list[Offsets] = []
+
+    def arrays(self) -> dict[str, bytes]:
+        """What is mapped when samples are read."""
+        return {"places": np.concatenate(self._places).tobytes()}
 
 
-def _scan_lines(file: Any, size: int) -> tuple[list[int], int]:
-    """Where each line begins, and where the last one ends; empty ones belong to the line before."""
-    offsets, place = [], 0
-    for line in file:
-        if line.strip():
-            offsets.append(place)
-            if not line.endswith(b"\n"):
-                json.loads(line)  # the last line, which may be cut short
-        place += len(line)
-    return [*offsets, place], len(offsets)
+class _ScanTar(_Scan):
+    """Notes for each sample where its files and its name begin among those of all, and for each file where it lies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._members: list[Offsets] = []
+        self._keys: list[bytes] = []
+        self._counts = np.zeros(2, "<i8")  # of files, and of bytes of names
+        self._last = "", "", frozenset[str]()  # the shard before, and its last sample
+
+    def arrays(self) -> dict[str, bytes]:
+        samples = b"".join(map(bytes, [*self._places, self._counts]))
+        return {"samples": samples, "members": b"".join(map(bytes, self._members)), "keys": b"".join(self._keys)}
+
+    def __call__(self, name: str, file: Any, size: int) -> tuple[int, int]:
+        samples: dict[str, dict[str, tuple[int, int]]] = {}
+        links: dict[str, list[tuple[str, str]]] = {}  # by what they point to
+        whole, last = 0, "its start"
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            for member in archive:
+                archive.members = []  # type: ignore[attr-defined]  # else all are kept
+                last = f"`{member.name}`"
+                whole = member.offset_data + (-(-member.size // _BLOCK) * _BLOCK if member.isfile() else 0)
+                key, suffix = _split_name(member.name)
+                if member.issparse():
+                    raise ValueError(f"{last} is a sparse file, which has no single place")
+                if not suffix or not (member.isfile() or member.islnk() or member.issym()):
+                    continue
+                files = samples.setdefault(key, {})
+                if suffix in files:
+                    raise ValueError(f"{last} comes twice: each file of a sample must have an ending of its own")
+                files[suffix] = member.offset_data, member.size
+                if not member.isfile():
+                    links.setdefault(_target(member), []).append((key, suffix))
+        # tarfile takes an archive that is cut or damaged within a header for one that ends there
+        file.seek(whole)
+        if whole + _BLOCK > size or any(file.read(_BLOCK)):
+            raise ValueError(
+                f"it is cut short, or damaged after {last} at {whole} of {size} bytes: its end has no mark"
+            )
+        self._follow(links, samples, file)
+        self._compare_with_last(name, samples)
+        self._add(samples)
+        return len(samples), len(samples)
+
+    def _follow(
+        self, links: dict[str, list[tuple[str, str]]], samples: dict[str, dict[str, tuple[int, int]]], file: Any
+    ) -> None:
+        """Give each link the place of the file that it points to."""
+        for _ in range(_LINKS if links else 0):
+            found = {}
+            file.seek(0)
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                for member in archive:
+                    if os.path.normpath(member.name) in links:
+                        found[os.path.normpath(member.name)] = member
+            further: dict[str, list[tuple[str, str]]] = {}
+            for target, places in links.items():
+                if target in found and found[target].isfile():
+                    for key, suffix in places:
+                        samples[key][suffix] = found[target].offset_data, found[target].size
+                elif target in found and (found[target].islnk() or found[target].issym()):
+                    further.setdefault(_target(found[target]), []).extend(places)
+                else:
+                    raise ValueError(f"`{'.'.join(places[0])}` is a link to `{target}`, which is no file in it")
+            if not (links := further):
+                return
+        if links:
+            raise ValueError(f"`{'.'.join(next(iter(links.values()))[0])}` is a link that leads to no file")
+
+    def _compare_with_last(self, name: str, samples: dict[str, dict[str, tuple[int, int]]]) -> None:
+        before, key, suffixes = self._last
+        if samples and key == next(iter(samples)) and not suffixes & set(samples[key]):
+            raise ValueError(f"the sample `{key}` begins in `{before}`: all files of a sample must be in one shard")
+        if samples:
+            self._last = name, next(reversed(samples)), frozenset(samples[next(reversed(samples))])
+
+    def _add(self, samples: dict[str, dict[str, tuple[int, int]]]) -> None:
+        keys = [key.encode(errors=_NAMES) for key in samples]
+        counts = np.array([[len(files), len(key)] for files, key in zip(samples.values(), keys, strict=True)], "<i8")
+        counts = counts.reshape(-1, 2)
+        self._places.append(self._counts + counts.cumsum(0) - counts)
+        self._counts = self._counts + counts.sum(0)
+        self._keys += keys
+        numbers = {suffix: number for number, suffix in enumerate(self.suffixes)}
+        rows = [
+            (*place, numbers.setdefault(suffix, len(numbers)))
+            for files in samples.values()
+            for suffix, place in files.items()
+        ]
+        self.suffixes = list(numbers)
+        self._members.append(np.array(rows, "<i8"))
 
 
-def _scan_parquet(file: Any, size: int) -> tuple[list[int], int]:
-    """The first row of each row group, and the number of rows."""
-    known = _library("pyarrow.parquet", getattr(file, "name", "a shard")).ParquetFile(file).metadata
-    rows = np.cumsum([0, *(known.row_group(group).num_rows for group in range(known.num_row_groups))]).tolist()
-    return rows, rows[-1]
+class _ScanLines(_Scan):
+    """Notes where each line begins, and where the last one ends; empty ones belong to the line before."""
+
+    def __call__(self, name: str, file: Any, size: int) -> tuple[int, int]:
+        offsets, place = [], 0
+        for number, line in enumerate(file, 1):
+            begin = len(codecs.BOM_UTF8) if place == 0 and line.startswith(codecs.BOM_UTF8) else 0
+            if line[begin:].strip():
+                offsets.append(place + begin)
+                if not line.endswith(b"\n") or number == 1:  # the last one may be cut short, the first no JSON at all
+                    try:
+                        json.loads(line[begin:])
+                    except ValueError as error:
+                        raise ValueError(f"line {number} is no JSON ({error})") from None
+            place += len(line)
+        self._places.append(np.array([*offsets, place], "<i8"))
+        return len(offsets), len(offsets) + 1
+
+
+class _ScanParquet(_Scan):
+    """Notes the first row of each row group, and the number of rows."""
+
+    def __call__(self, name: str, file: Any, size: int) -> tuple[int, int]:
+        known = _library("pyarrow.parquet", name).ParquetFile(file).metadata
+        rows = np.cumsum([0, *(known.row_group(group).num_rows for group in range(known.num_row_groups))], dtype="<i8")
+        self._places.append(rows)
+        return int(rows[-1]), len(rows)
 
 
 def _marks(store: _Store, name: str, size: int) -> str:
     """A hash of some parts of a shard, the first and the last among them."""
     digest, last = hashlib.sha256(str(size).encode()), max(0, size - _MARK_BYTES)
     for place in sorted({last * number // (_MARKS - 1) for number in range(_MARKS)}):
-        digest.update(store.read(name, place, min(size, place + _MARK_BYTES)))
+        digest.update(*store.read_all([name], [place], [min(_MARK_BYTES, size - place)]))
     return digest.hexdigest()
 
 
-# Samples of tar
-
-
 def _split_name(name: str) -> tuple[str, str]:
-    """`folder/0001.seg.png` is the file `seg.png` of the sample `folder/0001`."""
+    """`folder/0001.seg.PNG` is the file `seg.png` of the sample `folder/0001`; hidden files have no ending."""
     folder, slash, base = name.rpartition("/")
     stem, _, suffix = base.partition(".")
-    return folder + slash + stem, suffix
+    return folder + slash + stem, suffix.lower() if stem else ""
 
 
-def _untarred(data: bytes) -> dict[str, Any]:
-    sample: dict[str, Any] = {}
-    key = ""
-    for name, content in _members(data):
-        key = key or _split_name(name)[0]  # the same for all
-        sample[name[len(key) + 1 :]] = content
-    return {"__key__": key, **sample}
-
-
-def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of the files in a piece of a tar file. Plain headers are read here, 30 times as fast."""
-    place, whole = 0, len(data)
-    while place < whole:
-        # The type is that of a file, there is no prefix of the name, and the size is written in octal digits
-        if data[place + 156] not in b"0\0" or data[place + 345] or data[place + 124] & 0x80:
-            yield from _members_of_tarfile(data[place:])
-            return
-        start = place + _BLOCK
-        size = int(data[place + 124 : place + 136].rstrip(b"\0 ") or b"0", 8)
-        yield data[place : place + 100].rstrip(b"\0").decode(), data[start : start + size]
-        place = start + -(-size // _BLOCK) * _BLOCK
-
-
-def _members_of_tarfile(data: bytes) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-        for member in archive:
-            if (file := archive.extractfile(member)) is not None:
-                yield member.name, file.read()
+def _target(link: tarfile.TarInfo) -> str:
+    """The name that a link points to: a hard link from the archive's top, a symbolic one from its own folder."""
+    return os.path.normpath(link.linkname if link.islnk() else os.path.join(os.path.dirname(link.name), link.linkname))

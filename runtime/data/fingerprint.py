@@ -5,12 +5,14 @@ Fetching one could open files that must not be open when workers are forked, and
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from hashlib import blake2b
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 _ITEMS = 4096  # of a list or mapping that are all looked at; of a longer one, as many as of rows
 _BYTES = 1 << 22  # of a tensor that are all looked at; of a larger one, some rows
@@ -21,13 +23,15 @@ _DEPTH = 6  # of datasets within datasets
 _CLASSES = 1000  # that are kept by name
 _NUMBERS = bool | int | float | complex | np.generic
 _LISTS = (list, tuple, range)
+_ROWS = (torch.Tensor, np.ndarray, *_LISTS)
 
 
 def fingerprint(dataset: Any) -> dict[str, Any]:
     """What tells this data from other data of the same length, as far as that is cheap: milliseconds.
 
-    Looks at tensors, arrays, lists and mappings that a dataset holds as its attributes, and at the datasets within it.
-    Of files, only the last two parts of their paths and their sizes count: data may move to another folder. A dataset
+    Looks at tensors, arrays, tables, lists and mappings that a dataset holds as its attributes, and at the datasets within
+    it. Of files, only their sizes count and the last two parts of their paths, below the folder that has them all: data may
+    move to another folder. A dataset
     that knows a hash of its content has it as its attribute `content_hash`, a string, and is not looked at.
 
     Returns:
@@ -40,6 +44,8 @@ def fingerprint(dataset: Any) -> dict[str, Any]:
         for item in _contents(part, files):
             found = True
             hasher.update(item)
+    for path in _without_common_folder(files):
+        hasher.update(path.encode(errors="replace") + b"\0")
     for path in _spread(files, _FILES):
         hasher.update(str(os.path.getsize(path)).encode() if os.path.isfile(path) else b"-")
     known: dict[str, Any] = {"content": hasher.hexdigest() if found else None}
@@ -58,10 +64,11 @@ def digest(samples: Sequence[Any]) -> str:
 
 
 def _parts(dataset: Any, depth: int = _DEPTH) -> Iterator[Any]:
-    """A dataset and those within it, as in a `Subset`."""
+    """A dataset and those within it, as in a `Subset` or under any name in a wrapper."""
     yield dataset
     inner = [*getattr(dataset, "datasets", ()), *([dataset.dataset] if hasattr(dataset, "dataset") else ())]
-    for part in inner if depth else ():
+    named = [value for _, value in sorted(getattr(dataset, "__dict__", {}).items()) if isinstance(value, Dataset)]
+    for part in [*inner, *(value for value in named if all(value is not part for part in inner))] if depth else ():
         yield from _parts(part, depth - 1)
 
 
@@ -73,17 +80,35 @@ def _contents(dataset: Any, files: list[str]) -> Iterator[bytes]:
     if isinstance(dataset, _LISTS):
         yield from _bytes(dataset, files, _DEPTH)
     for name, value in sorted(getattr(dataset, "__dict__", {}).items()):
-        if isinstance(value, dict):  # such as `class_to_idx`; settings may hold what is of no account
-            is_data = bool(value) and all(isinstance(inner, _NUMBERS) for inner in value.values())
+        if isinstance(columns := _columns(value), Mapping):
+            # such as `class_to_idx`, or what a tokenizer returns; settings may hold what is of no account
+            inner = list(columns.values())
+            are_rows = all(isinstance(key, str) and isinstance(columns[key], _ROWS) for key in columns)  # no cache
+            is_data = bool(inner) and (are_rows or all(isinstance(item, _NUMBERS) for item in inner))
         else:
             is_data = isinstance(value, torch.Tensor | np.ndarray) or (isinstance(value, _LISTS) and bool(value))
         if is_data:
             yield name.encode()
-            yield from _bytes(value, files, _DEPTH)
+            yield from _bytes(columns, files, _DEPTH)
     # of `datasets`, whose rows lie in files of its own
     for name in ("features", "dataset_size"):
         if type(dataset).__module__.startswith("datasets.") and (value := getattr(dataset, name, None)):
             yield str(value).encode()
+
+
+def _without_common_folder(files: list[str]) -> list[str]:
+    """The last two parts of each path, or only the name of what lies in the folder that has all of them."""
+    folders = [PurePath(path).parent.parts for path in files]
+    shortest = min(map(len, folders), default=0)
+    common = next((n for n in range(shortest) if len({parts[n] for parts in folders}) > 1), shortest)
+    return ["/".join(PurePath(path).parts[max(common, len(f) - 1) :]) for path, f in zip(files, folders, strict=True)]
+
+
+def _columns(value: Any) -> Any:
+    """The columns of a table of pandas or polars by name; anything else as it is."""
+    if hasattr(value, "columns") and callable(getattr(value, "to_numpy", None)):
+        return {str(name): value[name].to_numpy() for name in value.columns}
+    return value
 
 
 def _bytes(value: Any, files: list[str] | None, depth: int) -> Iterator[bytes]:
@@ -107,7 +132,8 @@ def _bytes(value: Any, files: list[str] | None, depth: int) -> Iterator[bytes]:
     elif isinstance(value, PurePath) or (isinstance(value, str) and _is_path(value)):
         if files is not None:
             files.append(str(value))
-        yield "/".join(PurePath(value).parts[-2:]).encode()
+        else:
+            yield "/".join(PurePath(value).parts[-2:]).encode()
     elif isinstance(value, str):
         yield value.encode(errors="replace")
     elif isinstance(value, _NUMBERS | range) or value is None:
@@ -121,7 +147,7 @@ def _bytes(value: Any, files: list[str] | None, depth: int) -> Iterator[bytes]:
         yield value.tobytes()
     else:
         yield type(value).__name__.encode()
-        if files is None and depth:
+        if (files is None or is_dataclass(value)) and depth:
             yield from _bytes(getattr(value, "__dict__", {}), files, depth - 1)
 
 

@@ -106,6 +106,17 @@ class Loader(ABC):
     def __len__(self) -> int:
         return self.steps_per_epoch
 
+    def __iter__(self) -> Iterator[Any]:
+        """Not how it is read: what a batch counts depends on what it is for.
+
+        Raises:
+            ConfigError: Always; names the ways.
+        """
+        raise ConfigError(
+            "A loader is not iterated itself: take `for step in run.steps(loader)` and `for batch in step` to train, and "
+            "`for batch in run.batches(loader)` for one pass over it, as in an evaluation"
+        )
+
     def total_steps(self, epochs: int | None, max_steps: int | None = None) -> int:
         """Optimizer updates in a whole run: `epochs` passes, cut at `max_steps`.
 
@@ -155,6 +166,10 @@ class Loader(ABC):
 
     def samples_of_step(self, step: int) -> int:
         """Samples in a step of an epoch, counted from 0, over all processes."""
+        raise self._has_no_index()
+
+    def steps_after(self, start: int) -> int:
+        """Steps of an epoch that are left after `start` samples."""
         raise self._has_no_index()
 
     def training_parts(self, epoch: int, first_step: int, micro_batches: int) -> Iterator[Part]:
@@ -217,8 +232,6 @@ class IndexedLoader(Loader):
     def __init__(self, dataset: Dataset[Any], cut: Cut) -> None:
         if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
             raise ConfigError(f"`{type(dataset).__name__}` has no length or no index, and cannot be iterated")
-        if cut.batch_size < 1:
-            raise ConfigError(f"A batch size must be at least 1: {cut.batch_size}")
         self._size = len(cut.shuffle(1)) if callable(cut.shuffle) else len(dataset)
         steps = self._size // cut.batch_size if cut.drop_last else -(-self._size // cut.batch_size)
         super().__init__(dataset, cut, steps if cut.limit is None else min(steps, cut.limit))
@@ -229,7 +242,14 @@ class IndexedLoader(Loader):
         self._num_workers = cut.num_workers if tensors is None else 0
 
     def describe(self) -> dict[str, Any]:
-        return {"samples": self._size, **super().describe()}
+        if callable(self._cut.shuffle):
+            order = "a custom order"
+        else:
+            order = f"shuffled by the seed {self._cut.seed}" if self._cut.shuffle else "in order"
+        return {"samples": self._size, "order": order, **super().describe()}
+
+    def steps_after(self, start: int) -> int:
+        return -(-(self._stop(start) - start) // self.batch_size)
 
     def total_steps(self, epochs: int | None, max_steps: int | None = None) -> int:
         if self.steps_per_epoch == 0:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..errors import ConfigError
+from ..limits import beyond_limits
 from .shuffle import newest_order
 
 INDEX_MASK = (1 << 40) - 1  # of a custom order; the bits above it count how often the index has come before
@@ -34,6 +35,23 @@ class Cut:
     compare: "Compare | None" = None  # of a stream, on several processes
     add_up: "AddUp | None" = None  # on several processes
     order_version: Callable[[], int] = newest_order  # known when the run is restored
+
+    def __post_init__(self) -> None:
+        """Refuse what would be taken for something else.
+
+        Raises:
+            ConfigError: Lists all of it.
+        """
+        problems = beyond_limits({"batch_size": self.batch_size}, are_arguments=True)
+        if not isinstance(self.shuffle, bool) and not callable(self.shuffle):
+            problems.append(
+                "`shuffle` is True, False, or a function from the epoch to the indices of its samples, not a "
+                f"`{type(self.shuffle).__name__}`: instead of a sampler, `shuffle=lambda epoch: indices`"
+            )
+        if self.collate_fn is not None and not callable(self.collate_fn):
+            problems.append(f"`collate_fn` must be a function, not {self.collate_fn!r}")
+        if problems:
+            raise ConfigError("\n".join(problems))
 
 
 class Part(NamedTuple):

@@ -55,8 +55,6 @@ class StreamLoader(Loader):
             problems.append(
                 f"`{type(dataset).__name__}` has no index, so it cannot be shuffled here: let it shuffle itself"
             )
-        if cut.batch_size < 1:
-            problems.append(f"A batch size must be at least 1: {cut.batch_size}")
         if hasattr(dataset, "state_dict") != hasattr(dataset, "load_state_dict"):
             problems.append(f"`{type(dataset).__name__}` has one of `state_dict` and `load_state_dict`: it needs both")
         if cut.num_processes > 1 and foreign.is_unseeded(dataset):

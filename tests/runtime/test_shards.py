@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.loading import indices_of_steps, make, number_of
+from support.sampled import every_third_day
 
 from paccel.runtime.errors import ConfigError, DataError
 from paccel.runtime.shards import Shards
@@ -68,7 +69,9 @@ def test_a_sample_of_tar_has_all_its_files_also_with_long_names(tmp_path: Path) 
     assert shards[6]["seg.bin"] == b"\6" * 222
 
 
-@pytest.mark.parametrize("method", ["pickle", pytest.param("spawn", marks=pytest.mark.slow), "fork"])
+@pytest.mark.parametrize(
+    "method", ["pickle", pytest.param("spawn", marks=[pytest.mark.slow, every_third_day(1)]), "fork"]
+)
 def test_workers_open_shards_by_themselves(folder: Path, method: str) -> None:
     shards = Shards(folder, decode=number_of)
     assert shards[5] == 5  # opens a file before the fork
@@ -93,7 +96,130 @@ def test_a_custom_order_by_blocks_has_each_sample_once_and_its_neighbours_near(f
     assert len({index // 4 for index in first[:8]}) <= 6
 
 
+def tar(path: Path, *members: tuple[str, bytes | str], form: int = tarfile.PAX_FORMAT) -> Path:
+    """A tar file of names and contents; text instead of bytes is what a symbolic link points to, after `=` a hard one."""
+    with tarfile.open(path, "w", format=form) as archive:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                member.type = tarfile.LNKTYPE if content.startswith("=") else tarfile.SYMTYPE
+                member.linkname = content.removeprefix("=")
+                archive.addfile(member)
+            elif name.endswith("/"):
+                member.type = tarfile.DIRTYPE
+                archive.addfile(member)
+            else:
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+class TestTar:
+    @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+    def test_folders_links_and_names_of_any_kind_as_other_tools_write_them(self, form: int, tmp_path: Path) -> None:
+        long = "" if form == tarfile.USTAR_FORMAT else "long-" * 60
+        path = tar(
+            tmp_path / "0.tar",
+            ("a/", b""),
+            ("README", b"no sample"),
+            ("a/.hidden", b"no sample either"),
+            (f"a/{long}ä.seg.PNG", b"seg"),
+            (f"a/{long}ä.JPG", b"jpg"),
+            ("b/1.jpg", "=a/" + long + "ä.JPG"),
+            ("b/1.json", b"{}"),
+            ("c/2.jpg", "../b/1.jpg"),
+            form=form,
+        )
+        assert [Shards(path)[n] for n in range(3)] == [
+            {"__key__": f"a/{long}ä", "seg.png": b"seg", "jpg": b"jpg"},
+            {"__key__": "b/1", "jpg": b"jpg", "json": b"{}"},
+            {"__key__": "c/2", "jpg": b"jpg"},
+        ]
+
+    def test_the_files_of_a_sample_need_not_follow_each_other(self, tmp_path: Path) -> None:
+        path = tar(tmp_path / "0.tar", ("1.jpg", b"x"), ("2.jpg", b"yy"), ("1.txt", b""), ("2.txt", b"z"))
+        assert Shards(path).__getitems__([1, 0]) == [
+            {"__key__": "2", "jpg": b"yy", "txt": b"z"},
+            {"__key__": "1", "jpg": b"x", "txt": b""},
+        ]
+
+    @pytest.mark.parametrize(
+        ("members", "message"),
+        [
+            ([("1.jpg", b"x"), ("1.JPG", b"y")], r"1\.tar` is damaged.*`1\.JPG` comes twice"),
+            ([("1.jpg", "nowhere.jpg")], r"`1\.jpg` is a link to `nowhere\.jpg`, which is no file in it"),
+            ([("1.jpg", "2.jpg"), ("2.jpg", "1.jpg")], r"`1\.jpg` is a link that leads to no file"),
+            (
+                [("0.txt", b"y"), ("1.txt", b"y")],
+                r"the sample `0` begins in `.*0\.tar`: all files of a sample must be in",
+            ),
+        ],
+    )
+    def test_what_makes_no_whole_sample_names_the_shard_and_the_file(
+        self, members: list[tuple[str, bytes | str]], message: str, tmp_path: Path
+    ) -> None:
+        tar(tmp_path / "0.tar", ("0.jpg", b"x"))
+        tar(tmp_path / "1.tar", *members)
+        with pytest.raises(DataError, match=message):
+            Shards(tmp_path)
+
+    def test_a_header_that_is_damaged_in_the_middle_names_the_file_before_it(self, tmp_path: Path) -> None:
+        path = tar(tmp_path / "0.tar", *((f"{n}.bin", b"x") for n in range(9)))
+        data = bytearray(path.read_bytes())
+        data[5 * 1024 + 3] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=r"0\.tar` is damaged.*damaged after `4\.bin` at 5120"):
+            Shards(tmp_path)
+
+
+class TestLines:
+    def test_a_byte_order_mark_blank_lines_and_line_ends_of_windows_are_no_part_of_a_sample(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "0.jsonl").write_bytes(b'\xef\xbb\xbf{"n": 0}\r\n\r\n{"n": 1}\r\n \n{"n": 2}')
+        (tmp_path / "1.jsonl").write_bytes(b"")
+        (tmp_path / "2.jsonl").write_bytes(b'\n{"n": 3}\n')
+        shards = Shards(tmp_path)
+        assert [shards[n]["n"] for n in range(len(shards))] == [0, 1, 2, 3]
+
+    def test_a_line_that_is_no_json_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "0.jsonl").write_text('{"n": 0}\n{"n"\n{"n": 2}\n')
+        with pytest.raises(DataError, match=r"Sample 1 of `.*0\.jsonl` cannot be read \(it is no JSON"):
+            Shards(tmp_path)[1]
+        (tmp_path / "1.jsonl").write_text('{"n": 0}\n{"n"')
+        with pytest.raises(DataError, match=r"1\.jsonl` is damaged.*line 2 is no JSON"):
+            Shards(tmp_path / "1.jsonl", index=tmp_path / "other")
+
+
+def test_the_index_goes_elsewhere_where_the_folder_cannot_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "0.jsonl", range(3))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    assert Shards(tmp_path).index.parent == Path("data/index")
+    assert not (tmp_path / ".index").exists()
+
+
+def test_an_index_of_an_older_paccel_is_made_anew(folder: Path) -> None:
+    Shards(folder)
+    (folder / ".index" / "index.json").write_text('{"format": 1}')
+    assert number_of(Shards(folder)[32]) == 32
+
+
 class TestErrors:
+    def test_a_shard_that_is_written_again_while_a_run_reads_it_is_named(self, folder: Path) -> None:
+        shards = Shards(folder, decode=number_of)
+        first = next(folder.glob("0.*"))
+        assert shards[5] == 5
+        os.utime(first, ns=(1, 1))
+        assert shards[6] == 6, "only its time has changed"
+        with first.open("r+b") as file:
+            file.write(bytes(8))
+        os.utime(first, ns=(2, 2))
+        with pytest.raises(DataError, match=r"0\..*` has changed since its index was made"):
+            shards[7]
+
     def test_a_shard_that_is_missing_new_changed_or_gone_is_named(self, folder: Path) -> None:
         Shards(folder)
         shards = Shards(folder)  # which has opened none yet

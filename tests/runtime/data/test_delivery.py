@@ -95,6 +95,7 @@ def test_a_batch_keeps_its_type_and_its_tensors_are_on_the_device(batch: Any) ->
         assert (moved.name, moved.weights.device) == ("a", META)
 
 
+@pytest.mark.slow
 def test_classes_of_attrs_and_pydantic_and_what_tokenizers_return_are_moved() -> None:
     attrs = pytest.importorskip("attrs")
     pydantic = pytest.importorskip("pydantic")

@@ -124,3 +124,26 @@ def test_data_that_draws_nothing_is_fetched_once_for_each_sample() -> None:
     drawing = OF_ONE[0]()
     list(batches(make(drawing)))
     assert drawing.fetched == 43 + 8  # the first batch twice
+
+
+class Torn(Dataset):
+    """Every third sample cannot be read."""
+
+    def __len__(self) -> int:
+        return 7
+
+    def __getitem__(self, index: int) -> int | None:
+        return None if index % 3 == 0 else index
+
+
+def present(rows: list[int | None]) -> torch.Tensor:
+    return torch.tensor([row for row in rows if row is not None])
+
+
+def test_samples_that_collation_leaves_out_do_not_count_and_a_line_says_what_does(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    loader = make(Torn(), batch_size=4, shuffle=False, collate_fn=present)
+    found = [(batch.tolist(), counted) for batch, counted in loader.evaluation_batches(False)]
+    assert found == [([1, 2], 2), ([4, 5], 2)]
+    assert capfd.readouterr().err.count("`Torn` has samples that are None, and `step.num_samples` counts them") == 1

@@ -5,11 +5,13 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from support.loading import Augmented, Squares, batches, indices_of_steps, make
-from torch.utils.data import TensorDataset
+from support.sampled import over_three_days
+from torch.utils.data import RandomSampler, TensorDataset
 
 from paccel.runtime import ConfigError
 from paccel.runtime.data.order import INDEX_MASK, share
@@ -30,8 +32,30 @@ class TestErrors:
             make(Nothing())
 
     def test_a_batch_size_below_one_is_refused(self) -> None:
-        with pytest.raises(ConfigError, match="at least 1: 0"):
+        with pytest.raises(ConfigError, match="`batch_size` must be at least 1, not 0"):
             make(Squares(), batch_size=0)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                {"shuffle": RandomSampler(range(3))},
+                "not a `RandomSampler`: instead of a sampler, `shuffle=lambda epoch",
+            ),
+            ({"shuffle": [2, 0, 1]}, "`shuffle` is True, False, or a function .* not a `list`"),
+            ({"collate_fn": 3}, "`collate_fn` must be a function, not 3"),
+            ({"batch_size": 2.5}, "`batch_size` must be a whole number, not 2.5"),
+            ({"batch_size": "8"}, "`batch_size` must be at least 1, not '8'"),
+        ],
+    )
+    def test_what_would_be_taken_for_something_else_is_refused(self, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            make(Squares(3), **options)
+
+    @pytest.mark.parametrize("use", [iter, list, lambda loader: zip(loader, loader, strict=True), itertools.cycle])
+    def test_one_that_is_iterated_itself_says_how_to_read_it(self, use: Callable[[Any], Any]) -> None:
+        with pytest.raises(ConfigError, match=r"run.steps\(loader\).*run.batches\(loader\)"):
+            next(use(make(Squares(3))))
 
     def test_an_epoch_without_a_step_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="No step in an epoch: 5 samples, batch size 8"):
@@ -205,7 +229,7 @@ class TestWorkers:
         loader.close()
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("method", ["spawn", "forkserver"])
+    @pytest.mark.parametrize("method", over_three_days(["spawn", "forkserver"]))
     def test_they_may_be_started_in_any_way(self, method: str) -> None:
         loader = make(Augmented(9), num_workers=2, worker_options={"multiprocessing_context": method})
         assert list(batches(loader)) == list(batches(make(Augmented(9))))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.quick import quick_first
 from support.together import free_ports, together
 from torch import nn
 from torch.utils.data import Dataset
@@ -78,7 +79,7 @@ def test_each_micro_batch_and_each_batch_of_an_evaluation_draws_something_else(
         assert len(set(of_one_generator)) == len(everything)
 
 
-@pytest.mark.parametrize("noise", [False, True])
+@pytest.mark.parametrize("noise", quick_first([False, True]))
 def test_workers_and_a_resume_change_nothing_of_what_is_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: bool
 ) -> None:

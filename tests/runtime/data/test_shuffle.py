@@ -30,6 +30,7 @@ def test_each_index_comes_once_and_no_two_keys_have_the_same_order(size: int) ->
         assert orders[0] != orders[1] != orders[2] != list(range(size))
 
 
+@pytest.mark.slow
 def test_all_orders_of_four_samples_are_about_as_likely() -> None:
     counts = dict.fromkeys(itertools.permutations(range(4)), 0)
     for order_key in range(24 * 200):

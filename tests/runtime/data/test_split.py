@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.sampled import every_third_day, over_three_days
 from support.together import together
 from torch import nn
 
@@ -94,7 +95,7 @@ def of_epoch(results: list[dict[str, Any]], epoch: int) -> list[int]:
 
 class TestOneProcess:
     @pytest.mark.slow
-    @pytest.mark.parametrize("shuffled", [False, True])
+    @pytest.mark.parametrize("shuffled", over_three_days([False, True], first=1))
     def test_workers_read_shards_of_their_own_and_resume_where_each_stood(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shuffled: bool
     ) -> None:
@@ -124,6 +125,7 @@ def two_streams() -> list[dict[str, Any]]:
 class TestTwoProcesses:
     @pytest.mark.slow
     @pytest.mark.timeout(300)
+    @every_third_day(0)
     def test_each_sample_comes_once_in_an_epoch_and_the_same_layout_resumes_exactly(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

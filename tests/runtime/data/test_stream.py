@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.sampled import over_three_days
 from support.together import together
 from torch import nn
 from torch.utils.data import IterableDataset, RandomSampler
@@ -175,7 +176,7 @@ def dealt(results: list[dict[str, Any]]) -> dict[int, list[int]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("kind", ["Stream", "Stateful", "torchdata_stream", "hugging_face_stream"])
+@pytest.mark.parametrize("kind", over_three_days(["Stream", "Stateful", "torchdata_stream", "hugging_face_stream"]))
 def test_two_processes_see_what_one_sees_and_resume_where_it_stood(tmp_path: Path, kind: str) -> None:
     pytest.importorskip({"torchdata": "torchdata", "hugging": "datasets"}.get(kind.split("_")[0], "torch"))
     straight = together(train, tmp_path, kind, "straight", "never", 0, processes=1)
@@ -404,13 +405,15 @@ EVERY = list(range(21))
 @pytest.mark.parametrize("trains", [True, False])
 @pytest.mark.parametrize(
     ("shares", "message"),
-    [
-        ([EVERY[::2], EVERY[1::2]], "yields other samples on each process"),
-        ([EVERY, EVERY[:9]], "ends at another sample on some processes"),
-        ([EVERY, EVERY[:8]], "ends at another sample on some processes"),
-        ([EVERY, []], "yields other samples on each process"),
-        ([EVERY, EVERY], "nothing was noticed"),
-    ],
+    over_three_days(
+        [
+            ([EVERY[::2], EVERY[1::2]], "yields other samples on each process"),
+            ([EVERY, EVERY[:9]], "ends at another sample on some processes"),
+            ([EVERY, EVERY[:8]], "ends at another sample on some processes"),
+            ([EVERY, []], "yields other samples on each process"),
+            ([EVERY, EVERY], "nothing was noticed"),
+        ]
+    ),
 )
 def test_a_stream_that_is_not_the_same_on_all_processes_ends_all_of_them(
     shares: list[list[int]], message: str, trains: bool, tmp_path: Path
