@@ -11,14 +11,20 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, TypeVar
 
+import torch
 from accelerate.utils import DistributedType
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from .config import compare_settings, config_from_dict, config_to_dict
 from .ema import EMA
 from .errors import AgreementError, CheckpointError, ConfigError, local_rank
 from .hardware.agreement import Agreement
+from .hardware.buffers import UnsavedBuffers
 from .hardware.frozen import FrozenWeights
+from .hardware.metrics import MetricState, is_metric
+from .hardware.sharding import is_sharded
+from .limits import check_limits
 from .record import progress
 from .record.record import Record
 from .record.status import RUNS
@@ -37,7 +43,7 @@ from .storage.checkpoint import (
     write_encoded,
     write_sharded,
 )
-from .storage.given import changes, given, has_groups, load_scheduler, optimizer_state
+from .storage.given import changes, class_before, given, has_groups, load_scheduler, optimizer_state
 from .storage.shards import Shard, copied
 from .storage.stored import in_memory
 from .storage.weights import MAX_SHARD_SIZE, has_hash, read_weights, remove_weights, write_weights
@@ -52,7 +58,7 @@ class Checkpoints:
 
     A checkpoint is written aside, hashed, renamed, and only then are older ones removed; one that is torn or corrupted
     is passed over for the one before it. Safetensors and JSON only: loading cannot run code. Sharded tensors (FSDP2,
-    DeepSpeed's ZeRO) are saved whole, so a run goes on with any number of processes.
+    DeepSpeed's ZeRO) are saved in parts that fit any number of processes.
 
     Args:
         run: The run; its directory gets `checkpoints/step-<n>/` and `weights/`.
@@ -97,9 +103,7 @@ class Checkpoints:
         max_shard_size: int = MAX_SHARD_SIZE,
         **tracked: Any,
     ) -> None:
-        for name, number in (("keep_last", keep_last), ("keep_best", keep_best), ("max_shard_size", max_shard_size)):
-            if number < 1:
-                raise ConfigError(f"`{name}` must be at least 1: {number}")
+        check_limits({"keep_last": keep_last, "keep_best": keep_best, "max_shard_size": max_shard_size})
         if mode not in ("min", "max"):
             raise ConfigError(f"`mode` must be `min` or `max`: {mode!r}")
         plugin = run.accelerator.state.fsdp_plugin if run.accelerator.distributed_type is DistributedType.FSDP else None
@@ -116,6 +120,7 @@ class Checkpoints:
         self._weights_folder = run.run_dir / "weights"
         self._keep_last, self._keep, self._num_best = keep_last, frozenset(keep), keep_best
         self._best, self._mode, self._max_shard_size = best, mode, max_shard_size
+        tracked = {n: MetricState(thing, run.agreement) if is_metric(thing) else thing for n, thing in tracked.items()}
         self._tracked = tracked
         self._weights = _choose_weights(weights, tracked)
         if best is not None and not self._weights:
@@ -124,6 +129,11 @@ class Checkpoints:
             raise ConfigError("`trainable_only` is not supported under DeepSpeed: use FSDP2")
         models = {n: self._prepared.unwrapped(thing) for n, thing in tracked.items() if isinstance(thing, nn.Module)}
         self._frozen, self._trainable_only = FrozenWeights(models, self._agreement), trainable_only
+        self._others: list[str] = []  # optimizers of another class than in the checkpoint
+        self._models, self._has_compared, self._keeps_types = models, False, True
+        self._unsaved = UnsavedBuffers(models)
+        self._unsaved.note()
+        self._warn_of_metrics(models)
         self._given = self._given_now()
         self._chosen: tuple[Path | None] | None = None  # what `restore` goes on from, once it is known
         self._bests: list[tuple[float, int]] = []  # scores and their steps, the best first
@@ -136,6 +146,15 @@ class Checkpoints:
             processes = self._agreement.num_processes, self._agreement.rank
             self._writers = Agreement(*processes, is_for_thread=True)
             run.at_end(self._end_writing)
+
+    def _warn_of_metrics(self, models: Mapping[str, nn.Module]) -> None:
+        """Say of metrics within models that no checkpoint has what they add up: it is not of the model's state."""
+        names = [f"{key}.{path}" for key, model in models.items() for path, m in model.named_modules() if is_metric(m)]
+        if names:
+            self._reporter.warn(
+                f"what {', '.join(f'`{name}`' for name in names[:5])} adds up is in no checkpoint: pass metrics to "
+                "`Checkpoints` by a name of their own, as in `accuracy=model.accuracy`"
+            )
 
     def _end_writing(self) -> None:
         assert self._background is not None
@@ -191,6 +210,7 @@ class Checkpoints:
         self._reporter.say(f"resuming at step {self._position.step}, epoch {self._position.epoch}, from {path}")
         for line in [*self._start(fresh), *self._changes(objects, fresh)]:
             self._reporter.say(line)
+        self._unsaved.note()
         return self._position.step
 
     def _load_all(self, path: Path) -> tuple[dict[str, Any], set[str]]:
@@ -206,6 +226,7 @@ class Checkpoints:
         left_out = {name: keys for name, keys in state.get("left_out", {}).items() if keys and name in self._tracked}
         if left_out:
             self._frozen.note(left_out)
+        self._keeps_types = not any(self._has_other_types(name, objects.get(name, {})) for name in self._models)
         for name in self._in_loading_order():
             if name not in fresh:
                 if name in left_out:
@@ -306,6 +327,12 @@ class Checkpoints:
             return
         started = perf_counter()
         self._check_rates()
+        self._compare_weights()
+        if step and (changed := self._unsaved.take_changed()):
+            self._reporter.warn(
+                f"training changes {', '.join(f'`{name}`' for name in changed)}, and `persistent=False` keeps it out of "
+                "checkpoints and weights: a resumed run begins it afresh. Register it as a persistent buffer"
+            )
         run_state = self._run.state_dict() | {
             "bests": [list(best) for best in self._bests],
             "evaluation_is_due": then_evaluate,
@@ -395,7 +422,7 @@ class Checkpoints:
     def _state_of(self, thing: Any, *, spread: bool = True) -> Any:
         if isinstance(thing, EMA):
             return self._prepared.parts_of(thing.state_dict(whole=False))
-        return self._prepared.state_of(thing, keep=self._agreement.rank == 0, spread=spread)
+        return self._prepared.state_of(thing, spread=spread)
 
     def _write(self, kind: str, state: dict[str, Any], write: Callable[[dict[str, Any]], None]) -> None:
         """Let the main process write, now or in the background. Collective."""
@@ -502,6 +529,11 @@ class Checkpoints:
             self._reporter.say(problems[-1])
         return set(missing)
 
+    def _has_other_types(self, name: str, saved: Mapping[str, Any]) -> bool:
+        """Whether parameters of a model have other types than they were saved with."""
+        now = self._models[name].named_parameters()
+        return any(getattr(saved.get(key), "dtype", p.dtype) != p.dtype for key, p in now)
+
     def _in_loading_order(self) -> list[str]:
         """Schedulers after the optimizers whose groups they set, otherwise as they are tracked."""
         first = {name for name, thing in self._tracked.items() if isinstance(thing, nn.Module) or has_groups(thing)}
@@ -513,7 +545,10 @@ class Checkpoints:
         try:
             before, now = run_state.get("given", {}).get(name), self._given.get(name)
             if has_groups(thing):
-                self._prepared.load(thing, optimizer_state(saved, before, now, is_new_run=is_new_run))
+                if was := class_before(before, now):
+                    self._others.append(f"`{name}` was `{was}`, and starts fresh as `{type(thing).__name__}`")
+                merged = optimizer_state(saved, before, now, is_new_run=is_new_run)
+                self._prepared.load(thing, merged, keeps_types=self._keeps_types)
             elif now is not None:
                 place = run_state["position"]["step"], run_state["position"]["epoch"]
                 groups: list[dict[str, Any]] = []
@@ -536,7 +571,7 @@ class Checkpoints:
 
     def _start(self, fresh: set[str]) -> list[str]:
         """Begin with what the checkpoint does not have; a line for each."""
-        lines = []
+        lines, self._others = self._others, []
         for name in sorted(fresh):
             thing = self._tracked[name]
             if isinstance(thing, EMA):
@@ -578,6 +613,20 @@ class Checkpoints:
                         "scheduler that is given a score must be given the same one on all, as `Meter.read` returns it"
                     )
 
+    def _compare_weights(self) -> None:
+        """Say once of a model that each process has trained on its own, as without `run.prepare`. Collective."""
+        if self._has_compared or self._agreement.num_processes == 1:
+            return
+        self._has_compared = True
+        own = {name: sums for name, thing in self._models.items() if (sums := _sums_of_weights(thing)) is not None}
+        for rank, other in enumerate(found := self._agreement.gather(own)):
+            if differing := [name for name in own if not math.isclose(other[name], found[0][name], rel_tol=1e-5)]:
+                self._reporter.warn(
+                    f"the weights of {', '.join(f'`{name}`' for name in differing)} differ between process 0 and {rank}, "
+                    "and those of process 0 are saved: pass each model that is trained to `run.prepare`"
+                )
+                return
+
     def _prune(self, best_steps: set[int]) -> None:
         """Remove what is neither among the last, nor among the best, nor to be kept."""
         for step, path in list_checkpoints(self._folder)[self._keep_last :]:
@@ -604,6 +653,14 @@ class Checkpoints:
 
 
 _MUST_AGREE = ("lr", "weight_decay", "momentum", "betas")
+
+
+def _sums_of_weights(model: nn.Module) -> float | None:
+    """What two copies of a model have alike; None where each process has a part of it."""
+    parameters = [parameter.detach() for parameter in model.parameters() if not is_lazy(parameter)]
+    if not parameters or any(map(is_sharded, parameters)):
+        return None
+    return float(sum(parameter.abs().sum(dtype=torch.float64) for parameter in parameters))
 
 
 def _numbers(value: Any) -> Any:

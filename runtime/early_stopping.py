@@ -41,10 +41,17 @@ class EarlyStopping:
         """Record the score of one evaluation; returns whether to stop.
 
         Collective: the score of the main process decides on all.
+
+        Raises:
+            ConfigError: It is no number.
         """
         value = from_main(value)
-        if value is not None and self._is_better(float(value)):
-            self.best, self.evaluations_since_best = float(value), 0
+        try:
+            value = None if value is None else float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise ConfigError(f"The score to stop by is no number: {value!r}") from None
+        if value is not None and self._is_better(value):
+            self.best, self.evaluations_since_best = value, 0
         else:
             self.evaluations_since_best += 1
         return self.evaluations_since_best >= self.patience

@@ -85,10 +85,13 @@ class Meter:
 def _taken(name: str, value: Any) -> Any:
     """A number as it is now: a float, or a tensor on its device that nobody else holds."""
     if isinstance(value, torch.Tensor):
-        if value.numel() != 1:
-            raise ValueError(f"`{name}` has the shape {tuple(value.shape)}: add one number, the sum over the samples")
+        if value.numel() != 1 or value.is_complex():
+            kind = f"{'complex, of ' if value.is_complex() else ''}the shape {tuple(value.shape)}"
+            raise ValueError(f"`{name}` has {kind}: add one real number, the sum over the samples")
         return value.detach().clone()
     try:
+        if isinstance(value, str | bytes):
+            raise TypeError("text may look like a number")
         return float(value)
     except (TypeError, ValueError):
         raise ValueError(f"`{name}` is not a number: {value!r}") from None

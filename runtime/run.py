@@ -1,7 +1,7 @@
 """A run: one training from start to end, on whatever the launcher offers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from functools import partial
 from math import inf
@@ -32,6 +32,7 @@ from .errors import (
     show_uncaught_messages,
 )
 from .hardware.agreement import Agreement
+from .hardware.buffers import kept
 from .hardware.exchange import gather_rows
 from .hardware.gradients import is_mean
 from .hardware.prepare import prepared_for
@@ -216,8 +217,8 @@ class Run:
             "pin_memory": pin_memory,
             "persistent_workers": persistent_workers,
         }
-        check_limits({"num_workers": num_workers, "limit_batches": limit_batches})
-        options = (batch_size, shuffle, drop_last, num_workers, collate_fn, limit_batches)
+        check_limits({"batch_size": batch_size, "num_workers": num_workers, "limit_batches": limit_batches})
+        options = (int(batch_size), shuffle, drop_last, num_workers, collate_fn, limit_batches)
         processes = self.agreement.rank, self.agreement.num_processes
         alone, place = self.agreement.group is None, self.position
         compare = None if alone else partial(same_on_all, self.agreement)
@@ -246,6 +247,8 @@ class Run:
         Raises:
             ConfigError: DeepSpeed is given other than one model and one optimizer, or cannot be used as configured.
         """
+        if not objects:
+            raise ConfigError("`run.prepare` was given nothing to prepare")
         ready = self.prepared.prepare(objects, find_unused_parameters=find_unused_parameters)
         if self._finder is not None:
             for model in [thing for thing in ready if isinstance(thing, nn.Module)]:
@@ -344,6 +347,8 @@ class Run:
     def rehearsal(self) -> Iterator[None]:
         """Within, `batches` yields the first batch only: to try an evaluation before the first step.
 
+        Buffers that an evaluation changes, such as those of observers, are put back.
+
         Raises:
             DataError: The loader of an evaluation has no samples.
         """
@@ -404,7 +409,7 @@ class Run:
         modes = [(module, module.training) for module in model.modules()]
         model.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), kept(model) if self._rehearses else nullcontext():
                 yield self.prepared.for_evaluation(model)
         finally:
             self._evaluated.pop()
@@ -459,8 +464,10 @@ class Run:
                 '(`reduction="sum"`), or pass `mean_of=step.micro_batch_samples`'
             )
 
-    def clip_grad_norm(self, model: nn.Module, max_norm: float | None) -> torch.Tensor:
+    def clip_grad_norm(self, model: nn.Module | Iterable[nn.Parameter], max_norm: float | None) -> torch.Tensor:
         """Scale the gradients of a module's parameters, as it is now, to a norm of at most `max_norm`; None only measures.
+
+        Instead of a module, parameters may be given: those of several, or some of one.
 
         Call it once in a step, after its last micro-batch. DeepSpeed's stages 1 to 3 clip and update in one: there, it
         makes the update of `optimizer.step()` too. A norm that is not finite is an error, or as the config says, the
@@ -473,7 +480,7 @@ class Run:
             ConfigError: `max_norm` is not above 0.
         """
         check_limits({"max_grad_norm": max_norm})
-        if self._finder is not None:
+        if self._finder is not None and isinstance(model, nn.Module):
             self._finder.look_at_gradients(self.prepared.unwrapped(model))
         parameters = self.prepared.parameters(model)
         norm = self.prepared.clip_grad_norm(parameters, max_norm, reads=self.guard.reads)

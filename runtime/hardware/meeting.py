@@ -36,15 +36,19 @@ def meeting_place() -> dict[str, Any]:
     store, start = _store()
     if not start or dist.is_initialized():
         return {}
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
-        if next(_runs) > 1:
-            raise ConfigError(
-                "DeepSpeed works in one run of a process, since its process group ends with the run: "
-                "start each further run in a new process"
-            )
-        return {}  # it takes no store
-    prefix = dist.PrefixStore(f"{start}-run-{next(_runs)}", store)  # type: ignore[attr-defined]
+    number = next(_runs)
+    if number > 1 and is_for_deepspeed():
+        raise ConfigError(
+            "DeepSpeed works in one run of a process, since its process group ends with the run: "
+            "start each further run in a new process"
+        )
+    prefix = dist.PrefixStore(f"{start}-run-{number}", store)  # type: ignore[attr-defined]
     return {"store": prefix, "rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
+
+
+def is_for_deepspeed() -> bool:
+    """Whether accelerate's launcher has chosen DeepSpeed."""
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true"
 
 
 def _store() -> tuple[Any, str]:

@@ -17,14 +17,13 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from ..errors import ConfigError
-from ..storage.shards import check_has_memory
+from ..storage.shards import Turns, check_has_memory
 from .deepspeed import EngineOptimizer, configure
 from .exchange import average, take_from_main
 from .gradients import clip_grad_norm, leaves, takes_found_inf
 from .sharding import (
     ENGINES,
     check_shards,
-    gather_state,
     is_sharded,
     is_sharded_model,
     load_model,
@@ -61,6 +60,12 @@ class Prepared:
     def prepare(self, objects: Sequence[Any], *, find_unused_parameters: bool = False) -> list[Any]:
         """What `Run.prepare` returns, in the same order."""
         # One that an earlier run has prepared still has the loss scaler of that run
+        for thing in objects:
+            if not isinstance(thing, nn.Module) and not hasattr(thing, "step"):  # would be handed back as it is
+                raise ConfigError(
+                    f"`run.prepare` takes models and optimizers, not a `{type(thing).__name__}`: pass each by itself, and "
+                    "several models as well in an `nn.ModuleList`"
+                )
         own = [thing.optimizer if isinstance(thing, AcceleratedOptimizer) else thing for thing in objects]
         check_shards([t for t in own if isinstance(t, nn.Module)], self.accelerator.num_processes)
         if self.compile:
@@ -104,13 +109,13 @@ class Prepared:
         """The optimizer that the loop gets."""
         return optimizer.optimizer
 
-    def parameters(self, model: nn.Module) -> list[nn.Parameter]:
-        """The parameters of a module as it is now.
+    def parameters(self, model: nn.Module | Iterable[nn.Parameter]) -> list[nn.Parameter]:
+        """The parameters of a module as it is now, or those that are given.
 
         Raises:
             ConfigError: DDP does not exchange the gradients of some: each process would train them on its own.
         """
-        found = list(model.parameters())
+        found = list(model.parameters() if isinstance(model, nn.Module) else model)
         if self._exchanged:
             strays = [p for p in found if p.grad is not None and p not in self._exchanged and not is_sharded(p)]
             if strays:
@@ -229,27 +234,28 @@ class Prepared:
         """What scales losses in fp16, with `state_dict` and `load_state_dict`; None where nothing does."""
         return self.accelerator.scaler
 
-    def state_of(self, thing: Any, keep: bool, *, spread: bool = True) -> Any:
+    def state_of(self, thing: Any, *, spread: bool = True) -> Any:
         """The state of anything that is tracked, with a `Shard` for what several processes write. Collective for DeepSpeed's.
 
         Args:
             thing: A model, an optimizer or anything else with a `state_dict`.
-            keep: Whether this process wants what is gathered; it gets None for it otherwise.
-            spread: Whether several processes write what DDP replicates, if it is large.
+            spread: Whether several processes write what DDP replicates, if it is large, and what DeepSpeed has sharded.
+                Otherwise one is to write it, by the `gather` of its `Shard`.
 
         Raises:
             ConfigError: A model has parameters without memory.
         """
+        processes = self.accelerator
+        rank, count = processes.process_index, processes.num_processes
         if isinstance(thing, EngineOptimizer):
-            return thing.state_dict(keep)
+            return thing.parts(Turns(rank, count))
         if isinstance(thing, nn.Module):
             check_has_memory(thing)
             state = model_state(self.unwrapped(thing))
         else:
             state = thing.state_dict()
-        processes = self.accelerator
-        replicated = self._replicated() if spread and processes.num_processes > 1 else set()
-        return parts(gather_state(state, keep), processes.process_index, processes.num_processes, replicated)
+        replicated = self._replicated() if spread and count > 1 else set()
+        return parts(state, rank, count, replicated, gathers=spread)
 
     def parts_of(self, state: Any) -> Any:
         """A state of DTensors and others, with a `Shard` for each DTensor."""
@@ -266,12 +272,18 @@ class Prepared:
                     found |= {id(value) for value in values.values()}
         return found
 
-    def load(self, thing: Any, state: Any) -> None:
-        """Load what `state_of` has returned, on any number of processes. Collective where it is sharded."""
+    def load(self, thing: Any, state: Any, *, keeps_types: bool = True) -> None:
+        """Load what `state_of` has returned, on any number of processes. Collective where it is sharded.
+
+        Args:
+            thing: As in `state_of`.
+            state: What it was.
+            keeps_types: Whether states of an optimizer stay of the type that they have, not of that of their parameter.
+        """
         if isinstance(thing, nn.Module):
             load_model(self.unwrapped(thing), state)
         elif isinstance(thing, Optimizer):
-            load_optimizer(thing, state)
+            load_optimizer(thing, state, keeps_types=keeps_types)
         else:
             thing.load_state_dict(state)
 
@@ -351,8 +363,8 @@ class DeepSpeedPrepared(Prepared):
     def for_evaluation(self, model: nn.Module) -> nn.Module:
         return model if self.engine is not None else super().for_evaluation(model)
 
-    def load(self, thing: Any, state: Any) -> None:
-        super().load(thing, state)
+    def load(self, thing: Any, state: Any, *, keeps_types: bool = True) -> None:
+        super().load(thing, state, keeps_types=keeps_types)
         if isinstance(thing, nn.Module) and self.engine is not None:
             self.engine.take_weights()
 

@@ -3,12 +3,14 @@
 import os
 import sys
 from datetime import timedelta
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from accelerate import PartialState
 
 from ..errors import ConfigError
-from .meeting import meeting_place
+from .meeting import is_for_deepspeed, meeting_place
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # ours -> accelerate's
 
@@ -20,8 +22,10 @@ def start_processes(timeout: float | None = None) -> PartialState:
         timeout: Seconds that processes wait for each other. None is PyTorch's own: 10 minutes for NCCL, else 30.
 
     Raises:
-        ConfigError: There are several processes, each of which would train by itself, as `srun` and `mpirun` start them.
+        ConfigError: There are several processes, each of which would train by itself, as `srun` and `mpirun` start them,
+            or `WORLD_SIZE` is set without the rest.
     """
+    _check_world()
     if "RANK" not in os.environ and os.environ.get("WORLD_SIZE") != "1":  # no launcher
         if tasks := _tasks():
             raise ConfigError(
@@ -34,8 +38,13 @@ def start_processes(timeout: float | None = None) -> PartialState:
     if asked and not {"WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"} & os.environ.keys():  # seen in accelerate 1.15
         text = "`accelerate launch --cpu` starts one process, whatever `--num_processes` says: use `torchrun --nproc-per-node`"
         print(f"warning: {text}", file=sys.stderr, flush=True)
-    waits = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
-    processes = PartialState(cpu=not torch.accelerator.is_available(), **meeting_place(), **waits)
+    waits: dict[str, Any] = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
+    place = meeting_place()
+    if place and is_for_deepspeed():  # which takes no store, but the process group that it finds
+        device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        dist.init_process_group(dist.get_default_backend_for_device(device), **place, **waits)
+        place = {}
+    processes = PartialState(cpu=not torch.accelerator.is_available(), **place, **waits)
     if _number("WORLD_SIZE") > processes.num_processes:
         raise ConfigError(
             f"`WORLD_SIZE` is {_number('WORLD_SIZE')}, but this process would train by itself: start it by `torchrun` or "
@@ -45,6 +54,24 @@ def start_processes(timeout: float | None = None) -> PartialState:
     return processes
 
 
+def _check_world() -> None:
+    """Refuse a `WORLD_SIZE` that no launcher has set: accelerate would fail of it, or wait for processes that never come."""
+    size = os.environ.get("WORLD_SIZE")
+    if size is not None and not size.isdecimal():
+        raise ConfigError(f"`WORLD_SIZE` is {size!r}, and must be a number of processes: unset it to train with one")
+    missing = [f"`{name}`" for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    by_itself = not _tasks() and _mpi_processes() == 1 and not dist.is_initialized()
+    if _number("WORLD_SIZE") > 1 and missing and by_itself:
+        raise ConfigError(
+            f"`WORLD_SIZE` is {size}, but this process would train by itself, without {', '.join(missing)}: start it by "
+            "`torchrun` or `accelerate launch`, which set all of them, or unset it to train with one process"
+        )
+
+
+def _mpi_processes() -> int:
+    return max(map(_number, ("OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "PMI_SIZE")))
+
+
 def _tasks() -> str | None:
     """Which program has started this process several times, and how often; None if it is the only one.
 
@@ -52,7 +79,7 @@ def _tasks() -> str | None:
     In a step of `srun`, `SLURM_STEP_NUM_TASKS` is the number of its tasks. On CPUs, accelerate joins the processes of
     `mpirun` that `MASTER_ADDR` tells where to meet.
     """
-    processes = max(map(_number, ("OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "PMI_SIZE")))
+    processes = _mpi_processes()
     if processes > 1:
         is_joined = "MASTER_ADDR" in os.environ and not torch.accelerator.is_available()
         return None if is_joined else f"`mpirun` with {processes} processes"

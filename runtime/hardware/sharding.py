@@ -6,6 +6,7 @@ first takes half a second, so a DTensor, and a model that FSDP2 has sharded, is 
 
 import os
 from collections.abc import Container, Iterable, Iterator
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..errors import ConfigError
-from ..storage.shards import Shard, box_of
+from ..storage.shards import Shard, Turns, box_of
 from ..storage.stored import Stored, in_memory
 from . import deepspeed
 
@@ -137,34 +138,45 @@ def model_state(model: nn.Module) -> dict[str, Any]:
     return model.state_dict(keep_vars=True)
 
 
-def parts(state: Any, rank: int, num_processes: int, replicated: Container[int], found: Any = None) -> Any:
-    """A state with a `Shard` for each tensor of which this process may write a part: nothing is gathered or copied.
+def parts(
+    state: Any, rank: int, num_processes: int, replicated: Container[int], *, gathers: bool = True, found: Any = None
+) -> Any:
+    """A state with a `Shard` for each tensor of which this process may write a part. Collective for DeepSpeed's.
 
     Of what is on several processes, each writes another part: rows of what is replicated, or every so many-th shard.
+    Nothing is gathered or copied, except the parameters of DeepSpeed's stage 3: its public functions hand them out as a
+    whole, one at a time, and each process takes another one to the host.
 
     Args:
         state: Tensors in dicts, lists and tuples; the same on all processes, but for the values.
         rank: Of this process.
         num_processes: How many there are.
         replicated: Identities of plain tensors that have the same values on all processes.
+        gathers: Whether DeepSpeed's parameters are gathered now; else only when their `Shard` is asked to.
         found: The sharded tensors met so far, by identity: tied weights stay one tensor, and are saved once.
     """
     if found is None:
-        found = {}, count()
+        found = {}, count(), Turns(rank, num_processes)
+
+    def of(value: Any) -> Any:
+        return parts(value, rank, num_processes, replicated, gathers=gathers, found=found)
+
     if isinstance(state, dict):
-        return {key: parts(value, rank, num_processes, replicated, found) for key, value in state.items()}
+        return {key: of(value) for key, value in state.items()}
     if type(state) in (list, tuple):
-        return type(state)(parts(value, rank, num_processes, replicated, found) for value in state)
+        return type(state)(map(of, state))
     is_split = id(state) in replicated and isinstance(state, Tensor) and state.nbytes >= _SPLIT and len(state) > 1
-    if not hasattr(state, "to_local") and not is_split:
+    if not is_sharded(state) and not is_split:
         return state.detach() if isinstance(state, nn.Parameter) and not is_lazy(state) else state
-    shards, numbers = found
+    shards, numbers, turns = found
     if id(state) not in shards:
-        make = _rows_of if is_split else _part_of
-        shards[id(state)] = (
-            make(state.detach(), rank if is_split else next(numbers), num_processes),
-            state,
-        )  # kept alive
+        if deepspeed.is_sharded(state):
+            shard = turns.shard(shape(state), state.dtype, partial(deepspeed.gathered, state), now=gathers)
+        elif is_split:
+            shard = _rows_of(state.detach(), rank, num_processes)
+        else:
+            shard = _part_of(state.detach(), next(numbers))
+        shards[id(state)] = shard, state  # kept alive
     return shards[id(state)][0]
 
 
@@ -176,7 +188,7 @@ def _rows_of(tensor: Tensor, rank: int, num_processes: int) -> Shard:
     return Shard(tuple(tensor.shape), tensor.dtype, offset, part, lambda: tensor, tensor.stride())
 
 
-def _part_of(tensor: Any, number: int, _: int) -> Shard:
+def _part_of(tensor: Any, number: int) -> Shard:
     """This process's part of a DTensor, or none where another process that holds the same is to write it."""
     coordinate, replica, replicas = tensor.device_mesh.get_coordinate(), 0, 1
     for dimension, placement in enumerate(tensor.placements):
@@ -186,27 +198,6 @@ def _part_of(tensor: Any, number: int, _: int) -> Shard:
     part = tensor.to_local() if number % replicas == replica else None
     offset = box_of(tensor).offset
     return Shard(tuple(tensor.shape), tensor.dtype, offset, part, lambda: whole(tensor))
-
-
-def gather_state(state: Any, keep: bool, found: dict[int, Any] | None = None) -> Any:
-    """A state with each parameter of DeepSpeed's stage 3 as a whole one on the host. Collective where there is any.
-
-    Args:
-        state: Tensors in dicts, lists and tuples.
-        keep: Whether this process keeps the whole tensors; None stands for each otherwise. One at a time is whole on
-            the device.
-        found: The sharded tensors met so far, by identity: tied weights stay one tensor, and are saved once.
-    """
-    found = {} if found is None else found
-    if isinstance(state, dict):
-        return {key: gather_state(value, keep, found) for key, value in state.items()}
-    if type(state) in (list, tuple):
-        return type(state)(gather_state(value, keep, found) for value in state)
-    if not deepspeed.is_sharded(state):
-        return state
-    if id(state) not in found:
-        found[id(state)] = deepspeed.to_host(state, keep)
-    return found[id(state)]
 
 
 def load_model(model: nn.Module, state: dict[str, Any]) -> None:
@@ -235,8 +226,12 @@ def _load_sharded_model(model: nn.Module, state: dict[str, Any]) -> None:
         deepspeed.write(parameter, in_memory(state[name]))
 
 
-def load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
-    """`optimizer.load_state_dict` with whole tensors, in memory or `Stored`, for parameters that may be sharded."""
+def load_optimizer(optimizer: Any, state: dict[str, Any], *, keeps_types: bool = True) -> None:
+    """`optimizer.load_state_dict` with whole tensors, in memory or `Stored`, for parameters that may be sharded.
+
+    PyTorch casts each state to the type of its parameter: averages in float32 of a parameter in bfloat16 would be
+    rounded. They stay as they were saved with `keeps_types`, which is right unless the parameters have another type now.
+    """
     plain = getattr(optimizer, "optimizer", optimizer)  # without accelerate's wrapper
     parameters = [parameter for group in plain.param_groups for parameter in group["params"]]
     if any(map(is_sharded, parameters)):
@@ -246,7 +241,14 @@ def load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
             for number, values in state["state"].items()
         }
         state = {**state, "state": fitted}
-    optimizer.load_state_dict(in_memory(state))
+    loaded = in_memory(state)
+    optimizer.load_state_dict(loaded)
+    for number, values in loaded["state"].items() if keeps_types else ():
+        if number < len(parameters):
+            own = plain.state[parameters[number]]
+            for name, value in values.items():
+                if isinstance(value, Tensor) and name in own and own[name].dtype != value.dtype:
+                    own[name] = value.to(own[name].device)
 
 
 def _fit(value: Any, target: Any) -> Any:

@@ -57,7 +57,7 @@ class NonFiniteFinder:
                 raise self._found(
                     f"what {called} returns is not finite ({bad}); {_why(module, (*args, *kwargs.values()))}"
                 )
-            if tensor.requires_grad:
+            if tensor.requires_grad and not tensor.is_leaf:  # a parameter would keep its hooks, and is looked at anyway
                 tensor.register_hook(partial(self._look_at_gradient, called))  # type: ignore[no-untyped-call]
 
     def _look_at_gradient(self, called: str, gradient: Tensor) -> None:

@@ -46,6 +46,9 @@ class Walk:
         self._begun = 0  # passes of this epoch that this start of the run has seen the loop begin
         self._loader: Loader | None = None  # of the last of them
         self._has_begun = False  # whether an epoch has begun
+        self._was_left = False  # the loop has left the steps of this epoch with `break`
+        self._has_warned = False  # of that
+        self._has_said_end = False  # where a fork ends
         self._known: WeakSet[Loader] = WeakSet()  # whose data was looked at
         self._named = 0  # loaders so far
         self._sources: dict[str, tuple[int, Generator[Portion]]] = {}  # of loaders beside others: epoch, its steps
@@ -58,9 +61,15 @@ class Walk:
                 position.epoch += 1
                 position.begin_pass(0)
             position.epoch_is_over = position.epoch_is_cut = position.was_saved_after_pass = False
-            self._begun, self._loader, self._has_begun = 0, None, True
+            self._begun, self._loader, self._has_begun, self._was_left = 0, None, True, False
             yield position.epoch
-            position.epoch_is_over = True  # also where the loop left it with `break`
+            position.epoch_is_over = True  # also where the loop has left it with `break` before a step
+            if self._was_left and not self._has_warned and not position.is_over():
+                self._has_warned = True
+                self._reporter.warn(
+                    f"epoch {position.epoch} was left with `break`: save after its steps, as a run that is resumed from a "
+                    "checkpoint saved within them goes on with the next ones; or shorten epochs by `limit_batches`"
+                )
 
     def steps(self, loader: Loader, micro_batches: int, passes: int) -> Iterator[Step]:
         """Yield the steps of one pass over a loader that are left in this epoch."""
@@ -75,6 +84,13 @@ class Walk:
         self.look_at(loader)
         is_bounded = loader.known_steps is not None or position.max_steps is not None
         total = loader.total_steps(position.epochs, position.max_steps) if is_bounded else None
+        if total is not None and self._is_fork and (end := self._end_of_fork(loader)) not in (None, total):
+            if not self._has_said_end:
+                reporter.say(
+                    f"this run ends at step {end}, not at {total}, as steps of another size came before: a schedule made "
+                    f"for {total} steps ends there"
+                )
+            total, self._has_said_end = end, True
         reporter.total_steps = total if position.pass_in_epoch == 0 else position.max_steps
         if notice := loader.notice() if position.step == 0 else loader.notice_of_resume(position.stream):
             reporter.say(notice)
@@ -122,15 +138,27 @@ class Walk:
                     step.check_taken()
                     progress.update()
                     start = stop
+        except GeneratorExit:
+            self._was_left = True
+            raise
         finally:
             self._is_under_way = False
+            position.epoch_is_over = True
+        self._was_left = False  # another `run.steps` has gone on with them
         position.epoch_is_cut = position.step >= last_step and not position.stream_is_over
-        position.epoch_is_over = True
         if position.stream_is_over and position.step_in_epoch == 0:
             raise ConfigError(
                 f"`{type(loader.dataset).__name__}` had no step in epoch {position.epoch}: "
                 "it must start again each time it is iterated, and hold a batch"
             )
+
+    def _end_of_fork(self, loader: Loader) -> int | None:
+        """The last step of a run that goes on with other batches or data than it began with; None if it is not known."""
+        position, start = self._position, self._position.samples_in_epoch
+        if loader.is_stream or position.epochs is None or start is None or position.pass_in_epoch or position.beside:
+            return None
+        end = position.step + loader.steps_after(start) + (position.epochs - position.epoch) * loader.steps_per_epoch
+        return end if position.max_steps is None else min(end, position.max_steps)
 
     def updates(self, number: int, num_samples: int) -> Iterator[Step]:
         """Yield the steps that are left of `number`, none of which has data of a loader."""
@@ -211,17 +239,18 @@ class Walk:
     def _begin_pass(self, loader: Loader) -> bool:
         """Find the place for steps of a loader in this epoch; False if they were done before the run was resumed."""
         position = self._position
-        if self._loader is loader and not position.stream_is_over:
-            return True  # the loop has left its steps, and goes on with them
-        number, self._begun, self._loader = self._begun, self._begun + 1, loader
-        if number > position.pass_in_epoch:
+        goes_on = self._loader is loader and not position.stream_is_over  # the loop has left its steps with `break`
+        number = self._begun - 1 if goes_on else self._begun
+        self._begun, self._loader = number + 1, loader
+        if goes_on or number > position.pass_in_epoch:
             if position.was_saved_after_pass:
                 raise ConfigError(
-                    "A checkpoint was saved after the steps of one loader and before those of the next in the same "
-                    "epoch, where a resumed run would begin the next epoch: save within the steps, or after the last ones"
+                    "A checkpoint was saved after the steps of one loader, and more steps follow in the same epoch, where "
+                    "a resumed run would begin the next epoch: save within the steps, or after the last ones"
                 )
-            position.begin_pass(number)
             position.epoch_is_over = False
+        if number > position.pass_in_epoch:
+            position.begin_pass(number)
         return number == position.pass_in_epoch
 
     def name(self, loader: Loader) -> None:
@@ -268,17 +297,17 @@ def _check_no_fillers(loader: Loader | None, micro_batches: int, num_processes: 
 def _differences(before: dict[str, Any], now: dict[str, Any], *, with_batch_size: bool = True) -> list[str]:
     """What differs between two descriptions of data, in words."""
     words = {"samples": "{} samples", "classes": "the classes {}"} | (
-        {"batch_size": "steps of {}"} if with_batch_size else {}
+        {"batch_size": "steps of {}", "order": "{}"} if with_batch_size else {}
     )
     differing = [name for name in words if name in before and name in now and before[name] != now[name]]
     found = [f"{words[name].format(_short(before[name]))}, now {_short(now[name])}" for name in differing]
-    if not {"samples", "classes"} & set(differing) and _is_other(before, now):
+    if not {"samples", "classes"} & set(differing) and before.get("content") != now.get("content"):
         found.append("as many samples, with other content")
     return found
 
 
 def _is_other(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    return any(before.get(name) != now.get(name) for name in ("samples", "content"))
+    return any(before.get(name, now.get(name)) != now.get(name) for name in ("samples", "content", "order"))
 
 
 def _short(value: Any) -> str:

@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -30,8 +31,11 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in (*_ALWAYS, *(package for module, package in _IF_IMPORTED.items() if module in sys.modules)):
         with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
+            found[name] = _version(name)
     return found
+
+
+_version = cache(metadata.version)  # it parses the package's whole description, 1 ms each
 
 
 def surroundings() -> dict[str, Any]:

@@ -27,7 +27,7 @@ def as_numbers(section: str, values: Mapping[str, Any]) -> dict[str, float]:
             if len(found) > _MOST:
                 raise ValueError(f"it has more than {_MOST} numbers")
             numbers |= found
-        except (TypeError, ValueError, OverflowError) as error:
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # the last of nested and sparse tensors
             problems.append(f"`{section}/{name}` cannot be logged: {error}")
     if problems:
         raise ConfigError("\n".join(problems))

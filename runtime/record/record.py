@@ -53,7 +53,7 @@ class Record:
             ConfigError: It is damaged.
         """
         path = self.run_dir / "config.json"
-        if not path.exists():
+        if not path.is_file():  # a pipe would be waited for
             return {}
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -92,10 +92,10 @@ class Record:
         Args:
             use: `train` or `eval`.
             name: The loader's number.
-            description: Of its data. The batch size is none of it.
+            description: Of its data. The batch size and the order are none of it.
         """
         content = self.start()
-        known = {key: value for key, value in description.items() if key != "batch_size"}
+        known = {key: value for key, value in description.items() if key not in ("batch_size", "order")}
         content.setdefault("data", {}).setdefault(use, {})[name] = known
         atomic_write(self.run_dir / "config.json", json_bytes(content))
 
@@ -231,9 +231,15 @@ class Record:
         atomic_write(self.run_dir / "trackers.json", json_bytes(names))
 
     def cut_back(self, step: int) -> None:
-        """Drop the metrics after `step`, and a torn last line."""
+        """Drop the metrics after `step`, and a torn last line.
+
+        Raises:
+            ConfigError: What has their name is no file.
+        """
         if not self.metrics.exists():
             return
+        if not self.metrics.is_file():
+            raise ConfigError(f"`{self.metrics}` is no file: remove it, as the metrics of the run are written there")
         kept = []
         for line in self.metrics.read_bytes().splitlines(keepends=True):
             with suppress(ValueError, KeyError, TypeError):

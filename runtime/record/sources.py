@@ -18,11 +18,21 @@ _MOST_FILES, _MOST_FOLDERS = 1000, 2000
 _MOST_BYTES = 1 << 20  # of a patch, and of a file that is new to git
 _SECONDS = 30.0
 
-_SECRET = re.compile(r"""(?ix)
-    \b (hf_ | gh[pousr]_ | github_pat_ | sk- | xox[abp]- | AKIA | AIza) [\w-]{16,}   # as the services issue them
+_SECRET = re.compile(r"""(?xi)
+    # as the services issue them
+    \b hf_[a-z0-9]{16,}
+    | \b (gh[pousr]_ | github_pat_ | glpat- | npm_ | pypi- | sk- | [rs]k_(live|test)_ | xox[abeprs]- | xapp- | nvapi- | gsk_
+        | ya29\. | A[KS]IA | AIza) [\w.-]{16,}
+    | \b dapi[0-9a-f]{32} | \b SG\.[\w-]{16,}\.[\w-]{16,} | \b eyJ[\w-]{10,}\.[\w-]{10,} | \b bearer\ [\w.~+/-]{16,}
     | -----BEGIN\ [A-Z\ ]*PRIVATE\ KEY
-    | ://[^/\s:@"']+:[^/\s@"']+@                                                # a password in an address
-    | (key | token | secret | passw(or)?d | credential)s? \w* ["']? \s* [:=] \s* ["'] (?=[^"']*\d) (?=[^"']*[a-z]) [\w+/=.-]{12,} ["']
+    # in an address: a password, a webhook, a signature
+    | ://[^/\s:@"']*:[^/\s@"']+@ | hooks\.slack\.com/services/\w | discord(app)?\.com/api/webhooks/\d
+    | \b (sig | signature | x-amz-signature | x-goog-signature | access_token | accountkey) = [\w%+/=-]{16,}
+    # by the name of what it is: any text as a password, and what looks drawn at random as a key
+    | (pass(wor|w)d | pwd | passphrase | secret) \w* ["']? (\s* : [^="']{1,40})? \s* [:=] \s* [rbuf]{0,2} ["']+ [^"'\s{}<$%][^"']{3,}
+    | (key | token | auth | credential)s? \w* ["']? (\s* : [^="']{1,40})? \s* [:=] \s* [rbuf]{0,2} ["']+
+        ( (?=[^"']*\d)(?=[^"']*[a-z])[\w+/=.-]{12,} | (?-i:(?=[^"']*[a-z])(?=[^"']*[A-Z]))[a-z+/=]{20,} ) ["']
+    | (key | token | secret | password) = (?=[a-z0-9+/]*\d)(?=[a-z0-9+/]*[a-z])[a-z0-9+/]{20,}
     """)
 
 
@@ -46,11 +56,7 @@ def read_sources() -> Sources:
     folder = Path.cwd()
     commit = _describe()
     top = None if commit is None else Path(os.fsdecode(_git("rev-parse", "--show-toplevel")).strip("\n"))
-    paths = (
-        _walk(folder)
-        if top is None
-        else _split(_git("ls-files", "-z", "-c", "-o", "--exclude-standard", "--", *_PATHS))
-    )
+    paths = _walk(folder) if top is None else _known_to_git(top)
     names = sorted({*paths, *_imported(folder, top or folder)})[:_MOST_FILES]
     files = {name: digest for name in names if (digest := _sha256(folder / name)) is not None}
     code: dict[str, Any] = {"folder": ".", "program": _program(folder), "files": files}
@@ -95,6 +101,13 @@ def _split(listed: bytes) -> list[str]:
     return [os.fsdecode(name) for name in listed.split(b"\0") if name]
 
 
+def _known_to_git(top: Path) -> list[str]:
+    """The sources that git tracks or would track, also those of submodules."""
+    inside = ["ls-files", "-z", "--recurse-submodules"] if (top / ".gitmodules").is_file() else []
+    names = _split(_git("ls-files", "-z", "-c", "-o", "--exclude-standard", "--", *_PATHS))
+    return names + (_split(_git(*inside, "--", *_PATHS)) if inside else [])
+
+
 def _walk(folder: Path) -> Iterator[str]:
     """The sources below a folder that is in no repository: without hidden folders, environments and runs."""
     for number, (here, folders, names) in enumerate(os.walk(folder)):
@@ -112,10 +125,10 @@ def _imported(folder: Path, top: Path) -> Iterator[str]:
     """Modules of the same repository that lie beside the project, such as a common library."""
     for module in list(sys.modules.values()):
         path = getattr(module, "__file__", None)
-        if isinstance(path, str) and path.endswith(".py") and "site-packages" not in path:
-            inside = Path(path)
-            if inside.is_relative_to(top) and not inside.is_relative_to(folder):
-                yield Path(os.path.relpath(inside, folder)).as_posix()
+        if not isinstance(path, str) or not path.endswith(".py") or "site-packages" in path:
+            continue
+        if path.startswith(f"{top}{os.sep}") and not path.startswith(f"{folder}{os.sep}"):
+            yield Path(os.path.relpath(path, folder)).as_posix()
 
 
 def _program(folder: Path) -> str | None:

@@ -1,5 +1,7 @@
 """What a run keeps of itself: sharded or whole, at once or in the background, the last and the best."""
 
+import contextlib
+import io
 import json
 import os
 import threading
@@ -11,9 +13,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.sampled import every_third_day
 from support.together import free_ports, together
 from torch import nn
 from torch.utils.data import TensorDataset
+from torchmetrics import MeanSquaredError
 
 from paccel.runtime import (
     EMA,
@@ -221,7 +225,7 @@ class TestTheBest:
     def test_none_stays_where_less_than_one_is_asked_for(self, tmp_path: Path, make) -> None:
         with (
             Run(Config(tmp_path / "run")) as run,
-            pytest.raises(ConfigError, match="`keep_best` must be at least 1: 0"),
+            pytest.raises(ConfigError, match="`keep_best` must be at least 1, not 0"),
         ):
             make(run, keep_best=0)
 
@@ -294,6 +298,7 @@ def train_sharded(sharded: bool, run_dir: str, resume: str, until: int, backgrou
 
 @pytest.mark.slow
 @pytest.mark.timeout(150)
+@every_third_day(2)
 def test_a_run_with_shards_goes_on_with_other_shards_or_none_as_if_it_had_never_had_any(tmp_path: Path) -> None:
     (straight,) = together(train_sharded, tmp_path, False, "straight", "never", 9, False, processes=1)
     for background in (False, True):
@@ -568,3 +573,63 @@ def test_saved_before_its_evaluation_a_run_that_goes_on_makes_it_again_and_ends_
     evaluate_after_saving(tmp_path / "run", "auto")
     assert contents(tmp_path / "run") == contents(tmp_path / "straight")
     assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
+
+
+class Queue(nn.Module):
+    """A model with what no checkpoint has: a queue, and a metric."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.accuracy = nn.Linear(1, 1), MeanSquaredError()
+        self.register_buffer("queue", torch.zeros(2), persistent=False)
+
+
+def test_what_a_model_keeps_from_its_checkpoints_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Run(Config(tmp_path / "run")) as run:
+        model = Queue()
+        checkpoints = Checkpoints(run, model=model)
+        checkpoints.restore()
+        for step in run.updates(2):
+            model.queue.add_(1)
+            if step.due(1):
+                checkpoints.save()
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("training changes `model.queue`") == 1
+    assert "what `model.accuracy` adds up is in no checkpoint" in said.out + said.err
+
+
+def test_a_metric_goes_on_in_a_resumed_run_and_becomes_no_weights(tmp_path: Path) -> None:
+    def train(resume: str, until: int) -> float:
+        metric = MeanSquaredError()
+        with Run(Config(tmp_path / "run", resume)) as run:
+            checkpoints = Checkpoints(run, model=nn.Linear(1, 1), error=metric)
+            checkpoints.restore()
+            for step in run.updates(4):
+                metric.update(torch.tensor([float(step.number)]), torch.zeros(1))
+                if step.number == until:
+                    checkpoints.save()
+                    break
+            checkpoints.save_weights("final")
+        return metric.compute().item()
+
+    train("never", 2)
+    assert train("auto", 0) == (1 + 4 + 9 + 16) / 4
+    assert [path.name for path in (tmp_path / "run" / "weights").iterdir()] == ["final.safetensors"]
+
+
+def train_without_prepare() -> str:
+    output = io.StringIO()
+    with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output), Run(Config(Path("run"))) as run:
+        model = nn.Linear(1, 1)
+        nn.init.ones_(model.weight)
+        checkpoints = Checkpoints(run, model=model)
+        for _ in run.updates(2):
+            model.weight.data += run.accelerator.process_index
+            checkpoints.save()
+    return output.getvalue()
+
+
+@pytest.mark.slow
+def test_a_model_that_each_process_trains_on_its_own_is_named(tmp_path: Path) -> None:
+    said = together(train_without_prepare, tmp_path)
+    assert said[0].count("the weights of `model` differ between process 0 and 1") == 1

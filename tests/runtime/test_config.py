@@ -442,6 +442,7 @@ class Paths:
     text: str = "~"
 
 
+@pytest.mark.slow
 def test_the_home_folder_stands_in_paths_from_anywhere(toml: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     file = toml("more = ['~/a', 'b/~']\nnamed = {x = '~/x'}")

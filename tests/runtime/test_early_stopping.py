@@ -2,8 +2,10 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
+import torch
 
 from paccel.runtime.early_stopping import EarlyStopping
 from paccel.runtime.errors import ConfigError
@@ -57,3 +59,9 @@ def test_arguments_that_cannot_be_meant_are_all_named() -> None:
             EarlyStopping(patience)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="min_delta"):
         EarlyStopping(1, min_delta=math.nan)
+
+
+@pytest.mark.parametrize("score", [[1.0], {"loss": 1.0}, "low", 1 + 2j, torch.ones(2)])
+def test_a_score_that_is_no_number_is_named(score: Any) -> None:
+    with pytest.raises(ConfigError, match="The score to stop by is no number: "):
+        EarlyStopping(1).should_stop(score)

@@ -38,6 +38,7 @@ def test_a_mistake_in_the_code_shows_where_it_is_and_its_run_says_failed(start, 
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
 
 
+@pytest.mark.slow
 def test_a_run_that_had_begun_is_kept_whatever_it_fails_of(start, tmp_path: Path) -> None:
     done = start(tmp_path / "run", fault="mend@step:3:0")
     assert (done.returncode, done.stderr) == (1, f"{MESSAGE}mend it\n")

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from support.quick import quick_first
+from support.sampled import over_three_days
 from support.together import together
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from paccel.runtime import Meter, Run
+
+pytestmark = pytest.mark.slow
 
 SIZES, BATCH_SIZES = (0, 1, 2, 7, 8, 9), (1, 3, 8, 16)
 
@@ -88,7 +90,7 @@ def in_one_pass(size: int, processes: int) -> tuple[Scores, Scores]:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of torchmetrics, where there is nothing to compute from
-@pytest.mark.parametrize("processes", quick_first([1, 2]))
+@pytest.mark.parametrize("processes", over_three_days([1, 2]))
 def test_each_sample_is_seen_once_and_the_scores_are_those_of_one_pass(tmp_path: Path, processes: int) -> None:
     results = [evaluate_all()] if processes == 1 else together(evaluate_all, tmp_path, processes=processes)
     one_pass = {size: in_one_pass(size, processes) for size in SIZES}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.sampled import sampled
 from support.together import together
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -107,7 +108,7 @@ def test_two_processes_unfreeze_as_one_does(tmp_path: Path) -> None:
             torch.testing.assert_close(weight, final(tmp_path / "one")[name], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("until", range(1, 9))
+@pytest.mark.parametrize("until", sampled(range(1, 9), 2))
 def test_stopped_in_any_stage_it_ends_as_if_it_had_not_been(tmp_path: Path, until: int) -> None:
     train(tmp_path / "straight")
     train_and_stop(tmp_path / "run", until)
@@ -196,6 +197,7 @@ class TestGroups:
             "layer 3, no decay": (1.0, 0.0, 1),
         }
 
+    @pytest.mark.slow
     def test_timm_s_groups_without_decay_are_the_same(self) -> None:
         timm = pytest.importorskip("timm")
         from timm.optim import param_groups_weight_decay

@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 import torch
-from support.quick import quick_first
+from support.sampled import over_three_days
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim import lr_scheduler as theirs
+from torch.utils.data import TensorDataset
 
 from paccel.runtime import EMA, CheckpointError, Checkpoints, Meter, Run, finetuning, schedules
 from paccel.runtime.record.record import Record
 from paccel.runtime.storage.checkpoint import read_checkpoint, write_checkpoint
+from paccel.runtime.storage.given import load_scheduler
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +147,7 @@ OF_PYTORCH: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Any]]]
 }
 
 
-@pytest.mark.parametrize("name", quick_first(OF_PYTORCH))
+@pytest.mark.parametrize("name", over_three_days(OF_PYTORCH))
 @pytest.mark.parametrize("lr", [0.1, 0.03])
 def test_a_scheduler_of_pytorch_is_where_it_would_be_had_it_had_the_new_settings_from_the_start(
     tmp_path: Path, name: str, lr: float
@@ -348,3 +352,58 @@ def test_a_length_that_is_no_length_is_shown_as_it_is(tmp_path: Path, capsys: py
     write_checkpoint(path, objects, metadata)
     train(Config(tmp_path / "a", "auto"), 4, **own)
     assert "the schedule was cosine over x steps and is cosine over 9 steps" in capsys.readouterr().out
+
+
+def make_optimizer(kind: str, model: nn.Module) -> torch.optim.Optimizer:
+    return {"Adam": torch.optim.Adam, "SGD": torch.optim.SGD}[kind](model.parameters(), lr=0.1)
+
+
+def two_steps(run_dir: Path, kind: str, resume: str = "never", epochs: int = 1, batch_size: int = 4) -> Any:
+    """One epoch of 8 samples, saved after the first step."""
+    with Run(Config(run_dir=run_dir, resume=resume)) as run:
+        loader = run.loader(TensorDataset(torch.ones(8, 1)), batch_size, shuffle=True)
+        model = nn.Linear(1, 1)
+        model, optimizer = run.prepare(model, make_optimizer(kind, model))
+        checkpoints = Checkpoints(run, model=model, optimizer=optimizer)
+        checkpoints.restore()
+        for _ in run.epochs(epochs):
+            for step in run.steps(loader):
+                for (x,) in step:
+                    run.backward(model(x).sum(), step.num_samples)
+                optimizer.step()
+                optimizer.zero_grad()
+                if step.number == 1:
+                    checkpoints.save()
+        return optimizer.state_dict()["state"].get(0, {}), run.position.step
+
+
+@pytest.mark.parametrize(("before", "now"), [("Adam", "SGD"), ("SGD", "Adam")])
+def test_another_optimizer_starts_fresh_in_a_new_run_and_is_refused_in_the_same(
+    before: str, now: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_steps(tmp_path / "run", before)
+    state, _ = two_steps(tmp_path / "fork", now, str(tmp_path / "run" / "checkpoints" / "step-1"))
+    assert f"`optimizer` was `{before}`, and starts fresh as `{now}`" in capsys.readouterr().out
+    assert (state["step"].item() == 1) if now == "Adam" else ("exp_avg" not in state)
+    with pytest.raises(CheckpointError, match=f"it is the state of `{before}`, and the optimizer is `{now}`"):
+        two_steps(tmp_path / "run", now, "auto")
+
+
+def test_a_new_run_with_another_batch_size_says_where_it_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_steps(tmp_path / "run", "SGD")
+    checkpoint = str(tmp_path / "run" / "checkpoints" / "step-1")
+    _, last = two_steps(tmp_path / "fork", "SGD", checkpoint, epochs=3, batch_size=8)
+    assert last == 1 + 1 + 2
+    assert capsys.readouterr().out.count("this run ends at step 4, not at 3") == 1
+    two_steps(tmp_path / "same", "SGD", checkpoint, epochs=3)
+    assert "this run ends" not in capsys.readouterr().out
+
+
+def test_a_schedule_of_pytorch_in_place_of_ours_begins_at_the_step_of_the_checkpoint() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0)
+    scheduler = theirs.ExponentialLR(optimizer, 0.5)
+    groups = [{"lr": 1.0, "initial_lr": 1.0}]
+    load_scheduler(scheduler, {"steps": 3}, None, None, groups, is_new_run=False, step=3, epoch=1)
+    assert (scheduler.last_epoch, scheduler.get_last_lr()) == (3, [0.125])

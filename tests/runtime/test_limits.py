@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from paccel.runtime.errors import ConfigError
 from paccel.runtime.limits import beyond_limits, check_limits
@@ -64,6 +65,15 @@ def test_the_message_says_what_none_is(name: str, off: str) -> None:
 
 def test_what_has_no_limit_and_what_is_no_number_passes() -> None:
     assert beyond_limits({"width": -1, "epochs": "many", "log_every": None}) == []
+
+
+def test_arguments_are_numbers_and_counts_are_whole() -> None:
+    assert beyond_limits({"epochs": 2.0, "learning_rate": 0.5, "max_grad_norm": 0.5}) == []
+    assert beyond_limits({"epochs": 2.5}) == ["`epochs` must be a whole number, not 2.5; None is off"]
+    for given, said in (("8", "'8'"), (None, "None")):
+        with pytest.raises(ConfigError, match=f"`accumulate` must be at least 1, not {said}"):
+            check_limits({"accumulate": given})
+    check_limits({"max_grad_norm": torch.tensor(1.0), "micro_batch_size": None})
 
 
 def test_all_problems_come_at_once() -> None:

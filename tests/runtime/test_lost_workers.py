@@ -88,6 +88,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
+@every_third_day(2)
 def test_workers_that_are_killed_are_replaced_and_the_run_ends_with_the_same_bytes() -> None:
     command = [sys.executable, str(SCRIPT), "--kills=2", "--kills-per-run=2", "--seed=4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
@@ -126,6 +127,7 @@ def test_a_node_is_lost_and_comes_back_and_the_samples_of_each_step_stay_the_sam
     assert samples(run_dir) == samples(straight)
 
 
+@every_third_day(2)
 def test_a_stopped_run_is_not_restarted_by_torchrun_and_the_supervisor_says_75(straight: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     options = ["--standalone", "--nproc-per-node=2", "--max-restarts=3"]

@@ -5,10 +5,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support.sampled import over_three_days
 from support.together import free_ports, together
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -162,7 +164,7 @@ def report_all(ports: list[int]) -> list[list[dict[str, float]]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", over_three_days([1, 2], first=1))
 def test_what_is_logged_is_what_a_hand_computes(tmp_path: Path, processes: int) -> None:
     # by samples (1 + 2 + 3 + 4 + 5) / 5; by tokens (1·1 + 2·2 + 3·3 + 4·4 + 5·6) / 16, which is the gradient too
     expected = [
@@ -172,3 +174,9 @@ def test_what_is_logged_is_what_a_hand_computes(tmp_path: Path, processes: int) 
     ]
     for result in together(report_all, tmp_path, free_ports(3), processes=processes):
         assert result == [expected] * 3
+
+
+@pytest.mark.parametrize("value", [torch.tensor(1 + 2j), 1 + 2j, "3.5", b"3", None])
+def test_what_is_no_real_number_is_named_when_it_is_added(value: Any, tmp_path: Path) -> None:
+    with Run(Config(tmp_path), record=False) as run, pytest.raises(ValueError, match="`loss` "):
+        Meter(run).add(loss=value, count=1)

@@ -43,7 +43,7 @@ def final_state(run_dir: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize("kill_at", quick_first(sampled(range(1, 19), 4)))
+@pytest.mark.parametrize("kill_at", quick_first(sampled(range(1, 19), 8)))
 def test_killed_and_resumed_equals_uninterrupted(start, metrics, straight: Path, tmp_path: Path, kill_at: int) -> None:
     run_dir = tmp_path / "run"
     workers = kill_at % 2 * 2  # killed with and without workers, resumed the other way round

@@ -170,7 +170,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize("kind", quick_first(DAMAGES))
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_leads_to_the_same_end(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
@@ -223,6 +223,7 @@ class Tied(nn.Module):
 
 
 @pytest.mark.parametrize("with_ema", [False, True])
+@pytest.mark.slow
 def test_tied_and_compiled_weights_are_exported_under_the_model_s_own_names_and_go_on_without_the_compiler(
     tmp_path: Path, with_ema: bool
 ) -> None:

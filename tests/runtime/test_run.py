@@ -382,7 +382,7 @@ def test_an_evaluation_does_not_import_deepspeed(monkeypatch: pytest.MonkeyPatch
         model = run.prepare(nn.Linear(2, 1))
         with run.evaluating(model) as inner:
             assert inner is model
-        assert run.prepared.state_of(model, keep=True).keys() == {"weight", "bias"}
+        assert run.prepared.state_of(model).keys() == {"weight", "bias"}
 
 
 def test_a_rehearsal_evaluates_one_batch_and_names_what_is_missing_before_the_first_step() -> None:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.sampled import over_three_days
+
+pytestmark = pytest.mark.slow
 
 # Opens a run, as `Run` does, and ends as its arguments say; without PyTorch, which would take seconds
 WORKER = """
@@ -91,15 +94,17 @@ def await_file(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("end", "code"),
-    [
-        ("finished:9:0", 0),
-        ("stopped:5:75", 75),
-        ("stopped:5:0", 75),  # as train.py ends where torchrun would restart it
-        ("failed:5:1", 1),
-        ("running:5:-9", 75),  # killed, after it had saved
-        ("running:0:-9", 1),  # killed before it had saved anything: it would be again
-        ("finished:9:3", 1),  # what the script did after the run failed
-    ],
+    over_three_days(
+        [
+            ("finished:9:0", 0),
+            ("stopped:5:75", 75),
+            ("stopped:5:0", 75),  # as train.py ends where torchrun would restart it
+            ("failed:5:1", 1),
+            ("running:5:-9", 75),  # killed, after it had saved
+            ("running:0:-9", 1),  # killed before it had saved anything: it would be again
+            ("finished:9:3", 1),  # what the script did after the run failed
+        ]
+    ),
 )
 def test_the_exit_code_is_that_of_the_run_whatever_the_launcher_says(supervised, end: str, code: int) -> None:
     with supervised(end) as started:
@@ -120,7 +125,11 @@ def test_how_an_earlier_start_ended_does_not_count(supervised, tmp_path: Path) -
     [
         "SIGTERM",
         "SIGUSR1",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGINT", "SIGHUP", "SIGUSR2", "SIGQUIT", "SIGXCPU")),
+        "SIGINT",
+        "SIGHUP",
+        "SIGUSR2",
+        "SIGQUIT",
+        "SIGXCPU",
     ],
 )
 def test_a_signal_reaches_the_processes_that_train_and_the_launcher_goes_on(
@@ -146,7 +155,6 @@ def test_a_signal_while_python_imports_ends_the_launcher_and_the_run_is_to_be_st
         assert started.wait(60) == 75, started.communicate()
 
 
-@pytest.mark.slow
 def test_a_second_signal_ends_all_of_it_without_waiting(supervised, tmp_path: Path) -> None:
     with supervised("wait", "60", "0") as started:
         await_file(tmp_path / "run" / "ready")

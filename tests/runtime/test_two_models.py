@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.quick import quick_first
 from support.together import together
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
@@ -121,7 +122,7 @@ def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(straight: Any, tmp_pat
 
 
 @pytest.mark.parametrize("options", [{}, {"passes": 2}, {"num_workers": 2}], ids=str)
-@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize("is_stream", quick_first([False, True]))
 def test_a_step_is_iterated_as_often_as_one_likes(tmp_path: Path, options: dict[str, Any], is_stream: bool) -> None:
     data = Rows() if is_stream else Noisy()
     passes, seen = options.pop("passes", 1), []

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from support.agreeing import Case, together_all
+from support.sampled import every_third_day
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +26,7 @@ def outcome(run_dir: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
 BACKGROUND = {"save_in_background": True}
 
 
+@every_third_day(2)
 def test_what_asks_one_of_two_to_stop_stops_both_at_one_step_and_resumed_they_end_as_if_nothing_was(
     tmp_path: Path,
 ) -> None:
@@ -54,6 +56,7 @@ def test_what_asks_one_of_two_to_stop_stops_both_at_one_step_and_resumed_they_en
             assert outcome(tmp_path / case.name) == outcome(tmp_path / "straight"), case
 
 
+@every_third_day(0)
 def test_a_disk_that_fails_the_writing_process_ends_both_by_name_and_the_last_good_checkpoint_stands(
     tmp_path: Path,
 ) -> None:

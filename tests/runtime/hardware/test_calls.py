@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
+from support.sampled import every_third_day
 from support.together import free_ports, together
 from torch import nn
 
@@ -83,6 +84,7 @@ def wait_alone() -> str:
     return Path("0.err").read_text()
 
 
+@every_third_day(0)
 def test_a_wait_says_where_and_for_whom_and_goes_on(tmp_path: Path) -> None:
     said, _ = together(wait_alone, tmp_path)
     assert "warning: process 0 waits in Run.log (" in said
@@ -101,6 +103,7 @@ def wait_in_vain() -> str:
     return ""
 
 
+@every_third_day(2)
 def test_a_process_that_waits_for_longer_than_may_be_is_told_where_and_what_sets_it(tmp_path: Path) -> None:
     said, _ = together(wait_in_vain, tmp_path)
     assert said.startswith("Process 0 waited in Run.log (")

@@ -89,3 +89,28 @@ class TestDeepSpeed:
     def test_fp16_is_refused_as_its_loss_scale_cannot_be_resumed(self) -> None:
         with pytest.raises(ConfigError, match="fp16 is not supported under DeepSpeed"):
             self.configured({}, "fp16")
+
+
+@pytest.mark.parametrize("thing", [[nn.Linear(1, 1)], (nn.Linear(1, 1),), {"model": nn.Linear(1, 1)}, None, 3])
+def test_what_would_be_handed_back_unprepared_is_refused(thing: Any) -> None:
+    with Run(Config(), record=False) as run, pytest.raises(ConfigError, match="takes models and optimizers, not a `"):
+        run.prepare(nn.Linear(1, 1), thing)
+
+
+def test_states_of_an_optimizer_keep_their_type_when_they_are_loaded() -> None:
+    """PyTorch makes them bfloat16, as their parameter is."""
+
+    def make() -> torch.optim.Optimizer:
+        parameter = nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
+        parameter.grad = torch.ones_like(parameter)
+        return torch.optim.NAdam([parameter])
+
+    first, second = make(), make()
+    first.step()
+    product = first.state_dict()["state"][0]["mu_product"]
+    with Run(Config(), record=False) as run:
+        run.prepared.load(second, first.state_dict())
+    restored = second.state_dict()["state"][0]["mu_product"]
+    assert product.dtype == restored.dtype == torch.float32
+    assert torch.equal(product, restored)
+    assert product.bfloat16().float() != product  # it would have been rounded

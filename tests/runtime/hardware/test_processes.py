@@ -172,6 +172,21 @@ class TestWhoHasStartedThisProcess:
         with pytest.raises(ConfigError, match="`WORLD_SIZE` is 2, but this process would train by itself"):
             self.start(monkeypatch, {"WORLD_SIZE": "2"})
 
+    @pytest.mark.parametrize(
+        ("environment", "words"),
+        [
+            ({"WORLD_SIZE": "2", "RANK": "0"}, "without `MASTER_ADDR`, `MASTER_PORT`: start it by `torchrun`"),
+            ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "node1"}, "without `MASTER_PORT`: start"),
+            ({"WORLD_SIZE": "two"}, "`WORLD_SIZE` is 'two', and must be a number of processes: unset it"),
+            ({"WORLD_SIZE": ""}, "`WORLD_SIZE` is '', and must be"),
+        ],
+    )
+    def test_a_world_that_is_half_set_is_named(
+        self, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], words: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=words):
+            self.start(monkeypatch, environment)
+
     def test_the_timeout_is_the_setting_or_pytorch_s_own(self) -> None:
         assert "timeout" not in setup.start_processes().options
         assert setup.start_processes(90.5).options["timeout"].total_seconds() == 90.5

@@ -86,6 +86,43 @@ def test_parameters_and_their_gradients_are_looked_at(tmp_path: Path, monkeypatc
         model(torch.ones(1, 2))
 
 
+class Returns(nn.Module):
+    """A module that returns a parameter, as tied weights are handed on."""
+
+    def __init__(self, weight: nn.Parameter) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self) -> Tensor:
+        return self.weight
+
+
+class Unusual(nn.Module):
+    """Works in place, has tied weights, and a module that returns one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.relu = nn.Linear(2, 2), nn.Linear(2, 2), nn.ReLU(inplace=True)
+        self.second.weight = self.first.weight
+        self.tied = Returns(self.first.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.first(x))
+        return self.second(y) @ self.tied()
+
+
+def test_tied_weights_and_work_in_place_are_no_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "1")
+    with Run(Config(tmp_path / "run")) as run:
+        model = run.prepare(Unusual())
+        optimizer = torch.optim.SGD(model.parameters())
+        for _ in run.updates(3):
+            run.backward(model(torch.ones(3, 2)).sum())
+            run.clip_grad_norm(model, None)
+            optimizer.step()
+    assert all(not weight._backward_hooks for weight in model.parameters())  # none is left behind
+
+
 def test_without_it_the_error_says_how_to_find_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(NonFiniteError, match="gradient of step 1") as caught:

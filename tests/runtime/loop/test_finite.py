@@ -18,6 +18,7 @@ def status(run_dir: Path) -> dict:
     return json.loads((run_dir / "status.json").read_text())
 
 
+@pytest.mark.slow
 def test_it_ends_the_run_before_the_update_and_names_step_and_samples(start, order, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     done = start(run_dir, fault="nan:5:0", log_every=100, save_every=4)
@@ -43,24 +44,28 @@ def test_skipped_updates_are_counted_and_leave_weights_and_optimizer_as_they_wer
         assert before == first == second != after
 
 
+@pytest.mark.slow
 def test_one_more_in_a_row_than_may_be_skipped_ends_the_run(start, tmp_path: Path) -> None:
     done = start(tmp_path / "run", fault="nan:2,4,5,6:0", skip_non_finite=2)
     assert done.returncode == 1
     assert "The gradient of step 6 has the norm nan, as in the 2 steps before it" in status(tmp_path / "run")["reason"]
 
 
+@pytest.mark.slow
 def test_the_count_in_a_row_survives_a_resume(start, tmp_path: Path) -> None:
     assert start(tmp_path / "run", fault="nan:4,5:0", max_steps=5, skip_non_finite=2).returncode == 0
     done = start(tmp_path / "run", fault="nan:6:0", skip_non_finite=2, resume="auto", epochs=4, max_steps=8)
     assert "The gradient of step 6 has the norm nan, as in the 2 steps before it" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run_where_no_gradient_is_looked_at(start, tmp_path: Path) -> None:
     done = start(tmp_path / "run", log_every=5, epochs=2, fault="inf@loss:3:0")
     assert done.returncode == 1
     assert "The training loss became inf in steps 1 to 5" in status(tmp_path / "run")["reason"]
 
 
+@pytest.mark.slow
 def test_a_loss_alone_that_may_be_not_finite_is_a_warning_and_the_weights_are_those_without_it(
     start, metrics, tmp_path: Path
 ) -> None:
@@ -78,6 +83,7 @@ def test_a_loss_alone_that_may_be_not_finite_is_a_warning_and_the_weights_are_th
     assert resumed.returncode == 0, resumed.stderr
 
 
+@pytest.mark.slow
 def test_the_count_of_such_losses_survives_a_resume(start, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"skip_non_finite": 2, "log_every": 2}
     assert start(tmp_path / "run", fault="inf@loss:1,3:0", max_steps=4, **settings).returncode == 0

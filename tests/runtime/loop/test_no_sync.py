@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.counted import LOG_EVERY, count, count_as_process
+from support.sampled import over_three_days
 from support.together import new_process
 
 pytestmark = pytest.mark.slow  # each counts what a whole run asks of the device
@@ -27,7 +28,7 @@ def test_a_read_in_the_loop_is_counted(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("break_with", ["", "collective"])
-@pytest.mark.parametrize("tokens", [False, True])
+@pytest.mark.parametrize("tokens", over_three_days([False, True]))
 def test_processes_exchange_gradients_token_counts_and_now_and_then_a_flag(
     tmp_path: Path, tokens: bool, break_with: str
 ) -> None:

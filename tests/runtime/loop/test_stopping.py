@@ -40,12 +40,14 @@ def test_a_second_signal_ends_at_once_without_saving(start, tmp_path: Path, proc
     assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"step-2", "step-4"}
 
 
+@pytest.mark.slow
 def test_the_same_signal_passed_on_by_a_launcher_is_not_a_second_one(start, tmp_path: Path) -> None:
     assert start(tmp_path / "run", fault="echo:5:0").returncode == 75
     assert (tmp_path / "run" / "checkpoints" / "step-5").exists()
 
 
 @pytest.mark.parametrize("place", ["eval", "write"])
+@pytest.mark.slow
 def test_a_signal_during_evaluation_or_a_save_loses_nothing(start, metrics, tmp_path: Path, place: str) -> None:
     assert start(tmp_path / "straight").returncode == 0
     run_dir = tmp_path / "run"
@@ -79,7 +81,7 @@ def test_several_processes_look_every_8_steps_and_more_often_where_they_are_slow
 
 
 def test_a_time_limit_saves_and_exits_with_75(start, tmp_path: Path) -> None:
-    done = start(tmp_path / "run", epochs=100000, log_every=None, eval_every=None, save_every=None, time_limit=1.5)
+    done = start(tmp_path / "run", epochs=100000, log_every=None, eval_every=None, save_every=None, time_limit=0.5)
     assert done.returncode == 75, done.stderr
     assert status(tmp_path / "run")["reason"] == "time limit"
 

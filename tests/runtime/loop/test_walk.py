@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.sampled import sampled
 from support.together import together
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
@@ -57,7 +58,7 @@ class Stream(IterableDataset):
 def test_each_loader_of_an_epoch_has_its_own_place_also_when_a_run_is_resumed(tmp_path: Path) -> None:
     straight = one_after_the_other(tmp_path / "straight")
     assert sorted(itertools.chain(*straight)) == sorted([*range(13), *range(100, 105)] * 2)
-    for stop_at in range(1, len(straight)):
+    for stop_at in sampled(range(1, len(straight)), 5):
         run_dir = tmp_path / str(stop_at)
         assert one_after_the_other(run_dir, stop_at) + one_after_the_other(run_dir, resume="auto") == straight
 
@@ -81,6 +82,54 @@ def test_steps_that_were_left_go_on_where_they_stood() -> None:
                     if step.number == 2:
                         break
     assert seen == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+def broken_off(run_dir: Path, *, saves_within: bool, resume: str = "never", epochs: int = 3) -> list[list[int]]:
+    """Epochs of 4 steps, each left after 2 of them, and saved within the last one or after it."""
+    seen: list[list[int]] = []
+    with Run(Config(run_dir, resume)) as run:
+        loader = run.loader(rows(8), 2, shuffle=True)
+        checkpoints = Checkpoints(run, model=nn.Linear(1, 1))
+        checkpoints.restore()
+        for _ in run.epochs(epochs):
+            for number, step in enumerate(run.steps(loader)):
+                seen += [batch.tolist() for (batch,) in step]
+                if number == 1:
+                    if saves_within:
+                        checkpoints.save()
+                    break
+            checkpoints.save()
+    return seen
+
+
+def test_a_run_that_leaves_its_epochs_early_and_saves_after_them_goes_on_with_the_next_epoch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    straight = broken_off(tmp_path / "straight", saves_within=False)
+    capsys.readouterr()
+    first = broken_off(tmp_path / "run", saves_within=False, epochs=1)
+    said = capsys.readouterr()
+    assert "was left" not in said.out + said.err  # no step follows
+    assert first + broken_off(tmp_path / "run", saves_within=False, resume="auto") == straight
+
+
+def test_that_saves_within_an_epoch_and_breaks_off_cannot_both_be_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken_off(tmp_path / "run", saves_within=True)
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("epoch 1 was left with `break`") == 1
+
+
+def test_steps_that_go_on_after_a_save_outside_of_them_are_refused(tmp_path: Path) -> None:
+    with Run(Config(tmp_path / "run")) as run, pytest.raises(ConfigError, match="save within the steps"):
+        loader, checkpoints = run.loader(rows(8), 2), Checkpoints(run, model=nn.Linear(1, 1))
+        for _ in run.epochs(1):
+            for _ in range(2):
+                for step in run.steps(loader):
+                    list(step)
+                    break
+                checkpoints.save()
 
 
 def test_a_save_between_the_loaders_of_an_epoch_is_refused_as_a_resumed_run_would_skip_the_second(
@@ -188,11 +237,29 @@ class Files(Dataset):
         return index
 
 
+class Wrapped(Dataset):
+    """A dataset of one's own around another one."""
+
+    def __init__(self, base: Dataset[Any]) -> None:
+        self.base = base
+
+    def __len__(self) -> int:
+        return len(self.base)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Any:
+        return self.base[index]
+
+
 NAMES = [f"{i}.png" for i in range(8)]
 CHANGES: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
     "more": (lambda: rows(8), lambda: rows(9), "8 samples, now 9"),
     "fewer": (lambda: Subset(rows(9), range(8)), lambda: Subset(rows(9), range(7)), "8 samples, now 7"),
     "values": (lambda: rows(8), lambda: rows(8, 1), "as many samples, with other content"),
+    "values in a wrapper": (
+        lambda: Wrapped(Wrapped(rows(8))),
+        lambda: Wrapped(Wrapped(rows(8, 1))),
+        "as many samples, with other content",
+    ),
     "another part": (
         lambda: Subset(rows(9), range(8)),
         lambda: Subset(rows(9), range(1, 9)),
@@ -237,6 +304,22 @@ class TestDataThatChanges:
             train(tmp_path / "run", after(), "auto")
         assert "--run-dir NEW" in str(error.value)
         train(tmp_path / "run", before(), "auto")
+
+    @pytest.mark.parametrize("order", [False, lambda epoch: range(8)])
+    def test_a_run_is_not_resumed_in_another_order(self, order: Any, tmp_path: Path) -> None:
+        def loop(shuffle: Any, resume: str) -> None:
+            with Run(Config(tmp_path / "run", resume)) as run:
+                loader, checkpoints = run.loader(rows(8), 2, shuffle=shuffle), Checkpoints(run, model=nn.Linear(1, 1))
+                checkpoints.restore()
+                for _ in run.epochs(1):
+                    for step in run.steps(loader):
+                        list(step)
+                        checkpoints.save()
+                        return
+
+        loop(True, "never")
+        with pytest.raises(DataError, match="from that of the checkpoint: shuffled by the seed 0, now "):
+            loop(order, "auto")
 
     def test_it_is_noticed_at_the_end_of_an_epoch_too(self, tmp_path: Path) -> None:
         train(tmp_path / "run", rows(8), stop_at=4)

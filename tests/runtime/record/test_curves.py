@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.sampled import over_three_days
 
 from paccel.runtime.record import curves
 from paccel.runtime.record.curves import draw_curves
@@ -115,7 +116,7 @@ def test_many_metrics_and_odd_values_fit_on_the_sheet(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scores", [0, 2, 3, 21])
+@pytest.mark.parametrize("scores", over_three_days([0, 2, 3, 21]))
 def test_no_panel_reaches_into_another_or_over_the_edge(tmp_path: Path, scores: int) -> None:
     from matplotlib import style
 

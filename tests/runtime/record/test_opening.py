@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.quick import quick_first
 from support.tiny_train import Config as TinyConfig
 from torch import nn
 
@@ -76,7 +77,7 @@ class TestARunOfAnotherProcess:
         with pytest.raises(ConfigError, match=r"is being written by process \d+, which still runs: end that one first"):
             Run(Config(tmp_path, resume))
 
-    @pytest.mark.parametrize("resume", ["auto", "never"])
+    @pytest.mark.parametrize("resume", quick_first(["auto", "never"]))
     def test_one_that_it_takes_first_is_refused_too(
         self, tmp_path: Path, resume: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from paccel.runtime.record.sources import changed_files, read_sources
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -30,6 +32,17 @@ def test_without_git_the_files_are_known_by_their_hashes(project: Path) -> None:
     found = read_sources()
     assert found.code["files"] == {"train.py": hashlib.sha256(b"x = 1\n").hexdigest()}
     assert (found.commit, found.patch) == (None, None)
+
+
+def test_files_of_submodules_are_known_too(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    library = tmp_path_factory.mktemp("library")
+    (library / "layers.py").write_text("y = 1\n")
+    commit(library)
+    commit(project)
+    command = ["git", "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library), "lib"]
+    subprocess.run(command, cwd=project, check=True)
+    found = read_sources()
+    assert found.code["files"]["lib/layers.py"] == hashlib.sha256(b"y = 1\n").hexdigest()
 
 
 def test_a_clean_commit_has_no_patch(project: Path) -> None:
@@ -68,6 +81,19 @@ def test_the_patch_makes_the_files_from_the_commit(project: Path, tmp_path_facto
         'login(token="hf_abcdefghijklmnopqrstuvwxyz")',
         'url = "https://me:hunter22@example.org/data"',
         "-----BEGIN RSA PRIVATE KEY-----",
+        'password = "hunter2"',
+        'connect(passwd="Tr0ub4dor&3xyz!")',
+        "db = {'user': 'me', 'password': 'correct horse'}",
+        'api_key: str = "0123456789abcdef"',
+        "TOKEN = 'AbCdEfGhIjKlMnOpQrStUv'",
+        'SECRET = """abc123def456ghi"""',
+        "# export WANDB_API_KEY=0123456789abcdef0123456789abcdef01234567",
+        'headers = {"Authorization": "Bearer abcdefghijklmnop.qrstuvwxyz"}',
+        'url = "redis://:s3cretpw@host"',
+        'url = "https://x.blob.core.windows.net/c?sv=2020&sig=abcdefghij%2Bklmnopqrst%3D"',
+        'hook = "https://hooks.slack.com/services/T0/B0/XX"',
+        'x = "glpat-12345678901234567890"',
+        'x = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abc"',
     ],
 )
 def test_a_file_with_a_secret_is_left_out_and_named(project: Path, line: str) -> None:
@@ -82,7 +108,18 @@ def test_a_file_with_a_secret_is_left_out_and_named(project: Path, line: str) ->
 
 
 @pytest.mark.parametrize(
-    "line", ['pad_token = "<|endoftext|>"', 'key = "learning_rate"', 'token = os.environ["HF_TOKEN"]']
+    "line",
+    [
+        'pad_token = "<|endoftext|>"',
+        'key = "learning_rate"',
+        'token = os.environ["HF_TOKEN"]',
+        "token = secrets.token_hex(16)",
+        'password = getpass("Password: ")',
+        'url = f"https://{user}.example.org"',
+        "device = self.hf_device_map.values()",
+        "sorted(rows, key=sequence_of_hidden_states_2)",
+        'tokenizer = AutoTokenizer.from_pretrained("bert-base-uncased")',
+    ],
 )
 def test_words_that_are_no_secret_stay(project: Path, line: str) -> None:
     commit(project)

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.quick import quick_first
 
 from paccel.runtime.errors import ConfigError
 from paccel.runtime.record.record import Record
 from paccel.runtime.record.status import claim, machine, read_status, start_time, writer_of
+
+pytestmark = pytest.mark.slow
 
 ELSEWHERE = {"state": "running", "started": 1.0, "host": "elsewhere", "machine": "another", "process": 4321}
 
@@ -56,7 +59,7 @@ class TestOnAnotherMachine:
         assert writer_of(tmp_path, status) is None
         assert time.monotonic() - started < 30
 
-    @pytest.mark.parametrize("updated", [0.0, 4e9])
+    @pytest.mark.parametrize("updated", quick_first([0.0, 4e9]))
     def test_its_clock_may_be_wrong(self, tmp_path: Path, updated: float) -> None:
         status = write(tmp_path, **ELSEWHERE, updated=updated)
         assert writer_of(tmp_path, status) is None

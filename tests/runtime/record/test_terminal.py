@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.sampled import over_three_days
 
 from paccel.runtime.record import progress
 from paccel.runtime.record.terminal import survive_lost_output
@@ -95,7 +96,7 @@ def test_a_notebook_s_output_and_one_that_survives_already_stay(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("redirected", ["2>&1 | head -n 1", ">&- 2>&-", "> /dev/full 2> /dev/full"])
+@pytest.mark.parametrize("redirected", over_three_days(["2>&1 | head -n 1", ">&- 2>&-", "> /dev/full 2> /dev/full"]))
 def test_a_run_whose_output_is_lost_finishes(tmp_path: Path, redirected: str) -> None:
     command = f'"$0" -c "$1" "$2" {redirected}; exit ${{PIPESTATUS[0]}}'
     done = subprocess.run(

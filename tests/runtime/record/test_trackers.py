@@ -141,6 +141,7 @@ class Trackio:
         self.settings |= values
 
 
+@pytest.mark.slow
 def test_trackio_goes_on_with_its_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

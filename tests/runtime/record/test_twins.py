@@ -40,6 +40,7 @@ def test_a_twin_with_other_losses_is_named(tmp_path: Path, capfd: pytest.Capture
     assert said.count("warning") == 1
 
 
+@pytest.mark.slow
 def test_runs_that_are_the_same_or_differ_for_a_reason_are_not(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

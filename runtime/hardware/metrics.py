@@ -1,0 +1,69 @@
+"""Metrics of torchmetrics in a checkpoint: their own `state_dict` leaves out what they have added up."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .agreement import Agreement
+
+
+class MetricState:
+    """What a metric, or a collection of some, has added up on each process since its last `reset`.
+
+    Args:
+        metric: Of torchmetrics.
+        agreement: The processes.
+    """
+
+    def __init__(self, metric: Any, agreement: Agreement) -> None:
+        self._metric, self._agreement = metric, agreement
+
+    def state_dict(self) -> dict[str, Any]:
+        """What each process has, in rank order. Collective."""
+        own: dict[str, Any] = {
+            name: {"updates": metric.update_count, "values": _on_device(metric.metric_state, torch.device("cpu"))}
+            for name, metric in _metrics(self._metric)
+        }
+        return {"processes": self._agreement.gather(own)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what this process had; on fewer processes than before, the main one takes up the rest."""
+        self._metric.reset()
+        rank, processes = self._agreement.rank, state["processes"]
+        surplus = processes[self._agreement.num_processes :] if rank == 0 else []
+        for name, metric in _metrics(self._metric):
+            if rank < len(processes):
+                _load(metric, processes[rank][name])
+            for saved in (other[name] for other in surplus):
+                if saved["updates"]:
+                    metric._reduce_states(_on_device(saved["values"], metric.device))
+
+
+def is_metric(thing: Any) -> bool:
+    """Whether it is a metric of torchmetrics, or a collection of them."""
+    return hasattr(type(thing), "metric_state") and isinstance(thing, nn.Module)
+
+
+def _metrics(metric: Any) -> Iterator[tuple[str, Any]]:
+    """Each metric in it that adds up by itself, by its path."""
+    _ = metric.metric_state  # a collection shares states between metrics, and shows them when it is asked
+    for name, module in metric.named_modules():
+        if is_metric(module) and hasattr(module, "update_count"):
+            yield name, module
+
+
+def _load(metric: Any, saved: dict[str, Any]) -> None:
+    for name, value in saved["values"].items():
+        setattr(metric, name, _on_device(value, metric.device))
+    metric._update_count, metric._computed = saved["updates"], None
+
+
+def _on_device(value: Any, device: torch.device) -> Any:
+    """Copies, as a metric adds to its values in place."""
+    if isinstance(value, Tensor):
+        return value.detach().to(device, copy=True)
+    if isinstance(value, dict):
+        return {key: _on_device(inner, device) for key, inner in value.items()}
+    return [_on_device(inner, device) for inner in value] if isinstance(value, list | tuple) else value
