@@ -1,7 +1,10 @@
 """How well upgrades merge: paccel, copier, cruft and plain `git merge-file`, on the cases in `tests/merge_cases`; and
 which of them notice that a project is broken though each file merges well, on those in `tests/project_cases`.
 
-    python benchmarks/merge_fidelity.py [--tools paccel,copier,cruft,git] [--case TEXT] [--json FILE]
+    python benchmarks/merge_fidelity.py [--tools paccel,paccel-alone,copier,cruft,git] [--cases merge,project]
+        [--case TEXT] [--json FILE]
+
+`paccel-alone` is paccel where ty and ruff are not installed.
 
 Every tool gets the kindest case that it knows: copier and cruft work in a git repository in which the pristine project
 and then the user's edits are committed, their templates in one with tags; paccel works without git. `git merge-file`
@@ -13,13 +16,14 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from merge_tools import TOOLS, Tool
@@ -53,36 +57,36 @@ def table(cases: list[Case], verdicts: Mapping[str, list[Verdict]]) -> str:
     """One row a tool."""
     optional = sum(case.outcome == "either" for case in cases)
     names = [*COLUMNS]
-    lines = [f"{'':<10}" + "".join(f"{name:>19}" for name in names)]
+    lines = [f"{'':<14}" + "".join(f"{name:>19}" for name in names)]
     for tool, of_tool in verdicts.items():
         counts = Counter(name for verdict in of_tool for name, holds in COLUMNS.items() if holds(verdict))
         of = {"rightly merged": optional}
         cells = [f"{counts[name]}/{of.get(name, len(of_tool))}" for name in names]
-        lines.append(f"{tool:<10}" + "".join(f"{cell:>19}" for cell in cells))
+        lines.append(f"{tool:<14}" + "".join(f"{cell:>19}" for cell in cells))
     return "\n".join(lines)
 
 
 def project_table(cases: list[ProjectCase], verdicts: Mapping[str, list[Verdict]]) -> str:
     """One row a tool: how many broken projects it noticed, and in how many it took something that is right for wrong."""
     broken = [case.outcome != "clean" for case in cases]
-    lines = [f"{'':<10}{'noticed':>19}{'false alarm':>19}"]
+    lines = [f"{'':<14}{'noticed':>19}{'false alarm':>19}"]
     for tool, of_tool in verdicts.items():
         said = [verdict.reported for verdict in of_tool]
         counts = [
             sum(heard for heard, is_broken in zip(said, broken, strict=True) if is_broken == of) for of in (True, False)
         ]
-        lines.append(f"{tool:<10}{f'{counts[0]}/{sum(broken)}':>19}{f'{counts[1]}/{len(broken) - sum(broken)}':>19}")
+        lines.append(f"{tool:<14}{f'{counts[0]}/{sum(broken)}':>19}{f'{counts[1]}/{len(broken) - sum(broken)}':>19}")
     return "\n".join(lines)
 
 
 def machine() -> str:
-    """What this ran on, and the tools' versions."""
+    """What this ran on, and the tools' versions, from the programs that ran."""
     versions = []
-    for name in ("paccel", "ty", "ruff", "copier", "cruft"):
-        try:
-            versions.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
+    for name in ("paccel", "ty", "ruff", "copier", "cruft", "git"):
+        if program := shutil.which(name):
+            done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, check=False)
+            number = re.search(r"\d+(\.\w+)+", done.stdout)
+            versions += [f"{name} {number[0]}"] if number else []
     return f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}; {', '.join(versions)}"
 
 
@@ -102,11 +106,12 @@ def run_all(tools: Mapping[str, Tool], cases: list[Case]) -> dict[str, list[Verd
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tools", default=",".join(TOOLS), help="of " + ", ".join(TOOLS))
+    parser.add_argument("--cases", default="merge,project", help="of which kinds")
     parser.add_argument("--case", default="", help="only those with this text in their name")
     parser.add_argument("--json", type=Path, help="write every verdict there")
     options = parser.parse_args()
     tools = {name: TOOLS[name] for name in options.tools.split(",")}
-    cases = [load_case(name) for name in NAMES if options.case in name]
+    cases = [load_case(name) for name in NAMES if options.case in name and "merge" in options.cases]
     verdicts = run_all(tools, cases)
     for number, case in enumerate(cases):
         words = {name: verdicts[name][number].word for name in tools}
@@ -114,7 +119,8 @@ def main() -> int:
             print(f"{case.title} ({case.outcome}){f'; open: {case.open}' if case.open else ''}")
             print("    " + "   ".join(f"{name}: {word}" for name, word in words.items()))
     print(f"\n{len(cases)} cases; {machine()}\n\n{table(cases, verdicts)}")
-    projects = [load_project_case(name) for name in PROJECT_NAMES if options.case in name]
+    names = [name for name in PROJECT_NAMES if options.case in name and "project" in options.cases]
+    projects = [load_project_case(name) for name in names]
     noticed = run_all(tools, [project.case for project in projects])
     for number, project in enumerate(projects):
         said = {name: noticed[name][number].reported for name in tools}

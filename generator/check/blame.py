@@ -127,7 +127,7 @@ def _score(text: str, names: list[str], removed: bool) -> float:
         word = re.escape(name)
         if re.search(rf"(?<!\w){word}(?!\w)", text):
             defines = re.match(rf"\s*(?:async\s+)?(?:(?:def|class)\s+{word}\b|{word}\s*(?::|=(?!=)))", text) or (
-                not removed and "import" in text.split()
+                not removed and re.search(rf"\bimport\b.*(?<!\w){word}(?!\w)", text)
             )
             total += (4 if defines else 1) * (1 if removed else 1.1) / (1 + place)
     return total

@@ -4,9 +4,10 @@ What counts is a difference: what is found in the merged project, and neither in
 render. So a tool's false alarms, its version and the project's own habits make no noise.
 """
 
+import re
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..files.scratch import scratch_dir
@@ -14,9 +15,12 @@ from ..files.tree import File, Tree, write_tree
 from ..project.interpreter import find_interpreter
 from . import tools
 from .blame import Trees, explained
+from .circles import new_circles
 from .declarations import check_declarations
 from .finding import Finding, new_findings
 from .members import lost_members
+from .mentions import is_readme
+from .references import Gone, cut_references
 from .sources import TooLarge, is_python, is_source, read_sources, sources
 
 
@@ -50,17 +54,28 @@ def check_merge(
         theirs: The new render.
         moved: Path afterwards -> path before, of files that move.
     """
-    if not any(is_source(path) for path in (*before, *after)):
+    gone = _gone(root, before, after, theirs)
+    if not (any(is_source(path) and not is_readme(path) for path in (*before, *after)) or gone.ours):
         return Report()
     try:
         here = read_sources(root)
     except TooLarge as error:
         return Report(unchecked=f"The merged project was not checked as a whole: {error}")
     trees = Trees(_changed(here, before), sources(theirs), _changed(here, after), moved)
-    if trees.merged in (trees.ours, trees.theirs):
+    if trees.merged in (trees.ours, trees.theirs) and not gone.ours:
         return Report(trees=trees)
-    findings, unchecked = _difference(root, trees)
+    findings, unchecked = _difference(root, trees, gone)
     return Report(tuple(explained(finding, trees) for finding in findings), unchecked, trees)
+
+
+def _gone(root: Path, before: Mapping[str, File | None], after: Mapping[str, File | None], theirs: Tree) -> Gone:
+    """The files of both sides that the merged project has not."""
+
+    def is_there(path: str) -> bool:
+        return after[path] is not None if path in after else (root / path).exists()
+
+    of_user = {*after, *(path for path, file in before.items() if file is not None)}
+    return Gone(*(frozenset(path for path in paths if not is_there(path)) for paths in (of_user, theirs)))
 
 
 def _changed(tree: Tree, files: Mapping[str, File | None]) -> dict[str, File]:
@@ -68,7 +83,7 @@ def _changed(tree: Tree, files: Mapping[str, File | None]) -> dict[str, File]:
     return dict(sorted((changed | sources({path: file for path, file in files.items() if file is not None})).items()))
 
 
-def _difference(root: Path, trees: Trees) -> tuple[list[Finding], str]:
+def _difference(root: Path, trees: Trees, gone: Gone) -> tuple[list[Finding], str]:
     """The new findings, and what was not checked."""
     places = {old: new for new, old in trees.moved.items()}
     declared = new_findings(
@@ -76,6 +91,9 @@ def _difference(root: Path, trees: Trees) -> tuple[list[Finding], str]:
         _placed(check_declarations(trees.ours), places),
         check_declarations(trees.theirs),
     )
+    seen = {(finding.path, finding.line) for finding in declared}
+    cut = [*cut_references(trees, gone), *new_circles(trees)]
+    declared += [finding for finding in cut if (finding.path, finding.line) not in seen]
     code = [{path: file for path, file in tree.items() if is_python(path)} for tree in trees[:3]]
     if code[2] in code[:2] or not any(path.endswith((".py", ".pyi", ".ipynb")) for path in code[2]):
         return declared, ""
@@ -88,7 +106,7 @@ def _difference(root: Path, trees: Trees) -> tuple[list[Finding], str]:
         new, failed = [], [f"the temporary folder cannot be written: {error.strerror}"]
     problems += failed
     unchecked = f"The merged project was not checked as a whole: {'; '.join(problems)}" if problems else ""
-    seen = {(finding.path, finding.line) for finding in new}
+    seen = {(finding.path, finding.line) for finding in (*declared, *new)}
     lost = [finding for finding in lost_members(trees) if (finding.path, finding.line) not in seen]
     return sorted([*declared, *new, *lost]), unchecked
 
@@ -113,7 +131,14 @@ def _run(
         new: list[Finding] = []
         for tool, by_folder in sides.items():
             new += new_findings(results[tool][merged], _placed(by_folder[ours], places), by_folder[theirs])
-        return new, failed + more
+        own = {part for tree in code for path in tree for part in PurePosixPath(path).with_suffix("").parts}
+        return [finding for finding in new if not _is_about_others(finding, own)], failed + more
+
+
+def _is_about_others(finding: Finding, own: set[str]) -> bool:
+    """Whether a tool does not find another package: that is a matter of what is installed, not of a merge."""
+    module = re.search(r"imported module `(\w+)", finding.message)
+    return module is not None and module[1] not in own
 
 
 def _placed(findings: list[Finding], places: Mapping[str, str]) -> list[Finding]:

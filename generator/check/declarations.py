@@ -75,20 +75,7 @@ class _Pin(NamedTuple):
 
 def _pins(tree: Tree, project: Mapping[str, Any]) -> Iterator[Finding]:
     """Requirements of one package that no version meets, in what is installed together."""
-    always = _read(_strings(_table(project, "project").get("dependencies")), PROJECT_FILE)
-    groups = [always]
-    for key in ("project", "optional-dependencies"), ("dependency-groups",):
-        groups += [[*always, *_read(_strings(some), PROJECT_FILE)] for some in _table(project, *key).values()]
-    for path in sorted(tree):
-        if path.endswith(".txt"):
-            lines = decode(tree[path].content).lines
-            groups.append([*always, *_read(lines, path)] if _is_at_top(path) else _read(lines, path))
-        elif path in {"environment.yml", "environment.yaml"}:
-            data = _yaml(tree[path].content)
-            listed = data.get("dependencies") if isinstance(data, dict) else []
-            inner = [item.get("pip") for item in listed or [] if isinstance(item, dict)]
-            groups.append(_read([*_strings(listed), *(text for some in inner for text in _strings(some))], path))
-    groups = [group for group in groups if len(group) > 1]
+    groups = [group for group in _installed_together(tree, project) if len(group) > 1]
     if not groups:
         return
     from packaging.utils import canonicalize_name
@@ -107,6 +94,68 @@ def _pins(tree: Tree, project: Mapping[str, Any]) -> Iterator[Finding]:
                         where = "" if other.path == pin.path else f" of `{other.path}`"
                         message = f"no version of `{name}` is both `{pin.text}` and `{other.text}`{where}"
                         yield _finding(tree, pin.path, "contradicting-pins", message, name, line=pin.text)
+
+
+def required_packages(tree: Tree) -> frozenset[str]:
+    """The packages that a project requires, always or as an extra."""
+    from packaging.utils import canonicalize_name
+
+    pins = [pin for group in _installed_together(tree, _toml(tree)) for pin in group]
+    return frozenset(canonicalize_name(pin.requirement.name) for pin in pins)
+
+
+def brought_along(tree: Tree) -> frozenset[str]:
+    """What the packages that a project requires are known to require themselves."""
+    from importlib import metadata  # slow to import, and only needed here
+
+    pins = [pin.requirement for group in _installed_together(tree, _toml(tree)) for pin in group]
+    waiting = [(pin.name, extra) for pin in pins for extra in ("", *pin.extras)]
+    done: set[tuple[str, str]] = set()
+    while waiting:
+        name, extra = waiting.pop()
+        if (name, extra) not in done:
+            done.add((name, extra))
+            try:
+                requirements = metadata.requires(name) or ()
+            except (metadata.PackageNotFoundError, ValueError):
+                continue  # not installed beside paccel: then nobody knows
+            waiting += [one for text in requirements for one in _required(text, extra)]
+    return frozenset(re.sub(r"[-_.]+", "-", name).lower() for name, _ in done)
+
+
+def _required(text: str, extra: str) -> list[tuple[str, str]]:
+    """A requirement of a package and its extras, on any system; none where it is of another extra.
+
+    By patterns: there are hundreds, and to parse them takes a second.
+    """
+    found = re.match(r"\s*([\w.-]+)\s*(?:\[([^]]*)\])?", text)
+    asked = re.search(r"""\bextra\s*==\s*["']([^"']+)""", text)
+    if found is None or (asked is not None and asked[1] != extra):
+        return []
+    return [(found[1], ""), *((found[1], one.strip()) for one in (found[2] or "").split(",") if one.strip())]
+
+
+def extras(tree: Tree) -> frozenset[str]:
+    """The extras that a project offers."""
+    return frozenset(_table(_toml(tree), "project", "optional-dependencies"))
+
+
+def _installed_together(tree: Tree, project: Mapping[str, Any]) -> list[list[_Pin]]:
+    """The requirements of a project: those of each extra, group and file, with those that always count."""
+    always = _read(_strings(_table(project, "project").get("dependencies")), PROJECT_FILE)
+    groups = [always]
+    for key in ("project", "optional-dependencies"), ("dependency-groups",):
+        groups += [[*always, *_read(_strings(some), PROJECT_FILE)] for some in _table(project, *key).values()]
+    for path in sorted(tree):
+        if path.endswith(".txt"):
+            lines = decode(tree[path].content).lines
+            groups.append([*always, *_read(lines, path)] if _is_at_top(path) else _read(lines, path))
+        elif path in {"environment.yml", "environment.yaml"}:
+            data = _yaml(tree[path].content)
+            listed = data.get("dependencies") if isinstance(data, dict) else []
+            inner = [item.get("pip") for item in listed or [] if isinstance(item, dict)]
+            groups.append(_read([*_strings(listed), *(text for some in inner for text in _strings(some))], path))
+    return groups
 
 
 def _is_at_top(path: str) -> bool:

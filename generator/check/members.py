@@ -94,7 +94,20 @@ def _members(file: File, modules: frozenset[str]) -> _Members:
             reads[node.attr] = min(node.lineno, reads.get(node.attr, node.lineno))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"hasattr", "setattr"}:
             asked |= {str(given.value) for given in node.args if isinstance(given, ast.Constant)}
+        elif isinstance(node, ast.Call):
+            for name in _named_in_call(node, others):
+                reads[name] = min(node.lineno, reads.get(name, node.lineno))
     return _Members(frozenset(has), tuple((name, reads[name]) for name in sorted(reads) if name not in asked))
+
+
+def _named_in_call(call: ast.Call, others: set[str]) -> list[str]:
+    """The attributes that a call names: `getattr(x, "name")`, `replace(x, name=…)` of dataclasses, `x._replace(name=…)`."""
+    function = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+    given = call.args
+    if function == "getattr" and len(given) == 2 and isinstance(given[1], ast.Constant):
+        return [str(given[1].value)] if _root(given[0]) not in others else []
+    copies = function == "_replace" or (function == "replace" and len(given) == 1 and _root(given[0]) not in others)
+    return [keyword.arg for keyword in call.keywords if keyword.arg] if copies else []
 
 
 def _imported_from_others(node: ast.AST, modules: frozenset[str]) -> set[str]:

@@ -8,11 +8,14 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import TemplateError
 from ..files.tree import File, Tree, check_path, read_file
+from .mentions import is_text_with_mentions
 
 MAX_FILES = 5_000
 MAX_FILE_BYTES = 2**20
 MAX_BYTES = 64 * 2**20
 MAX_SEEN = 200_000
+MAX_TEXTS = 500
+MAX_TEXT_BYTES = 128 * 1024
 
 _PASSED_OVER = {"__pycache__", "node_modules", "venv", "env", "site-packages", "build", "dist", "wandb", "mlruns"}
 _DATA = {"runs", "data", "datasets", "outputs", "checkpoints", "logs"}
@@ -34,6 +37,10 @@ def is_python(path: str) -> bool:
 
 def is_source(path: str) -> bool:
     """Whether a check reads a file."""
+    return _is_read_always(path) or is_text_with_mentions(path)
+
+
+def _is_read_always(path: str) -> bool:
     return is_python(path) or any(fnmatchcase(path, pattern) for pattern in _DECLARATIONS)
 
 
@@ -45,11 +52,14 @@ def sources(tree: Mapping[str, File]) -> dict[str, File]:
 def read_sources(root: Path) -> Tree:
     """Read the files below `root` that a check reads: no links, no environments, no folders of data.
 
+    Of settings and scripts, which may mention what code has, the first ones, and only small ones: some projects have
+    thousands, which are data.
+
     Raises:
         TooLarge: There are too many.
     """
     found: dict[str, File] = {}
-    seen = size = 0
+    seen = size = texts = 0
     for folder, folders, names in os.walk(root):
         relative = Path(folder).relative_to(root).as_posix()
         prefix = "" if relative == "." else f"{relative}/"
@@ -60,8 +70,10 @@ def read_sources(root: Path) -> Tree:
             if not is_source(path) or not _is_path(path) or place.is_symlink() or not os.access(place, os.R_OK):
                 continue
             try:
-                large = place.stat().st_size > MAX_FILE_BYTES
-                if not large and place.is_file():
+                is_text = not _is_read_always(path)
+                limit = (MAX_TEXT_BYTES if texts < MAX_TEXTS else -1) if is_text else MAX_FILE_BYTES
+                if place.stat().st_size <= limit and place.is_file():
+                    texts += is_text
                     found[path] = read_file(place)
                     size += len(found[path].content)
             except OSError:

@@ -6,6 +6,7 @@ A rename that both have made is no difference, so it conflicts with no edit.
 import re
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import cmp_to_key
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -182,8 +183,19 @@ _Declared = TypeVar("_Declared", RenamedApi, Rewrite, ChangedMeaning)
 
 
 def _since(declared: Iterable[_Declared], version: str) -> list[_Declared]:
-    """Those that came after a version; one without a version is always among them."""
-    return [one for one in declared if not one.since or is_after(one.since, version)]
+    """Those that came after a version, the earlier ones first: a name may have been renamed more than once.
+
+    One without a version is always among them.
+    """
+    found = [one for one in declared if not one.since or is_after(one.since, version)]
+    place = cmp_to_key(_order)
+    return sorted(found, key=lambda one: place(one.since))
+
+
+def _order(one: str, other: str) -> int:
+    if not (one and other):
+        return bool(one) - bool(other)
+    return is_after(one, other) - is_after(other, one)
 
 
 def _is_own_line(place: "Unclear", file: File, generated: File | None) -> bool:

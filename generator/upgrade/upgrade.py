@@ -174,8 +174,10 @@ def make_plan(
     """
     before = read_manifest(root)
     refuse_newer(before)
-    found = load_template(template).recorded_in(root) if template else load_recorded(before.template, root)
-    if template is None:
+    if template is not None:
+        found = load_template(template).recorded_in(root)
+    else:
+        found = load_recorded(before.template, root)
         _refuse_older_release(before, found)
     draws = Draws(before.drawn)
     carried, notes = carry_answers(before.answers, found, answers or {}, draws)

@@ -4,12 +4,14 @@
 """
 
 import tomllib
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from support.merge_cases import Case, Entry, Tree, read_files
+from support.released import RELEASED
 
 FOLDER = Path(__file__).parents[1] / "project_cases"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -38,7 +40,7 @@ class ProjectCase:
 
 def load_project_case(name: str) -> ProjectCase:
     about = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
-    base = read_files(FOLDER / "_project")
+    base = _project(about.get("project", ""))
     outcome = about["outcome"]
     case = Case(
         name,
@@ -52,6 +54,14 @@ def load_project_case(name: str) -> ProjectCase:
     )
     parts = (about.get(key, "") for key in ("at", "cause", "tool"))
     return ProjectCase(case, outcome, *parts, tuple(about.get("needs", ())))
+
+
+def _project(name: str) -> Tree:
+    """The files of `_project`, or of a project as 0.1.0 generated it from one of its templates."""
+    if not name:
+        return read_files(FOLDER / "_project")
+    with zipfile.ZipFile(RELEASED / "0.1.0" / name / "baseline.zip") as files:
+        return {path: Entry(files.read(path)) for path in sorted(files.namelist())}
 
 
 def _edited(base: Tree, edits: Sequence[Sequence[str]]) -> Tree:

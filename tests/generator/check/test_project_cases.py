@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.merge_cases import Case, write_files
 from support.project_cases import NAMES, ProjectCase, load_project_case
+from support.sampled import every_third_day
 
 from paccel.catalog.catalog import load_template
 from paccel.catalog.questions import resolve_answers
@@ -35,10 +36,10 @@ def run(folder: Path, case: Case) -> tuple[Path, Outcome]:
 
 
 def cases() -> Iterator[Any]:
-    """What needs no program is quick."""
-    for name in NAMES:
-        quick = load_project_case(name).tool == "paccel"
-        yield pytest.param(name, id=name, marks=[] if quick else [pytest.mark.slow])
+    """A third of what needs no program is quick."""
+    for number, name in enumerate(NAMES):
+        quick = load_project_case(name).tool == "paccel" and number % 3 == 0
+        yield pytest.param(name, id=name, marks=[] if quick else [pytest.mark.slow, every_third_day(number % 3)])
 
 
 @pytest.fixture

@@ -6,10 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
+from support.sampled import every_third_day
 
 from paccel.check.finding import Finding
 from paccel.check.tools import RUFF_RULES, Tool, find_tools, run_tools
 from paccel.files.tree import File, Tree
+
+pytestmark = pytest.mark.slow
 
 TREE = {"a.py": File(b"x = 1\nx.nothing()\n"), "b.py": File(b"import a\n")}
 
@@ -102,7 +105,7 @@ def test_a_tool_of_another_version_is_called_in_the_next_way(tmp_path: Path) -> 
     assert run(tmp_path, refused, refused)[1] == ["ty did not work (error: unexpected argument)"]
 
 
-@pytest.mark.slow
+@every_third_day(1)
 def test_a_tool_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> None:
     alive = tmp_path / "alive"
     child = f"import time; time.sleep(3); open({str(alive)!r}, 'w')"

@@ -69,6 +69,7 @@ def test_a_regular_expression_that_backtracks_elsewhere_takes_no_time() -> None:
 
 
 @pytest.mark.skipif(not Path("/bin/sleep").exists(), reason="needs a program that takes long")
+@pytest.mark.slow
 def test_a_program_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     endless = tmp_path / "ast-grep"
     endless.write_text("#!/bin/sh\nexec /bin/sleep 60\n")

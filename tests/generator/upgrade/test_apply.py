@@ -6,100 +6,16 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.applied import QUIET, THEIRS, Files, contents, project, undone, upgraded
+from support.applied import QUIET, THEIRS, contents, project, undone, upgraded
+from support.killed import finish_and_go_back, intercept, killed_at_each_write
 
 from paccel.errors import PreconditionError
-from paccel.files import disk
 from paccel.files.tree import File
 from paccel.project.state import read_state
 from paccel.upgrade import apply
 from paccel.upgrade.journal import STAGING_DIR, read_journal
-
-WRITES = (
-    "write_file",
-    "replace_file",
-    "rename",
-    "remove_file",
-    "make_folder",
-    "remove_empty_folder",
-    "remove_folder",
-)
-
-
-def intercept(monkeypatch: pytest.MonkeyPatch, at: Callable[[str, Callable[[], None]], None]) -> None:
-    """Call `at(name, half)` before each write; `half` does a part of it, as a crash in its middle would."""
-    for name in WRITES:
-        real = getattr(disk, name)
-
-        def wrapped(*arguments: Any, name: str = name, real: Any = real, **options: Any) -> Any:
-            def half() -> None:
-                if name == "write_file":
-                    arguments[0].write_bytes(arguments[1][: len(arguments[1]) // 2])
-                elif name == "remove_folder" and arguments[0].is_dir():
-                    for file in [path for path in arguments[0].rglob("*") if path.is_file()][:1]:
-                        file.unlink()
-
-            at(name, half)
-            return real(*arguments, **options)
-
-        monkeypatch.setattr(disk, name, wrapped)
-
-
-def killed_at_each_write(root: Path, action: Callable[[Path], object], folder: Path) -> Iterator[Path]:
-    """Copies of `root`, in each of which `action` was killed at another write: before it, or half-way."""
-    for in_the_middle in (False, True):
-        for number in range(1000):
-            copy = folder / f"{number}-{in_the_middle}"
-            shutil.copytree(root, copy, symlinks=True)
-            child = os.fork()
-            if child == 0:
-                with pytest.MonkeyPatch.context() as patch:
-                    seen = iter(range(number))
-
-                    def at(
-                        name: str, half: Callable[[], None], seen: Iterator[int] = seen, split: bool = in_the_middle
-                    ) -> None:
-                        if split and name not in {"write_file", "remove_folder"}:
-                            return
-                        if next(seen, None) is None:
-                            if split:
-                                half()
-                            os._exit(9)
-
-                    try:
-                        intercept(patch, at)
-                        action(copy)
-                    except BaseException:
-                        os._exit(1)
-                os._exit(0)
-            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            assert code in {0, 9}, f"write {number}"
-            if code == 0:
-                break
-            yield copy
-            shutil.rmtree(copy)
-        else:
-            raise AssertionError("it never ends")
-
-
-def finish_and_go_back(copy: Path, before: Files, after: Files, folder: Path) -> None:
-    """Whatever state `copy` is in, it can be brought to `after`, or back to `before`."""
-    journal = read_journal(copy)
-    if journal is None:
-        apply.clear_leftovers(copy)
-        assert contents(copy) in (before, after)
-        return
-    other = folder / "other"
-    shutil.copytree(copy, other, symlinks=True)
-    apply.abort(other)
-    assert contents(other) == before
-    shutil.rmtree(other)
-    done = apply.resume(copy)
-    assert contents(copy) == (before if done.phase == "undo" else after)
-    assert read_journal(copy) is None
 
 
 @pytest.mark.slow
@@ -152,6 +68,7 @@ def test_going_back_from_conflicts_can_be_killed_and_is_finished_or_never_began(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked child")
+@pytest.mark.slow
 def test_finishing_after_conflicts_can_be_killed_too(tmp_path: Path) -> None:
     root = project(tmp_path / "project")
     before = contents(root)

@@ -202,6 +202,18 @@ def test_a_rename_of_an_earlier_version_is_not_made_again(case: Case) -> None:
         assert "def make_net():" in case.read("model.py")
 
 
+def test_a_name_that_was_renamed_twice_follows_in_the_order_of_the_versions(case: Case) -> None:
+    write(case, "mine.py", "from model import make_net\n")
+    twice = '[[renamed_api]]\nfrom = "model:{}"\nto = "{}"\nsince = "{}"\n'
+    tables = '[[changes]]\nversion = "10"\ntext = "Plainer names."\n'
+    tables += twice.format("build", "make_model", "10") + twice.format("make_net", "build", "9")
+    (case.source / "paccel.toml").write_text(tables)
+    case.change("model.py", "make_net", "make_model")
+    case.change("use.py", "make_net", "make_model")
+    assert upgrade(case).code == 0
+    assert case.read("mine.py") == "from model import make_model\n"
+
+
 def test_a_rename_that_this_projects_answers_do_not_have_is_passed_over(case: Case) -> None:
     write(case, "mine.py", SCRIPT)
     write(case, "other.py", "def gone(): ...\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="no SIGINT to another process there")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="no SIGINT to another process there")]
 
 RENDERING = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"
 RENDERER = """

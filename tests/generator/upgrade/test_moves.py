@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from support.sampled import over_three_days
 
 from paccel.files.tree import File, Tree
 from paccel.upgrade.moves import moved_folders, template_moves, user_moves
@@ -115,16 +116,18 @@ def test_another_spelling_of_line_ends_is_the_same_file() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "content", "changed"),
-    [
-        ("data/{}.json", "samples/{}.json", '{{"id": {}}}\n', ""),
-        ("data/{}.json", "samples/s{}.json", '{{"id": {}}}\n', ""),
-        ("data/{}.py", "more/x{}.py", "a_{0} = 1\nb_{0} = 2\nc_{0} = 3\n", "d = 4\n"),
-        ("data/{}.py", "more/x{}.py", "a = 1\nb = 2\nc = 3\n", ""),
-        ("p{}/__init__.py", "q{}/__init__.py", "", ""),
-        ("p{}/__init__.py", "src/p{}/__init__.py", "", ""),
-        ("d/" * 40 + "{}.py", "e/" + "d/" * 40 + "{}.py", "", ""),
-        ("data/{}.py", "d{0}/{0}.py", "a_{0} = 1\nb_{0} = 2\nc_{0} = 3\n", ""),
-    ],
+    over_three_days(
+        [
+            ("data/{}.json", "samples/{}.json", '{{"id": {}}}\n', ""),
+            ("data/{}.json", "samples/s{}.json", '{{"id": {}}}\n', ""),
+            ("data/{}.py", "more/x{}.py", "a_{0} = 1\nb_{0} = 2\nc_{0} = 3\n", "d = 4\n"),
+            ("data/{}.py", "more/x{}.py", "a = 1\nb = 2\nc = 3\n", ""),
+            ("p{}/__init__.py", "q{}/__init__.py", "", ""),
+            ("p{}/__init__.py", "src/p{}/__init__.py", "", ""),
+            ("d/" * 40 + "{}.py", "e/" + "d/" * 40 + "{}.py", "", ""),
+            ("data/{}.py", "d{0}/{0}.py", "a_{0} = 1\nb_{0} = 2\nc_{0} = 3\n", ""),
+        ]
+    ),
 )
 def test_the_time_grows_with_the_number_of_files(old: str, new: str, content: str, changed: str) -> None:
     def seconds(count: int) -> float:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.released import freezer, project_params, unpacked
+from support.sampled import every_third_day
 
 import paccel
 import paccel.upgrade.upgrade as engine
@@ -23,6 +24,8 @@ from paccel.files.tree import File, read_tree
 from paccel.project import state as baseline
 from paccel.project.state import read_manifest, read_state
 from paccel.render.render import render
+
+pytestmark = pytest.mark.slow
 
 PROJECTS = project_params(
     *(Path("today", f"{name}-{which}") for name in bundled_names() for which in ("default", "other"))
@@ -205,7 +208,6 @@ def test_edits_beside_the_next_versions_changes_stand_after_it(state: Path, tmp_
     assert everything(root) == before
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("upgrading")
 def test_edits_where_the_next_version_changes_too_are_offered_beside_it(state: Path, tmp_path: Path) -> None:
     root = unpacked(state, tmp_path)
@@ -237,7 +239,7 @@ def test_edits_where_the_next_version_changes_too_are_offered_beside_it(state: P
     assert everything(root) == before
 
 
-@pytest.mark.slow
+@every_third_day(1)
 def test_a_user_who_installs_the_next_version_upgrades_with_one_command(templates: Path, tmp_path: Path) -> None:
     installed = tmp_path / "installed" / "paccel"
     # Without the templates that a wheel puts there: what the next version has renamed would still be there

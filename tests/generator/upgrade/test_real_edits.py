@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.edits import EDITS, narrow, renamed
+from support.sampled import over_three_days
 
 from paccel.catalog.catalog import load_template
 from paccel.catalog.questions import Answer, resolve_answers
@@ -42,7 +43,7 @@ def words(source: str) -> Counter[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "off", "on"), ANSWERS, ids=[name for name, *_ in ANSWERS])
-@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("edit", over_three_days(EDITS))
 def test_an_answer_turned_on_and_off_leaves_every_edit(
     tmp_path: Path, edit: str, name: str, off: Answer, on: Answer
 ) -> None:

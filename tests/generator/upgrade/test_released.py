@@ -26,6 +26,7 @@ def test_this_version_is_kept_or_not_released_yet() -> None:
     assert unreleased or (RELEASED / __version__).is_dir(), "run `python tests/released/freeze.py`"
 
 
+@pytest.mark.slow
 def test_freezing_makes_projects_that_upgrade_to_themselves(tmp_path: Path) -> None:
     for number, state in enumerate(freezer().freeze(tmp_path / "now", [DEFAULT_TEMPLATE])):
         assert engine.upgrade(unpacked(state, tmp_path / str(number))).state == "nothing"
@@ -55,6 +56,7 @@ def test_an_unedited_project_becomes_what_new_would_make(project: Path, tmp_path
 
 
 @pytest.mark.parametrize("project", PROJECTS)
+@pytest.mark.slow
 def test_every_edit_of_an_edited_project_survives(project: Path, tmp_path: Path) -> None:
     root = unpacked(project, tmp_path)
     before = read_tree(root)

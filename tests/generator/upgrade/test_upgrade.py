@@ -251,6 +251,7 @@ def test_markers_of_another_merge_are_not_merged_into(case: Case) -> None:
 EXAMPLE = "".join(f"line {i}\n" for i in range(9)) + "<<<<<<< HEAD\nmine\n=======\ntheirs\n>>>>>>> branch\n"
 
 
+@pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize(("path", "text"), [("git.md", EXAMPLE), ("tests/test_git.py", f'TEXT = """\n{EXAMPLE}"""\n')])
 def test_markers_in_a_text_of_the_users_are_text(case: Case, path: str, text: str) -> None:
     (case.source / PROJECT / "tests").mkdir()
@@ -263,6 +264,7 @@ def test_markers_in_a_text_of_the_users_are_text(case: Case, path: str, text: st
     assert case.read(path) == text.replace("line 1\n", "new line 1\n")
 
 
+@pytest.mark.usefixtures("machine")
 def test_markers_of_paccel_without_its_journal_are_not_merged_into(case: Case) -> None:
     case.edit("data.py", "value_0 = 0", "value_0 = 1")
     case.change("data.py", "value_0 = 0", "value_0 = 7")

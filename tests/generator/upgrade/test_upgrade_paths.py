@@ -1,5 +1,6 @@
 """Files that are skipped, upgraded one at a time, or wanted back."""
 
+import pytest
 from support.upgraded import DATA, PROJECT, QUESTIONS, TRAIN, Case
 
 from paccel.project.state import read_manifest
@@ -54,6 +55,17 @@ def test_one_file_at_a_time(case: Case) -> None:
     assert "value_0 = 7" in case.read("data.py")
     assert "value_9 = 99" in case.read("data.py")
     assert case.run("upgrade", "--check").code == 0
+
+
+def test_a_path_may_come_over_a_link_to_the_project(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = case.work / "link"
+    link.symlink_to(case.root)
+    case.change("train.py", "third = 3", "third = 4")
+    assert case.run("upgrade", link / "train.py", "--dry-run", "--json").data["changes"][0]["path"] == "train.py"
+    monkeypatch.chdir(link)
+    assert case.run("upgrade", "../link/./train.py").code == 0
+    assert "third = 4" in case.read("train.py")
+    assert case.run("upgrade", "../train.py").code == 2
 
 
 def test_a_deleted_file_stays_deleted_until_it_is_restored(case: Case) -> None:

@@ -21,6 +21,8 @@ from paccel.project.state import Manifest, read_state, state_bytes, write_state
 from paccel.upgrade import apply
 from paccel.upgrade.plan import INCOMING_DIR, FileChange, FilePlan, UpgradeOptions, plan_files
 
+pytestmark = pytest.mark.slow
+
 REF = TemplateRef("demo", "demo", "0" * 64)
 EXAMPLES = int(os.environ.get("PACCEL_EXAMPLES", "60"))
 QUICK = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
@@ -56,7 +58,6 @@ def lines_of(content: bytes) -> Counter[bytes]:
     return Counter(line for line in bare if not line.startswith((b"import", b"from")))
 
 
-@pytest.mark.slow
 @QUICK
 @given(PYTHON, PYTHON, PYTHON)
 @example(  # a class that seems to follow the loop out of its `if` would lose its body's indentation
@@ -133,7 +134,6 @@ def test_nothing_that_the_user_wrote_is_lost(base: Tree, ours: Tree, theirs: Tre
         assert not (lines_of(file.content) - before).keys() - there.keys()
 
 
-@pytest.mark.slow
 @QUICK
 @given(TREES, TREES, TREES)
 def test_what_the_user_deleted_stays_deleted(base: Tree, ours: Tree, theirs: Tree) -> None:
@@ -157,7 +157,6 @@ def test_upgrading_twice_changes_nothing(base: Tree, ours: Tree, theirs: Tree) -
     assert not [change for change in again.changes if change.writes or change.status == "conflict"]
 
 
-@pytest.mark.slow
 @settings(max_examples=max(25, EXAMPLES // 4), deadline=None, suppress_health_check=list(HealthCheck))
 @given(TREES, TREES, TREES)
 def test_upgrade_and_then_undo_is_the_identity(base: Tree, ours: Tree, theirs: Tree) -> None:

@@ -51,6 +51,7 @@ def test_what_is_no_version_number_is_said(case: Case, version: str) -> None:
     assert (refused.code, "is not a version number" in refused.err) == (3, True)
 
 
+@pytest.mark.usefixtures("machine")
 def test_a_newer_project_can_still_be_undone_and_looked_at(case: Case) -> None:
     case.change("train.py", "third = 3", "third = 4")
     assert case.run("upgrade").code == 0
