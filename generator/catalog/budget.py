@@ -22,6 +22,9 @@ FILE_SIZE = 2**26
 RENDER_SIZE = 2**28
 """Characters of a whole render."""
 
+SLOW_SIZE = 2**16
+"""Characters of a text for a filter whose time may grow with its square."""
+
 LIST_SIZE = 2**20
 """Items of a value that is counted at any depth."""
 
@@ -74,6 +77,12 @@ def check_product(value: Any, arguments: Iterable[Any]) -> None:
     """
     largest = max((weight(argument, counts=True) for argument in arguments), default=1)
     check_size(max(1, weight(value)) * max(1, largest))
+
+
+def check_slow(value: Any, function: str) -> None:
+    """Raise TooMuch if a text is too long for a function whose time may grow with the square of its length."""
+    if isinstance(value, str) and len(value) > SLOW_SIZE:
+        raise TooMuch(f"`{function}` takes texts of at most {SLOW_SIZE >> 10} KiB")
 
 
 def check_format(text: Any, arguments: Iterable[Any]) -> None:

@@ -216,7 +216,7 @@ def _unknown(address: Address) -> TemplateError:
     offered = ", ".join(f"`{name}`" for name in names) or "none"
     shown = address.shown
     meant = ""
-    if re.fullmatch(r"[\w.-]+/[\w.-]+([@#].*)?", shown):
+    if re.fullmatch(r"\w[\w.-]*/[\w.-]+([@#].*)?", shown):
         meant = f", for GitHub `gh:{shown}`"
     elif re.match(r"[\w-]+(\.[\w-]+)+(:\d+)?/", shown):
         meant = f", as `https://{shown}`"

@@ -27,10 +27,12 @@ class Draws:
 
     Attributes:
         places: The places that the template has today. Values of other places may be inherited.
+        includes: What its files may include today.
     """
 
     def __init__(self, recorded: Mapping[str, Any] = {}) -> None:
         self.places: set[str] = set()
+        self.includes: set[str] = set()
         self._time: str | None = recorded.get("time")
         self._values: Values = {
             place: {site: [*values] for site, values in sites.items()}
@@ -74,23 +76,31 @@ class Draws:
         self._drawn[site] = number + 1
         if not self._keeps:
             return draw()
-        values = self._values.get(self._place, {}).get(site) or self._inherited(function, template, site)
+        values = self._values.get(self._place, {}).get(site) or self._inherited(function, template, line)
         if number >= len(values):
             values.append(draw())
         self._values.setdefault(self._place, {})[site] = values
         return values[number]
 
-    def _inherited(self, function: str, template: str, site: str) -> list[str]:
-        """Take over the values of a line that is gone: the same one of a file that is gone, or another one here."""
+    def _inherited(self, function: str, template: str, line: str) -> list[str]:
+        """Take over the values of a line that is gone: the same one elsewhere, or another one of this template."""
+        site = _site(self._place, template, line)
         for place, sites in self._values.items():
             if place.partition(":")[0] not in self.places and site in sites:
                 return sites.pop(site)
         here = self._values.get(self._place, {})
-        today = {_site(self._place, template, line) for line in self._sites.get(template, ())}
-        for old in here:
-            if old not in today and function in old and old.startswith(_site(self._place, template, "")):
+        today = {_site(self._place, template, other) for other in self._sites.get(template, ())}
+        gone = {old: self._included(old) for old in here if old not in today and function in old}
+        for old, included in gone.items():
+            if not included and (old == line or old.endswith(f": {line}")):  # what was included has another name now
                 return here.pop(old)
-        return []
+        own = "" if template == self._place else template
+        return next((here.pop(old) for old, included in gone.items() if included == own), [])
+
+    def _included(self, site: str) -> str:
+        """Return what was included to draw there; empty for a line of the place itself, or of what is gone."""
+        template, colon, _ = site.partition(": ")
+        return template if colon and template in self.includes else ""
 
     def recover(self, drawn: Tree, made: Tree) -> bool:
         """Take over the values of a project that has no record of them, and return whether there were any.

@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from ..errors import TemplateError
 from ..files.tree import Tree
-from .budget import Budget, TooMuch, check_format, check_operator, check_product, check_size, weight
+from .budget import Budget, TooMuch, check_format, check_operator, check_product, check_size, check_slow, weight
 from .draws import Draws
 from .patterns import call
 
@@ -33,6 +33,8 @@ _BUILT_IN_EXTENSIONS = {
 }
 _GROWING_FILTERS = {"batch", "center", "format", "indent", "join", "jsonify", "replace", "slice", "tojson", "wordwrap"}
 """Filters whose result may be larger than all that they are given together."""
+_SLOW_FILTERS = {"wordwrap"}
+"""Filters whose time grows with the square of a text that is made for it, in one step that nothing interrupts."""
 
 
 class Drawing:
@@ -131,7 +133,7 @@ class TemplateEnvironment(SandboxedEnvironment):
     def __init__(self, draws: Draws, budget: Budget, **options: Any) -> None:
         super().__init__(**options)
         self.draws, self.budget = draws, budget
-        for name in _GROWING_FILTERS:
+        for name in _GROWING_FILTERS | _SLOW_FILTERS:
             self.filters[name] = self._bounded(name, self.filters[name])
         for name in ("random_ascii_string", "uuid4", "lipsum"):
             self.globals[name] = Drawing(draws, name, self._bounded(name, cast(Callable[..., Any], self.globals[name])))
@@ -220,6 +222,8 @@ class TemplateEnvironment(SandboxedEnvironment):
                 check_size(max((abs(n) for n in [*value, *given] if isinstance(n, int)), default=0) * 2**6)
             elif value:
                 check_product(value[0], given)
+            if name in _SLOW_FILTERS and value:
+                check_slow(value[0], name)
             return function(*arguments, **options)
 
         return bounded

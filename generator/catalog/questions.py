@@ -28,8 +28,8 @@ Kind = Literal["text", "bool", "choice", "choices"]
 PROJECT_NAME = "project_name"
 """The question that `new` answers with the folder's name, without asking."""
 
-_YES = {"true", "yes", "y", "on", "1"}
-_NO = {"false", "no", "n", "off", "0"}
+_YES = {"true", "t", "yes", "y", "on", "1"}
+_NO = {"false", "f", "no", "n", "off", "0"}
 _PROJECT_NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
 
 
@@ -195,6 +195,8 @@ def check_project_name(name: str) -> str:
 def read_answers(path: Path) -> dict[str, object]:
     """Read an answers file, TOML or JSON by its name: question -> value.
 
+    It may also be a file in which cookiecutter keeps the answers for a replay, or cruft's `.cruft.json`.
+
     Raises:
         UsageError: It cannot be read, or is not a table.
     """
@@ -209,6 +211,10 @@ def read_answers(path: Path) -> dict[str, object]:
         raise UsageError(f"`{path}` is not valid {path.suffix[1:].upper()}: {error}") from error
     if not isinstance(data, dict):
         raise UsageError(f'`{path}` must contain a table of answers, like `{{"ema": true}}`')
+    context = data.get("context", data)  # where cruft has what is a whole replay file of cookiecutter
+    kept = context.get("cookiecutter") if isinstance(context, dict) else None
+    if isinstance(kept, dict):  # the constants of the template stand there too
+        return {name: value for name, value in kept.items() if name[:1] != "_" and not isinstance(value, dict)}
     return data
 
 

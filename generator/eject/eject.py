@@ -136,7 +136,9 @@ def _sources(root: Path, base: Tree) -> dict[str, File]:
     found = dict(read_paths(root, [path for path in base if not (root / path).is_symlink()]))
     for path in _walked(root):
         if path not in found:
-            found |= {path: file for path, file in read_paths(root, [path]).items() if b"paccel" in file.content}
+            found |= {
+                path: file for path, file in read_paths(root, [path]).items() if b"paccel" in file.content.lower()
+            }
     return dict(sorted(found.items()))
 
 

@@ -67,9 +67,9 @@ def _read(content: bytes, where: str) -> tuple[dict[str, File], dict[str, str]]:
         raise ArchiveError(where, f"has more than {MAX_FILES} files")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            # Some programs for Windows write backslashes.
-            entries = [(entry.filename.replace("\\", "/"), entry) for entry in archive.infolist()]
-            entries = [(name, entry) for name, entry in entries if not name.endswith("/")]
+            # Some programs write backslashes, others begin with `./`.
+            entries = [(entry.filename.replace("\\", "/").removeprefix("./"), entry) for entry in archive.infolist()]
+            entries = [(name, entry) for name, entry in entries if name and not name.endswith("/")]
             if len(entries) > MAX_FILES or sum(entry.file_size for _, entry in entries) > MAX_BYTES:
                 raise ArchiveError(where, f"unpacks to more than {MAX_FILES} files or {MAX_BYTES // 2**20} MiB")
             for name, entry in entries:
@@ -93,6 +93,11 @@ def _read(content: bytes, where: str) -> tuple[dict[str, File], dict[str, str]]:
         raise
     except TemplateError as error:
         raise ArchiveError(where, f"holds a name that cannot be used ({error})") from error
+    except zipfile.BadZipFile as error:
+        reason = f"is not a ZIP file that can be read: {error}"
+        if content.lstrip()[:1] == b"<":
+            reason = "is a web page, not a ZIP file: the address may be wrong, or need a login"
+        raise ArchiveError(where, reason) from error
     except Exception as error:  # zipfile, zlib and struct raise many kinds for what is broken
         raise ArchiveError(where, f"is not a ZIP file that can be read: {error}") from error
     for path in [*files, *links]:

@@ -5,13 +5,15 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ..errors import PreconditionError
 from .tree import STATE_DIR, set_mode
 
 MAX_THREADS = 8
+_POLL = 0.2  # seconds
 
 
 def write_file(path: Path, content: bytes, mode: int, later: bool = False) -> None:
@@ -141,38 +143,60 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-@contextlib.contextmanager
-def locked(root: Path) -> Iterator[None]:
+def locked(root: Path) -> contextlib.AbstractContextManager[None]:
     """Keep other commands from changing the project; the lock ends with the process, however that ends.
 
     Raises:
         PreconditionError: Another process holds it, or the folder cannot be locked.
     """
-    busy = PreconditionError(f"Another paccel command is working in `{root}`: wait until it has finished")
-    if os.name == "nt":
-        flags = os.O_CREAT | os.O_EXCL | getattr(os, "O_TEMPORARY", 0)  # Windows removes it with the process
-        try:
-            descriptor = os.open(root / STATE_DIR / "lock", flags)
-        except OSError as error:
-            raise busy from error
-        try:
-            yield
-        finally:
-            os.close(descriptor)
-        return
-    import fcntl  # not on Windows
+    return locked_folder(root / STATE_DIR, f"Another paccel command is working in `{root}`: wait until it has finished")
 
+
+@contextlib.contextmanager
+def locked_folder(folder: Path, busy: str, tell: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold a folder for this process alone.
+
+    Args:
+        folder: What is held. Others that ask for it by this function do not get it.
+        busy: What is wrong where another process holds it.
+        tell: Takes `busy`, and then it is waited until the folder is free. None raises.
+
+    Raises:
+        PreconditionError: Another process holds it, or the folder cannot be locked.
+    """
+    descriptor = _hold(folder)
+    if descriptor is None:
+        if tell is None:
+            raise PreconditionError(busy)
+        tell(busy)
+    while descriptor is None:
+        time.sleep(_POLL)
+        descriptor = _hold(folder)
     try:
-        descriptor = os.open(root / STATE_DIR, os.O_RDONLY)
-    except OSError as error:
-        raise PreconditionError(f"`{root / STATE_DIR}` cannot be opened: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise busy from error
-        except OSError as error:
-            raise PreconditionError(f"`{root / STATE_DIR}` cannot be locked: {error.strerror}") from error
         yield
     finally:
         os.close(descriptor)
+
+
+def _hold(folder: Path) -> int | None:
+    """A descriptor that holds a folder until it is closed; None where another process has one."""
+    if os.name == "nt":
+        flags = os.O_CREAT | os.O_EXCL | getattr(os, "O_TEMPORARY", 0)  # Windows removes it with the process
+        try:
+            return os.open(folder.with_name(f"{folder.name}.lock"), flags)
+        except OSError:
+            return None
+    import fcntl  # not on Windows
+
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise PreconditionError(f"`{folder}` cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise PreconditionError(f"`{folder}` cannot be locked: {error.strerror}") from error
+    return descriptor

@@ -100,7 +100,7 @@ def adopt(
     """
     _refuse_valid(root)
     search = _Search(root, answers or {}, seconds, tell)
-    fit = search.best([load_template(source) for source in ([template] if template else bundled_names())])
+    fit = search.best([load_template(source) for source in (bundled_names() if template is None else [template])])
     if fit.likeness < LEAST_LIKENESS:
         raise UsageError(
             f"`{root}` does not look like a project of any of these templates: the most similar one,"
@@ -204,7 +204,8 @@ class _Search:
                 if time.monotonic() > self.end:
                     self.complete = False
                     return fit
-                self.tell(f"Comparing with `{fit.template.name}`: `{question.name}={str(value).lower()}`")
+                typed = str(value).lower() if isinstance(value, bool) else value
+                self.tell(f"Comparing with `{fit.template.name}`: `{question.name}={typed}`")
                 try:
                     answers = resolve_answers(fit.template, {**fit.answers, question.name: value}, draws=fit.draws)
                     rendered = render_formatted(fit.template, answers, fit.rendered, fit.draws)

@@ -69,6 +69,7 @@ def render_unformatted(
     draws, budget = draws or Draws(), Budget()
     for layer in [*template.layers, *(layer for _, layer in template.extras)]:
         draws.places |= {*layer.entries, *layer.project}
+        draws.includes |= {*layer.partials, *layer.project}
     for layer in template.active_layers(values):
         files: dict[str, File] = {}
         for rendered in LayerRenderer(layer, values, template.source, draws, budget).files():

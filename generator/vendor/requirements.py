@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _REQUIREMENT = r"paccel[ \t]*\[[ \t\w,.-]*\bruntime\b[ \t\w,.-]*\]"
-_QUOTED = re.compile(rf"(?P<quote>\\?[\"'])(?P<text>{_REQUIREMENT}(?:(?!(?P=quote))[^\n])*)(?P=quote)", re.ASCII)
-_ARGUMENT = re.compile(rf"(?<![\w\"'.-])(?P<text>{_REQUIREMENT}[\w.,<>=!~]*)", re.ASCII)
-_LINE = re.compile(rf"(?m)^(?P<before>[ \t]*(?:-[ \t]+)?)(?P<text>{_REQUIREMENT}[^\n#\\\r]*)", re.ASCII)
+_FLAGS = re.ASCII | re.IGNORECASE
+_QUOTED = re.compile(rf"(?P<quote>\\?[\"'])(?P<text>{_REQUIREMENT}(?:(?!(?P=quote))[^\n])*)(?P=quote)", _FLAGS)
+_ARGUMENT = re.compile(rf"(?<![\w\"'.-])(?P<text>{_REQUIREMENT}[\w.,<>=!~]*)", _FLAGS)
+_LINE = re.compile(rf"(?m)^(?P<before>[ \t]*(?:-[ \t]+)?)(?P<text>{_REQUIREMENT}[^\n#\\\r]*)", _FLAGS)
+_ITEM = re.compile(r"[ \t]*-[ \t]+")
 _ALONE = re.compile(r"[ \t#-]*")  # what may be before a requirement that has a line for itself
 _INSTALLS = re.compile(r"\b(install|add)\b")
 
@@ -21,27 +23,42 @@ def replace_requirement(text: str, needed: Mapping[str, str]) -> str:
         needed: Name -> requirement, see `runtime_requirements`. Those that the same list of a TOML file has with at least
             that bound are left out.
     """
-    listed = list(_lists(text)) if "paccel" in text else []
+    listed = list(_lists(text)) if "paccel" in text.lower() else []
 
     def several(found: re.Match[str], quote: str) -> str:
         start = text.rfind("\n", 0, found.start()) + 1
         before = text[start : found.start()]
         wanted = _wanted(found["text"], needed, listed)
         quoted = [f"{quote}{one}{quote}" for one in wanted]
-        if _INSTALLS.search(before):
+        if _INSTALLS.search(before) or _is_continued(text, start):
             return " ".join(quoted)
+        if _ITEM.fullmatch(before):
+            return f"\n{before}".join(quoted)
         return (f",\n{before}" if _ALONE.fullmatch(before) else ", ").join(quoted)
 
+    def lines(found: re.Match[str]) -> str:
+        before, own = found["before"], found["text"]
+        wanted = _wanted(own, needed, [])
+        behind = own[len(own.rstrip()) :]  # a comment of a requirements file needs its space
+        if _is_continued(text, found.start()):
+            return before + " ".join(f"'{one}'" for one in wanted) + behind
+        if text[found.end() : found.end() + 1] == "\\":  # what follows, a hash for instance, is about paccel
+            return found[0]
+        return f"\n{before}".join(["", *wanted])[1:] + behind
+
+    def argument(found: re.Match[str]) -> str:
+        start = text.rfind("\n", 0, found.start()) + 1
+        is_command = _INSTALLS.search(text[start : found.start()]) or _is_continued(text, start)
+        return several(found, "'") if is_command else found[0]
+
     text = _QUOTED.sub(lambda found: several(found, found["quote"]), text)
-    text = _LINE.sub(lambda found: "\n".join(found["before"] + one for one in _wanted(found["text"], needed, [])), text)
-    return _ARGUMENT.sub(
-        lambda found: (
-            several(found, "'")
-            if _INSTALLS.search(text[text.rfind("\n", 0, found.start()) + 1 : found.start()])
-            else found[0]
-        ),
-        text,
-    )
+    text = _LINE.sub(lines, text)
+    return _ARGUMENT.sub(argument, text)
+
+
+def _is_continued(text: str, start: int) -> bool:
+    """Whether a line goes on with the command of the line above it."""
+    return text[:start].rstrip("\r\n").endswith("\\")
 
 
 def _wanted(requirement: str, needed: Mapping[str, str], listed: list[list[str]]) -> list[str]:

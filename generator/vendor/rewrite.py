@@ -19,7 +19,7 @@ _SUFFIXES = {
     *(".py", ".pyi", ".ipynb", ".md", ".rst", ".txt", ".in", ".toml", ".cfg", ".ini", ".json", ".yml", ".yaml"),
     *(".sh", ".bash", ".sbatch", ".slurm", ".mk", ".ps1", ".bat"),
 }
-_NAMES = re.compile(r"(Dockerfile|Containerfile|Makefile|justfile|Procfile)(\..+)?", re.IGNORECASE)
+_NAMES = re.compile(r"(Dockerfile|Containerfile|Makefile|justfile|Procfile|Pipfile)(\..+)?", re.IGNORECASE)
 _CODE = {".py", ".pyi", ".ipynb"}
 
 _DOTTED = re.compile(r"(?<![\w.])paccel\.runtime(?!\w)", re.ASCII)
@@ -30,9 +30,14 @@ _FROM = re.compile(
 )
 _LEFT = re.compile(
     r"^[^#\n]*?(?:\bimport[ \t]+paccel\b|\bfrom[ \t]+paccel[ \t.]|\bpaccel[ \t]*\[|[\"']paccel[ \t]*[\"'<>=!~;])"
-    r"|^[ \t]*(?:-[ \t]+)?paccel[ \t]*(?:[<>=!~;]|$)",
-    re.ASCII | re.MULTILINE,
+    r"|^[ \t]*(?:-[ \t]+)?(?:[\w-]+::)?paccel[ \t]*(?:[<>=!~;]|$)"
+    r"|^\[tool\.[\w.-]*\bpaccel\]|#egg=paccel\b",
+    re.ASCII | re.MULTILINE | re.IGNORECASE,
 )
+_INSTALLED = re.compile(
+    r"^[^#\n]*\b(?:install|add)\b[^#\n]*[ \t\"']paccel(?=[ \t\"'<>=!~;]|$)", re.ASCII | re.MULTILINE
+)
+_RUN = re.compile(r"(?<![\w.\[])paccel (?:upgrade|set|diff|doctor)\b")
 
 
 def is_rewritten(path: str) -> bool:
@@ -43,7 +48,7 @@ def is_rewritten(path: str) -> bool:
 
 def rewritten(path: str, file: File) -> File:
     """Return a file that uses the project's own runtime; as it was where it uses none, or would no longer be valid."""
-    if b"paccel" not in file.content or not is_rewritten(path):
+    if b"paccel" not in file.content.lower() or not is_rewritten(path):
         return file
     text = file.content.decode("latin-1")  # any bytes, and back
     new = _FROM.sub(_import, _DOTTED.sub(PACKAGE, text))
@@ -69,10 +74,13 @@ def uses_runtime(path: str, file: File) -> bool:
 
 def lines_left(path: str, file: File) -> list[int]:
     """The lines of a rewritten file that still import, or ask for, something of paccel's."""
-    if b"paccel" not in file.content or not is_rewritten(path) or path.endswith((".md", ".rst")):
+    if b"paccel" not in file.content.lower() or not is_rewritten(path) or path.endswith((".md", ".rst")):
         return []
     text = file.content.decode("latin-1")
-    return [text.count("\n", 0, found.end()) + 1 for found in _LEFT.finditer(text)]
+    found = {text.count("\n", 0, one.end()) + 1 for one in _LEFT.finditer(text)}
+    if not _RUN.search(text):  # else it is installed to upgrade the project, which goes on
+        found |= {text.count("\n", 0, one.end()) + 1 for one in _INSTALLED.finditer(text)}
+    return sorted(found)
 
 
 def in_project(tree: Tree, vendored: Vendored | None) -> Tree:

@@ -9,25 +9,22 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from support.generated import rendered
+from support.quick import quick_first
+from support.sampled import every_third_day
 
 from paccel.catalog.catalog import Template, bundled_names, load_template
-from paccel.catalog.questions import PROJECT_NAME, resolve_answers
+from paccel.catalog.questions import PROJECT_NAME
 from paccel.files.tree import File, tree_hash
-from paccel.render.render import render
 
 NAMES = bundled_names()
 
 # What makes a render depend on the day, on chance or on the machine.
 UNSTABLE = re.compile(r"\{%-?\s*now\b|random_ascii_string|uuid4|\|\s*random\b|_output_dir|_repo_dir|_template\b")
 
-_cache: dict[str, tuple[Template, dict[str, File]]] = {}
-
 
 def defaults(name: str) -> tuple[Template, dict[str, File]]:
-    if name not in _cache:
-        template = load_template(name)
-        _cache[name] = template, render(template, resolve_answers(template, {}, project_name="my-project"))
-    return _cache[name]
+    return load_template(name), rendered(name, {})
 
 
 def test_there_are_templates() -> None:
@@ -63,7 +60,7 @@ SHARED_SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick_first(NAMES))
 def test_every_train_py_is_read_in_one_order_and_has_the_settings_that_all_share(name: str) -> None:
     tree = ast.parse(defaults(name)[1]["train.py"].content)
     names = [node.name for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))]
@@ -80,7 +77,7 @@ def test_every_train_py_is_read_in_one_order_and_has_the_settings_that_all_share
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", quick_first(NAMES))
 def test_the_project_is_named_and_formatted(name: str) -> None:
     _, tree = defaults(name)
     settings = tomllib.loads(tree["pyproject.toml"].content.decode())
@@ -102,6 +99,7 @@ for name in sys.argv[1:]:
 
 
 @pytest.mark.slow
+@every_third_day(0)
 def test_every_process_renders_the_same_bytes(tmp_path: Path) -> None:
     expected = "".join(f"{defaults(name)[0].digest} {tree_hash(defaults(name)[1])}\n" for name in NAMES)
     for seed in ("0", "1"):

@@ -174,6 +174,7 @@ def test_the_files_of_submodules_are_there(repository: Path, library: Path) -> N
     assert load_template(str(repository)).digest == load_template(repository.as_uri()).digest
 
 
+@pytest.mark.slow
 def test_a_submodule_that_names_a_folder_of_this_disk_is_refused(repository: Path, library: Path) -> None:
     git(repository, "submodule", "--quiet", "add", library.as_uri(), f"{PROJECT}/vendor")
     commit(repository)
@@ -183,6 +184,7 @@ def test_a_submodule_that_names_a_folder_of_this_disk_is_refused(repository: Pat
         load_template(repository.as_uri())
 
 
+@pytest.mark.slow
 def test_a_submodule_outside_of_the_projects_files_may_be_missing(repository: Path, library: Path) -> None:
     git(repository, "submodule", "--quiet", "add", library.as_uri(), "docs/theme")
     commit(repository)

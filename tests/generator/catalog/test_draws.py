@@ -174,3 +174,27 @@ def test_the_time_extension_of_old_templates_is_cookiecutters() -> None:
         environment = make_environment({"_extensions": [name]}, "demo", draws)
         source = "{% now 'Europe/Berlin', '%Y-%m-%d %H' %} {% now 'utc' - 'days=1,hours=2' %}"
         assert environment.from_string(source).render() == "2020-02-29 13 2020-02-28"
+
+
+@pytest.mark.parametrize("name", ["part.txt", "renamed.txt"])
+def test_a_partial_keeps_what_it_draws_and_the_lines_around_it_draw_their_own(
+    template: Make, paccel: Run, work: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    text = "{% for key in 'ab' %}\n{{ key }}: {{ uuid4() }}\n{% endfor %}\n{% include 'part.txt' %}"
+    partial = "id: {{ uuid4() }}\n"
+    source = template({"ids.yml": text}, extra={"templates/part.txt": partial})
+    assert paccel("new", "net", "--template", source, "--no-input").code == 0
+    monkeypatch.chdir(work / "net")
+    before = Path("ids.yml").read_text()
+    assert len({*re.findall(r"[0-9a-f-]{36}", before)}) == 3
+    (source / "templates" / "part.txt").rename(source / "templates" / name)
+    edit(
+        source / PROJECT / "ids.yml",
+        "{% include 'part.txt' %}",
+        f"{{% include '{name}' %}}# ids\nnew: {{{{ uuid4() }}}}\n",
+    )
+    assert paccel("upgrade").code == 0
+    after = Path("ids.yml").read_text()
+    kept, _, added = after.partition("# ids\n")
+    assert kept == before
+    assert re.findall(r"[0-9a-f-]{36}", added)[0] not in before

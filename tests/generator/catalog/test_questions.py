@@ -61,12 +61,12 @@ def test_choices_may_follow_earlier_answers() -> None:
         resolve_answers(template, {"size": 16, "name": "net-8"})
 
 
-@pytest.mark.parametrize("word", ["true", "True", "YES", "y", "on", "1", True])
+@pytest.mark.parametrize("word", ["true", "True", "t", "YES", "y", "on", "1", True])
 def test_yes_has_many_spellings(word: object) -> None:
     assert resolve_answers(asker(), {"ema": word})["ema"] is True
 
 
-@pytest.mark.parametrize("word", ["false", "no", "N", "off", "0", False])
+@pytest.mark.parametrize("word", ["false", "F", "no", "N", "off", "0", False])
 def test_no_has_many_spellings(word: object) -> None:
     assert resolve_answers(asker(), {"ema": word})["ema"] is False
 
@@ -320,9 +320,15 @@ def test_cookiecutters_own_prompts_are_the_help() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("a.toml", 'data = "mnist"\nema = true\n'), ("a.json", '{"data": "mnist", "ema": true}')]
+    ("name", "text"),
+    [
+        ("a.toml", 'data = "mnist"\nema = true\n'),
+        ("a.json", '{"data": "mnist", "ema": true}'),
+        ("replay.json", '{"cookiecutter": {"data": "mnist", "ema": true, "_p": "", "t": {}}, "_cookiecutter": {}}'),
+        (".cruft.json", '{"commit": "", "context": {"cookiecutter": {"data": "mnist", "ema": true, "_p": ""}}}'),
+    ],
 )
-def test_answers_come_from_toml_and_json(tmp_path: Path, name: str, text: str) -> None:
+def test_answers_come_from_toml_and_json_and_from_cookiecutters_own_files(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     assert read_answers(tmp_path / name) == {"data": "mnist", "ema": True}
 

@@ -1,6 +1,7 @@
 """`paccel eject`: the project has its own runtime from then on, and everything else works as before."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,12 +11,19 @@ from typing import Any
 
 import black
 import pytest
+from support.applied import contents
+from support.killed import finish_and_go_back, killed_at_some_writes
+from support.sampled import every_third_day
 
 from paccel.cli.report import doctor_data
+from paccel.eject.eject import eject
 from paccel.files import disk
 from paccel.files.tree import read_tree
 from paccel.health.doctor import examine_project
+from paccel.upgrade.upgrade import upgrade
 from paccel.vendor.runtime import PACKAGE, runtime_files
+
+pytestmark = pytest.mark.slow
 
 PYPROJECT = (
     '[project]\nname = "net"\nversion = "1"\ndependencies = [\n    "paccel[runtime]>=0.2",\n    "torch>=2.6",\n]\n'
@@ -316,8 +324,8 @@ def python(root: Path, program: str, hidden: bool) -> str:
     return done.stdout + done.stderr if done.returncode else ""
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
+@every_third_day(2)
 def test_a_run_from_before_is_resumed_to_the_byte_where_paccel_is_not_installed(
     work: Path, paccel: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,3 +347,37 @@ def test_a_run_from_before_is_resumed_to_the_byte_where_paccel_is_not_installed(
     ]
     assert logged[0] == logged[1]
     assert logged[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked child")
+def test_an_ejection_killed_at_any_write_can_be_finished_and_taken_back(net: Ejectable, tmp_path: Path) -> None:
+    (net.root / "own.py").write_text("from paccel.runtime import Run\n")
+    _killed_and_finished(net.root, eject, tmp_path / "kills")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked child")
+def test_an_upgrade_of_an_ejected_project_killed_at_any_write_can_be_finished_and_taken_back(
+    net: Ejectable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert net.run("eject").code == 0
+    own = net.root / PACKAGE / "meter.py"
+    own.write_text("# mine\n" + own.read_text())
+    newer = {path: file._replace(content=file.content + b"\n# newer\n") for path, file in runtime_files().items()}
+    for module in ("runtime", "rewrite"):
+        monkeypatch.setattr(f"paccel.vendor.{module}.runtime_files", lambda: newer)
+    _killed_and_finished(net.root, upgrade, tmp_path / "kills")
+
+
+def _killed_and_finished(root: Path, action: Callable[[Path], object], folder: Path) -> None:
+    before = contents(root)
+    ideal = shutil.copytree(root, folder / "ideal")
+    action(ideal)
+    after = contents(ideal)
+    assert after != before
+    killed = 0
+    for copy in killed_at_some_writes(root, action, folder, 12):
+        finish_and_go_back(copy, before, after, folder)
+        killed += 1
+    assert killed >= 12

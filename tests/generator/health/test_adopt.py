@@ -55,6 +55,25 @@ def test_an_answer_that_is_given_is_no_guess(case: Case) -> None:
     assert found["edited"] == ["train.py"]
 
 
+def test_answers_keep_their_case_and_may_come_from_a_file(
+    paccel: Any, template: Any, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "{{ cookiecutter.title }}\n{{ cookiecutter.license }}\n{{ cookiecutter.parts }}\n"
+    source = template(
+        {"README.md": text},
+        {"title": "x", "license": ["MIT", "BSD-3"], "parts": ["A", "B"]},
+        metadata="[questions.parts]\nmultiple = true\n",
+    )
+    kept = (
+        '{"context": {"cookiecutter": {"title": "My Net", "license": "BSD-3", "parts": ["A", "B"], "_template": "x"}}}'
+    )
+    (work / ".cruft.json").write_text(kept)
+    (work / "README.md").write_text("My Net\nBSD-3\n['A', 'B']\n")
+    out = paccel("adopt", "--template", source, "--answers", ".cruft.json").out
+    assert out.startswith("Adopted as demo (project_name=work, title=My Net, license=BSD-3, parts=A,B)\n")
+    assert "edited:  none" in out
+
+
 def test_an_answer_that_changes_nothing_is_the_default(case: Case) -> None:
     shutil.rmtree(case.root / ".paccel")
     assert case.run("adopt", "--template", case.source, "--json").data["answers"]["tracker"] == "none"

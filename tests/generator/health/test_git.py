@@ -23,7 +23,7 @@ from paccel.project.state import (
 Run = Callable[..., Any]
 Make = Callable[..., Path]
 
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("git") is None, reason="needs git")]
 
 
 @pytest.fixture(autouse=True)

@@ -75,6 +75,7 @@ def test_a_folder_of_tests_without_a_test_is_no_fault(tmp_path: Path) -> None:
     assert verify.verify(project(tmp_path, ""), []) == verify.Verification((), python=OWN)
 
 
+@pytest.mark.slow
 def test_tests_that_do_not_end_are_ended_and_said_so(tmp_path: Path) -> None:
     root = project(tmp_path, "import time\n\ntime.sleep(60)\n")
     found = verify.verify(root, [], timeout_seconds=0.5)

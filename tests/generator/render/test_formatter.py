@@ -168,6 +168,7 @@ def test_an_odd_python_version_is_passed_over(python: str) -> None:
     assert format_tree(tree(text, a=UGLY), "demo").tree["a.py"].content == b'x = {"a": 1}\n'
 
 
+@pytest.mark.slow
 def test_a_pattern_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("paccel.catalog.patterns.SECONDS", 0.5)
     files = tree("[tool.black]\nextend-exclude = '(a+)+$'\n", **{"a" * 60 + "_": UGLY})

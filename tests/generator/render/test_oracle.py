@@ -25,6 +25,8 @@ from paccel.files.tree import read_tree
 from paccel.lint.check import check_template
 from paccel.render.render import render
 
+pytestmark = pytest.mark.slow
+
 MACHINE = {"_output_dir"}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.quick import quick_first
 
 from paccel.catalog.catalog import load_template
 from paccel.errors import UsageError
@@ -14,7 +15,9 @@ from paccel.render.requirements import refuse_own_requirement
 Run = Callable[..., Any]
 
 
-@pytest.mark.parametrize("name", ["torch", "accelerate", "Torch", "scikit_learn", "paccel", "numpy", "pytest"])
+@pytest.mark.parametrize(
+    "name", quick_first(["torch", "accelerate", "Torch", "scikit_learn", "paccel", "numpy", "pytest"])
+)
 def test_the_name_of_a_dependency_is_refused(name: str, paccel: Run, work: Path) -> None:
     outcome = paccel("new", name, "--template", "minimal", "--no-input")
     assert outcome.code == 2

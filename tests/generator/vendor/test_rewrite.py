@@ -78,7 +78,7 @@ def test_rewriting_twice_changes_nothing() -> None:
             "a = [\"paccel[runtime]; os_name == 'nt'\"]",
             "a = [\"numpy>=1.26; os_name == 'nt'\", \"torch>=2.6; os_name == 'nt'\"]",
         ),
-        ("paccel[runtime]>=0.2  # x\ny", "numpy>=1.26\ntorch>=2.6# x\ny"),
+        ("paccel[runtime]>=0.2  # x\ny", "numpy>=1.26\ntorch>=2.6  # x\ny"),
         ("  - pip:\n    - paccel[runtime]", "  - pip:\n    - numpy>=1.26\n    - torch>=2.6"),
         (
             "RUN pip install --no-cache-dir 'paccel[runtime]'",
@@ -155,3 +155,60 @@ def test_line_ends_stay(path: str, text: str) -> None:
     done = text_of(path, text)
     assert done.count("\r\n") == done.count("\n") > text.count("\n")
     assert "paccel" not in done
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "after"),
+    [
+        (
+            "Dockerfile",
+            "RUN pip install \\\n    rich \\\n    paccel[runtime]==0.2.0 \\\n    tqdm\n",
+            "RUN pip install \\\n    rich \\\n    'numpy>=1.26' 'torch>=2.6' \\\n    tqdm\n",
+        ),
+        (
+            "Dockerfile",
+            'RUN uv pip install \\\n    "paccel[runtime]"\n',
+            'RUN uv pip install \\\n    "numpy>=1.26" "torch>=2.6"\n',
+        ),
+        (
+            "Dockerfile",
+            "RUN pip install \\\n    rich paccel[runtime]\n",
+            "RUN pip install \\\n    rich 'numpy>=1.26' 'torch>=2.6'\n",
+        ),
+        ("environment.yml", '- pip:\n  - "paccel[runtime]"\n', '- pip:\n  - "numpy>=1.26"\n  - "torch>=2.6"\n'),
+        ("requirements.txt", "paccel[runtime]>=0.2  # here\n", "numpy>=1.26\ntorch>=2.6  # here\n"),
+        ("requirements.txt", "Paccel[rewrite, Runtime]\n", "numpy>=1.26\ntorch>=2.6\n"),
+        ("requirements.txt", "paccel[runtime] @ git+https://example.org/x\n", "numpy>=1.26\ntorch>=2.6\n"),
+        (
+            "setup.cfg",
+            "install_requires =\n    paccel[runtime]\n    rich\n",
+            "install_requires =\n    numpy>=1.26\n    torch>=2.6\n    rich\n",
+        ),
+    ],
+)
+def test_each_way_to_list_the_runtime_stays_valid(
+    path: str, before: str, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paccel.vendor.rewrite.runtime_requirements", lambda: NEEDED)
+    assert text_of(path, before) == after
+    assert lines_left(path, File(after.encode())) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "lines"),
+    [
+        ("pyproject.toml", '[tool.poetry.dependencies]\npaccel = {version = "^0.2", extras = ["runtime"]}\n', [2]),
+        ("pyproject.toml", '[tool.poetry.dependencies.paccel]\nversion = "^0.2"\nextras = ["runtime"]\n', [1]),
+        ("pyproject.toml", '[tool.uv.sources]\npaccel = { git = "https://example.org/x" }\n', [2]),
+        ("Pipfile", '[packages]\npaccel = {extras = ["runtime"], version = ">=0.2"}\n', [2]),
+        ("requirements.txt", "paccel[runtime]==0.2 \\\n    --hash=sha256:00\n", [1]),
+        ("requirements.txt", "-e git+https://example.org/x#egg=paccel[runtime]\n", [1]),
+        ("environment.yml", "dependencies:\n  - conda-forge::paccel=0.2\n", [2]),
+        ("Dockerfile", "RUN pip install torch paccel\n", [1]),
+        (".github/workflows/ci.yml", "- run: pip install paccel && paccel upgrade --check\n", []),
+        ("install.sh", "# pip install paccel\npip install paccel-other my.paccel\n", []),
+    ],
+)
+def test_what_is_not_rewritten_is_named_with_its_line(path: str, text: str, lines: list[int]) -> None:
+    assert text_of(path, text) == text
+    assert lines_left(path, File(text.encode())) == lines
