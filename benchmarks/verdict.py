@@ -13,6 +13,7 @@ not trained again. What is compared are these real scores:
 """
 
 import argparse
+import math
 import random
 import subprocess
 import sys
@@ -27,9 +28,9 @@ from paccel.runs.statistics import paired, seeds_to_see, unpaired
 
 SETTINGS = {
     "minimal": {"epochs": 8},
-    "language-model": {"max_steps": 60, "width": 32, "context": 64, "eval_every": 60, "limit_batches": 60},
+    "language-model": {"max_steps": 100, "width": 32, "context": 64, "eval_every": 100, "limit_batches": 100},
 }
-RATES = {"minimal": (2e-3, 2.2e-3), "language-model": (1e-3, 1.1e-3)}
+RATES = {"minimal": (2e-3, 2.2e-3), "language-model": (7e-3, 7.7e-3)}
 METRICS = {"minimal": "eval/accuracy", "language-model": "eval/loss"}
 
 TRAIN = """
@@ -88,6 +89,14 @@ def is_called(estimate: statistics.Estimate) -> bool:
     return estimate.error > 0 and estimate.p < statistics.LEVEL
 
 
+def interval(count: int, times: int) -> tuple[float, float]:
+    """The shares that so many of so many times are in keeping with, at 95 %: the interval of Wilson (1927)."""
+    share, z = count / times, 1.96
+    middle = share + z**2 / (2 * times)
+    reach = z * math.sqrt(share * (1 - share) / times + z**2 / (4 * times**2))
+    return (middle - reach) / (1 + z**2 / times), (middle + reach) / (1 + z**2 / times)
+
+
 def found_share(
     first: Sequence[float], second: Sequence[float], effect: float, size: int, times: int, pairs: bool
 ) -> float:
@@ -118,8 +127,11 @@ def main() -> None:
     print(f"standard deviation {spreads[0]:.5f} and {spreads[1]:.5f}, of the differences in pairs {spreads[2]:.5f}")
     for size in (3, 5, 10):
         found = false_positives(first, second, size, given.comparisons)
-        shares = ", ".join(f"{name} {count} ({count / given.comparisons:.1%})" for name, count in found.items())
-        print(f"A/A, {size} seeds, called a difference of {given.comparisons}: {shares}")
+        shares = []
+        for name, count in found.items():
+            low, high = interval(count, given.comparisons)
+            shares.append(f"{name} {count} ({count / given.comparisons:.1%}, {low:.1%} to {high:.1%})")
+        print(f"A/A, {size} seeds, called a difference of {given.comparisons}: {', '.join(shares)}")
     effect = 0.003 if given.template == "minimal" else 0.01 * fmean(first)
     for name, given_spreads in (("paired", spreads[2:]), ("unpaired", spreads[:2])):
         size = seeds_to_see(effect, *given_spreads)

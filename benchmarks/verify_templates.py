@@ -4,7 +4,7 @@
 
 Each template is generated into a git repository and trained for a few steps with two checkpoints. Then the steps between them are
 replayed four times: unchanged; with a second `optimizer.step()` in `train.py` (`--current`); with two threads in place of
-one; and with other data: scikit-learn's images or table squared where the data is its own, else what makes the data edited
+one; and with other data: one cell of a table on disk edited, scikit-learn's images squared, else what makes the data edited
 (`--current`), so that code and data are both named. Says of each what was found, and ends with 1 if a verdict is not
 the expected one. Another number of threads may make no difference to small models: it is named either way.
 """
@@ -24,14 +24,12 @@ from paccel.catalog.catalog import bundled_names
 
 SQUARED = """
 import sklearn.datasets as known
-for name in ("load_digits", "load_breast_cancer"):
-    def changed(*args, load=getattr(known, name), **options):
-        found = load(*args, **options)
-        found.data = found.data * found.data
-        if "images" in found:
-            found.images = found.images * found.images
-        return found
-    setattr(known, name, changed)
+def changed(*args, load=known.load_digits, **options):
+    found = load(*args, **options)
+    found.data = found.data * found.data
+    found.images = found.images * found.images
+    return found
+known.load_digits = changed
 """
 LIMITS = ["--limit-batches", "6", "--epochs", "2", "--save-every", "6", "--eval-every", "6", "--log-every", "2"]
 SHORT = {"minimal": ["--epochs", "2"]}
@@ -40,7 +38,7 @@ MADE_BY_CODE = {"text-classification": ("data.py", "asyncio ", ""), "language-mo
 
 def paccel(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "paccel", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", **variables}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **variables}
     for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         environment.pop(name, None)
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=1800, check=False)
@@ -95,7 +93,11 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     (root / "train.py").write_text(source, encoding="utf-8")
     verify("two threads", OMP_NUM_THREADS="2")
     data = (root / ("data.py" if (root / "data.py").is_file() else "train.py")).read_text(encoding="utf-8")
-    if "sklearn.datasets" in data:
+    tables = sorted((root / "data").glob("*.csv"))
+    if tables:
+        edited(tables[0], r"(?m)^(\d+)", r"1\1")
+        verify("changed data")
+    elif "sklearn.datasets" in data:
         with tempfile.TemporaryDirectory() as path:
             Path(path, "sitecustomize.py").write_text(SQUARED, encoding="utf-8")
             verify("changed data", PYTHONPATH=path)

@@ -144,6 +144,8 @@ def _explained(error: Exception) -> tuple[int, str]:
             )
         case OSError() if error.filename:
             return 3, f"`{error.filename}`: {error.strerror}"
+        case FileNotFoundError():  # no file was named: it is the working directory
+            return 3, "The working directory does not exist any more: go to another folder"
         case _:
             return 3, getattr(error, "strerror", None) or str(error)
 

@@ -58,21 +58,29 @@ def doctor(ctx: click.Context, rebuild_baseline: bool, as_json: bool) -> None:
     shell_complete=complete_templates,
 )
 @click.option("--set", "given", metavar="KEY=VALUE", multiple=True, help="An answer that you know; repeatable.")
+@click.option(
+    "--answers",
+    type=click.Path(path_type=Path),
+    help="Read answers from a TOML or JSON file, such as the .cruft.json of a project of cruft's.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be adopted, but write nothing.")
 @json_option
-def adopt(template: str | None, given: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+def adopt(template: str | None, given: tuple[str, ...], answers: Path | None, dry_run: bool, as_json: bool) -> None:
     """Recreate the .paccel folder of a project that lost it, so that upgrades work again.
 
     Finds the template and answers that fit the project's files best. The files themselves stay as they are.
     """
+    from ..catalog.questions import read_answers
     from ..health.adopt import adopt as take_in
+    from .report import answer_text
 
-    found = take_in(Path.cwd(), template=template, answers=parse_answers(given), dry_run=dry_run, tell=progress())
+    known = (read_answers(answers) if answers else {}) | parse_answers(given)
+    found = take_in(Path.cwd(), template=template, answers=known, dry_run=dry_run, tell=progress())
     if as_json:
         print_json({**found.to_json(), "dry_run": dry_run})
         return
-    answers = ", ".join(f"{name}={str(value).lower()}" for name, value in found.manifest.answers.items())
-    click.echo(f"{'Would adopt' if dry_run else 'Adopted'} as {found.manifest.template.name} ({answers})")
+    shown = ", ".join(f"{name}={answer_text(value)}" for name, value in found.manifest.answers.items())
+    click.echo(f"{'Would adopt' if dry_run else 'Adopted'} as {found.manifest.template.name} ({shown})")
     click.echo(f"{found.likeness:.0%} of the lines match the template's {len(found.tree)} files")
     for what, names in (("edited", found.edited), ("missing", found.missing)):
         click.echo(f"  {what + ':':<8} {', '.join(names) or 'none'}")

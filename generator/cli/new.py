@@ -57,17 +57,17 @@ def new(
     check_target(path)
     name = os.path.basename(os.path.abspath(path))
     known = (read_answers(answers) if answers else {}) | parse_answers(given)
-    found = load_template(template or DEFAULT_TEMPLATE)
+    found = load_template(DEFAULT_TEMPLATE if template is None else template)
     may_ask = sys.stdin.isatty() and not no_input and not as_json
     draws = Draws()
     chosen = resolve_answers(found, known, project_name=name, ask=ask if may_ask else None, draws=draws)
     rendered = render_formatted(found, chosen, draws=draws)
     tree = rendered.tree
     refuse_own_requirement(found, chosen, tree)
+    stored = hide(found.questions, chosen)
     if dry_run:
         check_room(path, tree)
     else:
-        stored = hide(found.questions, chosen)
         baseline = rendered if stored == chosen else render_formatted(found, stored, draws=draws)
         recorded = found.recorded_in(path).ref
         manifest = Manifest.of(recorded, stored, baseline.tree, unformatted=baseline.unformatted, drawn=draws.to_json())

@@ -388,5 +388,7 @@ def kept_text(kept: "Kept") -> str:
     lines = [f"merged    {path}" for path in kept.changed if path not in kept.conflicts]
     lines += [f"conflict  {path}: {reason}" for path, reason in kept.conflicts.items()]
     if kept.conflicts:
-        lines.append("Resolve the conflicts in the project; the variant stays until `paccel try --drop`")
+        lines.append(
+            "Resolve the conflicts in the project, then run the same command again; the variant stays until then"
+        )
     return "\n".join(lines)

@@ -76,7 +76,7 @@ def comparison_text(found: Comparison) -> str:
         ]
         blocks.append(columns(head, rows))
     code = [
-        f"code of {printable(label)}: {', '.join(map(printable, files[:10]))}{' …' * (len(files) > 10)}"
+        f"other code in {printable(label)}: {', '.join(map(printable, files[:10]))}{' …' * (len(files) > 10)}"
         for label, files in found.code.items()
         if files
     ]
@@ -126,7 +126,7 @@ def _single_text(found: Comparison, metric: Metric) -> str:
 def _group_row(group: Group) -> list[str]:
     values = [number(value) for value in group.values]
     return [
-        printable(group.label),
+        cut(printable(group.label), 2 * _WIDEST),
         str(len(group.counted)),
         number(group.mean) if group.counted else "-",
         "-" if group.spread is None else f"{group.spread:.2g}",

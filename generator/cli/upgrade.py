@@ -205,17 +205,12 @@ def _check_options(given: list[str], dry_run: bool, with_diff: bool, verified: b
 
 def _inside(root: Path, path: str) -> str:
     """Return a path that was typed, relative to the working directory, as one relative to the project."""
-    absolute = Path(path) if Path(path).is_absolute() else Path.cwd() / path
-    parts: list[str] = []
-    for part in absolute.parts:
-        if part == ".." and parts:
-            parts.pop()
-        elif part != ".":
-            parts.append(part)
-    try:
-        return Path(*parts).relative_to(root).as_posix()
-    except ValueError as error:
-        raise UsageError(f"`{path}` is not inside the project `{root}`") from error
+    absolute = os.path.abspath(path)
+    real = os.path.join(os.path.realpath(os.path.dirname(absolute)), os.path.basename(absolute))
+    for place, top in ((absolute, root), (real, os.path.realpath(root))):  # a link may lead to the project
+        if Path(place).is_relative_to(top):
+            return Path(place).relative_to(top).as_posix()
+    raise UsageError(f"`{path}` is not inside the project `{root}`")
 
 
 def _show_plan(plan: "Plan", as_json: bool, with_diff: bool, check: bool) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ _TASKS = {
 """By the template of the project, the Hub's name for the task."""
 _FILES = ("README.md", "curves.png")
 _OF_A_PATH = ("run_dir", "resume")
+_SECRET = re.compile(r"(key|token|secret|password|passwd|credentials?)$", re.IGNORECASE)
 
 
 class Card(NamedTuple):
@@ -149,7 +151,7 @@ def _lines(
     data = str(answers.get("data") or Path(str(run.settings.get("data_dir") or "")).name or "its own data")
     scores = _scores(run, file, step)
     yield from _front_matter(name, task, data, scores, template)
-    yield from (f"# {name}", "")
+    yield from (f"# {_cell(name)}", "")
     tensors = tensors_of(file)
     count = sum(math.prod(tensor.shape) for tensor in tensors.values())
     of_step = "" if step is None else f", as they were after step {step}"
@@ -161,13 +163,14 @@ def _lines(
     yield from ("```", "")
     if scores:
         yield from ("## Scores", "", "| score | value | step |", "|---|---|---|")
-        yield from (f"| {key} | {value:.6g} | {at} |" for key, (value, at) in scores.items())
+        yield from (f"| {_cell(key)} | {value:.6g} | {at} |" for key, (value, at) in scores.items())
         yield ""
     if has_curves:
         yield from ("![Curves of the run](curves.png)", "")
     yield from _data_lines(run)
     yield from ("## Settings", "", "| setting | value |", "|---|---|")
-    yield from (f"| {key} | {_cell(value)} |" for key, value in run.settings.items() if key not in _OF_A_PATH)
+    shown = {key: value for key, value in run.settings.items() if key not in _OF_A_PATH}
+    yield from (f"| {_cell(key)} | {_cell(_harmless(key, value))} |" for key, value in shown.items())
     yield from ("", "## How it was made", "")
     about = {
         "steps": run.step,
@@ -227,9 +230,15 @@ def _front_matter(
             yield from (
                 f"    - type: {json.dumps(key.partition('/')[2])}",
                 f"      name: {json.dumps(key)}",
-                f"      value: {value!r}",
+                f"      value: {_yaml(value)}",
             )
     yield from ("---", "")
+
+
+def _yaml(value: float) -> str:
+    """A number that YAML takes for one: with a point, also where there is an exponent."""
+    text = repr(value)
+    return text if "." in text else text.replace("e", ".0e")
 
 
 def _data_lines(run: RunFolder) -> Sequence[str]:
@@ -237,10 +246,10 @@ def _data_lines(run: RunFolder) -> Sequence[str]:
         return ()
     lines = ["## Data", "", "| used to | samples | hash |", "|---|---|---|"]
     for use, loaders in run.data.items():
-        for about in loaders.values():
-            lines.append(
-                f"| {'train' if use == 'train' else 'evaluate'} | {about.get('samples', '')} | {about.get('content')} |"
-            )
+        for about in loaders.values() if isinstance(loaders, Mapping) else ():
+            if isinstance(about, Mapping):
+                cells = ["train" if use == "train" else "evaluate", about.get("samples"), about.get("content")]
+                lines.append("| " + " | ".join("" if cell is None else _cell(cell) for cell in cells) + " |")
     return [*lines, ""]
 
 
@@ -262,6 +271,12 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _harmless(name: str, value: Any) -> Any:
+    """The value of a setting, which is not shown where its name says that it is a secret: a card is for others."""
+    return "(not shown)" if isinstance(value, str) and value and _SECRET.search(name) else value
+
+
 def _cell(value: Any) -> str:
+    """A value as a text that Markdown leaves as it is, also in a table."""
     text = value if isinstance(value, str) else json.dumps(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+    return re.sub(r"([\\|<`*\[\]])", r"\\\1", " ".join(text.splitlines()))

@@ -90,6 +90,11 @@ def restore_code(run: RunFolder, root: Path, scratch: Path, *, current: bool = F
     return Code(folder, here.program, f"git commit {run.git_commit[:10]}{patch}", changed, bool(recorded))
 
 
+def changed_since(run: RunFolder, folder: Path) -> tuple[str, ...]:
+    """The source files of a run that differ from those in a folder; none where the run has not recorded them."""
+    return _changed(folder, _recorded(run))
+
+
 def _recorded(run: RunFolder) -> dict[str, str]:
     code: Any = run.environment.get("code")
     files = code.get("files") if isinstance(code, Mapping) else None

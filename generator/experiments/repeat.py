@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 from ..errors import PreconditionError, UsageError, did_you_mean
 from ..runs.folder import FINISHED, RUNNING, RunFolder, is_run, read_run
+from ..runs.table import NO_VARIANT, text_of
+from .code import changed_since
 from .start import (
     SECONDS_TO_END,
     STOPPED,
@@ -80,7 +82,7 @@ def parse_grid(given: Sequence[str], settings: Mapping[str, Any]) -> dict[str, l
     """The values of each setting that `--set name=value,value` varies.
 
     Raises:
-        UsageError: A setting is unknown, has no value, or is given twice.
+        UsageError: A setting is unknown, has no value or one of another kind, or something is given twice.
     """
     grid: dict[str, list[Any]] = {}
     for text in given:
@@ -92,12 +94,31 @@ def parse_grid(given: Sequence[str], settings: Mapping[str, Any]) -> dict[str, l
             raise UsageError(f"`--set {text}`: the run has no setting `{name}` to vary{did_you_mean(name, settings)}")
         if name in grid:
             raise UsageError(f"`{name}` is set twice: put all its values into one `--set {name}=…,…`")
-        grid[name] = [_value(part, settings[name]) for part in re.split(r",(?![^\[{]*[\]}])", values)]
+        grid[name] = [_value(name, part, settings[name]) for part in re.split(r",(?![^\[{]*[\]}])", values)]
+        texts = [text_of(value) for value in grid[name]]
+        if twice := [value for value in texts if texts.count(value) > 1]:
+            raise UsageError(f"`--set {text}` has `{twice[0]}` twice")
     return grid
 
 
-def _value(text: str, like: Any) -> Any:
-    text = text.strip()
+def _value(name: str, text: str, like: Any) -> Any:
+    """A value of the kind of another one.
+
+    Raises:
+        UsageError: It is of another kind: no number in place of one, or nothing.
+    """
+    value = _parsed(text.strip(), like)
+    is_number = isinstance(like, int | float) and not isinstance(like, bool)
+    if value == "" and not isinstance(like, str):
+        raise UsageError(f"`--set {name}=…` has an empty value, beside a comma: remove the comma")
+    if (is_number or isinstance(like, bool)) and value is not None:
+        kinds, what = (bool, "`True` or `False`") if isinstance(like, bool) else (int | float, "a number")
+        if not isinstance(value, kinds) or (is_number and isinstance(value, bool)):
+            raise UsageError(f"`--set {name}={text.strip()}` is not {what}, which `{name}` of the run is")
+    return value
+
+
+def _parsed(text: str, like: Any) -> Any:
     if isinstance(like, str) and text != "None":
         return text
     if text in ("None", "True", "False"):
@@ -166,12 +187,19 @@ def run_jobs(
     outcomes: dict[str, Outcome] = {}
     waiting = []
     for job in jobs:
-        state = read_run(job.run_dir).state if job.run_dir.is_dir() else ""
-        if state in (FINISHED, RUNNING):
-            outcomes[job.name] = Outcome(job, state, "" if state == FINISHED else "another process is running it")
-            tell(f"{job.name}: {'finished already' if state == FINISHED else 'is running already'}")
+        made = read_run(job.run_dir) if job.run_dir.is_dir() else None
+        if made is not None and made.state == FINISHED:
+            outcomes[job.name] = Outcome(job, FINISHED)
+            tell(f"{job.name}: finished already{_with_other_code(made, job)}")
+        elif made is not None and made.state == RUNNING:
+            outcomes[job.name] = Outcome(job, RUNNING, "another process is running it")
+            tell(f"{job.name}: is running already")
         else:
             waiting.append(job)
+        if made is not None and (other := _other_settings(made, job)):
+            raise PreconditionError(
+                f"`{job.run_dir}` was made with other settings ({'; '.join(other)}): pass another `--into`, or remove it"
+            )
     slots = _slots(at_once, like)
     active: list[tuple[Job, subprocess.Popen[bytes], str | None, float]] = []
     stopped: set[str] = set()
@@ -204,6 +232,22 @@ def run_jobs(
                     process.wait(SECONDS_TO_END)
             raise
     return [outcomes[job.name] for job in jobs]
+
+
+def _other_settings(run: RunFolder, job: Job) -> list[str]:
+    """The settings in which a run is not what a job asks for, in words."""
+    pairs = [(name, run.settings[name], value) for name, value in job.settings.items() if name in run.settings]
+    return [
+        f"{name} {text_of(before)}, now {text_of(now)}"
+        for name, before, now in pairs
+        if name not in NO_VARIANT and text_of(before) != text_of(now)
+    ]
+
+
+def _with_other_code(run: RunFolder, job: Job) -> str:
+    """That a finished run was made with other code than there is now, in words; nothing where it was not."""
+    changed = changed_since(run, job.folder)
+    return f", with other code ({', '.join(changed)})" if changed else ""
 
 
 def _command(job: Job, like: RunFolder, program: str, slot: str | None) -> tuple[list[str], Path, dict[str, str]]:

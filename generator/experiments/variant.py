@@ -15,7 +15,9 @@ import json
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +26,7 @@ from ..errors import PreconditionError, UsageError, did_you_mean
 from ..files import disk
 from ..files.git import GitError, run_git
 from ..merge.file import merge_file
-from ..merge.markers import Labels
+from ..merge.markers import Labels, has_labelled_marker
 from ..runs.comparison import Comparison, changed_files, compare, comparison_data
 from ..runs.folder import FINISHED, RunFolder, find_runs, read_run
 from ..runs.scores import choose_metric
@@ -56,6 +58,7 @@ class Variant(NamedTuple):
         seconds: After which each run is stopped; None is off.
         start: The checkpoint that all runs start from; None is from the seed.
         verdict: Of the last `--run`, as JSON; None before.
+        merging: Where keeping it has met conflicts: the tree that was merged, and the files to resolve; else None.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Variant(NamedTuple):
     seconds: float | None = None
     start: Path | None = None
     verdict: Mapping[str, Any] | None = None
+    merging: Mapping[str, Any] | None = None
 
     @property
     def worktree(self) -> Path:
@@ -112,7 +116,7 @@ def begin(
     """
     root = root.resolve()
     top = _toplevel(root)
-    name = re.sub(r"[^a-z0-9]+", "-", what.lower()).strip("-")[:48].strip("-")
+    name = re.sub(r"[\W_]+", "-", unicodedata.normalize("NFC", what).lower()).strip("-")[:48].strip("-")
     if not name:
         raise UsageError(f"`{what}` says nothing that a folder could be called by: describe what is tried in words")
     if (root / FOLDER / f"{name}.json").exists():
@@ -158,6 +162,7 @@ def read_variants(root: Path) -> list[Variant]:
                     known.get("seconds"),
                     None if start is None else Path(start),
                     known.get("verdict"),
+                    known.get("merging"),
                 )
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -202,6 +207,21 @@ def run_variant(
     Raises:
         PreconditionError: Nothing was changed in the worktree, or the parent cannot be read.
     """
+    with _alone(variant):
+        return _run(variant, at_once, tell)
+
+
+def _alone(variant: Variant) -> AbstractContextManager[None]:
+    """Keep other commands from this variant while it is run, kept or dropped."""
+    if not variant.worktree.is_dir():
+        return nullcontext()
+    busy = f"Another paccel command is working on `{variant.name}`: wait until it has finished"
+    return disk.locked_folder(variant.worktree, busy)
+
+
+def _run(
+    variant: Variant, at_once: int, tell: Callable[[str], None]
+) -> tuple[Variant, list[Outcome], Comparison | None]:
     patch = diff_of(variant)
     if not patch:
         raise PreconditionError(f"Nothing is changed in `{variant.folder}`: edit there, then run it")
@@ -230,9 +250,12 @@ def run_variant(
             for job in make_jobs(parent, variant.folder, variant.seeds, fixed, variant.runs / "variant")
         ]
         reused = _parent_as_baseline(variant, parent, before)
-        outcomes = (
-            [] if reused else run_jobs(ours, parent, program, at_once=at_once, seconds=variant.seconds, tell=tell)
-        )
+        outcomes: list[Outcome] = []
+        if not reused:
+            ours[0].run_dir.parent.mkdir(parents=True, exist_ok=True)
+            busy = "Another variant is making the runs of the parent: waiting for it"
+            with disk.locked_folder(ours[0].run_dir.parent, busy, tell):
+                outcomes += run_jobs(ours, parent, program, at_once=at_once, seconds=variant.seconds, tell=tell)
         outcomes += run_jobs(theirs, parent, program, at_once=at_once, seconds=variant.seconds, tell=tell)
     finally:
         _remove_worktree(variant.root, before)
@@ -277,13 +300,22 @@ def _labelled(comparison: Comparison, labels: Sequence[str]) -> Comparison:
 def keep(variant: Variant) -> Kept:
     """Merge what a variant changes into the project. Where both have changed the same lines, both are there with markers.
 
-    The worktree goes once everything is merged; with conflicts it stays until the variant is dropped.
+    The worktree goes once everything is merged; with conflicts it stays until it is kept again, without markers in the
+    project, or dropped.
 
     Raises:
-        PreconditionError: Nothing was changed in the worktree.
+        PreconditionError: Nothing was changed in the worktree; or it was edited after a merge with conflicts.
     """
+    with _alone(variant):
+        return _keep(variant)
+
+
+def _keep(variant: Variant) -> Kept:
     top = _toplevel(variant.root)
     tip = _commit_of_variant(variant)
+    tree = _git(top, "rev-parse", f"{tip}^{{tree}}").decode().strip()
+    if variant.merging is not None:
+        return _end_merge(variant, top, tree)
     listed = _git(top, "diff", "--name-only", "--no-renames", "-z", variant.base, tip)
     paths = [os.fsdecode(name) for name in listed.split(b"\0") if name]
     if not paths:
@@ -295,13 +327,48 @@ def keep(variant: Variant) -> Kept:
             changed.append(path)
             if outcome != "merged":
                 conflicts[path] = outcome
-    if not conflicts:
-        drop(variant)
+    if conflicts:
+        _write(variant._replace(merging={"tree": tree, "files": list(conflicts)}))
+    else:
+        _drop(variant)
     return Kept(tuple(changed), conflicts)
 
 
+def _end_merge(variant: Variant, top: Path, tree: str) -> Kept:
+    """Drop a variant that was merged with conflicts, if these are resolved; nothing is merged twice."""
+    assert variant.merging is not None
+    if variant.merging.get("tree") != tree:
+        raise PreconditionError(
+            f"`{variant.folder}` was edited after it was merged with conflicts: put these edits into the project by hand, then "
+            f"`paccel try --drop {variant.name}`"
+        )
+    files = [str(path) for path in variant.merging.get("files", ())]
+    ends = {f" {label}" for label in _labels(variant)}
+    open_ = {path: "it still has conflict markers" for path in files if _has_marker(top / path, ends)}
+    if not open_:
+        _drop(variant)
+    return Kept(tuple(files), open_)
+
+
+def _labels(variant: Variant) -> Labels:
+    return Labels("the project", "before", variant.name)
+
+
+def _has_marker(path: Path, ends: set[str]) -> bool:
+    return path.is_file() and has_labelled_marker(path.read_bytes(), ends)
+
+
 def drop(variant: Variant) -> None:
-    """Remove the worktree and the record of a variant; its runs and its patch stay."""
+    """Remove the worktree and the record of a variant; its runs and its patch stay.
+
+    Raises:
+        PreconditionError: It is being run.
+    """
+    with _alone(variant):
+        _drop(variant)
+
+
+def _drop(variant: Variant) -> None:
     _remove_worktree(variant.root, variant.worktree)
     disk.remove_file(variant.root / FOLDER / f"{variant.name}.json")
 
@@ -327,7 +394,7 @@ def _merge_path(variant: Variant, top: Path, tip: str, path: str) -> str | None:
         place.parent.mkdir(parents=True, exist_ok=True)
         disk.write_whole(place, theirs, 0o755 if _is_executable(top, tip, path) else 0o644)
         return "merged"
-    result = merge_file(base, ours, theirs, path, Labels("the project", "before", variant.name))
+    result = merge_file(base, ours, theirs, path, _labels(variant))
     disk.write_whole(place, result.content, place.stat().st_mode & 0o777)
     if result.incoming is not None:
         disk.write_whole(place.with_name(f"{place.name}.{variant.name}"), result.incoming)
@@ -443,12 +510,15 @@ def _commit_of_disk(folder: Path, top: Path, parent: str, message: str) -> str:
         head = run_git("rev-parse", "--verify", f"{parent}^{{commit}}", folder=top, seconds=_SECONDS).decode().strip()
     except GitError as error:
         raise PreconditionError(f"`{top}` has no commit yet: run `git add -A && git commit` first") from error
-    index = Path(os.fsdecode(_git(top, "rev-parse", "--absolute-git-dir")).strip("\n")) / "paccel-try-index"
+    index = (
+        Path(os.fsdecode(_ask_git(top, "rev-parse", "--absolute-git-dir")).strip("\n"))
+        / f"paccel-try-index-{os.getpid()}"
+    )
     try:
         variables = {"GIT_INDEX_FILE": str(index)}
-        _git(top, "read-tree", head, **variables)
-        _git(top, "add", "--update", "--", ".", **variables)
-        listed = _git(top, "ls-files", "-z", "--others", "--exclude-standard", **variables).split(b"\0")
+        _ask_git(top, "read-tree", head, **variables)
+        _ask_git(top, "add", "--update", "--", ".", **variables)
+        listed = _ask_git(top, "ls-files", "-z", "--others", "--exclude-standard", **variables).split(b"\0")
         new = [name for name in listed if name and _is_small(top / os.fsdecode(name))]
         if new:
             run_git(
@@ -461,27 +531,34 @@ def _commit_of_disk(folder: Path, top: Path, parent: str, message: str) -> str:
                 GIT_LITERAL_PATHSPECS="1",
                 **variables,
             )
-        tree = _git(top, "write-tree", **variables).decode().strip()
+        tree = _ask_git(top, "write-tree", **variables).decode().strip()
     except GitError as error:
         raise PreconditionError(f"git cannot commit what is in `{folder}`: {error.reason}") from error
     finally:
         index.unlink(missing_ok=True)
-    if tree == _git(top, "rev-parse", f"{head}^{{tree}}").decode().strip():
+    if tree == _ask_git(top, "rev-parse", f"{head}^{{tree}}").decode().strip():
         return head
-    return _git(top, "commit-tree", tree, "-p", head, "-m", message, **_AUTHOR).decode().strip()
+    return _ask_git(top, "commit-tree", tree, "-p", head, "-m", message, **_AUTHOR).decode().strip()
 
 
 def _is_small(path: Path) -> bool:
     return path.is_file() and not path.is_symlink() and path.stat().st_size <= _MOST_BYTES
 
 
-def _git(top: Path, *arguments: str, **variables: str) -> bytes:
+def _git(top: Path, *arguments: str) -> bytes:
+    try:
+        return _ask_git(top, *arguments)
+    except GitError as error:
+        raise PreconditionError(f"`git {arguments[0]}` failed in `{top}`: {error.reason}") from error
+
+
+def _ask_git(top: Path, *arguments: str, **variables: str) -> bytes:
     return run_git(*arguments, folder=top, seconds=_SECONDS, typed=b"", **variables)
 
 
 def _toplevel(root: Path) -> Path:
     try:
-        return Path(os.fsdecode(_git(root, "rev-parse", "--show-toplevel")).rstrip("\n"))
+        return Path(os.fsdecode(_ask_git(root, "rev-parse", "--show-toplevel")).rstrip("\n"))
     except GitError as error:
         raise PreconditionError(
             f"`{root}` is in no git repository, which `paccel try` needs: run `git init && git add -A && git commit`"

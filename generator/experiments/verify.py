@@ -260,9 +260,9 @@ def _compare(run: RunFolder, copy: Path, span: Span, code: Code, ended: str) -> 
     manifest = None
     if difference is None and ended:
         difference, step = f"the replay failed: {ended}", replay.step or span.start + 1
-        causes += (
-            ("the data",) if "data" in ended and "differs" in ended and not any("data" in c for c in causes) else ()
-        )
+        changed = re.search(r"differs from that of the checkpoint: (.+?)\. ", ended)
+        if changed and not any(cause.startswith("the data") for cause in causes):
+            causes += (f"the data: {changed[1]}",)
     if difference is None and span.has_checkpoint:
         there = _checkpoint(copy, span.until)
         if not there.is_dir():

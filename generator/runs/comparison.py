@@ -17,9 +17,21 @@ from .table import ABSENT, FIELDS, NO_VARIANT, Value, is_typed, order_of, plain,
 FEWEST = 3
 """Seeds of each group from which on there is a verdict: two have an interval, but one that says next to nothing."""
 
+_MORE_OFTEN = 1.2  # times as many evaluations, of which the best is better for that reason alone
 _MANY = 3  # verdicts that say nothing are one sentence from here on
 
-Finding = Literal["better", "worse", "no difference shown", "identical", "too few runs", "not comparable", "no scores"]
+Finding = Literal[
+    "better",
+    "worse",
+    "higher",
+    "lower",
+    "no difference shown",
+    "identical",
+    "too few runs",
+    "not comparable",
+    "no scores",
+]
+"""`higher` and `lower` are differences of a score of which it is not known which way is better."""
 
 _DECIDE_STEPS = {"epochs", "max_steps", "global_batch_size", "limit_batches", "patience"}
 
@@ -49,6 +61,13 @@ class Member:
     @property
     def value(self) -> float:
         return math.nan if self.point is None else self.point.value
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether it does not count because its score, or its loss, was not finite."""
+        return self.left_out is not None and (
+            "not finite" in self.left_out or "NonFiniteError" in (self.run.reason or "")
+        )
 
 
 @dataclass(frozen=True)
@@ -91,6 +110,8 @@ class Verdict:
         sentence: In words.
         method: `paired t`, `Welch t`, or None where nothing can be estimated.
         pairs: How many pairs of runs of the same seed there are.
+        units: What is counted: the seeds of each group; in pairs those that are shared, each with the mean of its pairs, or of
+            one seed alone its pairs.
         estimate: The difference, not yet adjusted for other comparisons; None where it cannot be estimated.
         difference: Of the means; NaN without scores.
         p_adjusted: By Holm's method, where there are several comparisons; else `estimate.p`.
@@ -104,6 +125,7 @@ class Verdict:
     sentence: str = ""
     method: str | None = None
     pairs: int = 0
+    units: int = 0
     estimate: Estimate | None = None
     difference: float = math.nan
     p_adjusted: float | None = None
@@ -165,7 +187,7 @@ def compare(
     Raises:
         UsageError: No run has a field, or no group is called so.
     """
-    runs = list({run.path.resolve(): run for run in runs}.values())
+    given, runs = runs, list({run.path.resolve(): run for run in runs}.values())
     by = [_known(runs, name) for name in by]
     metric = metric or choose_metric(runs)
     parts = _parts(runs, by)
@@ -183,19 +205,20 @@ def compare(
         for part in parts
     ]
     groups = _first(groups, against, by or varying)
-    verdicts = [] if metric is None else [_judge(groups[0], group, metric) for group in groups[1:]]
+    level = statistics.LEVEL / max(len(groups) - 1, 1)
+    verdicts = [] if metric is None else [_judge(groups[0], group, use, level) for group in groups[1:]]
     adjusted = _adjusted(verdicts)
     cautions = _cautions(groups, metric, use, by, inside, step)
+    if len(runs) == 1 < len(given):
+        cautions.append(f"`{runs[0].name}` was given more than once, and counts once")
     if metric is not None:
-        adjusted = [
-            _in_words(verdict, metric, groups, len(verdicts), "pair" if inside else "seed") for verdict in adjusted
-        ]
+        adjusted = [_in_words(verdict, metric, groups, len(verdicts)) for verdict in adjusted]
     return Comparison(
         metric=metric,
         use=use,
         groups=groups,
         verdicts=adjusted,
-        summary=None if metric is None else _summary(groups, adjusted, metric),
+        summary=_summary(groups, adjusted, metric),
         cautions=cautions,
         settings={name: [_values(group, name) for group in groups] for name in [*varying, *_seeds_vary(runs)]},
         code={group.label: changed_files(groups[0].members[0].run, group.members[0].run) for group in groups[1:]},
@@ -213,7 +236,8 @@ def _known(runs: Sequence[RunFolder], name: str) -> str:
             return spelled
     names = [*common_names(runs), *FIELDS, "code"]
     raise UsageError(
-        f"No run has a field `{name}` to group by{did_you_mean(name, names)}; there are {', '.join(names)}"
+        f"No run has a field `{name}` to group by{did_you_mean(name, names) or '.'} There are "
+        f"{', '.join(dict.fromkeys(names))}"
     )
 
 
@@ -361,11 +385,11 @@ def _first(groups: list[Group], against: str | None, names: Sequence[str]) -> li
             return [group, *(other for other in groups if other is not group)]
     labels = [group.label for group in groups]
     raise UsageError(
-        f"No group or run is called `{against}`{did_you_mean(against, labels)}; there are {', '.join(labels)}"
+        f"No group or run is called `{against}`{did_you_mean(against, labels) or '.'} There are {', '.join(labels)}"
     )
 
 
-def _judge(first: Group, second: Group, metric: Metric) -> Verdict:
+def _judge(first: Group, second: Group, use: Use, level: float) -> Verdict:
     """Estimate the difference of two groups, by pairs where at least three seeds are shared."""
     a, b = first.counted, second.counted
     verdict = Verdict(second.label, first.label, "no scores")
@@ -374,38 +398,66 @@ def _judge(first: Group, second: Group, metric: Metric) -> Verdict:
     by_block = {member.block: member for member in a if member.seed is not None}
     pairs = [(by_block[member.block], member) for member in b if member.block in by_block]
     verdict = replace(verdict, pairs=len(pairs), difference=second.mean - first.mean)
-    if _evaluated_otherwise(a, b, pairs):
-        return replace(verdict, finding="not comparable")
-    is_paired = len(pairs) >= FEWEST or (len(pairs) == 2 and min(len(a), len(b)) == 2)
+    if why := _not_comparable(a, b, pairs, use, f"`{first.label}`"):
+        return replace(verdict, finding="not comparable", sentence=f"No verdict on `{second.label}`: {why}")
+    x, y = _units(pairs)
+    is_paired = len(x) >= FEWEST or (len(x) == 2 and (len(pairs) > 2 or min(len(a), len(b)) == 2))
     if not is_paired and min(len(a), len(b)) < 2:
         is_same = len(pairs) == 1 and [p[:2] for p in pairs[0][0].history] == [p[:2] for p in pairs[0][1].history]
         return replace(verdict, finding="identical" if is_same else "too few runs")
-    spreads = _spreads([x.value for x, _ in pairs], [y.value for _, y in pairs]), (first.spread, second.spread)
-    if is_paired:
-        estimate = statistics.paired([x.value for x, _ in pairs], [y.value for _, y in pairs])
-    else:
-        estimate = statistics.unpaired(first.values, second.values)
+    estimate = statistics.paired(x, y) if is_paired else statistics.unpaired(first.values, second.values)
     needed = {}
-    if len(pairs) >= 2 and spreads[0]:
-        needed["paired"] = statistics.seeds_to_see(estimate.difference, spreads[0])
-    if spreads[1][0] is not None and spreads[1][1] is not None and any(spreads[1]):
-        needed["unpaired"] = statistics.seeds_to_see(estimate.difference, spreads[1][0], spreads[1][1])
-    count = len(pairs) if is_paired else min(len(a), len(b))
+    if len(x) >= 2 and (spread := stdev(after - before for before, after in zip(x, y, strict=True))):
+        needed["paired"] = statistics.seeds_to_see(estimate.difference, spread, level=level)
+    if first.spread is not None and second.spread is not None and (first.spread or second.spread):
+        needed["unpaired"] = statistics.seeds_to_see(estimate.difference, first.spread, second.spread, level=level)
+    count = min(_count_seeds(a), _count_seeds(b), len(x) if is_paired else len(a))
     finding: Finding = "no difference shown"
     if not estimate.error:
         finding = "too few runs" if estimate.difference else "identical"
     elif count < FEWEST:
         finding = "too few runs"
+    visible = statistics.visible_difference(estimate.error, estimate.freedom, level) if estimate.error else None
     return replace(
         verdict,
         difference=estimate.difference,
         finding=finding,
         method="paired t" if is_paired else "Welch t",
+        units=len(x) if is_paired else count,
         estimate=estimate,
         p_adjusted=estimate.p,
         seeds_needed=needed,
-        visible=statistics.visible_difference(estimate.error, estimate.freedom) if estimate.error else None,
+        visible=visible,
     )
+
+
+def _units(pairs: Sequence[tuple[Member, Member]]) -> tuple[list[float], list[float]]:
+    """The scores of pairs: of each seed one, the mean where it has several pairs, as these are not independent.
+
+    Of a single seed each pair is one, as there is nothing else to compare.
+    """
+    by_seed: dict[Hashable, list[tuple[float, float]]] = defaultdict(list)
+    for x, y in pairs:
+        by_seed[_key(x.seed)].append((x.value, y.value))
+    found = [*by_seed.values()] if len(by_seed) > 1 else [[pair] for pairs in by_seed.values() for pair in pairs]
+    return [fmean(x for x, _ in values) for values in found], [fmean(y for _, y in values) for values in found]
+
+
+def _count_seeds(members: Sequence[Member]) -> int:
+    """The seeds of runs, each once; runs without one are of as many."""
+    return len({_key(m.seed) for m in members if m.seed is not None}) + sum(m.seed is None for m in members)
+
+
+def _not_comparable(
+    a: Sequence[Member], b: Sequence[Member], pairs: Sequence[tuple[Member, Member]], use: Use, first: str
+) -> str | None:
+    """Why the runs `b` cannot be compared with the runs `a` of the group `first`; None if they can."""
+    if _evaluated_otherwise(a, b, pairs):
+        return f"it was evaluated on other data than {first}"
+    often = [fmean(len(member.history) for member in group) for group in (a, b)]
+    if use == "best" and max(often) > _MORE_OFTEN * min(often):
+        return f"its best of {often[1]:.0f} evaluations says nothing beside the best of {often[0]:.0f} of {first}"
+    return None
 
 
 def _evaluated_otherwise(a: Sequence[Member], b: Sequence[Member], pairs: Sequence[tuple[Member, Member]]) -> bool:
@@ -417,10 +469,6 @@ def _evaluated_otherwise(a: Sequence[Member], b: Sequence[Member], pairs: Sequen
     return bool(known[0] and known[1] and known[0] != known[1])
 
 
-def _spreads(first: Sequence[float], second: Sequence[float]) -> float | None:
-    return stdev(b - a for a, b in zip(first, second, strict=True)) if len(first) > 1 else None
-
-
 def _adjusted(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Adjust the chances by Holm's method, over the comparisons that could show something."""
     open_ = [verdict for verdict in verdicts if verdict.finding == "no difference shown"]
@@ -428,19 +476,18 @@ def _adjusted(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return [replace(v, p_adjusted=next(chances)) if v in open_ else v for v in verdicts]
 
 
-def _in_words(verdict: Verdict, metric: Metric, groups: Sequence[Group], comparisons: int, unit: str) -> Verdict:
+def _in_words(verdict: Verdict, metric: Metric, groups: Sequence[Group], comparisons: int) -> Verdict:
     """Add the finding and the sentence."""
     estimate, tell = verdict.estimate, _Tell(metric, groups[0].mean)
     b, a = f"`{verdict.group}`", f"`{verdict.against}`"
-    is_better = metric.is_better(verdict.difference, 0.0)
-    word = "better" if is_better else "worse"
+    word = _word(verdict.difference, metric)
     first = next(group for group in groups if group.label == verdict.against)
     second = next(group for group in groups if group.label == verdict.group)
     if verdict.finding == "no scores":
         which = " and ".join(f"`{group.label}`" for group in (first, second) if not group.counted)
         return replace(verdict, sentence=f"No verdict on {b}: no run of {which} counts")
     if verdict.finding == "not comparable":
-        return replace(verdict, sentence=f"No verdict on {b}: it was evaluated on other data than {a}")
+        return verdict
     if estimate is None and verdict.finding == "identical":
         return replace(verdict, sentence=f"{b} and {a} have the same scores, in all evaluations of one run each")
     if estimate is None:
@@ -457,9 +504,10 @@ def _in_words(verdict: Verdict, metric: Metric, groups: Sequence[Group], compari
     if verdict.method != "paired t":
         over = f"unpaired, {len(second.counted)} and {len(first.counted)} runs"
     else:
-        over = f"paired over {_count(verdict.pairs, unit)}" + (
-            f", {_count(alone, 'run')} without a partner" if alone else ""
-        )
+        one_seed = len({_key(member.seed) for group in (first, second) for member in group.counted}) == 1
+        over = f"paired over {_count(verdict.units, 'seed')}" if not one_seed else f"{verdict.units} pairs of one seed"
+        over += f", {verdict.pairs} pairs" if verdict.pairs > verdict.units else ""
+        over += f", {_count(alone, 'run')} without a partner" if alone else ""
     if verdict.finding == "identical":
         return replace(verdict, sentence=f"{b} and {a} have the same scores, {over}")
     if not estimate.error:
@@ -474,11 +522,15 @@ def _in_words(verdict: Verdict, metric: Metric, groups: Sequence[Group], compari
     adjusted = verdict.p_adjusted if verdict.p_adjusted is not None else estimate.p
     chance = f"p {_chance(adjusted)}" + (f", adjusted for {comparisons} comparisons" if comparisons > 1 else "")
     if adjusted < statistics.LEVEL:
-        finding: Finding = "better" if is_better else "worse"
-        return replace(verdict, finding=finding, sentence=f"{b} is {word} than {a} by {amount} ({over}, {chance})")
-    count = _count(
-        verdict.pairs if verdict.method == "paired t" else min(len(first.counted), len(second.counted)), "seed"
-    )
+        text = f"{b} is {word} than {a} by {amount} ({over}, {chance})"
+        gains, lost = (second, first) if word in ("better", "higher") else (first, second)
+        if (share := _share_diverged(gains)) > _share_diverged(lost):
+            text = (
+                f"No verdict on {b}: {text[:-1]} without the {share:.0%} of the runs of `{gains.label}` that diverged)"
+            )
+            return replace(verdict, finding="not comparable", sentence=text)
+        return replace(verdict, finding=word, sentence=text)
+    count = _count(verdict.units, "seed")
     text = f"No difference between {b} and {a} that {count} can show: {tell.signed(estimate)} ({over}, {chance})"
     if verdict.visible is not None:
         text += f". They would show one of {tell.plain(verdict.visible)}"
@@ -488,14 +540,29 @@ def _in_words(verdict: Verdict, metric: Metric, groups: Sequence[Group], compari
     return replace(verdict, sentence=text)
 
 
-def _summary(groups: Sequence[Group], verdicts: Sequence[Verdict], metric: Metric) -> str | None:
+def _word(difference: float, metric: Metric) -> Literal["better", "worse", "higher", "lower"]:
+    if not metric.is_certain:
+        return "higher" if difference > 0 else "lower"
+    return "better" if metric.is_better(difference, 0.0) else "worse"
+
+
+def _share_diverged(group: Group) -> float:
+    return sum(member.has_diverged for member in group.members) / len(group.members)
+
+
+def _summary(groups: Sequence[Group], verdicts: Sequence[Verdict], metric: Metric | None) -> str | None:
+    if metric is None:
+        return "No verdict: none of these runs has a score" if len(groups) > 1 else None
     if len(verdicts) <= _MANY or any(verdict.finding != "too few runs" for verdict in verdicts):
         return None
+    start = f"No verdict on {len(groups)} variants with too few runs of each"
+    if not metric.is_certain:
+        return start
     sign = 1 if metric.mode == "min" else -1
     best = min((group for group in groups if group.counted), key=lambda group: sign * group.mean)
     return (
-        f"No verdict on {len(groups)} variants with too few runs of each. `{best.label}` looks best, but the best of so many "
-        f"looks better than it is: run it, and what it is held against, with at least {FEWEST} new seeds"
+        f"{start}. `{best.label}` looks best, but the best of so many looks better than it is: run it, and what it is held "
+        f"against, with at least {FEWEST} new seeds"
     )
 
 
@@ -562,8 +629,7 @@ def _cautions(
     for group in groups:
         for reason, names in _left_out_by_reason(group).items():
             found.append(f"left out of `{group.label}`: {', '.join(names)}: {reason}")
-        lost = [m for m in group.members if m.left_out and "not finite" in m.left_out]
-        if lost and group.counted:
+        if group.counted and any(member.has_diverged for member in group.members):
             found.append(
                 f"`{group.label}` is judged by the {len(group.counted)} of its runs that did not diverge, which flatters it"
             )
@@ -571,6 +637,11 @@ def _cautions(
     if unfinished and step is None:
         found.append(f"not finished: {', '.join(f'{m.run.name} ({m.run.state})' for m in unfinished[:5])}")
     found += _step_cautions(groups, counted, step)
+    if metric is not None and not metric.is_certain and len(groups) > 1:
+        found.append(
+            f"whether a smaller or a larger `{metric.name}` is better is not certain from its name and what the runs recorded:"
+            " pass `--mode min` or `--mode max` to `paccel compare`"
+        )
     if metric is not None and metric.section == "train":
         found.append(f"`{metric.name}` is measured on training data, while the weights change: an evaluation says more")
     if use == "best" and counted:
@@ -657,7 +728,7 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
     """A comparison for `--json`; `docs/experiments.md` has what the names mean."""
     metric = comparison.metric
     return {
-        "metric": None if metric is None else {"name": metric.name, "mode": metric.mode},
+        "metric": None if metric is None else metric._asdict(),
         "use": comparison.use,
         "level": statistics.LEVEL,
         "groups": [_group_data(group) for group in comparison.groups],

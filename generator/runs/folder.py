@@ -239,8 +239,8 @@ def read_run(path: Path, name: str | None = None) -> RunFolder:
         epoch=_whole(status.get("epoch")),
         reason=str(status["reason"]) if status.get("reason") else None,
         note=note,
-        started=_number(status.get("started")) or _modified(path),
-        updated=_number(status.get("updated")) or _modified(path),
+        started=_time(status.get("started")) or _modified(path),
+        updated=_time(status.get("updated")) or _modified(path),
         settings=settings,
         versions={str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {},
         git_commit=commit.removesuffix("+") if commit else None,
@@ -293,14 +293,14 @@ def parse_row(line: bytes | str) -> Row | None:
     """The numbers of one line of metrics; None if it has no step."""
     try:
         entry = json.loads(line)
-        row = {"step": _exact(entry["step"]), "epoch": _number(entry.get("epoch"))}
+        row = {"step": _exact(entry["step"]), "epoch": as_float(entry.get("epoch"))}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     for key, value in entry.items():
         if value is None:
             row[key] = math.nan
         elif isinstance(value, int | float) and key not in row:
-            row[key] = _number(value)
+            row[key] = as_float(value)
     return row
 
 
@@ -310,12 +310,17 @@ def _exact(value: Any) -> float:
     return value
 
 
-def _number(value: Any) -> float:
-    """A number as a float, 0 for what is none."""
+def as_float(value: Any) -> float:
+    """A number as a float, which is infinite for an integer beyond all floats; 0 for what is no number."""
     try:
         return float(value) if isinstance(value, int | float) else 0.0
     except OverflowError:
-        return math.inf
+        return math.inf if value > 0 else -math.inf
+
+
+def _time(value: Any) -> float:
+    """A time in seconds; 0 for what is none."""
+    return seconds if math.isfinite(seconds := as_float(value)) else 0.0
 
 
 def _whole(value: Any) -> int:
@@ -337,8 +342,8 @@ def _best(recorded: Any) -> Best | None:
     if mode != "min" and mode != "max":
         return None
     value, step = recorded.get("value"), recorded.get("step")
-    if isinstance(value, int | float) and isinstance(step, int):
-        return Best(name, mode, _number(value), step)
+    if isinstance(value, int | float) and isinstance(step, int) and math.isfinite(as_float(value)):
+        return Best(name, mode, as_float(value), step)
     return Best(name, mode)
 
 
@@ -349,7 +354,7 @@ def _state(status: Mapping[str, Any]) -> tuple[str, str | None]:
         if "claim" in status:
             return RUNNING, "it is starting"
         return (state, None) if state in (FINISHED, STOPPED, FAILED) else (UNKNOWN, None)
-    silent = time.time() - _number(status.get("updated"))
+    silent = time.time() - _time(status.get("updated"))
     process = status.get("process")
     is_here = status["machine"] == machine() if "machine" in status else status.get("host") == socket.gethostname()
     if is_here:

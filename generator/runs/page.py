@@ -8,7 +8,7 @@ from typing import Any
 
 from .comparison import Comparison, comparison_data
 from .folder import RunFolder
-from .scores import Point, all_points, mode_of
+from .scores import Point, all_points, metric_of
 
 _MOST_POINTS = 30_000  # of one score over all runs; more than a screen has room for
 _FEWEST, _MOST = 60, 1000  # of one curve
@@ -43,7 +43,7 @@ def page_data(comparison: Comparison) -> dict[str, Any]:
         for run in group["runs"]:
             run["curves"] = curves[run["path"]]
     return data | {
-        "metrics": [{"name": name, "mode": mode_of(name, runs)} for name in ordered if name in names],
+        "metrics": [{"name": name, "mode": metric_of(name, runs).mode} for name in ordered if name in names],
         "patches": {run.name: patch for run in runs if (patch := run.patch())},
     }
 

@@ -9,18 +9,33 @@ from typing import Literal, NamedTuple
 from ..errors import UsageError, did_you_mean
 from .folder import Mode, Row, RunFolder
 
-_SMALLER_IS_BETTER = re.compile(
-    r"loss|error|err$|distance|perplexity|ppl|bits_per|^(r?mse|mae|wer|cer|nll|fid)$|_(r?mse|mae|wer|cer|nll)$|^time/"
+_SMALLER = re.compile(
+    """(?x) loss(es)?|err|errors?|distance|perplexity|ppl|bits|bp[bcd]|mse|rmse|mae|s?mape|r?msle|[wct]er|eer|nll|bce|xent|kld?
+    |divergence|[fk]id|frechet|lpips|ece|crps|epe|hausdorff|hd|chamfer|mpjpe|regret|deviation|f[pn]r|latency|seconds|ms|misses
+    |violations"""
 )
+_LARGER = re.compile(
+    """(?x) acc|accuracy|precision|recall|f|fbeta|m?iou|jaccard|dice|auc|auroc|auprc|ap|map|mrr|ndcg|bleu|rouge|meteor|chrf
+    |psnr|ssim|r2|mcc|kappa|top|hits|correlation|pearson|spearman|sensitivity|specificity|rewards?|returns?|likelihood|elo
+    |success|wins|correct|throughput"""
+)
+"""The words of a score's name that say which way is better; the last one counts: `dice_loss` is a loss."""
 _IN_PERCENT = re.compile(r"accuracy|acc$|precision|recall|f1|iou|dice|auc|auroc|^m?ap(_?\d+)?$|top_?\d", re.IGNORECASE)
 _SCANNED = 1 << 20  # bytes of metrics that are read whole to find the best of a run that has not recorded it
 
 
 class Metric(NamedTuple):
-    """A score, under its full name such as `eval/loss`, and whether a smaller or a larger one is better."""
+    """A score, under its full name such as `eval/loss`, and whether a smaller or a larger one is better.
+
+    Attributes:
+        name: The full name.
+        mode: `min` or `max`.
+        is_certain: Whether the mode is known; else it is a guess, and no verdict says `better`.
+    """
 
     name: str
     mode: Mode
+    is_certain: bool = True
 
     def is_better(self, value: float, than: float) -> bool:
         return value < than if self.mode == "min" else value > than
@@ -47,13 +62,41 @@ Use = Literal["final", "mean", "best"]
 """By what a run is judged: its last evaluation, the mean of its last ones, or its best."""
 
 
-def mode_of(name: str, runs: Iterable[RunFolder] = ()) -> Mode:
-    """Whether smaller or larger is better: as runs have recorded it, else as such names are usually meant."""
-    for run in runs:
-        if run.best is not None and run.best.name == name:
-            return run.best.mode
-    section, _, short = name.partition("/")
-    return "min" if _SMALLER_IS_BETTER.search(name if section == "time" else short) else "max"
+def metric_of(name: str, runs: Iterable[RunFolder] = (), mode: Mode | None = None) -> Metric:
+    """A score with its direction: the one given, else as runs have recorded it, else as such names are meant.
+
+    It is not certain where nothing says it, or where the runs contradict each other or the name: `mode` of `Checkpoints` is
+    `min` where it was forgotten.
+    """
+    if mode is not None:
+        return Metric(name, mode)
+    recorded = {run.best.mode for run in runs if run.best is not None and run.best.name == name}
+    meant = _meant(name)
+    if len(recorded) == 1:
+        (known,) = recorded
+        return Metric(name, known, is_certain=(known, meant) != ("min", "max"))
+    return Metric(name, meant or "max", is_certain=meant is not None and not recorded)
+
+
+def _meant(name: str) -> Mode | None:
+    """Which way a name says that is better; None if it does not."""
+    _, _, short = name.rpartition("/")
+    text = re.sub(r"([a-z])([A-Z][a-z])", r"\1_\2", short).lower()
+    words = re.findall(r"r2|[a-z]+", text)
+    if "per" in words[1:]:  # `seconds_per_step`, `tokens_per_second`
+        of, to = words[: words.index("per")], words[words.index("per") + 1 :]
+        if {*of} & {"seconds", "second", "s", "ms"}:
+            return "min"
+        if {*to} & {"seconds", "second", "sec", "s", "minute", "hour"}:
+            return "max"
+    is_turned = bool({*words} & {"neg", "negative"})
+    if {*words} & {"brier", "false", "miss"} or words[-2:] == ["cross", "entropy"]:
+        return "max" if is_turned else "min"
+    for word in reversed(words):
+        is_smaller = bool(_SMALLER.fullmatch(word))
+        if is_smaller or _LARGER.fullmatch(word):
+            return "min" if is_smaller != is_turned else "max"
+    return None
 
 
 def choose_metric(runs: Sequence[RunFolder], asked: str | None = None, mode: Mode | None = None) -> Metric | None:
@@ -79,8 +122,10 @@ def choose_metric(runs: Sequence[RunFolder], asked: str | None = None, mode: Mod
     elif "/" not in asked:  # `loss` is `eval/loss`
         asked = next((name for name in names if name.partition("/")[2] == asked), asked)
     if names and asked not in names and not any(run.best is not None and run.best.name == asked for run in runs):
-        raise UsageError(f"No run has a score `{asked}`{did_you_mean(asked, names)}; there are {', '.join(names)}")
-    return Metric(asked, mode or mode_of(asked, runs))
+        raise UsageError(
+            f"No run has a score `{asked}`{did_you_mean(asked, names) or '.'} There are {', '.join(names)}"
+        )
+    return metric_of(asked, runs, mode)
 
 
 def names_of(runs: Sequence[RunFolder], most: int = 8) -> list[str]:

@@ -87,12 +87,13 @@ def holm(chances: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def seeds_to_see(difference: float, *spreads: float) -> int | None:
+def seeds_to_see(difference: float, *spreads: float, level: float = LEVEL) -> int | None:
     """The seeds of each group with which a t test sees a true difference with power 0.8.
 
     Args:
         difference: The true difference of the means.
         spreads: The standard deviation of the differences of pairs; or one for each of two unpaired groups.
+        level: Below which p must be, such as a share of `LEVEL` for one of several comparisons.
 
     Returns:
         At least 2; None where it takes more than 10,000.
@@ -102,7 +103,7 @@ def seeds_to_see(difference: float, *spreads: float) -> int | None:
 
     def sees(seeds: int) -> bool:
         error, freedom = _planned(seeds, spreads)
-        return not error or _power(abs(difference) / error, freedom) >= POWER
+        return not error or _power(abs(difference) / error, freedom, level) >= POWER
 
     low, high = 1, 2
     while not sees(high):
@@ -115,14 +116,14 @@ def seeds_to_see(difference: float, *spreads: float) -> int | None:
     return high
 
 
-def visible_difference(error: float, freedom: float) -> float:
-    """The smallest true difference that a t test of this standard error sees with power 0.8."""
+def visible_difference(error: float, freedom: float, level: float = LEVEL) -> float:
+    """The smallest true difference that a t test of this standard error and level sees with power 0.8."""
     low, high = 0.0, 1.0
-    while _power(high, freedom) < POWER:
+    while _power(high, freedom, level) < POWER:
         low, high = high, 2 * high
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (low, middle) if _power(middle, freedom) >= POWER else (middle, high)
+        low, high = (low, middle) if _power(middle, freedom, level) >= POWER else (middle, high)
     return high * error
 
 
@@ -133,13 +134,13 @@ def _planned(seeds: int, spreads: Sequence[float]) -> tuple[float, float]:
     return math.sqrt(sum(parts)), freedom
 
 
-def _power(effect: float, freedom: float) -> float:
+def _power(effect: float, freedom: float, level: float) -> float:
     """The chance that a two-sided t test rejects where the true difference is `effect` standard errors.
 
     The noncentral t distribution, as the mean of a normal one over the spread that a sample may have: `spread ** 2` times
     the degrees of freedom follows chi-square. Simpson's rule over what is not negligible of it.
     """
-    limit = t_quantile(1 - LEVEL / 2, freedom)
+    limit = t_quantile(1 - level / 2, freedom)
     scale = math.log(2) + freedom / 2 * math.log(freedom / 2) - math.lgamma(freedom / 2)
     width = min(8 / math.sqrt(2 * freedom), 8.0)
     low, high, pieces = max(1 - width, 1e-9), 1 + width, 200

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UsageError, did_you_mean
-from .folder import RunFolder, common_names
-from .scores import Metric, Point, best_of, mode_of, names_of
+from .folder import RunFolder, as_float, common_names
+from .scores import Metric, Point, best_of, metric_of, names_of
 
 Value = Any
 """What JSON has a word for; `ABSENT` for what a run does not have."""
@@ -95,14 +95,15 @@ def select(runs: Sequence[RunFolder], conditions: Sequence[str]) -> list[RunFold
     Raises:
         UsageError: One is not a condition, or no run has its field.
     """
+    found = list(runs)
     for text in conditions:
         match = _CONDITION.fullmatch(text.strip())
-        if match is None:
+        if match is None or (match[2] in _OPERATIONS and not match[3]):
             raise UsageError(f"`{text}` is not a condition: write `FIELD=VALUE`, or `!=`, `<`, `<=`, `>`, `>=`, `~`")
         name, sign, wanted = match[1].strip(), match[2], match[3].strip()
         get = _getter(runs, name)
-        runs = [run for run in runs if _meets(get(run), sign, wanted)]
-    return list(runs)
+        found = [run for run in found if _meets(get(run), sign, wanted)]
+    return found
 
 
 def _getter(runs: Sequence[RunFolder], name: str) -> Callable[[RunFolder], Value]:
@@ -122,8 +123,10 @@ def _getter(runs: Sequence[RunFolder], name: str) -> Callable[[RunFolder], Value
     if score is None and not known:
         scores = names_of(runs)
         names = [*common_names(runs), *FIELDS, *scores]
-        raise UsageError(f"No run has a field `{name}`{did_you_mean(name, names)}; there are {', '.join(names)}")
-    metric = Metric(score or name, mode_of(score or name, runs))
+        raise UsageError(
+            f"No run has a field `{name}`{did_you_mean(name, names) or '.'} There are {', '.join(dict.fromkeys(names))}"
+        )
+    metric = metric_of(score or name, runs)
 
     def get(run: RunFolder) -> Value:
         best, _ = best_of(run, metric)
@@ -139,6 +142,8 @@ def _meets(value: Value, sign: str, wanted: str) -> bool:
         return (value is not ABSENT and is_typed(value, wanted)) == (sign != "!=")
     try:
         return value is not ABSENT and value is not None and bool(_OPERATIONS[sign](float(value), float(wanted)))
+    except OverflowError:  # an integer that is larger than any float
+        return bool(_OPERATIONS[sign](value, float(wanted)))
     except (TypeError, ValueError):
         return value is not ABSENT and isinstance(value, str) and bool(_OPERATIONS[sign](value, wanted))
 
@@ -149,10 +154,21 @@ def is_typed(value: Value, wanted: str) -> bool:
         return wanted.lower() in ({"none", "null", ""} if value is None else {str(value).lower()})
     if isinstance(value, int | float):
         try:
-            return float(wanted) == value
-        except ValueError:
-            return False
-    return text_of(value) == wanted or str(value) == wanted
+            return float(wanted) == value or (math.isnan(value) and math.isnan(float(wanted)))
+        except (ValueError, OverflowError):
+            return text_of(value) == wanted
+    if isinstance(value, list | Mapping):
+        return _bare(text_of(value)) == _bare(wanted)
+    return str(value) in (wanted, _unquoted(wanted))
+
+
+def _bare(text: str) -> str:
+    """A list as everyone writes it: `[1, 'a', None]`, `[1,"a",null]` and `1,a,none` are the same."""
+    return re.sub(r"[\s'\"]", "", text).lower().replace("null", "none").strip("[]()")
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def sort(runs: Sequence[RunFolder], by: str | None, reverse: bool = False) -> list[RunFolder]:
@@ -168,7 +184,7 @@ def sort(runs: Sequence[RunFolder], by: str | None, reverse: bool = False) -> li
         return newest[::-1] if reverse else newest
     get = _getter(runs, by)
     is_score = not any(value_of(run, by) is not ABSENT for run in runs) and by not in FIELDS
-    flip = (is_score and mode_of(_full_name(runs, by) or by, runs) == "max") != reverse
+    flip = (is_score and metric_of(_full_name(runs, by) or by, runs).mode == "max") != reverse
     values = {id(run): get(run) for run in newest}
     there = [run for run in newest if not _is_missing(values[id(run)])]
     absent = [run for run in newest if _is_missing(values[id(run)])]
@@ -191,7 +207,7 @@ def _is_missing(value: Value) -> bool:
 def order_of(value: Value) -> tuple[int, float, str]:
     """A key that sorts values of any type: numbers by size, before texts."""
     if isinstance(value, bool | int | float):
-        return 0, float(value), ""
+        return 0, as_float(value), ""
     return 1, 0.0, text_of(value)
 
 
@@ -240,9 +256,11 @@ def text_of(value: Value) -> str:
 
 def plain(value: Value) -> Value:
     """A value for JSON, which has no word for what is absent or not finite."""
-    if value is ABSENT or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    return value
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if value is ABSENT or (isinstance(value, float) and not math.isfinite(value)) else value
 
 
 def run_data(run: RunFolder) -> dict[str, Any]:
@@ -258,11 +276,11 @@ def run_data(run: RunFolder) -> dict[str, Any]:
         "epoch": run.epoch,
         "started": run.started,
         "updated": run.updated,
-        "settings": dict(run.settings),
+        "settings": plain(run.settings),
         "git_commit": run.git_commit,
         "dirty": run.dirty,
         "versions": dict(run.versions),
-        "data": run.data,
+        "data": plain(run.data),
         "chosen_by": None if best is None else {"name": best.name, "mode": best.mode},
         "damaged": run.damaged,
     }
@@ -273,7 +291,7 @@ def data_of(
 ) -> dict[str, Any]:
     """The table for `--json`."""
     return {
-        "metric": None if metric is None else {"name": metric.name, "mode": metric.mode},
+        "metric": None if metric is None else metric._asdict(),
         "against": None if against is None else against.name,
         "runs": [
             run_data(line.run)

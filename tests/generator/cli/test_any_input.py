@@ -14,22 +14,12 @@ from typing import Any
 import pytest
 from support import sampled
 
-from paccel.health import doctor
 from paccel.project.state import BASELINE_PATH, MANIFEST_PATH
 
 Run = Callable[..., Any]
 Make = Callable[..., Path]
 Draw = random.Random
 
-MACHINE = {
-    "paccel": "0",
-    "interpreter": {"path": "python", "origin": "PATH"},
-    "python": "3",
-    "system": "Linux",
-    "cpus": 1,
-    "versions": {},
-    "error": "not asked",
-}
 CODES = {0, 1, 2, 3, 4, 10}
 QUICK, THOROUGH = 20, 300
 DRAWS = [pytest.param(QUICK, id="few"), pytest.param(THOROUGH, id="many", marks=pytest.mark.slow)]
@@ -71,9 +61,8 @@ ODD_VALUES = [None, True, 0, -1, 1e999, 10**30, [], {}, [[]], {"a": {}}, "0" * 6
 
 
 @pytest.fixture
-def net(paccel: Run, work: Path, template: Make, monkeypatch: pytest.MonkeyPatch) -> Path:
+def net(machine: None, paccel: Run, work: Path, template: Make, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with an edit, which is the working directory."""
-    monkeypatch.setattr(doctor, "examine_machine", lambda root: MACHINE)
     questions = {"ema": False, "data": ["digits", "mnist"]}
     demo = template({"train.py": "a = 1\nema = {{ cookiecutter.ema }}\n", "src/model.py": "x = 1\n"}, questions)
     assert paccel("new", "net", "--template", demo).code == 0

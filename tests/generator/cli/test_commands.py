@@ -318,7 +318,7 @@ def test_a_working_directory_that_is_gone_is_explained(
     assert outcome.err.startswith("Error: ")
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("machine")
 def test_colour_is_for_terminals(paccel: Run, made: Path) -> None:
     edit(made)
     assert "\x1b" not in paccel("diff").out + paccel("doctor").out + paccel("nothing").err
@@ -359,6 +359,7 @@ def complete(words: str, cwd: Path) -> list[str]:
     return [line.partition(",")[2] for line in result.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_completion_knows_commands_templates_and_answers(work: Path, demo: Path) -> None:
     assert "doctor" in complete("paccel do", work)
     assert "image-classification" in complete("paccel show image", work)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.sampled import over_three_days
 
 from paccel.cli import main as cli
 
@@ -113,7 +114,7 @@ COMMANDS = ["list", "list --json", "--help", "new --help", "", "show nothing", "
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("redirected", ["2>&1 | true", ">&-", ">&- 2>&-", ">/dev/full", "2>/dev/full"])
+@pytest.mark.parametrize("redirected", over_three_days(["2>&1 | true", ">&-", ">&- 2>&-", ">/dev/full", "2>/dev/full"]))
 def test_output_that_cannot_be_written_is_no_traceback(work: Path, command: str, redirected: str) -> None:
     if "full" in redirected and not Path("/dev/full").exists():
         pytest.skip("no /dev/full")
@@ -155,3 +156,17 @@ def test_a_locale_without_utf8_is_no_traceback(work: Path, template: Make) -> No
         assert run("new", f"net{len(as_json)}", "--template", plain, *as_json)[0] == 0
         assert run("new", "other", "--template", demo, *as_json)[0] in {3, 4}
     assert sorted(os.listdir(work)) == ["net0", "net1"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no folder that somebody works in")
+@pytest.mark.parametrize("command", [["upgrade"], ["doctor", "--json"]])
+def test_a_working_directory_that_is_gone_is_named(
+    paccel: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    outcome = paccel(*command)
+    assert outcome.code == 3
+    assert "The working directory does not exist any more" in outcome.out + outcome.err

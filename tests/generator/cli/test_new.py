@@ -86,6 +86,8 @@ def test_a_dry_run_writes_nothing(paccel: Run, work: Path, demo: Path) -> None:
     assert outcome.code == 0
     assert outcome.out.startswith("Would create a/b from the template demo\n")
     assert "Next:" not in outcome.out
+    data = paccel("new", "a/b", "--template", demo, "--dry-run", "--json").data
+    assert (data["dry_run"], data["answers"]["data"]) == (True, "digits")
     assert not list(work.iterdir())
 
 
@@ -146,6 +148,7 @@ def test_modes_do_not_follow_the_umask(paccel: Run, work: Path, demo: Path, umas
 
 BAD: dict[str, tuple[list[str], int, str]] = {
     "unknown template": (["x", "--template", "image-clasification"], 4, "did you mean `image-classification`?"),
+    "empty template": (["x", "--template", ""], 4, "There is no template ``"),
     "unknown key": (
         ["x", "--template", "DEMO", "--set", "emaa=1"],
         2,

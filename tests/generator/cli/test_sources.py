@@ -79,6 +79,7 @@ def test_a_token_is_used_for_one_run_and_not_recorded(
 
 @needs_git
 @pytest.mark.slow
+@pytest.mark.usefixtures("machine")
 def test_a_token_that_an_older_paccel_recorded_goes(
     paccel: Paccel, private: str, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,30 @@ def test_the_hub_reads_the_scores_of_these_weights(run: Path, paccel: Callable[.
     assert (run / "weights" / "curves.png").is_file()
 
 
+def test_any_name_and_number_is_shown_as_it_is_and_secrets_are_not(run: Path, paccel: Callable[..., Any]) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config["settings"] |= {"api_key": "abc123", "note": "<b>[x](y)\nz", "tokens_dir": "data", "prompt_token": None}
+    config["data"] = {"train": {"0": {"samples": 5, "content": None}}, "eval": ["?"]}
+    (run / "config.json").write_text(json.dumps(config))
+    rows = [{"step": 10, "eval/x|y": 1e-05, "eval/z": 1e20}]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = paccel("card", run, "--json")
+    assert done.code == 0
+    card = hub.ModelCard.load(done.data["card"])
+    found = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    assert found == {"eval/x|y": 1e-05, "eval/z": 1e20}  # numbers, not texts
+    assert "abc123" not in card.content
+    for line in (
+        "| api_key | (not shown) |",
+        r"| note | \<b>\[x\](y) z |",
+        "| tokens_dir | data |",
+        "| prompt_token | null |",
+        r"| eval/x\|y | 1e-05 | 10 |",
+        "| train | 5 |  |",
+    ):
+        assert line in card.text
+
+
 def test_a_certificate_is_quoted_if_it_is_of_this_run(run: Path, paccel: Callable[..., Any]) -> None:
     proof = {
         "run": "runs/a",

@@ -1,5 +1,6 @@
 """Spans, grids, settings and tensors: what `verify` and `repeat` are made of, without training."""
 
+import hashlib
 import json
 import struct
 import tomllib
@@ -7,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.run_folders import write_run
 
 from paccel.errors import PreconditionError, UsageError
-from paccel.experiments.repeat import parse_grid, parse_seeds
+from paccel.experiments.repeat import make_jobs, parse_grid, parse_seeds, run_jobs
 from paccel.experiments.start import settings_file
 from paccel.experiments.tensors import compare_checkpoints
-from paccel.experiments.verify import choose_span
+from paccel.experiments.verify import choose_span, verify_run
 from paccel.runs.folder import read_run
 
 
@@ -83,9 +85,49 @@ def test_a_grid_has_values_of_the_settings_kind() -> None:
         "betas": [[0.8, 0.9], [0.9, 0.95]],
         "ema": [True, False],
     }
-    for wrong, said in (("lr", "no value"), ("lrr=1", "did you mean `lr`"), ("run_dir=x", "no setting")):
-        with pytest.raises(UsageError, match=said):
-            parse_grid([wrong], settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("lr", "no value"),
+        ("lr=", "no value"),
+        ("lr=0.1,", "an empty value"),
+        ("lr=fast", "`--set lr=fast` is not a number, which `lr` of the run is"),
+        ("lr=true", "is not a number"),
+        ("ema=1", "is not `True` or `False`"),
+        ("lr=1e-3,0.001", "has `0.001` twice"),
+        ("lrr=1", "did you mean `lr`"),
+        ("run_dir=x", "no setting"),
+        ("=1", "no setting"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused_before_anything_runs(given: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        parse_grid([given], {"lr": 0.1, "ema": False, "run_dir": "x"})
+
+
+def test_a_folder_of_runs_with_other_settings_is_not_taken_for_these(tmp_path: Path) -> None:
+    like = read_run(write_run(tmp_path / "a", learning_rate=0.1, seed=0, num_workers=0))
+    for seed in range(2):  # finished, with other workers, which changes nothing
+        write_run(tmp_path / "into" / f"seed={seed}", learning_rate=0.1, seed=seed, num_workers=4)
+    jobs = make_jobs(like, tmp_path, [0, 1], {}, tmp_path / "into")
+    assert [outcome.state for outcome in run_jobs(jobs, like, "train.py")] == ["finished", "finished"]
+    changed = [job._replace(settings={**job.settings, "learning_rate": 0.2}) for job in jobs]
+    with pytest.raises(
+        PreconditionError, match=r"made with other settings \(learning_rate 0.1, now 0.2\): pass another"
+    ):
+        run_jobs(changed, like, "train.py")
+
+
+def test_runs_that_are_finished_with_other_code_are_named(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("x = 2")
+    code = {"program": "train.py", "files": {"train.py": hashlib.sha256(b"x = 1").hexdigest()}}
+    like = read_run(write_run(tmp_path / "a", seed=0, config={"code": code}))
+    write_run(tmp_path / "into" / "seed=0", seed=0, config={"code": code})
+    said: list[str] = []
+    run_jobs(make_jobs(like, tmp_path, [0], {}, tmp_path / "into"), like, "train.py", tell=said.append)
+    assert said == ["seed=0: finished already, with other code (train.py)"]
 
 
 def write_checkpoint(folder: Path, values: list[float], dtype: str = "F32", state: Any = 1) -> Path:
@@ -113,3 +155,15 @@ def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
     (two / "model.safetensors").write_bytes(b"\xff" * 9)
     with pytest.raises(PreconditionError, match="cannot be compared"):
         compare_checkpoints(one, two)
+
+
+@pytest.mark.slow
+def test_other_data_is_a_cause_also_beside_changed_code_of_that_name(work: Path) -> None:
+    said = "error: The data of `run.loader` differs from that of the checkpoint: 5 samples, now 4. Put it back, or go"
+    (work / "train.py").write_text(f"import sys; sys.exit({said!r})\n")
+    (work / "data.py").write_text("new")
+    files = {name: hashlib.sha256(text).hexdigest() for name, text in (("train.py", b""), ("data.py", b"old"))}
+    run = write_run(work / "runs" / "a", seed=0, commit=None, config={"code": {"program": "train.py", "files": files}})
+    found = verify_run(run)
+    assert (found.is_verified, found.step) == (False, 1)
+    assert found.causes == ("the code: data.py, train.py", "the data: 5 samples, now 4")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.sampled import every_third_day
 
 from paccel.catalog.catalog import load_template
 from paccel.experiments.variant import begin, drop, find_variant, keep, read_variants
@@ -72,6 +73,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 class TestVerify:
+    @every_third_day(2)
     def test_the_code_of_the_run_is_replayed_whatever_was_edited_since(self, project: Path, paccel: Cli) -> None:
         assert "torch.load" in (project / "runs" / "a" / "code.patch").read_text()
         edit(project / "train.py", 'reduction="sum"), logits', 'reduction="sum") * 1.001, logits')
@@ -94,6 +96,7 @@ class TestVerify:
         assert changed.data["step"] == 38
         assert "`train/loss` is" in changed.data["difference"]
 
+    @every_third_day(0)
     def test_other_data_and_another_number_of_threads_are_named(
         self, project: Path, paccel: Cli, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -105,6 +108,18 @@ class TestVerify:
         assert "the number of CPU threads: 1, now 2" in done.data["causes"]
         assert any(cause.startswith("the data") for cause in done.data["causes"])
 
+    @every_third_day(2)
+    def test_a_run_of_two_processes_is_replayed_with_two(self, project: Path, paccel: Cli) -> None:
+        launcher = ["python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        command = [*launcher, "train.py", "--epochs", "2", "--run-dir", "runs/two"]
+        subprocess.run(command, cwd=project, check=True, capture_output=True, timeout=600)
+        done = paccel("verify", "runs/two", "--json")
+        assert done.code == 0
+        assert (done.data["verdict"], done.data["causes"]) == ("verified", [])
+        assert done.data["environment"]["num_processes"] == 2
+        assert done.data["compared"]["tensors"] > 20
+
+    @every_third_day(1)
     def test_without_git_and_with_one_checkpoint_it_starts_at_the_beginning(self, project: Path, paccel: Cli) -> None:
         shutil.rmtree(project / ".git")
         shutil.rmtree(project / "runs" / "a" / "checkpoints" / "step-19")
@@ -121,6 +136,7 @@ def test_what_is_no_run_is_refused(project: Path, paccel: Cli) -> None:
     assert paccel("verify", "runs/a").code == 3
 
 
+@every_third_day(1)
 def test_repeat_goes_on_past_a_run_that_fails_and_skips_what_is_finished(project: Path, paccel: Cli) -> None:
     command = ("repeat", "runs/a", "--seeds", "1,", "--set", "epochs=1", "--set", "global_batch_size=-1,64", "--json")
     for expected in ("started", "finished already"):
@@ -145,6 +161,7 @@ def test_a_slurm_array_has_one_task_for_each_run(project: Path, paccel: Cli, mon
     subprocess.run(["bash", "-n", done.data["script"]], check=True)
 
 
+@every_third_day(2)
 def test_an_idea_is_tried_against_the_run_that_it_began_with_and_kept(project: Path, paccel: Cli) -> None:
     (project / "helper.py").write_text("x = 1\n")  # new to git, as the edit of train.py is uncommitted
     before, index = git(project, "status", "--short"), git(project, "diff", "--cached")

@@ -26,7 +26,7 @@ def experiment(folder: Path, groups: Mapping[float, Sequence[float]], *, first_s
 
 
 def judged(folder: Path, **options: Any) -> Comparison:
-    return compare(find_runs(folder).runs, **options)
+    return compare(**{"runs": find_runs(folder).runs, **options})
 
 
 def verdict(folder: Path, **options: Any) -> Verdict:
@@ -84,6 +84,20 @@ def test_one_or_two_seeds_are_no_evidence(tmp_path: Path, seeds: int) -> None:
     assert (found.estimate is None) == (seeds == 1)
 
 
+def test_without_a_direction_nothing_is_called_better(tmp_path: Path) -> None:
+    for seed, (x, y) in enumerate(zip(A, B, strict=True)):
+        for rate, value in ((0.1, x), (0.2, y)):
+            write_run(tmp_path / f"{rate}-{seed}", {"eval/quality": [value]}, learning_rate=rate, seed=seed)
+    found = judged(tmp_path, by=["learning_rate"])
+    assert [v.finding for v in found.verdicts] == ["higher"]
+    assert found.verdicts[0].sentence.startswith("`learning_rate=0.2` is higher than `learning_rate=0.1` by 0.0048 ±")
+    assert any("pass `--mode min` or `--mode max`" in caution for caution in found.cautions)
+    runs = find_runs(tmp_path).runs
+    found = compare(runs, by=["learning_rate"], metric=choose_metric(runs, "quality", "min"))
+    assert [v.finding for v in found.verdicts] == ["worse"]
+    assert not any("--mode" in caution for caution in found.cautions)
+
+
 def test_equal_differences_leave_no_spread_to_judge_by(tmp_path: Path) -> None:
     experiment(tmp_path, {0.1: [0.5, 0.5, 0.5], 0.2: [0.75, 0.75, 0.75]})
     found = verdict(tmp_path)
@@ -117,7 +131,7 @@ def test_runs_of_a_group_that_do_not_count_are_named(tmp_path: Path) -> None:
     write_run(tmp_path / "old", {"eval/accuracy": [0.5, 0.1]}, learning_rate=0.2, seed=3, started=1.0)
     found = judged(tmp_path, by=["learning_rate"])
     assert found.verdicts[0].pairs == 4
-    assert found.verdicts[0].finding == "better"
+    assert found.verdicts[0].finding == "not comparable"
     said = "\n".join(found.cautions)
     assert "diverged: its `eval/accuracy` is not finite at step 20" in said
     assert "judged by the 4 of its runs that did not diverge, which flatters it" in said
@@ -125,6 +139,78 @@ def test_runs_of_a_group_that_do_not_count_are_named(tmp_path: Path) -> None:
     assert "empty: it has no `eval/accuracy`" in said
     assert "old: the newer `lr0.2-s3` is of the same seed" in said
     assert "the same seed, settings and code had different eval/accuracy (`old`, `lr0.2-s3`: 0.1 and 0.919)" in said
+
+
+@pytest.mark.parametrize(
+    ("diverged", "finding"),
+    [((), "better"), ((0.2,), "not comparable"), ((0.1,), "better"), ((0.1, 0.2), "better")],
+)
+def test_a_group_does_not_win_by_its_runs_that_diverged(
+    tmp_path: Path, diverged: tuple[float, ...], finding: str
+) -> None:
+    experiment(tmp_path, {0.1: A, 0.2: B})
+    for rate in diverged:
+        status = {"reason": "NonFiniteError: the loss is nan in step 12"}
+        write_run(tmp_path / f"failed{rate}", {}, learning_rate=rate, seed=9, state="failed", status=status)
+    found = verdict(tmp_path)
+    assert found.finding == finding
+    assert ("without the 20% of the runs of `learning_rate=0.2` that diverged" in found.sentence) == (
+        diverged == (0.2,)
+    )
+
+
+def test_the_best_of_more_evaluations_is_no_win(tmp_path: Path) -> None:
+    draw = random.Random(5)
+    for seed in range(8):
+        for rate, often in ((0.1, 40), (0.2, 4)):
+            values = [draw.random() for _ in range(often)]
+            write_run(tmp_path / f"{rate}-{seed}", {"eval/accuracy": values}, learning_rate=rate, seed=seed)
+    assert verdict(tmp_path, use="best").sentence == (
+        "No verdict on `learning_rate=0.2`: its best of 4 evaluations says nothing beside the best of 40 of `learning_rate=0.1`"
+    )
+    assert verdict(tmp_path).finding == "no difference shown"
+
+
+def test_settings_do_not_multiply_seeds(tmp_path: Path) -> None:
+    """What a seed does to both variants is the same at every other setting: forty runs, two seeds."""
+    for seed, luck in ((0, 0.010), (1, 0.012)):
+        for width in range(10):
+            for rate, gain in ((0.1, 0.0), (0.2, luck + 0.0001 * width)):
+                value = 0.8 + 0.001 * width + gain
+                write_run(
+                    tmp_path / f"{rate}-{width}-{seed}",
+                    {"eval/accuracy": [value]},
+                    learning_rate=rate,
+                    width=width,
+                    seed=seed,
+                )
+    found = verdict(tmp_path)
+    assert (found.pairs, found.units, found.finding) == (20, 2, "too few runs")
+    runs = find_runs(tmp_path).runs
+    for some in (  # one seed; and two that are not shared
+        [run for run in runs if run.settings["seed"] == 0],
+        [run for run in runs if (run.settings["learning_rate"] == 0.1) == (run.settings["seed"] == 0)],
+    ):
+        assert verdict(tmp_path, runs=some).finding == "too few runs"
+    assert {v.finding for v in judged(tmp_path, by=["seed"]).verdicts} == {"too few runs"}
+
+
+def test_nothing_to_compare_is_said(tmp_path: Path) -> None:
+    (run,) = find_runs(write_run(tmp_path / "a", {"eval/loss": [1.0]})).runs
+    assert "`a` was given more than once, and counts once" in compare([run, run]).cautions
+    write_run(tmp_path / "none/a", {}, learning_rate=1)
+    write_run(tmp_path / "none/b", {}, learning_rate=2)
+    assert judged(tmp_path / "none").summary == "No verdict: none of these runs has a score"
+
+
+def test_of_many_comparisons_each_needs_more_seeds(tmp_path: Path) -> None:
+    experiment(tmp_path, {0.1: A, 0.2: A[::-1]})
+    alone = verdict(tmp_path)
+    experiment(tmp_path, {0.3: [0.9, 0.901, 0.902, 0.9], 0.4: [0.91, 0.901, 0.905, 0.9]})
+    among = judged(tmp_path, by=["learning_rate"]).verdicts[0]
+    assert among.visible is not None
+    assert alone.visible is not None
+    assert among.visible > 1.2 * alone.visible
 
 
 def test_other_evaluation_data_is_not_comparable(tmp_path: Path) -> None:
@@ -229,8 +315,10 @@ def test_a_grid_is_paired_over_its_other_settings(tmp_path: Path) -> None:
                 name = f"{rate}-{epochs}-{seed}"
                 write_run(tmp_path / name, {"eval/accuracy": [value]}, learning_rate=rate, epochs=epochs, seed=seed)
     found = judged(tmp_path, by=["learning-rate"])
-    assert found.verdicts[0].pairs == 4
-    assert "paired over 4 pairs" in found.verdicts[0].sentence
+    assert (found.verdicts[0].pairs, found.verdicts[0].finding) == (4, "too few runs")  # four pairs, but two seeds
+    assert "paired over 2 seeds, 4 pairs" in found.verdicts[0].sentence
+    one = judged(tmp_path, by=["learning-rate"], runs=[r for r in find_runs(tmp_path).runs if r.settings["seed"] == 0])
+    assert "2 pairs of one seed" in one.verdicts[0].sentence
     assert "within groups, `epochs` differs too" in found.cautions
 
 
@@ -245,7 +333,7 @@ def test_fields_and_groups_that_are_not_there_are_errors(tmp_path: Path) -> None
     experiment(tmp_path, {0.1: A, 0.2: B})
     with pytest.raises(UsageError, match="`learningrate` to group by; did you mean `learning_rate`"):
         judged(tmp_path, by=["learningrate"])
-    with pytest.raises(UsageError, match=r"No group or run is called `0.3`; .*there are learning_rate=0.1"):
+    with pytest.raises(UsageError, match=r"No group or run is called `0.3`\. There are learning_rate=0.1"):
         judged(tmp_path, by=["learning_rate"], against="0.3")
 
 
@@ -253,8 +341,8 @@ def test_json_has_no_word_that_json_lacks(tmp_path: Path) -> None:
     experiment(tmp_path, {0.1: A, 0.2: [math.nan, *B[1:]]})
     write_run(tmp_path / "other", {"train/x": [1.0]}, learning_rate=0.3)
     data = json.loads(json.dumps(comparison_data(judged(tmp_path)), allow_nan=False))
-    assert data["metric"] == {"name": "eval/accuracy", "mode": "max"}
-    assert [verdict["finding"] for verdict in data["verdicts"]] == ["better", "no scores"]
+    assert data["metric"] == {"name": "eval/accuracy", "mode": "max", "is_certain": True}
+    assert [verdict["finding"] for verdict in data["verdicts"]] == ["not comparable", "no scores"]
     assert data["groups"][1]["runs"][0]["value"] is None
 
 

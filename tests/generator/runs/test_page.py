@@ -38,6 +38,12 @@ addEventListener("load", () => setTimeout(() => {
   big.focus();
   for (const key of ["End", "ArrowLeft"]) big.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
   seen.readout = document.getElementById("readout").textContent;
+  const select = document.querySelector("select"), amount = () => document.querySelector("#legend .count").textContent;
+  seen.amount = amount();
+  const first = select.value;
+  select.value = "eval/a<b>"; select.dispatchEvent(new Event("change", { bubbles: true }));
+  seen.other = amount();
+  select.value = first; select.dispatchEvent(new Event("change", { bubbles: true }));
   const path = big.querySelector("path.curve").getAttribute("d");
   document.getElementById("log").click();
   seen.log = path !== big.querySelector("path.curve").getAttribute("d");
@@ -144,6 +150,8 @@ def test_the_page_in_a_browser(tmp_path: Path, count: int) -> None:
     assert ("more" in seen["tip"]) == (count > 10)
     assert seen["left"]
     assert seen["readout"].startswith("step 390: ")
+    assert ("mean 0.15" if count == 3 else "mean ") in seen["amount"]
+    assert seen["other"].startswith("mean 2.1")  # the legend is of the score that is shown
     assert seen["log"]
     assert "over time" in seen["time"]
     assert (seen["means"], seen["hidden"]) == (2, 1)

@@ -54,6 +54,26 @@ def test_unpaired_is_scipy_s_welch() -> None:
         assert (ours.low, ours.high) == pytest.approx(theirs.confidence_interval(0.95))
 
 
+@pytest.mark.slow
+def test_groups_of_any_size_and_scale_are_estimated_as_by_scipy() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    draw = random.Random(11)
+    for number in range(60):
+        sizes, scale, offset = (
+            (2 + number % 9, 2 + number // 7),
+            10 ** draw.uniform(-8, 8),
+            draw.choice([0.0, 1.0, -30.0]),
+        )
+        a, b = ([scale * (offset + draw.gauss(0, draw.uniform(0.1, 3))) for _ in range(size)] for size in sizes)
+        ours, theirs = unpaired(a, b), stats.ttest_ind(b, a, equal_var=False)
+        assert (ours.p, ours.freedom) == pytest.approx((theirs.pvalue, theirs.df), rel=1e-7)
+        assert (ours.low, ours.high) == pytest.approx(theirs.confidence_interval(0.95), rel=1e-7)
+        shared = min(sizes)
+        ours, theirs = paired(a[:shared], b[:shared]), stats.ttest_rel(b[:shared], a[:shared])
+        assert ours.p == pytest.approx(theirs.pvalue, rel=1e-7)
+        assert (ours.low, ours.high) == pytest.approx(theirs.confidence_interval(0.95), rel=1e-7)
+
+
 def test_holm() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # the third cannot go before the second
     assert holm([0.5, 0.9]) == [1.0, 1.0]
@@ -98,6 +118,7 @@ def test_equal_scores_have_no_spread_however_they_are_rounded() -> None:
     assert (moved.error, moved.p, moved.low, moved.high) == (0, 0, moved.difference, moved.difference)
 
 
+@pytest.mark.slow
 def test_of_comparisons_without_a_difference_one_in_twenty_is_called_one() -> None:
     draw = random.Random(0)
     for method in (paired, unpaired):
@@ -106,3 +127,15 @@ def test_of_comparisons_without_a_difference_one_in_twenty_is_called_one() -> No
             for _ in range(1000)
         )
         assert 30 <= found <= 71  # 50 on average, three standard deviations are 21
+
+
+def test_of_families_of_twenty_groups_at_most_one_in_twenty_has_a_false_win() -> None:
+    draw = random.Random(1)
+    unadjusted = found = 0
+    for _ in range(300):
+        baseline, *others = ([draw.gauss(0, 1) for _ in range(4)] for _ in range(20))
+        chances = [paired(baseline, other).p for other in others]
+        unadjusted += min(chances) < statistics.LEVEL
+        found += min(holm(chances)) < statistics.LEVEL
+    assert found <= 15 + 11  # 5 % and three standard deviations
+    assert unadjusted > 100  # what it would be without the adjustment

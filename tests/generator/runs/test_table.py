@@ -1,9 +1,10 @@
 """The table of runs: chosen, sorted, and held against one of them."""
 
 import json
+import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from support.run_folders import STARTED, write_run
@@ -11,7 +12,7 @@ from support.run_folders import STARTED, write_run
 from paccel.errors import UsageError
 from paccel.runs import table
 from paccel.runs.folder import RunFolder, find_runs
-from paccel.runs.scores import best_of, choose_metric, mode_of
+from paccel.runs.scores import Metric, best_of, choose_metric, metric_of
 
 
 @pytest.fixture
@@ -56,6 +57,11 @@ def runs(tmp_path: Path) -> list[RunFolder]:
         (["name~e"], ["base", "new", "wide"]),
         (["commit~cccc"], ["base", "wide"]),
         (["learning_rate>x"], []),
+        (["model='vit'"], ["wide"]),
+        (['model="vit"'], ["wide"]),
+        (["widths=1,2"], ["wide"]),
+        (["widths=(1,2)"], ["wide"]),
+        (["learning_rate=5", "state=failed"], []),
     ],
 )
 def test_conditions(runs: list[RunFolder], conditions: list[str], names: list[str]) -> None:
@@ -69,13 +75,32 @@ def test_conditions(runs: list[RunFolder], conditions: list[str], names: list[st
         ("=3", "`=3` is not a condition"),
         ("", "`` is not a condition"),
         ("learningrate=3", "No run has a field `learningrate`; did you mean `learning_rate`"),
+        ("step>", "`step>` is not a condition"),
         ("eval/los=3", "No run has a field `eval/los`; did you mean `eval/loss`"),
     ],
 )
 def test_a_condition_that_cannot_be_met_is_an_error(runs: list[RunFolder], condition: str, said: str) -> None:
-    with pytest.raises(UsageError) as error:
-        table.select(runs, [condition])
-    assert said in str(error.value)
+    for conditions in ([condition], ["learning_rate=77", condition]):  # also where no run is left
+        with pytest.raises(UsageError) as error:
+            table.select(runs, conditions)
+        assert said in str(error.value)
+
+
+def test_numbers_beyond_all_floats_and_without_a_value_are_compared_and_are_valid_json(tmp_path: Path) -> None:
+    recorded = {"score": "loss", "mode": "min", "value": math.nan, "step": 7}
+    write_run(tmp_path / "huge", size=10**400, best=recorded, status={"started": math.inf, "step": 10**40})
+    write_run(tmp_path / "small", size=1, inner={"list": [math.nan, 1]})
+    write_run(tmp_path / "nan", size=math.nan)
+    runs = find_runs(tmp_path).runs
+    assert [run.name for run in table.select(runs, ["size>1e300"])] == ["huge"]
+    assert [run.name for run in table.select(runs, [f"size={10**400}"])] == ["huge"]
+    assert [run.name for run in table.select(runs, ["size=nan"])] == ["nan"]
+    assert [run.name for run in table.sort(runs, "size")] == ["small", "huge", "nan"]
+    metric = choose_metric(runs)
+    data = table.data_of(table.lines(runs, metric, runs[0]), metric, runs[0], [])
+    found = {run["name"]: run for run in json.loads(json.dumps(data, allow_nan=False))["runs"]}
+    assert found["huge"]["best"] == {"value": 0.5, "step": 30}  # of its metrics, as the recorded one is none
+    assert found["small"]["settings"]["inner"] == {"list": [None, 1]}
 
 
 @pytest.mark.parametrize(
@@ -107,33 +132,66 @@ def test_the_best_of_a_run(tmp_path: Path) -> None:
     loss = {"eval/loss": [1.0, 0.7, float("nan"), 0.7, 0.9]}
     (run,) = find_runs(write_run(tmp_path / "a", loss)).runs
     metric = choose_metric([run])
-    assert metric == ("eval/loss", "min")
+    assert metric == Metric("eval/loss", "min")
     assert best_of(run, metric) == ((40, 0.7, 6.0), True)  # of equal ones, the later
     recorded = {"score": "loss", "mode": "max", "value": 3.5, "step": 7}
     (run,) = find_runs(write_run(tmp_path / "b", loss, best=recorded)).runs
     metric = choose_metric([run])
-    assert metric == ("eval/loss", "max")
+    assert metric == Metric("eval/loss", "max")
     assert best_of(run, metric)[0] == (7, 3.5, pytest.approx(float("nan"), nan_ok=True))
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"),
+    ("mode", "names"),
     [
-        ("eval/loss", "min"),
-        ("eval/accuracy", "max"),
-        ("test/rmse", "min"),
-        ("eval/map", "max"),
-        ("time/seconds", "min"),
+        ("min", "loss dice_loss rmse nll brier_score false_positive_rate top5_error bits_per_byte cross_entropy FID"),
+        ("max", "accuracy mAP50 meanIoU F1-macro r2 neg_mean_squared_error log_likelihood AUROC cityscapes/mean_iou"),
+        (None, "score temperature learning_rate entropy num_tokens"),
     ],
 )
-def test_whether_smaller_is_better(name: str, mode: str) -> None:
-    assert mode_of(name) == mode
+def test_a_name_says_whether_smaller_is_better_or_it_is_not_certain(
+    mode: Literal["min", "max"] | None, names: str
+) -> None:
+    for name in names.split():
+        assert metric_of(f"eval/{name}") == Metric(f"eval/{name}", mode or "max", mode is not None), name
+
+
+def test_times_are_better_small_and_speeds_large() -> None:
+    names = ("time/seconds", "time/seconds_per_step", "time/tokens_per_second")
+    assert [metric_of(name) for name in names] == [
+        (names[0], "min", True),
+        (names[1], "min", True),
+        (names[2], "max", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "modes", "found"),
+    [
+        ("score", ["min"], ("min", True)),
+        ("neg_x_loss", ["max"], ("max", True)),  # the runs know better than the name
+        ("accuracy", ["min"], ("min", False)),  # `mode` was forgotten
+        ("accuracy", ["max", "min"], ("max", False)),  # the runs contradict each other
+        ("score", ["max", "min"], ("max", False)),
+    ],
+)
+def test_the_direction_that_runs_have_recorded_counts_unless_it_is_contradicted(
+    tmp_path: Path, name: str, modes: list[str], found: tuple[str, bool]
+) -> None:
+    for mode in modes:
+        write_run(
+            tmp_path / mode, {f"eval/{name}": [0.5]}, best={"score": name, "mode": mode, "value": 0.5, "step": 10}
+        )
+    metric = choose_metric(find_runs(tmp_path).runs)
+    assert metric is not None
+    assert (metric.name, metric[1:]) == (f"eval/{name}", found)
+    assert choose_metric(find_runs(tmp_path).runs, mode="max") == Metric(f"eval/{name}", "max")
 
 
 def test_a_score_that_no_run_has_is_an_error(runs: list[RunFolder]) -> None:
-    with pytest.raises(UsageError, match="No run has a score `eval/acuracy`; there are eval/loss, eval/f1"):
+    with pytest.raises(UsageError, match=r"No run has a score `eval/acuracy`\. There are eval/loss, eval/f1"):
         choose_metric(runs, "eval/acuracy")
-    assert choose_metric(runs, "f1") == ("eval/f1", "max")
+    assert choose_metric(runs, "f1") == Metric("eval/f1", "max")
 
 
 def test_a_score_of_one_run_among_many_is_found(tmp_path: Path) -> None:
@@ -141,7 +199,7 @@ def test_a_score_of_one_run_among_many_is_found(tmp_path: Path) -> None:
         write_run(tmp_path / f"{number:02}", {"eval/rare" if number == 17 else "eval/loss": [float(number)]})
     runs = find_runs(tmp_path).runs
     assert [run.name for run in table.select(runs, ["rare>0"])] == ["17"]
-    assert choose_metric(runs, "eval/rare") == ("eval/rare", "max")
+    assert choose_metric(runs, "eval/rare") == Metric("eval/rare", "max", is_certain=False)
 
 
 def test_a_run_is_found_by_part_of_its_name(runs: list[RunFolder]) -> None:
