@@ -1,8 +1,11 @@
 """What all tests share."""
 
+import hashlib
 import os
+import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import black
 import pytest
@@ -11,6 +14,7 @@ from support import sampled
 from paccel.check import tools
 
 REAL_FIND_TOOLS = tools.find_tools
+SLOW_FILE = re.compile(r"^pytestmark = \[?pytest\.mark\.slow\b", re.MULTILINE)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault(
@@ -24,16 +28,41 @@ def pytest_report_header() -> str:
     return f"sampled with PACCEL_SEED={sampled.SEED}; PACCEL_ALL=1 runs everything"
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The quick suite does not read files that are slow as a whole: some import for seconds."""
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+        return None
+    return True if SLOW_FILE.search(collection_path.read_text(encoding="utf-8")) else None
+
+
 @pytest.fixture(scope="session", autouse=True)
-def format_once() -> Iterator[None]:
-    """Let black format each text once: it has no state, and the tests render the same files many hundred times."""
+def format_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let black format each text once: it has no state, and the tests render the same files many hundred times.
+
+    The workers of one run of pytest share long texts in a folder; a text that black refuses is refused anew.
+    """
     done: dict[tuple[str, str], str] = {}
     real = black.format_str
+    workers = tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else None
+
+    def shared(src_contents: str, mode: black.Mode) -> str:
+        if workers is None or len(src_contents) < 500:
+            return real(src_contents, mode=mode)
+        name = hashlib.sha256(f"{mode.get_cache_key()}\0{src_contents}".encode(errors="surrogatepass")).hexdigest()
+        kept = workers / "formatted" / name
+        if kept.exists():
+            return kept.read_bytes().decode()
+        text = real(src_contents, mode=mode)
+        kept.parent.mkdir(exist_ok=True)
+        mine = kept.with_suffix(f".{os.getpid()}")
+        mine.write_bytes(text.encode())
+        mine.replace(kept)
+        return text
 
     def format_str(src_contents: str, *, mode: black.Mode) -> str:
         key = src_contents, mode.get_cache_key()
         if key not in done:
-            done[key] = real(src_contents, mode=mode)
+            done[key] = shared(src_contents, mode)
         return done[key]
 
     with pytest.MonkeyPatch.context() as patch:

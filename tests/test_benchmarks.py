@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.sampled import every_third_day
 
 pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -57,6 +58,7 @@ def test_only_the_lines_of_the_features_are_deleted_where_they_are_off(tmp_path:
         assert line in bare
 
 
+@every_third_day(1)
 def test_the_loops_on_digits_make_the_same_steps_and_learn() -> None:
     names = [*library_comparison.BASELINES, "generated project"]
     found = library_comparison.compare(names, seeds=1, epochs=1, warm=False)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from support.beside import modules_of
 from support.patches import bare, patched
 
 from paccel import runtime
@@ -51,19 +52,13 @@ def members(name: str) -> set[str]:
 @pytest.fixture(scope="module")
 def settings() -> set[str]:
     path = ROOT / "tests" / "snapshots" / "image-classification" / "default" / "train.py"
-    sys.path.insert(0, str(path.parent))
-    before = set(sys.modules)
-    try:
+    with modules_of(path.parent, "train_of_the_docs", "data", "model"):
         spec = importlib.util.spec_from_file_location("train_of_the_docs", path)
         assert spec is not None
         assert spec.loader is not None
         module = sys.modules["train_of_the_docs"] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return {field.name for field in dataclasses.fields(module.Config)}
-    finally:
-        sys.path.remove(str(path.parent))
-        for name in {"train_of_the_docs", "data", "model"} - before:
-            sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -135,7 +130,11 @@ def test_the_reference_has_what_a_run_reads_of_its_config_and_of_the_environment
 def test_each_test_that_the_page_on_exactness_names_exists() -> None:
     named = re.findall(r"`(test_\w+\.py)::([\w:]+)`", (ROOT / "docs" / "exactness.md").read_text(encoding="utf-8"))
     assert len(named) > 25
-    files = {path.name: path for folder in ("runtime", "gpu") for path in (ROOT / "tests" / folder).rglob("test_*.py")}
+    files = {
+        path.name: path
+        for folder in ("runtime", "gpu", "templates")
+        for path in (ROOT / "tests" / folder).rglob("test_*.py")
+    }
     for file, test in named:
         source = files[file].read_text(encoding="utf-8")
         for part in test.split("::"):

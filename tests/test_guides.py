@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import patches
+from support.sampled import over_three_days
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +18,7 @@ APPLY = f"python \"{patches.__file__}\" train.py <<'END_OF_DIFF'\n"
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", ["your-own-templates.md", "tutorial.md", "eject.md"])
+@pytest.mark.parametrize("name", over_three_days(["your-own-templates.md", "eject.md", "tutorial.md"]))
 def test_the_commands_and_edits_of_a_guide_work(name: str, tmp_path: Path) -> None:
     blocks = BLOCK.findall((GUIDES / name).read_text(encoding="utf-8"))
     assert "bash" in dict(blocks)

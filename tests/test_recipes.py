@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from support.beside import modules_of
 from support.patches import patched
+from support.sampled import over_three_days
 from support.together import together
 
 from paccel.runtime import Run, Stopped
@@ -36,16 +38,9 @@ def edited(title: str) -> str:
 def load(title: str) -> ModuleType:
     module = ModuleType("train_of_a_recipe")
     module.__dict__["__file__"] = str(PROJECT / "train.py")
-    sys.modules["train_of_a_recipe"] = module
-    sys.path.insert(0, str(PROJECT))
-    before = set(sys.modules)
-    try:
+    with modules_of(PROJECT, "train_of_a_recipe", "data", "model"):
+        sys.modules["train_of_a_recipe"] = module
         exec(compile(edited(title), title, "exec"), module.__dict__)
-    finally:
-        sys.path.remove(str(PROJECT))
-        for name in {"data", "model"} - before:
-            sys.modules.pop(name, None)
-        del sys.modules["train_of_a_recipe"]
     return module
 
 
@@ -101,7 +96,7 @@ RESULTS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@pytest.mark.parametrize("title", EDITS)
+@pytest.mark.parametrize("title", over_three_days(EDITS))
 @pytest.mark.filterwarnings("ignore")
 def test_an_edited_project_trains_and_stopped_it_ends_as_if_it_had_not_been(
     title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

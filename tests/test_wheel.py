@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.sampled import every_third_day
 
 from paccel import __version__
 from paccel.catalog import catalog
@@ -109,6 +110,7 @@ def test_the_sdist_holds_every_template_file_and_no_byte_code(dist: Path) -> Non
     assert not [name for name in files if "__pycache__" in name or name.endswith((".pyc", ".pyo"))]
 
 
+@every_third_day(0)
 def test_a_project_from_the_wheel_is_the_one_from_the_checkout(
     installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

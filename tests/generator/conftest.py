@@ -12,8 +12,19 @@ from click.testing import CliRunner
 from support.upgraded import Case
 
 from paccel.cli.main import main
+from paccel.health import doctor
 
 PROJECT = "{{cookiecutter.project_name}}"
+
+MACHINE = {
+    "paccel": "0",
+    "interpreter": {"path": "python", "origin": "PATH"},
+    "python": "3",
+    "system": "Linux",
+    "cpus": 1,
+    "versions": {},
+    "error": "not asked",
+}
 
 Contents = Mapping[str, str | bytes]
 
@@ -105,6 +116,12 @@ def case(
     made = Case(paccel, template, work)
     monkeypatch.chdir(made.root)
     return made
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `doctor` says of the machine is given: asking torch takes a process and seconds."""
+    monkeypatch.setattr(doctor, "examine_machine", lambda root: MACHINE)
 
 
 @pytest.fixture

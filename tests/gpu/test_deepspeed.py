@@ -1,11 +1,15 @@
 """DeepSpeed beyond training one model once: tied weights, an evaluation, a frozen layer, a second run."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from support import engine_cases
 from support.engine_cases import Tied, evaluate, train_frozen, train_tied, two_runs
 from support.on_device import WORLD, Config, deepspeed, start
 
@@ -56,3 +60,19 @@ def test_frozen_weights_are_saved_and_stay_when_resumed(tmp_path: Path, stage: i
     assert {name for name in saved if torch.equal(saved[name], at_first[name])} == {"middle.weight"}
     refused = "no access to the shards of frozen parameters, which an EMA needs" if stage == 3 else ""
     assert all(refused in each["error"] and bool(refused) == bool(each["error"]) for each in resumed)
+
+
+@pytest.mark.timeout(900)
+def test_a_worker_that_is_killed_is_replaced_and_the_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    environment = deepspeed(tmp_path, 3)
+    start(Config(tmp_path / "straight", dropout=0.0), WORLD, environment)
+    launcher = ["torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={WORLD}"]
+    script = str(Path(engine_cases.__file__).with_name("restarted_engine.py"))
+    command = [sys.executable, "-m", *launcher, "--max-restarts=1", script, str(tmp_path / "run")]
+    variables = os.environ | environment | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [(tmp_path / f"run-{rank}.txt").read_text() for rank in range(WORLD)] == ["3"] * WORLD  # where it was saved
+    ours, theirs = (load_file(tmp_path / name / "weights" / "final.safetensors") for name in ("run", "straight"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.on_device import CUDA, FSDP2, GPUS, WORLD, Config, Noisy, deepspeed, start
+from support.sampled import every_third_day, over_three_days
 
 from paccel.runtime import Run
 
@@ -44,7 +45,7 @@ def killed_and_resumed(config: Config, **how: Any) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", over_three_days(["fp32", "bf16"]))
 def test_killed_and_resumed_a_deterministic_run_ends_bit_for_bit_the_same(tmp_path: Path, precision: str) -> None:
     (found,) = killed_and_resumed(Config(tmp_path, precision, num_workers=2, accumulate=2))
     assert found["device"].startswith("cuda" if CUDA else "cpu")
@@ -59,6 +60,7 @@ def test_a_loss_scaler_comes_back_with_its_scale(tmp_path: Path) -> None:
     assert logged(tmp_path / "straight")[0]["train/skipped_updates"] == 1
 
 
+@every_third_day(0)
 def test_a_compiled_model_keeps_the_names_of_its_weights_and_is_resumed(tmp_path: Path) -> None:
     (found,) = killed_and_resumed(Config(tmp_path, compile=True))
     names = ["0.weight", "0.bias", "3.weight", "3.bias"]
@@ -106,7 +108,7 @@ def test_sync_batch_norm_has_the_statistics_of_the_whole_batch(tmp_path: Path) -
 NEARLY = {"fp32": 1e-5, "bf16": 2e-2}  # how far weights may be from those of plain PyTorch in that precision
 
 
-@pytest.mark.parametrize("precision", NEARLY)
+@pytest.mark.parametrize("precision", over_three_days(NEARLY, first=1))
 def test_accelerate_s_fsdp2_saves_whole_weights_and_is_resumed(tmp_path: Path, precision: str) -> None:
     start(Config(tmp_path / "whole", precision, dropout=0.0, accumulate=2))
     config = Config(tmp_path / "shards", precision, dropout=0.0, accumulate=2, compile=precision == "fp32")

@@ -24,6 +24,12 @@ assert TEMPLATES, "no bundled template was found"
 SNAPSHOTS = Path(__file__).parents[1] / "snapshots"
 
 
+@cache
+def loaded(name: str) -> Template:
+    """A template, read once."""
+    return load_template(name)
+
+
 def single_changes(template: Template) -> dict[str, Answers]:
     """The defaults, and one set of answers for each other value of each answer, by name."""
     values = choices(template)
@@ -55,7 +61,7 @@ def kept(template: Template) -> dict[str, Answers]:
 @cache
 def others(name: str) -> dict[str, Answers]:
     """The answers of `kept` that are not the defaults, by name."""
-    return {label: answers for label, answers in kept(load_template(name)).items() if answers}
+    return {label: answers for label, answers in kept(loaded(name)).items() if answers}
 
 
 def covering_set(template: Template) -> list[Answers]:
@@ -69,7 +75,7 @@ def rendered(name: str, answers: Answers) -> dict[str, File]:
 
 @cache
 def _rendered(name: str, answers: tuple[tuple[str, Any], ...]) -> dict[str, File]:
-    template = load_template(name)
+    template = loaded(name)
     return render(template, resolve_answers(template, dict(answers), project_name="my-project"))
 
 
@@ -77,7 +83,7 @@ def cases(sets: Callable[[Template], Any]) -> list[Any]:
     """A parameter for each template and each of its sets of answers."""
     found = []
     for name in TEMPLATES:
-        all_sets = sets(load_template(name))
+        all_sets = sets(loaded(name))
         named = all_sets if isinstance(all_sets, dict) else {str(i): answers for i, answers in enumerate(all_sets)}
         found += [pytest.param(name, answers, id=f"{name}-{label}") for label, answers in named.items()]
     return found

@@ -1,6 +1,5 @@
 """Runs Python modules in generated projects, in processes that have torch imported already, under a time limit."""
 
-import multiprocessing
 import os
 import runpy
 import sys
@@ -8,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-_server = multiprocessing.get_context("forkserver")
-# Imported once, not in each process; an optimizer imports the second when it is made.
-_server.set_forkserver_preload(["paccel.runtime", "torch._dynamo", "torchvision", "pytest"])
+from support.together import new_process
 
 
 def run_module(command: list[str], folder: Path, environment: dict[str, str], output: Path) -> None:
@@ -33,7 +30,7 @@ def run_in(folder: Path, *command: str, timeout: float = 300, code: int = 0, **e
     output = folder.parent / f"{folder.name}-output.txt"
     output.write_text("")
     common = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    process = _server.Process(target=run_module, args=(list(command), folder, common | environment, output))
+    process = new_process(run_module, list(command), folder, common | environment, output)
     process.start()
     process.join(timeout)
     if process.is_alive():

@@ -229,7 +229,7 @@ def _process(does: Callable[..., Any], config: Config, variables: dict[str, str]
     if not CUDA and "fsdp" in variables.get("IN_PLACE_OF_A_GPU", ""):
         _let_accelerate_shard_on_the_cpu()
     if not CUDA and "deepspeed" in variables.get("IN_PLACE_OF_A_GPU", ""):
-        _let_accelerate_use_deepspeed_on_the_cpu()
+        use_deepspeed_on_the_cpu()
     has_scaler = not CUDA and "scaler" in variables.get("IN_PLACE_OF_A_GPU", "")
     try:
         with loss_scaler(growth_interval=4) if has_scaler else nullcontext():
@@ -256,7 +256,7 @@ def _let_accelerate_shard_on_the_cpu() -> None:
     run.start_processes = start_processes
 
 
-def _let_accelerate_use_deepspeed_on_the_cpu() -> None:
+def use_deepspeed_on_the_cpu() -> None:
     """accelerate ignores DeepSpeed's configuration if it is told to use the CPU."""
     from paccel.runtime import run
 

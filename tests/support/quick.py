@@ -5,10 +5,15 @@ from typing import Any
 
 import pytest
 
+from support.sampled import every_third_day
+
 
 def quick_first(cases: Iterable[Any]) -> list[Any]:
-    """The cases as parameters, all but the first of them marked as slow."""
+    """The cases as parameters: the first is quick, the others are slow, and each day runs a third of them."""
     return [
-        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=[pytest.mark.slow] if number else [])
+        pytest.param(
+            *(case if isinstance(case, tuple) else (case,)),
+            marks=[pytest.mark.slow, every_third_day(number % 3)] if number else [],
+        )
         for number, case in enumerate(cases)
     ]

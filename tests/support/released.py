@@ -11,19 +11,20 @@ import pytest
 from paccel.catalog.catalog import DEFAULT_TEMPLATE
 from paccel.files.tree import STATE_DIR, write_tree
 from paccel.project.state import read_state
+from support.sampled import every_third_day
 
 RELEASED = Path(__file__).parents[1] / "released"
 
 
 def project_params(*paths: Path) -> list[Any]:
-    """A parameter for each project; the default template's is in the quick suite."""
+    """A parameter for each project; the default template's is in the quick suite, the others each on a third day."""
     return [
         pytest.param(
             path,
             id=f"{path.parent.name}-{path.name}",
-            marks=[] if path.name == f"{DEFAULT_TEMPLATE}-other" else pytest.mark.slow,
+            marks=[] if path.name == f"{DEFAULT_TEMPLATE}-other" else [pytest.mark.slow, every_third_day(number % 3)],
         )
-        for path in paths
+        for number, path in enumerate(paths)
     ]
 
 

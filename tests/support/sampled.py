@@ -2,9 +2,9 @@
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -13,6 +13,15 @@ Point = TypeVar("Point")
 ALL = os.environ.get("PACCEL_ALL") == "1"
 # In the environment, so that processes which pytest starts draw the same
 SEED = int(os.environ.setdefault("PACCEL_SEED", f"{datetime.now(UTC):%Y%m%d}"))
+PARAMETER = type(pytest.param())
+
+
+def day_of_three(seed: int) -> int:
+    """0, 1 or 2, in turn from day to day, also where a month ends; a seed that is no date stands for itself."""
+    try:
+        return datetime.strptime(str(seed), "%Y%m%d").toordinal() % 3
+    except ValueError:
+        return seed % 3
 
 
 def every_third_day(group: int) -> pytest.MarkDecorator:
@@ -21,7 +30,21 @@ def every_third_day(group: int) -> pytest.MarkDecorator:
     Args:
         group: 0, 1 or 2: which of three days, so that such tests do not fall on the same one.
     """
-    return pytest.mark.skipif(not ALL and group != SEED % 3, reason="on another day; PACCEL_ALL=1 runs it")
+    return pytest.mark.skipif(not ALL and group != day_of_three(SEED), reason="on another day; PACCEL_ALL=1 runs it")
+
+
+def over_three_days(cases: Iterable[Any], first: int = 0) -> list[Any]:
+    """The cases as parameters, of which each day runs a third; with `PACCEL_ALL=1` all of them.
+
+    Args:
+        first: The group of the first case, as of `every_third_day`.
+    """
+    parameters = []
+    for number, case in enumerate(cases, first):
+        given = case if isinstance(case, PARAMETER) else pytest.param(*(case if isinstance(case, tuple) else (case,)))
+        marks = [*given.marks, every_third_day(number % 3)]
+        parameters.append(pytest.param(*given.values, marks=marks, id=given.id))
+    return parameters
 
 
 def sampled(points: Sequence[Point], count: int) -> list[Point]:

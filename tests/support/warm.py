@@ -1,6 +1,8 @@
 """What each run would import for itself again; tests fork their processes from one that has imported this."""
 
+import pytest  # noqa: F401  what projects test themselves with
 import torch._dynamo  # noqa: F401  imported when an optimizer is made
+import torchvision  # noqa: F401
 from accelerate.utils.other import extract_model_from_parallel
 from torch import nn
 

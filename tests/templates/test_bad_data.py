@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from support.generated import TEMPLATES, choices, rendered
+from support.generated import TEMPLATES, choices, loaded, rendered
 from support.in_project import run_in
+from support.sampled import over_three_days
 
-from paccel.catalog.catalog import load_template
 from paccel.files.tree import write_tree
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,7 @@ def project(folder: Path, name: str, answers: dict[str, Any]) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "answers", "spoil", "arguments", "message"),
-    [pytest.param(*case, id=f"{case[0]}-{case[1]['data']}") for case in CASES],
+    over_three_days([pytest.param(*case, id=f"{case[0]}-{case[1]['data']}") for case in CASES]),
 )
 def test_bad_data_ends_the_training_with_one_message_and_leaves_nothing(
     name: str,
@@ -87,7 +87,7 @@ def test_bad_data_ends_the_training_with_one_message_and_leaves_nothing(
 
 
 def test_every_template_that_reads_data_of_ones_own_is_tried() -> None:
-    made = {name: dict(choices(load_template(name))).get("data", []) for name in TEMPLATES}
+    made = {name: dict(choices(loaded(name))).get("data", []) for name in TEMPLATES}
     own = {"folder", "csv", "coco", "huggingface"}
     assert {(name, data) for name, of in made.items() for data in of if data in own} == {
         (name, answers["data"]) for name, answers, *_ in CASES
@@ -107,20 +107,22 @@ def test_a_mistake_in_the_projects_own_code_keeps_its_traceback_and_its_run(tmp_
 
 @pytest.mark.parametrize(
     ("name", "answers"),
-    [
-        pytest.param(name, {"data": data} | others, id=f"{name}-{data}")
-        for name, data, others in [
-            ("image-classification", "folder", {}),
-            ("gan", "folder", {}),
-            ("object-detection", "coco", {}),
-            ("image-segmentation", "folder", {}),
-            ("language-model", "folder", {}),
-            ("language-model", "huggingface", {}),
-            ("text-classification", "csv", {}),
-            ("text-classification", "huggingface", {"model": "pretrained"}),
-            ("tabular", "csv", {"task": "classification"}),
+    over_three_days(
+        [
+            pytest.param(name, {"data": data} | others, id=f"{name}-{data}")
+            for name, data, others in [
+                ("image-classification", "folder", {}),
+                ("gan", "folder", {}),
+                ("object-detection", "coco", {}),
+                ("image-segmentation", "folder", {}),
+                ("language-model", "folder", {}),
+                ("language-model", "huggingface", {}),
+                ("text-classification", "csv", {}),
+                ("text-classification", "huggingface", {"model": "pretrained"}),
+                ("tabular", "csv", {"task": "classification"}),
+            ]
         ]
-    ],
+    ),
 )
 def test_the_projects_own_tests_of_bad_data_pass(name: str, answers: dict[str, Any], tmp_path: Path) -> None:
     root = project(tmp_path, name, answers)

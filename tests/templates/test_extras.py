@@ -11,6 +11,7 @@ import nbformat
 import pytest
 import yaml
 from support.generated import TEMPLATES, Answers, choices, rendered
+from support.sampled import over_three_days
 
 from paccel.catalog.catalog import DEFAULT_TEMPLATE, load_template
 from paccel.catalog.questions import resolve_answers
@@ -96,7 +97,7 @@ def without_edits(tree: Tree, edits: list[tuple[str, str, str]]) -> dict[str, st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "value"), SWITCHED)
+@pytest.mark.parametrize(("name", "value"), over_three_days(SWITCHED))
 def test_an_extra_comes_and_goes_beside_the_owners_edits(name: str, value: Any, tmp_path: Path) -> None:
     root, off = tmp_path / "my-project", rendered(DEFAULT_TEMPLATE, {})
     answers = resolve_answers(TEMPLATE, {}, project_name="my-project")
@@ -125,7 +126,7 @@ def test_what_was_edited_in_a_file_of_an_extra_is_not_dropped_with_it(tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WITH_EXTRAS)
+@pytest.mark.parametrize("name", over_three_days(WITH_EXTRAS))
 def test_in_each_template_all_extras_come_and_go_beside_the_owners_edits(name: str, tmp_path: Path) -> None:
     template, root, off = load_template(name), tmp_path / "my-project", rendered(name, {})
     create_project(root, Manifest.of(template.ref, resolve_answers(template, {}, project_name="my-project"), off), off)

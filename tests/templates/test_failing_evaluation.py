@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from support.generated import rendered
 from support.in_project import run_in
+from support.sampled import over_three_days
 
 from paccel.files.tree import write_tree
 
@@ -32,7 +33,10 @@ OPTIONS = {"gan": STEPS, "image-classification": STEPS, "minimal": ["--epochs=2"
 
 
 @pytest.mark.parametrize(
-    ("name", "answers"), [("image-classification", {"ema": True, "early_stopping": True}), ("gan", {}), ("minimal", {})]
+    ("name", "answers"),
+    over_three_days(
+        [("image-classification", {"ema": True, "early_stopping": True}), ("gan", {}), ("minimal", {})],
+    ),
 )
 def test_the_resumed_run_evaluates_first_and_trains_no_step_again(
     name: str, answers: dict[str, bool], tmp_path: Path

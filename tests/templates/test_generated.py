@@ -7,37 +7,43 @@ from typing import Any
 
 import pytest
 import setuptools
-from support.generated import TEMPLATES, Answers, cases, check, choices, rendered, sample
+from support.generated import TEMPLATES, Answers, check, choices, loaded, rendered, sample
 from support.in_project import run_in
-from support.sampled import sampled
+from support.sampled import every_third_day, over_three_days, sampled
 
 from paccel import __version__
-from paccel.catalog.catalog import DEFAULT_TEMPLATE, Template, load_template
+from paccel.catalog.catalog import DEFAULT_TEMPLATE, Template
 from paccel.files.tree import write_tree
 
 BUILD_TOOLS = str(Path(setuptools.__file__).parents[1])  # instead of a build environment, which would be downloaded
 PYTEST = ["pytest", "-q", "-p", "no:cacheprovider"]
 
 
-@pytest.fixture(scope="module")
-def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What mypy knows of torch and the other packages: most of its time, and the same for every project."""
-    return tmp_path_factory.mktemp("mypy")
-
-
 def tried(template: Template) -> dict[str, Answers]:
-    """The defaults and what of the sample is trained in this run: all of the default template's, one of some others'."""
+    """The defaults and what of the sample is trained in this run: all of the default template's, one of the others'."""
     answers = sample(template)
     labels = [label for label in answers if label != "default"]
     if template.name == "minimal":  # its one answer changes no code
         labels = []
     elif template.name != DEFAULT_TEMPLATE:
-        labels = sampled(labels, 1) if template.name in sampled([*TEMPLATES], 4) else []
+        labels = sampled(labels, 1)
     return {label: answers[label] for label in ("default", *labels)}
 
 
+def trained_today() -> list[Any]:
+    """The default project every day; what else is tried of its template, and the other templates, on a third day each."""
+    cases = []
+    for number, name in enumerate(TEMPLATES):
+        for place, (label, answers) in enumerate(tried(loaded(name)).items()):
+            turn = place if name == DEFAULT_TEMPLATE else number
+            daily = name == DEFAULT_TEMPLATE and label == "default"
+            marks = [] if daily else [every_third_day(turn % 3)]
+            cases.append(pytest.param(name, answers, id=f"{name}-{label}", marks=marks))
+    return cases
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "answers"), cases(tried))
+@pytest.mark.parametrize(("name", "answers"), trained_today())
 def test_the_project_trains_and_passes_its_own_tests(name: str, answers: dict[str, Any], tmp_path: Path) -> None:
     tree = rendered(name, answers)
     write_tree(tmp_path / "my-project", tree)
@@ -45,14 +51,15 @@ def test_the_project_trains_and_passes_its_own_tests(name: str, answers: dict[st
     # the same text in each template: it is tried in one, but for the export, which depends on the model. What depends
     # on the data and the model is the template's own, and quick.
     chosen = ["-k", "not stopped_and_resumed"] if answers else []
-    if answers and (name, answers) != (DEFAULT_TEMPLATE, sample(load_template(name))["sample-1"]):
+    if answers and (name, answers) != (DEFAULT_TEMPLATE, sample(loaded(name))["sample-1"]):
         chosen = ["-k", "(test_train or test_data or test_model or export) and not stopped_and_resumed"]
     run_in(tmp_path / "my-project", *PYTEST, *chosen)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "answers"), [("fine-tuning", {"data": "folder"}), ("image-classification", {"model": "torchvision"})]
+    ("name", "answers"),
+    over_three_days([("fine-tuning", {"data": "folder"}), ("image-classification", {"model": "torchvision"})]),
 )
 def test_data_and_model_train_together_where_no_sample_has_both(
     name: str, answers: dict[str, Any], tmp_path: Path
@@ -62,29 +69,27 @@ def test_data_and_model_train_together_where_no_sample_has_both(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_every_project_passes_a_type_check(name: str, mypy_cache: Path, tmp_path: Path) -> None:
-    for label, answers in tried(load_template(name)).items():
-        write_tree(tmp_path / label, rendered(name, answers))
-        options = [
-            f"--cache-dir={mypy_cache}",
-            "--ignore-missing-imports",
-            "--check-untyped-defs",
-            "--warn-unreachable",
-        ]
-        check(["mypy", *options, "."], tmp_path / label)
+@pytest.mark.timeout(900)
+@every_third_day(2)
+def test_every_project_passes_a_type_check(tmp_path: Path) -> None:
+    # In one test, so that what mypy knows of torch and the other packages, most of its time, is found out once.
+    options = [f"--cache-dir={tmp_path / 'mypy'}", "--ignore-missing-imports", "--check-untyped-defs"]
+    for name in TEMPLATES:
+        for label, answers in tried(loaded(name)).items():
+            write_tree(tmp_path / name / label, rendered(name, answers))
+            check(["mypy", *options, "--warn-unreachable", "."], tmp_path / name / label, timeout=800)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_what_a_readme_says_to_set_is_an_answer_of_its_template(name: str) -> None:
     said = set(re.findall(r"`(?:paccel set )?([a-z_]+)=(\w+)`", rendered(name, {})["README.md"].content.decode()))
-    known = {(question, str(value).lower()) for question, of in choices(load_template(name)).items() for value in of}
+    known = {(question, str(value).lower()) for question, of in choices(loaded(name)).items() for value in of}
     assert said <= known
     assert said or known <= {("agents_md", "true"), ("agents_md", "false")}  # what AGENTS.md says itself
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("name", over_three_days(TEMPLATES))
 def test_the_project_can_be_installed_for_editing(name: str, tmp_path: Path) -> None:
     write_tree(tmp_path / "my-project", rendered(name, {}))
     check(["venv", "--system-site-packages", "--without-pip", "env"], tmp_path)

@@ -23,6 +23,8 @@ from paccel.catalog.questions import resolve_answers
 from paccel.files.tree import write_tree
 from paccel.render.render import render
 
+pytestmark = pytest.mark.slow
+
 ENDED = ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED")  # states of a Slurm job
 FILES = {
     "slurm": "slurm.sbatch",
@@ -175,7 +177,6 @@ def test_modal_imports_its_app_and_refuses_a_typo(project: Path, typo: tuple[str
         assert (done.stdout, done.returncode) == ("my-project H100:8\n", 0), done.stderr
 
 
-@pytest.mark.slow
 def test_ray_trains_on_two_workers_and_continues_what_was_stopped(project: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray.train")
     path = project / "launch" / "ray_train.py"
@@ -212,7 +213,6 @@ def test_every_launcher_with_exit_codes_is_supervised(name: str) -> None:
     assert ("--max-restarts=3" in text) == (name != "ray")
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not HAS_SLURM, reason="needs Slurm: apt-get install slurm-wlm")
 def test_a_slurm_job_stops_on_the_signal_is_requeued_and_resumes_until_it_is_finished(
     project: Path, tmp_path: Path

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.generated import check, rendered
-from support.sampled import every_third_day
+from support.sampled import every_third_day, over_three_days
 
 from paccel.files.tree import write_tree
 
@@ -62,7 +62,7 @@ def straight(project: Path) -> Path:
     return train(project, "straight")
 
 
-@pytest.mark.parametrize("launcher", ["accelerate", "torchrun"])
+@pytest.mark.parametrize("launcher", over_three_days(["accelerate", "torchrun"]))
 def test_two_processes_by_any_launcher_learn_what_one_does(project: Path, straight: Path, launcher: str) -> None:
     run_dir = train(project, launcher, launcher)
     ours, theirs = metrics(run_dir, "train/loss"), metrics(straight, "train/loss")
@@ -73,6 +73,7 @@ def test_two_processes_by_any_launcher_learn_what_one_does(project: Path, straig
     assert ours == pytest.approx(theirs, abs=0.02)
 
 
+@every_third_day(0)
 def test_accelerates_cpu_launcher_starts_one_process_and_the_run_says_so(project: Path, straight: Path) -> None:
     done = subprocess.run(
         command("single", "accelerate-cpu"),
@@ -87,6 +88,7 @@ def test_accelerates_cpu_launcher_starts_one_process_and_the_run_says_so(project
     assert metrics(project / "single", "train/loss") == metrics(straight, "train/loss")
 
 
+@every_third_day(1)
 def test_killed_in_the_middle_of_an_epoch_and_resumed_it_ends_with_the_same_bytes(
     project: Path, straight: Path
 ) -> None:

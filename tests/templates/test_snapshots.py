@@ -16,10 +16,22 @@ from typing import Any
 import black
 import pytest
 from support.dead import dead_code
-from support.generated import SNAPSHOTS, TEMPLATES, cases, check, choices, covering_set, kept, others, rendered, sample
+from support.generated import (
+    SNAPSHOTS,
+    TEMPLATES,
+    cases,
+    check,
+    choices,
+    covering_set,
+    kept,
+    loaded,
+    others,
+    rendered,
+    sample,
+)
 from support.imports import undeclared
+from support.sampled import over_three_days
 
-from paccel.catalog.catalog import DEFAULT_TEMPLATE, load_template
 from paccel.files.tree import File, tree_hash, write_tree
 from paccel.testing.template import GeneratedProject, TemplateTester
 
@@ -42,14 +54,8 @@ def test_the_default_project_equals_its_snapshot(name: str, paccel_template: Tem
     paccel_template.at(name).render().check_snapshot()
 
 
-@pytest.mark.parametrize(
-    ("name", "label"),
-    [
-        pytest.param(name, label, marks=[] if name == DEFAULT_TEMPLATE else [pytest.mark.slow])
-        for name in TEMPLATES
-        for label in others(name)
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "label"), [(name, label) for name in TEMPLATES for label in others(name)])
 def test_another_answer_changes_the_default_project_as_its_snapshot_shows(
     name: str, label: str, paccel_template: TemplateTester
 ) -> None:
@@ -70,7 +76,7 @@ def test_nothing_else_is_among_the_snapshots(request: pytest.FixtureRequest) -> 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_the_pairs_are_all_pairs_and_the_sample_has_every_value(name: str) -> None:
-    template = load_template(name)
+    template = loaded(name)
     values = choices(template)
     rows = covering_set(template)
     for (one, its), (other, their) in combinations(values.items(), 2):
@@ -86,7 +92,7 @@ def test_every_pair_of_answers_renders_to_its_hash_and_is_clean(
 ) -> None:
     path = SNAPSHOTS / name / "pairs.json"
     hashes = []
-    for number, answers in enumerate(covering_set(load_template(name))):
+    for number, answers in enumerate(covering_set(loaded(name))):
         tree = rendered(name, answers)
         hashes.append({"answers": answers, "sha256": tree_hash(tree)})
         write_tree(tmp_path / str(number), tree)
@@ -97,7 +103,7 @@ def test_every_pair_of_answers_renders_to_its_hash_and_is_clean(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "answers"), [*cases(kept), *cases(covering_set)])
+@pytest.mark.parametrize(("name", "answers"), over_three_days([*cases(kept), *cases(covering_set)]))
 def test_generated_code_is_whole(name: str, answers: dict[str, Any]) -> None:
     tree = rendered(name, answers)
     for path, file in tree.items():

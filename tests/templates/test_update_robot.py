@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.generated import rendered
 from support.released import RELEASED, unpacked
+from support.sampled import every_third_day
 from support.typical_edits import edit
 
 from paccel.files.tree import write_tree
@@ -160,6 +161,7 @@ def test_an_upgrade_is_proposed_once_with_its_reasons(repository: Repository) ->
 
 
 @pytest.mark.slow
+@every_third_day(2)
 def test_conflicts_make_the_check_fail_until_they_are_resolved_on_the_branch(repository: Repository) -> None:
     root = repository.root
     edit(root, [("train.py", r"(?m)^    width: int = .*$", "    width: int = 5  # my own")])
@@ -192,6 +194,7 @@ def test_nothing_happens_where_nothing_has_changed(repository: Repository) -> No
 
 
 @pytest.mark.slow
+@every_third_day(0)
 def test_the_recipe_for_gitlab_pushes_the_merge_and_fails_where_there_are_conflicts(repository: Repository) -> None:
     text = (Path(__file__).parents[2] / "docs" / "upgrade.md").read_text(encoding="utf-8")
     block = re.findall(r"^### GitLab$.*?^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0]

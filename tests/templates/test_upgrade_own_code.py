@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.generated import TEMPLATES
 from support.released import RELEASED, unpacked
+from support.sampled import every_third_day, over_three_days, sampled
 from support.typical_edits import EVERYWHERE, OWN, edit
 
 from paccel.catalog.catalog import DEFAULT_TEMPLATE
@@ -55,9 +56,8 @@ def type_errors(root: Path) -> Counter[str]:
     return Counter(f"{path}: {text}" for path, text in found if "paccel" not in text)
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == DEFAULT_TEMPLATE else pytest.param(name, marks=pytest.mark.slow) for name in TEMPLATES]
-)
+@pytest.mark.parametrize("name", over_three_days(TEMPLATES, first=1))
+@pytest.mark.slow
 def test_scripts_of_the_users_follow_the_template(name: str, tmp_path: Path) -> None:
     root = edited(name, tmp_path)
     before = {path: path.read_bytes() for path in root.rglob("*.py")}
@@ -74,7 +74,26 @@ def test_scripts_of_the_users_follow_the_template(name: str, tmp_path: Path) -> 
     assert {path: path.read_bytes() for path in root.rglob("*.py")} == before
 
 
+COMMANDS = {
+    "run.sh": 'python train.py --learning-rate 0.1 --max-steps 20 "$@"\npython evaluate.py --split eval\n',
+    "Makefile": "train:\n\tpython train.py --epochs 3 --save-every 10\n\ntest: train\n\tpytest tests/test_train.py\n",
+    "short.toml": "epochs = 1\nlearning_rate = 0.1\nkeep_last = 1\n",
+}
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("name", sampled(TEMPLATES, 3))
+def test_the_check_finds_what_is_left_to_the_user_and_nothing_else(
+    name: str, tmp_path: Path, check_tools: None
+) -> None:
+    root = edited(name, tmp_path)
+    for path, text in COMMANDS.items():
+        (root / path).write_text(text)
+    assert {finding.path for finding in upgrade(root).findings} == {*BY_HAND.get(name, [])}
+
+
+@pytest.mark.slow
+@every_third_day(0)
 def test_the_users_own_evaluation_and_the_projects_tests_run_after_the_upgrade(tmp_path: Path) -> None:
     root = edited(DEFAULT_TEMPLATE, tmp_path)
     path = root / "train.py"  # `count_steps` of the typical edits is the user's own

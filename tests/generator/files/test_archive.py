@@ -24,8 +24,8 @@ def zipped(entries: dict[str, bytes], mode: int = stat.S_IFREG) -> bytes:
     return buffer.getvalue()
 
 
-def test_backslashes_are_slashes() -> None:
-    files = read_zip(zipped({"demo\\": b"", "demo\\sub\\a.txt": b"x", "demo/b.txt": b"y"}), "a.zip")
+def test_backslashes_are_slashes_and_a_path_may_begin_with_a_dot() -> None:
+    files = read_zip(zipped({"./": b"", "demo\\": b"", "demo\\sub\\a.txt": b"x", "./demo/b.txt": b"y"}), "a.zip")
     assert {path: file.content for path, file in files.items()} == {"demo/sub/a.txt": b"x", "demo/b.txt": b"y"}
 
 
@@ -102,3 +102,8 @@ def test_zip_bombs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_no_zip_file_is_explained(content: bytes) -> None:
     with pytest.raises(TemplateError, match="is not a ZIP file"):
         read_zip(content, "a.zip")
+
+
+def test_a_page_that_asks_for_a_login_is_named_so() -> None:
+    with pytest.raises(TemplateError, match="is a web page, not a ZIP file: the address may be wrong, or need a login"):
+        read_zip(b"\n<!DOCTYPE html><html>Sign in</html>", "https://host/a.zip")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from support.sampled import over_three_days
 
 from paccel.catalog.catalog import bundled_names, load_template
 from paccel.files.tree import File
@@ -151,7 +152,8 @@ def test_a_mistake_is_found_at_its_place_and_nothing_else(mistake: Mistake, temp
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "minimal")) for n in bundled_names()]
+    "name",
+    ["minimal", *over_three_days(pytest.param(n, marks=pytest.mark.slow) for n in bundled_names() if n != "minimal")],
 )
 def test_the_bundled_templates_have_no_mistakes(name: str) -> None:
     assert check_template(name).findings == ()

@@ -92,6 +92,7 @@ def test_a_counter_example_is_made_small_and_read_again(tmp_path: Path) -> None:
     assert read(path) == small
 
 
+@pytest.mark.slow
 def test_edits_of_a_number_are_the_same_on_every_machine() -> None:
     assert drawn(7, FILES) == drawn(7, FILES)
     assert len({drawn(number, FILES) for number in range(20)}) == 20
@@ -118,6 +119,7 @@ def test_work_that_is_more_than_what_is_left_takes_all_of_it() -> None:
     assert not work.spend(1)
 
 
+@pytest.mark.slow
 def test_a_merge_of_many_conflicts_judges_few_results(monkeypatch: pytest.MonkeyPatch) -> None:
     judged = []
     real = search.refine

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.merge_cases import NAMES, PROJECTS, Case, about_case, load_case, read_files, write_files
 from support.merge_score import Result, judge
+from support.sampled import every_third_day
 
 from paccel.catalog.catalog import load_template
 from paccel.catalog.questions import resolve_answers
@@ -17,7 +18,7 @@ from paccel.render.render import render
 from paccel.upgrade.upgrade import upgrade
 
 PROJECT = "{{cookiecutter.project_name}}"
-QUICK_KINDS = {"plain", "files", "bytes", "choices", "formatting", "meaning"}
+QUICK_KINDS = {"plain", "files", "bytes", "meaning"}
 
 
 def run(folder: Path, case: Case) -> Result:
@@ -37,16 +38,17 @@ def run(folder: Path, case: Case) -> Result:
     return Result(files, outcome.exit_code, own=(".paccel",))
 
 
-def marked(name: str) -> Any:
-    """A case as a parameter: the plainer kinds are quick, and an open case is expected to fail."""
+def marked(name: str, number: int) -> Any:
+    """A case as a parameter: a third of the plainer kinds is quick, and an open case is expected to fail."""
     about = about_case(name)
-    marks = [pytest.mark.slow] if about["kind"] not in QUICK_KINDS or "needs" in about else []
+    slow = about["kind"] not in QUICK_KINDS or "needs" in about or number % 3 > 0
+    marks: list[Any] = [pytest.mark.slow, every_third_day(number % 3)] if slow else []
     if "open" in about:
         marks.append(pytest.mark.xfail(strict=True, reason=about["open"]))
     return pytest.param(name, id=name, marks=marks)
 
 
-@pytest.mark.parametrize("name", [marked(name) for name in NAMES])
+@pytest.mark.parametrize("name", [marked(name, number) for number, name in enumerate(NAMES)])
 def test_every_case_ends_as_expected(tmp_path: Path, name: str, request: pytest.FixtureRequest) -> None:
     case = load_case(name)
     if case.needs:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.sampled import every_third_day
 
 from paccel.testing.template import TemplateTester, label_of
 
@@ -95,6 +96,7 @@ QUESTIONS = {"kind": ["a", "b"], "docker": False}
 
 
 @pytest.mark.slow
+@every_third_day(0)
 def test_snapshots_are_written_compared_and_shown_as_a_diff(author: Callable[..., Path]) -> None:
     folder = author(TESTS, FILES, QUESTIONS)
     snapshots = folder / "tests" / "snapshots" / "net-template"
@@ -119,6 +121,7 @@ def test_snapshots_are_written_compared_and_shown_as_a_diff(author: Callable[...
 
 
 @pytest.mark.slow
+@every_third_day(1)
 def test_a_released_project_with_edits_is_upgraded(author: Callable[..., Path], git: Callable[..., str]) -> None:
     folder = author(UPGRADES, {"train.py": FILES["train.py"]}, {"docker": False})
     git(folder, "init", "-q")
@@ -150,6 +153,7 @@ def test_a_released_project_with_edits_is_upgraded(author: Callable[..., Path], 
 
 
 @pytest.mark.slow
+@every_third_day(2)
 def test_a_project_s_commands_and_tests_are_run_and_their_failures_shown(author: Callable[..., Path]) -> None:
     folder = author(RUNS, {"train.py": "A = 1\n", "test_it.py": "def test():\n    assert True\n"})
     shown = run(folder, code=1)
@@ -176,6 +180,7 @@ def pytest_addoption(parser):
 
 
 @pytest.mark.slow
+@every_third_day(1)
 def test_tests_of_the_template_s_projects_are_not_collected(author: Callable[..., Path]) -> None:
     folder = author(
         "def test(paccel_template):\n    paccel_template.render().check_snapshot()\n", {"test_net.py": "no\n"}
@@ -186,6 +191,7 @@ def test_tests_of_the_template_s_projects_are_not_collected(author: Callable[...
 
 
 @pytest.mark.slow
+@every_third_day(2)
 def test_a_project_that_does_not_use_the_plugin_pays_nothing_and_keeps_its_own_option(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_it.py").write_text(STRANGER)
