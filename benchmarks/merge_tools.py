@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -71,17 +71,31 @@ def result(project: Path, done: subprocess.CompletedProcess[str], own: tuple[str
     return Result(read_files(project), done.returncode, traceback, unmerged, own)
 
 
-def paccel(folder: Path, case: Case) -> Result:
+WITHOUT_TOOLS = """
+from paccel.check import tools
+from paccel.cli import main
+
+tools.find_tools = lambda python: ([], ["ty", "ruff"])
+main()
+"""
+
+
+def paccel(folder: Path, case: Case, upgrade: Sequence[str] = ("paccel",)) -> Result:
     template, project = folder / "template", folder / "digits"
     write_files(template / PROJECT, {}, case.base)
     (template / "cookiecutter.json").write_text(json.dumps(COOKIECUTTER))
     call("paccel", "new", "digits", "--template", str(template), "--no-input", at=folder)
     write_files(project, case.base, case.ours)
     write_files(template / PROJECT, case.base, case.theirs)
-    done = call("paccel", "upgrade", at=project, check=False)
+    done = call(*upgrade, "upgrade", at=project, check=False)
     shutil.rmtree(project / ".paccel" / "undo", ignore_errors=True)  # backups do not count as kept
     shutil.rmtree(project / ".paccel" / "upgrade", ignore_errors=True)
     return result(project, done, (".paccel",))
+
+
+def paccel_alone(folder: Path, case: Case) -> Result:
+    """paccel as where ty and ruff are not installed."""
+    return paccel(folder, case, (sys.executable, "-c", WITHOUT_TOOLS))
 
 
 def copier(folder: Path, case: Case) -> Result:
@@ -148,4 +162,10 @@ def _merge_file(folder: Path, base: Entry, ours: Entry, theirs: Entry) -> tuple[
     return Entry(done.stdout, kind), done.returncode == 0
 
 
-TOOLS: Mapping[str, Tool] = {"paccel": paccel, "copier": copier, "cruft": cruft, "git": git}
+TOOLS: Mapping[str, Tool] = {
+    "paccel": paccel,
+    "paccel-alone": paccel_alone,
+    "copier": copier,
+    "cruft": cruft,
+    "git": git,
+}

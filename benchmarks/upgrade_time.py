@@ -28,13 +28,6 @@ from support.merge_cases import load_case
 
 ROOT = Path(__file__).parents[1]
 CASE = load_case("edits-far-apart-in-one-file")
-UNCHECKED = """
-from paccel.check import tools
-from paccel.cli import main
-
-tools.find_tools = lambda python: ([], [])
-main()
-"""
 FLOOR = {"python": "pass", "click": "import click"}
 
 
@@ -121,7 +114,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
     tasks: dict[str, Callable[[], float]] = {
         name: lambda tool=merge_tools.TOOLS[name]: seconds(tool) for name in ("paccel", "copier", "cruft")  # type: ignore[misc]
     }
-    tasks["unchecked"] = lambda: seconds(merge_tools.paccel, ("python", "-c", UNCHECKED))
+    tasks["unchecked"] = lambda: seconds(merge_tools.paccel, ("python", "-c", merge_tools.WITHOUT_TOOLS))
     tasks |= {name: lambda code=code: floor(code) for name, code in FLOOR.items()}  # type: ignore[misc]
     times: dict[str, list[float]] = {name: [] for name in tasks}
     names = [*tasks]
