@@ -73,14 +73,20 @@ def supervised(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
 
     def start(*arguments: str) -> "subprocess.Popen[str]":
         launcher = [sys.executable, "launcher.py", "worker.py", "run"]
-        return subprocess.Popen(
-            [sys.executable, "-m", "paccel.runtime.supervise", "--", *launcher, *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        # What `nohup` and a shell's background jobs ignore would be ignored by what is started too
+        ours = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGINT)}
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", "paccel.runtime.supervise", "--", *launcher, *arguments],
+                cwd=tmp_path,
+                env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        finally:
+            for number, handler in ours.items():
+                signal.signal(number, handler)
 
     return start
 
