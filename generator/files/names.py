@@ -28,7 +28,8 @@ def problem_of_name(name: str) -> str:
 
 def is_text(name: str) -> bool:
     """Whether a text can be written as UTF-8 and has no control characters."""
-    return not any(unicodedata.category(sign) in {"Cc", "Cs"} for sign in name)
+    is_plain = name.isascii() and name.isprintable()  # like nearly every name, and at once
+    return is_plain or not any(unicodedata.category(sign) in {"Cc", "Cs"} for sign in name)
 
 
 def is_spelling_of(name: str, folder: str) -> bool:
@@ -37,7 +38,7 @@ def is_spelling_of(name: str, folder: str) -> bool:
     NTFS drops periods and spaces at the end and what follows a colon, and knows a long name by a short one too; HFS+
     ignores invisible characters; both ignore case.
     """
-    visible = "".join(sign for sign in name if not _is_invisible(sign))
+    visible = name if name.isascii() else "".join(sign for sign in name if not _is_invisible(sign))
     plain = visible.partition(":")[0].rstrip(". ").casefold()
     return plain == folder or re.fullmatch(rf"{folder[1:]}~[0-9]+", plain) is not None
 

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import translate
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -230,6 +230,7 @@ def set_mode(path: Path, mode: int) -> None:
             raise
 
 
+@lru_cache(maxsize=1 << 16)  # a command asks for each file of the template, the baseline and the manifest
 def check_file_path(path: str) -> str:
     """Return `path` if a template may put a file there: inside the project, not into `.git` or `.paccel` on any disk.
 
