@@ -1,38 +1,13 @@
 """The project cases in `tests/project_cases`: what is broken is found and explained, and nothing else is."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.merge_cases import Case, write_files
 from support.project_cases import NAMES, ProjectCase, load_project_case
 from support.sampled import every_third_day
-
-from paccel.catalog.catalog import load_template
-from paccel.catalog.questions import resolve_answers
-from paccel.project.folder import create_project
-from paccel.project.state import Manifest
-from paccel.render.render import render
-from paccel.upgrade.upgrade import Outcome, upgrade
-
-PROJECT = "{{cookiecutter.project_name}}"
-
-
-def run(folder: Path, case: Case) -> tuple[Path, Outcome]:
-    """Generate the project, make the user's edits, change the template, upgrade."""
-    source, project = folder / "template", folder / "digits"
-    write_files(source / PROJECT, {}, case.base)
-    settings: dict[str, Any] = {"project_name": "digits", "_copy_without_render": ["*"]}
-    (source / "cookiecutter.json").write_text(json.dumps(settings))
-    template = load_template(str(source))
-    answers = resolve_answers(template, {})
-    tree = render(template, answers)
-    create_project(project, Manifest.of(template.ref, answers, tree), tree)
-    write_files(project, case.base, case.ours)
-    write_files(source / PROJECT, case.base, case.theirs)
-    return project, upgrade(project)
+from support.upgraded_case import upgrade_case
 
 
 def cases() -> Iterator[Any]:
@@ -53,7 +28,7 @@ def project_case(request: pytest.FixtureRequest) -> ProjectCase:
 
 @pytest.mark.parametrize("project_case", [*cases()], indirect=True)
 def test_what_is_broken_is_found_and_nothing_else_is(tmp_path: Path, project_case: ProjectCase) -> None:
-    project, outcome = run(tmp_path, project_case.case)
+    project, outcome = upgrade_case(tmp_path, project_case.case)
     assert outcome.notes == ()
     assert outcome.exit_code == (project_case.outcome != "clean"), outcome
     if project_case.outcome == "found":

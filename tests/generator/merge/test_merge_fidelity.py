@@ -1,39 +1,20 @@
 """The merge cases in `tests/merge_cases`: each ends as expected, nothing is lost, and nothing is silently wrong."""
 
-import json
 import sysconfig
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.merge_cases import NAMES, PROJECTS, Case, about_case, load_case, read_files, write_files
+from support.merge_cases import NAMES, PROJECTS, Case, about_case, load_case, read_files
 from support.merge_score import Result, judge
 from support.sampled import every_third_day
+from support.upgraded_case import upgrade_case
 
-from paccel.catalog.catalog import load_template
-from paccel.catalog.questions import resolve_answers
-from paccel.project.folder import create_project
-from paccel.project.state import Manifest
-from paccel.render.render import render
-from paccel.upgrade.upgrade import upgrade
-
-PROJECT = "{{cookiecutter.project_name}}"
 QUICK_KINDS = {"plain", "files", "bytes", "meaning"}
 
 
 def run(folder: Path, case: Case) -> Result:
-    """Generate the project, make the user's edits, change the template, upgrade."""
-    source, project = folder / "template", folder / "digits"
-    write_files(source / PROJECT, {}, case.base)
-    settings: dict[str, Any] = {"project_name": "digits", "_copy_without_render": ["*"]}
-    (source / "cookiecutter.json").write_text(json.dumps(settings))
-    template = load_template(str(source))
-    answers = resolve_answers(template, {})
-    tree = render(template, answers)
-    create_project(project, Manifest.of(template.ref, answers, tree), tree)
-    write_files(project, case.base, case.ours)
-    write_files(source / PROJECT, case.base, case.theirs)
-    outcome = upgrade(project)
+    project, outcome = upgrade_case(folder, case)
     files = {path: entry for path, entry in read_files(project).items() if not path.startswith(".paccel/u")}
     return Result(files, outcome.exit_code, own=(".paccel",))
 
