@@ -29,7 +29,7 @@ _ROLES = {
 
 _BUNDLED_ROLES = _ROLES | {
     "README.md": "how to run, edit and upgrade; what to expect",
-    "AGENTS.md": "how to run, test and compare, for people and coding agents",
+    "AGENTS.md": "how to run, test and compare; for coding agents too",
     ".gitattributes": "how git treats paccel's baseline",
     ".github": "continuous integration",
     "launch": "scripts for several GPUs or nodes",

@@ -210,6 +210,13 @@ def test_evaluation_sees_each_sample_once(size: int, num_processes: int, batch_s
         assert all(part.counted for process in with_fillers for part in process)
 
 
+class Large(Squares):
+    """Samples that workers send in memory that is shared, each by a descriptor of its own."""
+
+    def __getitem__(self, index: int) -> tuple[int, torch.Tensor]:
+        return index, torch.full((1 << 16,), index)
+
+
 class TestWorkers:
     @pytest.mark.parametrize("num_workers", [0, 2])
     def test_passes_that_overlap_give_the_same_data(self, num_workers: int) -> None:
@@ -255,18 +262,22 @@ class TestWorkers:
         loader.close()
 
     @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="limits are set as on Linux")
+    @pytest.mark.parametrize("dataset", [Squares(9), Large(9)], ids=["sent as bytes", "in shared memory"])
     @pytest.mark.parametrize("more", [3, 6, 9])
-    def test_too_few_file_descriptors_end_in_an_error_and_are_not_waited_for(self, more: int) -> None:
+    def test_too_few_file_descriptors_end_in_an_error_and_are_not_waited_for(self, more: int, dataset: Squares) -> None:
+        whole = str(list(batches(make(dataset))))  # what arrives where there are just enough of them
+
         def fetch() -> None:
             import resource
 
             limit = len(os.listdir("/proc/self/fd")) + more
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
             try:
-                list(batches(make(Squares(9), num_workers=2, worker_options={"multiprocessing_context": "fork"})))
+                loader = make(dataset, num_workers=2, worker_options={"multiprocessing_context": "fork"})
+                found = list(batches(loader))
             except (ConfigError, RuntimeError) as error:
                 os._exit(0 if "Too many open files" in str(error) or "exited unexpectedly" in str(error) else 2)
-            os._exit(3)
+            os._exit(0 if more > 3 and str(found) == whole else 3)
 
         process = multiprocessing.get_context("fork").Process(target=fetch)
         process.start()
