@@ -41,7 +41,8 @@ class ShardReader(IterableDataset[Share | None]):
     """Reads the shards of one process, in whichever worker iterates it, and makes of them its share of every step.
 
     Args:
-        dataset: The shards of this process.
+        dataset: The shards of this process, at this epoch already: `datasets` keeps it in memory that the workers share,
+            and two of them that set it at once would add it twice.
         cut: Batch size and more.
         epoch: Counted from 1.
         micro_batches: For each step on this process.
@@ -76,7 +77,6 @@ class ShardReader(IterableDataset[Share | None]):
         before = (self.states[reader] if self.states else None) or {"samples": self.skip, "steps": 0, "state": None}
         epoch_key = at(key(self.cut.seed, "shards", self.cut.rank * count + reader), self.epoch)
         seed_sample(at(epoch_key, 0), self.hooks)
-        self.dataset.set_epoch(self.epoch)
         place, steps = before["samples"], before["steps"]
         has_state = foreign.has_whole_state(self.dataset)
         jumps = has_state and before["state"] is not None

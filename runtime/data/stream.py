@@ -143,6 +143,7 @@ class StreamLoader(Loader):
         states, turn = readers_of(state, layout, cut.rank)
         skip = 0 if states else start // (layout.processes * layout.workers)
         shards = foreign.of_process(self.dataset, cut.rank, layout.processes) if layout.processes > 1 else self.dataset
+        shards.set_epoch(epoch)
         reader = ShardReader(shards, cut, epoch, micro_batches, states, turn, skip)
         workers = layout.workers if cut.num_workers else 0
         shares = (

@@ -1,6 +1,7 @@
 """Streams of shards: each process and worker reads its own, and a run is resumed exactly on the same layout."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,6 +113,20 @@ class TestOneProcess:
             second = train(f"run-{stop_at}", "auto", 0, 2, shuffled)
             assert first["seen"] | second["seen"] == straight["seen"], stop_at
             assert "no longer" not in second["said"]
+
+
+    def test_readers_that_start_together_read_the_same_epoch(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def slowly(self: Any, epoch: int) -> None:
+            missing = epoch - self.epoch
+            time.sleep(0.3)  # in which another worker would have read the same
+            self._epoch += missing  # as `datasets` does, in memory that its workers share
+
+        monkeypatch.chdir(tmp_path)
+        at_once = train("at-once", "never", 2, 2, shuffled=True)
+        monkeypatch.setattr(datasets.IterableDataset, "set_epoch", slowly)
+        assert train("slowly", "never", 2, 2, shuffled=True)["seen"] == at_once["seen"]
 
 
 def two_streams() -> list[dict[str, Any]]:
