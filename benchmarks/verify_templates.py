@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,7 +34,10 @@ known.load_digits = changed
 """
 LIMITS = ["--limit-batches", "6", "--epochs", "2", "--save-every", "6", "--eval-every", "6", "--log-every", "2"]
 SHORT = {"minimal": ["--epochs", "2"]}
-MADE_BY_CODE = {"text-classification": ("data.py", "asyncio ", ""), "language-model": ("data.py", "asyncio ", "")}
+MADE_BY_CODE = {
+    "text-classification": ("data.py", r"crc32\(text\.encode", "crc32(text[::-1].encode"),
+    "language-model": ("data.py", "asyncio ", ""),
+}
 
 
 def paccel(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -100,6 +104,7 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     elif "sklearn.datasets" in data:
         with tempfile.TemporaryDirectory() as path:
             Path(path, "sitecustomize.py").write_text(SQUARED, encoding="utf-8")
+            shutil.rmtree(root / "data", ignore_errors=True)  # where the images were written to files
             verify("changed data", PYTHONPATH=path)
     else:
         scenes = root / "scenes.py"

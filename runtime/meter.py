@@ -24,7 +24,7 @@ class Meter:
     """
 
     def __init__(self, run: Run) -> None:
-        self._micro_batch, self._agreement = run.micro_batch, run.agreement
+        self._micro_batch, self._agreement, self._guard = run.micro_batch, run.agreement, run.guard
         self._start_afresh()
 
     def _start_afresh(self) -> None:
@@ -43,10 +43,11 @@ class Meter:
         """
         if self._micro_batch.is_filler:
             return
-        number = _taken("count", count)
+        reads = self._guard.reads
+        number = _taken("count", count, reads)
         for name, value in sums.items():
             pending = self._pending[name]
-            pending.append((_taken(name, value), number))
+            pending.append((_taken(name, value, reads), number))
             if len(pending) == _CHUNK:
                 self._fold(name)
 
@@ -82,13 +83,15 @@ class Meter:
             self._totals.update(_added(processes))
 
 
-def _taken(name: str, value: Any) -> Any:
-    """A number as it is now: a float, or a tensor on its device that nobody else holds."""
+def _taken(name: str, value: Any, reads: bool) -> Any:
+    """A number as it is now: a float, or where reading would wait for a device, a tensor that nobody else holds."""
     if isinstance(value, torch.Tensor):
         if value.numel() != 1 or value.is_complex():
             kind = f"{'complex, of ' if value.is_complex() else ''}the shape {tuple(value.shape)}"
             raise ValueError(f"`{name}` has {kind}: add one real number, the sum over the samples")
-        return value.detach().clone()
+        if not (reads and value.is_cpu):
+            return value.detach().clone()
+        value = value.item()
     try:
         if isinstance(value, str | bytes):
             raise TypeError("text may look like a number")

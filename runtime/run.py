@@ -479,7 +479,8 @@ class Run:
         Raises:
             ConfigError: `max_norm` is not above 0.
         """
-        check_limits({"max_grad_norm": max_norm})
+        if not (isinstance(max_norm, float) and max_norm > 0):  # the table is read only where there may be a fault
+            check_limits({"max_grad_norm": max_norm})
         if self._finder is not None and isinstance(model, nn.Module):
             self._finder.look_at_gradients(self.prepared.unwrapped(model))
         parameters = self.prepared.parameters(model)

@@ -69,6 +69,7 @@ class Schedule:
         self.name, self.total_steps = name, total_steps
         self._steps_done = 0
         self._peaks: dict[str, list[float]] = {field: [] for field in curves}
+        self._applied: dict[str, list[float]] = {}  # by field, the values of the coming step
         self._apply()
 
     def step(self) -> None:
@@ -80,7 +81,7 @@ class Schedule:
 
     def get_last_lr(self) -> list[float]:
         """The value for the coming step, one for each param group: of the learning rate, or of the field that is set."""
-        return self.values_at(self._steps_done + 1)
+        return list(self._applied[self._main_field()])
 
     def values_at(self, step: int, field: str | None = None) -> list[float]:
         """The values with which a step is made, counted from 1, one for each param group.
@@ -89,7 +90,7 @@ class Schedule:
             step: Any step of the run.
             field: A field that is set. None is the learning rate, or the only one.
         """
-        field = field or ("lr" if "lr" in self.curves else next(iter(self.curves)))
+        field = field or self._main_field()
         return [self.curves[field](step, peak) for peak in self._peaks[field]]
 
     def state_dict(self) -> dict[str, Any]:
@@ -98,7 +99,7 @@ class Schedule:
             "peaks": {field: list(peaks) for field, peaks in self._peaks.items()},
             "name": self.name,
             "total_steps": self.total_steps,
-            "values": self._values(),
+            "values": {field: list(values) for field, values in self._applied.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -130,7 +131,7 @@ class Schedule:
             what = f"the schedule was {_named(name, total)} and is {_named(self.name, self.total_steps)}"
         goes = [
             f"its {'rate' if field == 'lr' else field} goes from {_short(before)} to {_short(after)}"
-            for field, values in self._values().items()
+            for field, values in self._applied.items()
             for before, after in list(zip(state["values"].get(field, []), values, strict=False))[:1]
             if before != after
         ]
@@ -140,12 +141,12 @@ class Schedule:
         groups = self.optimizer.param_groups
         for field, peaks in self._peaks.items():
             peaks += [_read(group, field) for group in groups[len(peaks) :]]
-        for field, values in self._values().items():
-            for group, value in zip(groups, values, strict=True):
+            self._applied[field] = self.values_at(self._steps_done + 1, field)
+            for group, value in zip(groups, self._applied[field], strict=True):
                 _write(group, field, value)
 
-    def _values(self) -> dict[str, list[float]]:
-        return {field: self.values_at(self._steps_done + 1, field) for field in self.curves}
+    def _main_field(self) -> str:
+        return "lr" if "lr" in self.curves else next(iter(self.curves))
 
 
 def _named(name: str, total_steps: int | None) -> str:

@@ -35,6 +35,7 @@ class FiniteGuard:
         reads: Whether to read each norm immediately, as on the CPU.
 
     Attributes:
+        reads: As given: whether reading a value waits for nothing.
         samples: Returns the indices of the samples of the current step, which an error names; None where it has none.
     """
 

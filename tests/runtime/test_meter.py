@@ -2,6 +2,7 @@
 
 import json
 import os
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,10 +20,11 @@ from paccel.runtime import Meter, Run
 from paccel.runtime.hardware.agreement import Agreement
 
 
-@pytest.fixture
-def run() -> SimpleNamespace:
-    """What a meter needs of a run, on one process."""
-    return SimpleNamespace(micro_batch=SimpleNamespace(is_filler=False), agreement=Agreement(1, 0))
+@pytest.fixture(params=[True, False], ids=["reads", "waits"])
+def run(request: pytest.FixtureRequest) -> SimpleNamespace:
+    """What a meter needs of a run, on one process: where values are read immediately, and where that would wait."""
+    guard = SimpleNamespace(reads=request.param)
+    return SimpleNamespace(micro_batch=SimpleNamespace(is_filler=False), agreement=Agreement(1, 0), guard=guard)
 
 
 def test_the_mean_is_over_samples_and_not_over_batches(run) -> None:
@@ -88,9 +90,11 @@ def test_what_is_not_one_number_is_named(run) -> None:
 
 def test_a_tensor_may_count_and_gradients_are_not_kept(run) -> None:
     meter = Meter(run)
-    weight = torch.ones((), requires_grad=True)
-    meter.add(loss=weight * 6, count=torch.tensor(3))
-    assert not meter._pending["loss"][0][0].requires_grad
+    loss = torch.ones((), requires_grad=True) * 6
+    meter.add(loss=loss, count=torch.tensor(3))
+    kept = weakref.ref(loss)
+    del loss
+    assert kept() is None
     assert meter.read() == {"loss": 2.0}
 
 
