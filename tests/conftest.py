@@ -83,6 +83,17 @@ def format_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_disks() -> Iterator[None]:
+    """Nothing that a test writes has to outlive a power cut: each of some ten thousand calls of fsync takes milliseconds.
+
+    What is synced, and when, is tested with calls that are recorded; the processes that tests start do sync.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: os.fstat(file) and None)  # a file that is not open is still an error
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_check_tools() -> Iterator[None]:
     """Upgrades start no type checker and no linter, unless a test asks for `check_tools`: hundreds of tests upgrade."""
     with pytest.MonkeyPatch.context() as patch:
