@@ -14,7 +14,7 @@ def cases() -> Iterator[Any]:
     """A sixth of what needs no program is quick."""
     for number, name in enumerate(NAMES):
         quick = load_project_case(name).tool == "paccel" and number % 6 == 0
-        yield pytest.param(name, id=name, marks=[] if quick else [pytest.mark.slow, every_third_day(number % 3)])
+        yield pytest.param(name, id=name, marks=[] if quick else [pytest.mark.slow, every_third_day(number // 3 % 3)])
 
 
 @pytest.fixture
