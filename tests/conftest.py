@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import hashlib
 import os
 import re
@@ -35,6 +36,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if SLOW_FILE.search(collection_path.read_text(encoding="utf-8")) else None
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is imported for the tests stays: nothing is gained by looking for garbage among a million objects of it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def format_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Let black format each text once: it has no state, and the tests render the same files many hundred times.
@@ -67,6 +79,17 @@ def format_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(black, "format_str", format_str)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_disks() -> Iterator[None]:
+    """Nothing that a test writes has to outlive a power cut: each of some ten thousand calls of fsync takes milliseconds.
+
+    What is synced, and when, is tested with calls that are recorded; the processes that tests start do sync.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: os.fstat(file) and None)  # a file that is not open is still an error
         yield
 
 

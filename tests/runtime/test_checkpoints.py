@@ -6,6 +6,8 @@ import json
 import os
 import threading
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +19,6 @@ from support.sampled import every_third_day
 from support.together import free_ports, together
 from torch import nn
 from torch.utils.data import TensorDataset
-from torchmetrics import MeanSquaredError
 
 from paccel.runtime import (
     EMA,
@@ -32,6 +33,9 @@ from paccel.runtime import (
 from paccel.runtime.record.record import Record
 from paccel.runtime.storage.background import Background, on_host
 from paccel.runtime.storage.checkpoint import read_checkpoint, write_checkpoint
+
+# Imported by the tests that use it: it takes seconds, and each worker collects each file
+torchmetrics = partial(import_module, "torchmetrics")
 
 
 @dataclass
@@ -580,7 +584,7 @@ class Queue(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer, self.accuracy = nn.Linear(1, 1), MeanSquaredError()
+        self.layer, self.accuracy = nn.Linear(1, 1), torchmetrics().MeanSquaredError()
         self.register_buffer("queue", torch.zeros(2), persistent=False)
 
 
@@ -600,7 +604,7 @@ def test_what_a_model_keeps_from_its_checkpoints_is_named(tmp_path: Path, capsys
 
 def test_a_metric_goes_on_in_a_resumed_run_and_becomes_no_weights(tmp_path: Path) -> None:
     def train(resume: str, until: int) -> float:
-        metric = MeanSquaredError()
+        metric = torchmetrics().MeanSquaredError()
         with Run(Config(tmp_path / "run", resume)) as run:
             checkpoints = Checkpoints(run, model=nn.Linear(1, 1), error=metric)
             checkpoints.restore()

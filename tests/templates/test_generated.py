@@ -70,7 +70,7 @@ def test_data_and_model_train_together_where_no_sample_has_both(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@every_third_day(2)
+@every_third_day(1)
 def test_every_project_passes_a_type_check(tmp_path: Path) -> None:
     # In one test, so that what mypy knows of torch and the other packages, most of its time, is found out once.
     options = [f"--cache-dir={tmp_path / 'mypy'}", "--ignore-missing-imports", "--check-untyped-defs"]

@@ -1,15 +1,18 @@
 """What tells data from other data of the same length."""
 
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas
 import pytest
-from transformers import BatchEncoding
 
 from paccel.runtime.data.fingerprint import fingerprint
+
+# Imported by the tests that use them: they take seconds, and each worker collects each file
+pandas, transformers = partial(import_module, "pandas"), partial(import_module, "transformers")
 
 
 @dataclass
@@ -26,10 +29,10 @@ def content(**attributes: Any) -> str | None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda value: pandas.DataFrame({"a": [1.0, value], "b": ["x", "y"]}),
-        lambda value: pandas.Series([1.0, value]).to_numpy(),
+        lambda value: pandas().DataFrame({"a": [1.0, value], "b": ["x", "y"]}),
+        lambda value: pandas().Series([1.0, value]).to_numpy(),
         lambda value: {"ids": [[1, 2], [3, value]], "mask": [[1, 1], [1, 0]]},
-        lambda value: BatchEncoding({"ids": [[1, 2], [3, value]]}),
+        lambda value: transformers().BatchEncoding({"ids": [[1, 2], [3, value]]}),
         lambda value: {"x": np.array([1.0, value])},
         lambda value: [Row(1.0), Row(value)],
     ],
@@ -40,7 +43,7 @@ def test_tables_columns_and_rows_that_a_dataset_holds_are_told_apart(make: Any) 
 
 
 def test_a_table_with_other_names_of_columns_is_another_one() -> None:
-    assert content(data=pandas.DataFrame({"a": [1]})) != content(data=pandas.DataFrame({"b": [1]}))
+    assert content(data=pandas().DataFrame({"a": [1]})) != content(data=pandas().DataFrame({"b": [1]}))
 
 
 def test_what_a_dataset_caches_by_index_and_its_options_are_no_data() -> None:

@@ -4,6 +4,9 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,10 @@ from torch import nn
 from paccel.runtime import Checkpoints, ConfigError, DataError, Run
 from paccel.runtime.data.split import Layout, shares_to_portions
 
-datasets = pytest.importorskip("datasets")
+if find_spec("datasets") is None:
+    pytest.skip("needs datasets", allow_module_level=True)
+# Imported by the tests that use it: it takes seconds, and each worker collects each file
+datasets = partial(import_module, "datasets")
 
 SIZES = (9, 5, 7, 3, 8, 6)  # of the shards
 
@@ -37,7 +43,7 @@ def shard_samples(shards: list[tuple[int, int]]) -> Iterator[dict[str, int]]:
 
 def stream(sizes: tuple[int, ...] = SIZES, shuffled: bool = False) -> Any:
     shards = list(enumerate(sizes))
-    made = datasets.IterableDataset.from_generator(shard_samples, gen_kwargs={"shards": shards})
+    made = datasets().IterableDataset.from_generator(shard_samples, gen_kwargs={"shards": shards})
     return made.shuffle(seed=3, buffer_size=4) if shuffled else made
 
 
@@ -124,7 +130,7 @@ class TestOneProcess:
 
         monkeypatch.chdir(tmp_path)
         at_once = train("at-once", "never", 2, 2, shuffled=True)
-        monkeypatch.setattr(datasets.IterableDataset, "set_epoch", slowly)
+        monkeypatch.setattr(datasets().IterableDataset, "set_epoch", slowly)
         assert train("slowly", "never", 2, 2, shuffled=True)["seen"] == at_once["seen"]
 
 

@@ -1,14 +1,17 @@
 """What metrics of torchmetrics have added up, in a checkpoint and on any number of processes."""
 
+from functools import partial
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torchmetrics import MaxMetric, MeanAbsoluteError, MeanSquaredError, MetricCollection
-from torchmetrics.aggregation import CatMetric
 
 from paccel.runtime.hardware.metrics import MetricState, is_metric
+
+# Imported by the tests that use it: it takes seconds, and each worker collects each file
+torchmetrics = partial(import_module, "torchmetrics")
 
 
 def on(rank: int, num_processes: int, everyone: list[Any] | None = None) -> Any:
@@ -22,8 +25,8 @@ def of_processes(metrics: list[Any]) -> dict[str, Any]:
     return MetricState(metrics[0], on(0, len(metrics), own)).state_dict()
 
 
-def errors(*values: float) -> MeanSquaredError:
-    metric = MeanSquaredError()
+def errors(*values: float) -> Any:
+    metric = torchmetrics().MeanSquaredError()
     for value in values:
         metric.update(torch.tensor([value]), torch.zeros(1))
     return metric
@@ -40,8 +43,8 @@ def test_each_process_takes_up_what_it_had() -> None:
 
 
 def test_on_fewer_processes_the_main_one_takes_up_the_rest_and_on_more_the_others_begin_at_nothing() -> None:
-    state = of_processes([errors(1.0, 3.0), errors(5.0), MeanSquaredError()])
-    alone = MeanSquaredError()
+    state = of_processes([errors(1.0, 3.0), errors(5.0), torchmetrics().MeanSquaredError()])
+    alone = torchmetrics().MeanSquaredError()
     MetricState(alone, on(0, 1)).load_state_dict(state)
     assert alone.compute().item() == pytest.approx(35 / 3)
     fourth = errors(100.0)
@@ -52,9 +55,13 @@ def test_on_fewer_processes_the_main_one_takes_up_the_rest_and_on_more_the_other
 
 @pytest.mark.parametrize("compute_groups", [False, True])
 def test_a_collection_and_its_shared_states_come_back(compute_groups: bool) -> None:
-    def make() -> MetricCollection:
-        names = {"squared": MeanSquaredError(), "again": MeanSquaredError(), "absolute": MeanAbsoluteError()}
-        return MetricCollection(names, compute_groups=compute_groups)
+    def make() -> Any:
+        names = {
+            "squared": torchmetrics().MeanSquaredError(),
+            "again": torchmetrics().MeanSquaredError(),
+            "absolute": torchmetrics().MeanAbsoluteError(),
+        }
+        return torchmetrics().MetricCollection(names, compute_groups=compute_groups)
 
     metrics, restored, straight = make(), make(), make()
     for value in (1.0, 3.0):
@@ -67,17 +74,18 @@ def test_a_collection_and_its_shared_states_come_back(compute_groups: bool) -> N
     assert restored.compute()["squared"].item() == pytest.approx(35 / 3)
 
 
-@pytest.mark.parametrize(("kind", "values", "result"), [(CatMetric, (1.0, 2.0), 3.0), (MaxMetric, (4.0, 3.0), 4.0)])
-def test_lists_and_extremes_are_merged_as_they_are_reduced(kind: Any, values: tuple[float], result: float) -> None:
-    metrics = [kind(), kind()]
+@pytest.mark.parametrize(("kind", "values", "result"), [("CatMetric", (1.0, 2.0), 3.0), ("MaxMetric", (4.0, 3.0), 4.0)])
+def test_lists_and_extremes_are_merged_as_they_are_reduced(kind: str, values: tuple[float], result: float) -> None:
+    make = getattr(torchmetrics(), kind)
+    metrics = [make(), make()]
     for metric, value in zip(metrics, values, strict=True):
         metric.update(value)
-    alone = kind()
+    alone = make()
     MetricState(alone, on(0, 1)).load_state_dict(of_processes(metrics))
     assert alone.compute().sum().item() == result  # of a list in any order
 
 
 def test_what_is_a_metric() -> None:
-    assert is_metric(MeanSquaredError())
-    assert is_metric(MetricCollection([MeanSquaredError()]))
+    assert is_metric(torchmetrics().MeanSquaredError())
+    assert is_metric(torchmetrics().MetricCollection([torchmetrics().MeanSquaredError()]))
     assert not is_metric(torch.nn.Linear(1, 1))

@@ -12,6 +12,8 @@ import pytest
 import torch
 # % endif
 
+import judge
+
 
 # % if cookiecutter.data == "mnist"
 def write_idx(path: Path, array: torch.Tensor) -> None:
@@ -47,11 +49,12 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 # % if cookiecutter.data == "digits"
-def settings() -> dict[str, object]:
+def settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 # % else
-def settings(data_dir: Path) -> dict[str, object]:
+def settings(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 # % endif
-    """Settings for a small run."""
+    """Settings for a small run, with a judge that trains for a few steps."""
+    monkeypatch.setattr(judge, "STEPS", 5)
     return {
         # % if cookiecutter.data != "digits"
         "data_dir": data_dir,

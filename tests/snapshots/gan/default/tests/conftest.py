@@ -2,10 +2,13 @@
 
 import pytest
 
+import judge
+
 
 @pytest.fixture
-def settings() -> dict[str, object]:
-    """Settings for a small run."""
+def settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Settings for a small run, with a judge that trains for a few steps."""
+    monkeypatch.setattr(judge, "STEPS", 5)
     return {
         "global_batch_size": 32,
         "num_generated": 100,
