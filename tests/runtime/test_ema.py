@@ -257,6 +257,6 @@ def test_a_model_that_grows_while_it_is_averaged_is_noticed_within_some_updates(
     ema = EMA(model)
     ema.update()
     model.append(nn.Linear(1, 1))
-    with pytest.raises(ConfigError, match="`1.bias`, `1.weight`. Make a new EMA"):
+    with pytest.raises(ConfigError, match=r"`1.bias`, `1.weight`\. Make a new EMA"):
         for _ in range(100):
             ema.update()
