@@ -259,6 +259,9 @@ class Checkpoints:
             return False
         score = self._agreed_score(scores, self._best)
         if math.isnan(score):
+            self._reporter.warn(
+                f"the score `{self._best}` is nan: the weights of step {self._position.step} are not the best"
+            )
             return False
         step, sign = self._position.step, 1 if self._mode == "min" else -1
         found = sorted([*self._bests, (score, step)], key=lambda best: (sign * best[0], -best[1]))
@@ -565,7 +568,7 @@ class Checkpoints:
         except Exception as error:  # of any object's own way to load
             what = str(error) if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: {error}"
             raise CheckpointError(
-                f"`{name}` in `{path}` does not fit: {what}. What is added on the way, such as param groups or layers, "
+                f"`{name}` in `{path}` does not fit: {what.rstrip('.')}. What is added on the way, such as param groups or layers, "
                 "must be there before `restore`: `checkpoints.step` is the step that it goes on from"
             ) from error
 

@@ -13,6 +13,7 @@ from .errors import ConfigError
 from .hardware.sharding import gather, is_sharded, like, local, shape, shard, write
 from .storage.weights import plain_names
 
+_LOOKS_EVERY = 64  # updates, at the model's parameters: they are named anew, too long to do each time
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -62,8 +63,14 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Update the average. Call it once after each optimizer step; it never synchronises the device."""
+        """Update the average. Call it once after each optimizer step; it never synchronises the device.
+
+        Raises:
+            ConfigError: The model has other parameters than when this was made; looked at in every 64th update.
+        """
         self._check_not_swapped_in("update")
+        if self.updates % _LOOKS_EVERY == 0:
+            self._check_parameters()
         self.updates += 1
         if callable(self.decay):
             decay = self.decay(self.updates)
@@ -162,8 +169,8 @@ class EMA:
             or not (is_sharded(now[name]) or is_sharded(self._pairs[name][0]) or now[name] is self._pairs[name][0])
         ]
         if other:
-            names = ", ".join(f"`{name}`" for name in other)
-            raise RuntimeError(f"The model has other parameters than when its EMA was made: {names}. Make a new EMA")
+            names = ", ".join(f"`{name}`" for name in other[:5]) + (", …" if len(other) > 5 else "")
+            raise ConfigError(f"The model has other parameters than when its EMA was made: {names}. Make a new EMA")
 
     def _check_not_swapped_in(self, action: str) -> None:
         if self._is_swapped_in:

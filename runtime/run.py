@@ -393,7 +393,7 @@ class Run:
         own = rows[:0] if self.micro_batch.is_filler else rows
         if self.agreement.num_processes == 1:
             return own
-        return gather_rows(own, self.agreement.num_processes, self.agreement.rank)
+        return gather_rows(own, self.agreement)
 
     @contextmanager
     def evaluating(self, model: nn.Module) -> Iterator[nn.Module]:

@@ -15,7 +15,7 @@ import torch
 from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from .order import INDEX_MASK, Part
 from .randomness import Canary, at, seed_host
 
@@ -48,6 +48,15 @@ class Fetch(Dataset[tuple[Any, int]]):
         self.has_warned = False  # of samples that are None
 
     def __getitem__(self, part: Part) -> tuple[Any, int]:
+        try:
+            return self._fetched(part)
+        except StopIteration as error:  # would end the pass, as if no data followed
+            raise DataError(
+                f"`{type(self.dataset).__name__}` raised StopIteration for a sample: an iterator that it reads from has ended. "
+                "Have it return the sample of its index"
+            ) from error
+
+    def _fetched(self, part: Part) -> tuple[Any, int]:
         places: list[int] = part.indices.tolist()  # each has a seed of its own
         indices = [place & INDEX_MASK for place in places]
         if not self.draws:

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..errors import ConfigError
+from .agreement import Agreement
 
 
 @torch.no_grad()
@@ -40,23 +41,22 @@ def _as_one(tensors: Iterable[Tensor], exchange: Callable[[Tensor], Any]) -> Non
             tensor.copy_(part.view_as(tensor))
 
 
-def gather_rows(tensor: Tensor, num_processes: int, rank: int) -> Tensor:
+def gather_rows(tensor: Tensor, agreement: Agreement) -> Tensor:
     """The rows of all processes in rank order, with gradients for those of this one. Collective.
 
     Args:
         tensor: Shape (rows, …), with any number of rows on each process.
-        num_processes: How many take part.
-        rank: Of this process.
+        agreement: With the other processes.
 
     Raises:
+        AgreementError: Other processes are at other calls.
         ConfigError: The rows of the processes differ in shape or type; raised on all of them.
     """
-    kinds: list[Any] = [None] * num_processes
-    dist.all_gather_object(kinds, (tensor.shape, tensor.dtype))
+    kinds = agreement.gather((tuple(tensor.shape), tensor.dtype))  # on the host, where a call without partners says so
     if len({(shape[1:], dtype) for shape, dtype in kinds}) > 1:
-        shapes = ", ".join(f"{tuple(shape)} {str(dtype).removeprefix('torch.')}" for shape, dtype in kinds)
+        shapes = ", ".join(f"{shape} {str(dtype).removeprefix('torch.')}" for shape, dtype in kinds)
         raise ConfigError(f"`run.gather` joins rows of one shape and type, and the processes have {shapes}")
-    rows: Tensor = _GatherRows.apply(tensor, [shape[0] for shape, _ in kinds], rank)
+    rows: Tensor = _GatherRows.apply(tensor, [shape[0] for shape, _ in kinds], agreement.rank)
     return rows
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
+from accelerate.state import AcceleratorState, is_initialized
+from accelerate.utils import DistributedType
 
 from ..errors import ConfigError
 from .meeting import is_for_deepspeed, meeting_place
@@ -112,8 +114,22 @@ def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
     `accelerate launch` writes it where nobody chose.
 
     Raises:
-        ConfigError: Unknown, or fp16 on a device on which there is no loss scaling for it.
+        ConfigError: Unknown, or fp16 on a device on which there is no loss scaling for it, or not that of an `Accelerator`
+            which the script has made by itself.
     """
+    chosen, why = _choose(wanted, device)
+    if is_initialized():
+        state = AcceleratorState()
+        if state.mixed_precision != chosen and state.distributed_type is not DistributedType.DEEPSPEED:
+            raise ConfigError(
+                f"An `Accelerator` of this process computes in `{precision_name(state.mixed_precision)}`, and the run would in "
+                f"`{precision_name(chosen)}` ({why}): make none before `Run(…)`, which has one as `run.accelerator`, or "
+                "end the run that it is of"
+            )
+    return chosen, why
+
+
+def _choose(wanted: str, device: torch.device) -> tuple[str, str]:
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
     if wanted != "auto":
         if wanted not in PRECISIONS:

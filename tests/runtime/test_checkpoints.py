@@ -177,10 +177,14 @@ class TestTheBest:
             assert self.feed(run, checkpoints, model, {4: 0.4}) == []
             assert self.kept(run) == {"best": 2.0, "best-2": 2.0, "best-4": 4.0}
 
-    def test_a_nan_is_never_the_best_not_even_where_it_comes_first(self, tmp_path: Path, make) -> None:
+    def test_a_nan_is_never_the_best_not_even_where_it_comes_first(
+        self, tmp_path: Path, make, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         with Run(Config(tmp_path / "run")) as run:
             checkpoints, model = make(run)
             assert self.feed(run, checkpoints, model, {1: float("nan"), 2: 0.5, 3: float("nan"), 4: 0.4}) == [2, 4]
+        said = capsys.readouterr().err
+        assert [step for step in range(1, 5) if f"`score` is nan: the weights of step {step} are not" in said] == [1, 3]
 
     def test_what_is_not_among_them_is_not_written(self, tmp_path: Path, make) -> None:
         with Run(Config(tmp_path / "run")) as run:

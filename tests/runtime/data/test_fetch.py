@@ -5,6 +5,8 @@ import torch
 from support.loading import make
 from torch.utils.data import Dataset
 
+from paccel.runtime import DataError
+
 KINDS = {
     "a number": torch.tensor(3.5),
     "none": torch.zeros(0, 3),
@@ -49,3 +51,26 @@ def test_workers_send_tensors_of_every_kind_as_they_were() -> None:
         assert not batch["truths"].is_shared()
     loader.close()
     assert KINDS["truths"].any()
+
+
+class Exhausted(Dataset):
+    """Reads from an iterator that ends after three samples."""
+
+    def __init__(self) -> None:
+        self.rows = iter([torch.zeros(1)] * 3)
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return next(self.rows)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_evaluation_does_not_end_early_where_a_sample_raises_stop_iteration(num_workers: int) -> None:
+    options = {"multiprocessing_context": "fork"} if num_workers else {}
+    loader = make(Exhausted(), 2, num_workers=num_workers, worker_options=options)
+    with pytest.raises(DataError, match="`Exhausted` raised StopIteration for a sample"):
+        for _ in loader.evaluation_batches(filler=False):
+            pass
+    loader.close()

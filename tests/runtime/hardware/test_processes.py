@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from paccel.runtime import ConfigError, Run
@@ -70,6 +71,19 @@ def test_auto_is_full_precision_where_there_is_no_gpu(monkeypatch: pytest.Monkey
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
     for kind in ("cpu", "mps"):
         assert setup.choose_precision("auto", torch.device(kind)) == ("no", f"full precision on {kind}")
+
+
+def test_an_accelerator_of_the_script_that_computes_otherwise_is_refused_by_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    accelerator = Accelerator(mixed_precision="bf16", cpu=True)
+    try:
+        with pytest.raises(ConfigError, match=r"computes in `bf16`, and the run would in `fp32`.*`run.accelerator`"):
+            Run(Config(tmp_path / "run"))
+        assert not (tmp_path / "run").exists()
+    finally:
+        accelerator.state._reset_state(reset_partial_state=True)
 
 
 @pytest.mark.usefixtures("_numerics")
