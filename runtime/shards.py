@@ -178,14 +178,14 @@ class Shards(Dataset[Any]):
         rows = np.arange(counts.sum()) + np.repeat(first - counts.cumsum() + counts, counts)
         starts, sizes, suffixes = self._arrays["members"][rows].T
         pieces = self._read(shards.repeat(counts), starts, sizes)
-        files = zip([self._suffixes[suffix] for suffix in suffixes.tolist()], pieces, strict=True)
+        files = zip(map(self._suffixes.__getitem__, suffixes.tolist()), pieces, strict=True)
         for count, begin, end in zip(counts.tolist(), key.tolist(), key_stop.tolist(), strict=True):
             sample: dict[str, Any] = {"__key__": str(self._keys[begin:end], "utf-8", _NAMES)}
             sample.update(islice(files, count))
             yield sample
 
     def _read(self, shards: Offsets, starts: Offsets, sizes: Offsets) -> Iterable[bytes]:
-        names = [self.names[shard] for shard in shards.tolist()]
+        names = list(map(self.names.__getitem__, shards.tolist()))
         return self._store.read_all(names, starts.tolist(), sizes.tolist())
 
     def _rows(self, shards: Offsets, numbers: Offsets) -> Iterator[dict[str, Any]]:
@@ -279,10 +279,10 @@ class _Store:
         while len(self._files) > _OPEN:
             os.close(self._files.popitem(last=False)[1])
         files = {name: self._file(name) for name in set(names)}
-        for name, start, size in zip(names, starts, sizes, strict=True):
-            data = os.pread(files[name], size, start)
+        pieces = map(os.pread, map(files.__getitem__, names), sizes, starts)
+        for data, size, name in zip(pieces, sizes, names, strict=True):
             if len(data) != size:
-                raise _ends_early(name, start + len(data))
+                raise _ends_early(name)
             yield data
 
     def stamp(self, name: str) -> Any:
@@ -358,7 +358,7 @@ class _RemoteStore(_Store):
         pieces = fs.cat_ranges(inside, [span[1] for span in spans], [span[2] for span in spans], on_error="raise")
         for (name, start, stop), piece in zip(spans, pieces, strict=True):
             if len(piece) != stop - start:
-                raise _ends_early(name, start + len(piece))
+                raise _ends_early(name)
         return [pieces[span][start : start + size] for span, start, size in where]
 
     def stamp(self, name: str) -> Any:
@@ -376,8 +376,8 @@ def _index_elsewhere(names: Sequence[str]) -> Path:
     return Path("data") / "index" / hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
 
 
-def _ends_early(name: str, place: int) -> DataError:
-    return DataError(f"`{name}` has changed since its index was made, and ends at {place}: put back what it was")
+def _ends_early(name: str) -> DataError:
+    return DataError(f"`{name}` has changed since its index was made, and ends too early: put back what it was")
 
 
 def _filesystem(path: str) -> tuple[Any, str]:
