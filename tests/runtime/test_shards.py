@@ -184,7 +184,7 @@ class TestLines:
 
     def test_a_line_that_is_no_json_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "0.jsonl").write_text('{"n": 0}\n{"n"\n{"n": 2}\n')
-        with pytest.raises(DataError, match=r"Sample 1 of `.*0\.jsonl` cannot be read \(it is no JSON"):
+        with pytest.raises(DataError, match=r"Line 2 of `.*0\.jsonl` is no JSON \(Expecting .* at column 5\): mend it"):
             Shards(tmp_path)[1]
         (tmp_path / "1.jsonl").write_text('{"n": 0}\n{"n"')
         with pytest.raises(DataError, match=r"1\.jsonl` is damaged.*line 2 is no JSON"):
