@@ -62,8 +62,16 @@ def start(way: str, folder: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=10**9)
-    parser.add_argument("--vocabulary", type=int, default=256, help="up to 256: 1 byte a token, up to 65,536: 2, else 4")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="in memory takes 4 bytes a token and what it has on the disk")
+    parser.add_argument(
+        "--vocabulary", type=int, default=256, help="up to 256: 1 byte a token, up to 65,536: 2, else 4"
+    )
+    parser.add_argument(
+        "--ways",
+        nargs="+",
+        choices=WAYS,
+        default=WAYS,
+        help="in memory takes 4 bytes a token and what it has on the disk",
+    )
     parser.add_argument("--only", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.only:

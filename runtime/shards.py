@@ -253,7 +253,9 @@ class _Store:
     def of(paths: Any) -> "_Store":
         remote = ["://" in str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
         if any(remote) and not all(remote):
-            raise ConfigError("Some shards have `://` in their names and others have not: give the others as `file://…`")
+            raise ConfigError(
+                "Some shards have `://` in their names and others have not: give the others as `file://…`"
+            )
         return _RemoteStore() if any(remote) else _Store()
 
     def find(self, paths: Any) -> list[str]:
