@@ -326,7 +326,7 @@ class _Store:
     def line_at(self, name: str, place: int) -> int:
         """The number of the line that begins at a place, counted from 1; reads all before it."""
         with self.open(name) as file:
-            pieces = iter(lambda: file.read(min(_PIECE, place - file.tell())), b"")
+            pieces: Iterator[bytes] = iter(lambda: file.read(min(_PIECE, place - file.tell())), b"")
             return 1 + sum(piece.count(b"\n") for piece in pieces)
 
     def for_arrow(self, name: str) -> Any:
