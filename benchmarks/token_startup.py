@@ -1,4 +1,4 @@
-"""What 1 GB of tokens costs: writing the files once, and from then on the time and memory to the first batch.
+"""What a billion tokens cost: writing the files once, and from then on the time and memory to the first batch.
 
     python benchmarks/token_startup.py [--tokens 1000000000]
 
@@ -29,9 +29,10 @@ CONTEXT, BATCH_SIZE, DOCUMENT = 128, 16, 2000
 WAYS = ("memory-mapped", "in memory")
 
 
-def documents(tokens: int) -> Iterator[bytes]:
+def documents(tokens: int, vocabulary: int) -> Iterator[np.ndarray]:
     draw = np.random.default_rng(0)
-    return (draw.bytes(DOCUMENT) for _ in range(tokens // DOCUMENT))
+    kind = np.min_scalar_type(vocabulary - 1)
+    return (draw.integers(0, vocabulary, DOCUMENT, kind) for _ in range(tokens // DOCUMENT))
 
 
 def memory() -> tuple[float, float]:
@@ -45,7 +46,7 @@ def start(way: str, folder: Path) -> str:
     """A line of the table: seconds to the first batch, and the memory that it took."""
     before, started = memory(), perf_counter()
     if way == "in memory":
-        text = torch.frombuffer(bytearray((folder / "text.bin").read_bytes()), dtype=torch.uint8).int()
+        text = torch.from_numpy(np.fromfile(folder / "text.bin", Tokens(folder / "tokens").array.dtype)).int()
         rows = -(-(len(text) - 1) // CONTEXT)
         packed = F.pad(text, (0, rows * CONTEXT + 1 - len(text)), value=-1).unfold(0, CONTEXT + 1, CONTEXT)
         order = shuffled(0, 1, rows, version=1)
@@ -61,7 +62,16 @@ def start(way: str, folder: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=10**9)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="in memory takes 5 bytes a token")
+    parser.add_argument(
+        "--vocabulary", type=int, default=256, help="up to 256: 1 byte a token, up to 65,536: 2, else 4"
+    )
+    parser.add_argument(
+        "--ways",
+        nargs="+",
+        choices=WAYS,
+        default=WAYS,
+        help="in memory takes 4 bytes a token and what it has on the disk",
+    )
     parser.add_argument("--only", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.only:
@@ -71,10 +81,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         started = perf_counter()
-        tokens = write_tokens(folder / "tokens", documents(chosen.tokens), 256)
+        tokens = write_tokens(folder / "tokens", documents(chosen.tokens, chosen.vocabulary), chosen.vocabulary)
         seconds = perf_counter() - started
         print(
-            f"{len(tokens):,} tokens of 1 byte, {tokens.num_documents:,} documents: written and hashed in {seconds:.0f} s"
+            f"{len(tokens):,} tokens of {tokens.array.itemsize} bytes, {tokens.num_documents:,} documents: written and "
+            f"hashed in {seconds:.0f} s"
         )
         started = perf_counter()
         tokens.verify()
@@ -83,6 +94,7 @@ def main() -> None:
         print("| tokens | s to the first batch | MB of the process | MB mapped |\n|---|---:|---:|---:|", flush=True)
         for way in chosen.ways:
             subprocess.run([sys.executable, __file__, "--only", way, name], check=True, timeout=600)
+    print(f"\nload average {os.getloadavg()[0]:.0f} at the end")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ import hashlib
 import json
 import os
 import platform
+import stat
 import tarfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -43,6 +45,8 @@ _GROUPS = 8  # row groups of Parquet that a process keeps decoded
 _BLOCK = 512  # bytes, of tar
 _NAMES = "surrogateescape"  # names in tar need not be UTF-8
 _LINKS = 8  # links that point to each other are followed so far
+_PIECE = 1 << 20  # bytes read at once
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # how files of gzip, bzip2, xz and Zstandard begin
 _NEAR = 4096  # bytes between the files of a sample that are read along
 
 Offsets = npt.NDArray[np.int64]
@@ -166,9 +170,12 @@ class Shards(Dataset[Any]):
         for shard, number, data in zip(shards, numbers, self._read(shards, starts, stops - starts), strict=True):
             try:
                 line = json.loads(data)
-            except ValueError as error:
-                where = f"Sample {number - self._first[shard]} of `{self.names[shard]}`"
-                raise DataError(f"{where} cannot be read (it is no JSON: {error}): {self._anew}") from None
+            except (ValueError, RecursionError):
+                name, start = self.names[shard], self._arrays["places"][number + shard]
+                where = f"Line {self._store.line_at(name, int(start))} of `{name}`"
+                raise DataError(
+                    f"{where} is no JSON ({_why_no_json(data)}): mend it, and delete `{self.index}` to make the index anew"
+                ) from None
             yield line
 
     def _files(self, shards: Offsets, numbers: Offsets) -> Iterator[dict[str, Any]]:
@@ -178,14 +185,14 @@ class Shards(Dataset[Any]):
         rows = np.arange(counts.sum()) + np.repeat(first - counts.cumsum() + counts, counts)
         starts, sizes, suffixes = self._arrays["members"][rows].T
         pieces = self._read(shards.repeat(counts), starts, sizes)
-        files = zip([self._suffixes[suffix] for suffix in suffixes.tolist()], pieces, strict=True)
+        files = zip(map(self._suffixes.__getitem__, suffixes.tolist()), pieces, strict=True)
         for count, begin, end in zip(counts.tolist(), key.tolist(), key_stop.tolist(), strict=True):
             sample: dict[str, Any] = {"__key__": str(self._keys[begin:end], "utf-8", _NAMES)}
             sample.update(islice(files, count))
             yield sample
 
     def _read(self, shards: Offsets, starts: Offsets, sizes: Offsets) -> Iterable[bytes]:
-        names = [self.names[shard] for shard in shards.tolist()]
+        names = list(map(self.names.__getitem__, shards.tolist()))
         return self._store.read_all(names, starts.tolist(), sizes.tolist())
 
     def _rows(self, shards: Offsets, numbers: Offsets) -> Iterator[dict[str, Any]]:
@@ -244,15 +251,22 @@ class _Store:
 
     @staticmethod
     def of(paths: Any) -> "_Store":
-        first = paths if isinstance(paths, str | Path) else next(iter(paths), "")
-        return _RemoteStore() if "://" in str(first) else _Store()
+        remote = ["://" in str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+        if any(remote) and not all(remote):
+            raise ConfigError(
+                "Some shards have `://` in their names and others have not: give the others as `file://…`"
+            )
+        return _RemoteStore() if any(remote) else _Store()
 
     def find(self, paths: Any) -> list[str]:
         names = []
         for path in [paths] if isinstance(paths, str | Path) else paths:
-            found = self.listing(str(path))
+            try:
+                found = self.listing(str(path))
+            except OSError as error:
+                raise DataError(f"`{path}` cannot be read ({_reason(error)})") from None
             if not found:
-                raise DataError(f"There is no shard at `{path}`: {', '.join(KINDS)}")
+                raise DataError(f"There is no shard at `{path}`: {', '.join(KINDS)}, not compressed")
             self.sizes.update(found)
             names += sorted(found)
         if not names:
@@ -261,7 +275,7 @@ class _Store:
 
     def listing(self, path: str) -> dict[str, int]:
         """Names and sizes of the shards that a path stands for."""
-        inside = [str(file) for file in Path(path).iterdir() if file.suffix in KINDS] if Path(path).is_dir() else []
+        inside = [str(file) for file in Path(path).iterdir() if _is_shard(file.name)] if Path(path).is_dir() else []
         names = inside or ([path] if Path(path).is_file() else glob.glob(path))
         return {name: os.path.getsize(name) for name in names if Path(name).is_file()}
 
@@ -279,11 +293,14 @@ class _Store:
         while len(self._files) > _OPEN:
             os.close(self._files.popitem(last=False)[1])
         files = {name: self._file(name) for name in set(names)}
-        for name, start, size in zip(names, starts, sizes, strict=True):
-            data = os.pread(files[name], size, start)
-            if len(data) != size:
-                raise _ends_early(name, start + len(data))
-            yield data
+        pieces = map(os.pread, map(files.__getitem__, names), sizes, starts)
+        try:
+            for data, size, name in zip(pieces, sizes, names, strict=True):
+                if len(data) != size:
+                    raise _ends_early(name)
+                yield data
+        except OSError as error:
+            raise DataError(f"`{names[0]}` cannot be read where its index says ({_reason(error)})") from None
 
     def stamp(self, name: str) -> Any:
         """What differs when a file is written again, or another has its name; the open one is read."""
@@ -293,14 +310,24 @@ class _Store:
     def _file(self, name: str) -> int:
         if name not in self._files:
             try:
+                if not stat.S_ISREG(os.stat(name).st_mode):  # to open a pipe would wait for its other end
+                    raise DataError(f"The shard `{name}` is no file any more: put back what it was")
                 self._files[name] = os.open(name, os.O_RDONLY)
             except FileNotFoundError:
                 raise DataError(f"The shard `{name}` is gone") from None
+            except OSError as error:
+                raise DataError(f"The shard `{name}` cannot be read ({_reason(error)})") from None
         self._files.move_to_end(name)
         return self._files[name]
 
     def open(self, name: str) -> Any:
         return open(name, "rb")
+
+    def line_at(self, name: str, place: int) -> int:
+        """The number of the line that begins at a place, counted from 1; reads all before it."""
+        with self.open(name) as file:
+            pieces: Iterator[bytes] = iter(lambda: file.read(min(_PIECE, place - file.tell())), b"")
+            return 1 + sum(piece.count(b"\n") for piece in pieces)
 
     def for_arrow(self, name: str) -> Any:
         """What pyarrow opens: a file of its own, which it also closes."""
@@ -333,11 +360,14 @@ class _RemoteStore(_Store):
         if not found and fs.exists(inside):
             entries = fs.ls(inside, detail=True) if fs.isdir(inside) else [fs.info(inside)]
             found = {entry["name"]: entry for entry in entries}
-        return {
-            fs.unstrip_protocol(name): int(entry["size"])
-            for name, entry in found.items()
-            if entry["type"] == "file" and Path(name).suffix in KINDS
-        }
+        sizes = {}
+        for name, entry in found.items():
+            if entry["type"] == "file" and (name == inside or _is_shard(Path(name).name)):
+                size = entry["size"] if entry["size"] is not None else fs.info(name)["size"]  # a web page has no sizes
+                if size is None:
+                    raise DataError(f"The size of `{name}` is not known: its server does not tell it")
+                sizes[fs.unstrip_protocol(name)] = int(size)
+        return sizes
 
     def index_of(self, names: Sequence[str]) -> Path:
         return _index_elsewhere(names)
@@ -355,10 +385,16 @@ class _RemoteStore(_Store):
             where.append((len(spans) - 1, start - spans[-1][1], size))
         fs, _ = _filesystem(names[0])
         inside = [_filesystem(name)[1] for name, _, _ in spans]
-        pieces = fs.cat_ranges(inside, [span[1] for span in spans], [span[2] for span in spans], on_error="raise")
+        try:
+            pieces = fs.cat_ranges(inside, [span[1] for span in spans], [span[2] for span in spans], on_error="raise")
+        except Exception as error:  # each store has errors of its own
+            reason = f"{type(error).__name__}: {_reason(error)}"
+            raise DataError(f"`{names[0]}`, or a shard read with it, cannot be read ({reason})") from None
         for (name, start, stop), piece in zip(spans, pieces, strict=True):
-            if len(piece) != stop - start:
-                raise _ends_early(name, start + len(piece))
+            if len(piece) > stop - start:
+                raise DataError(f"`{name}` cannot be read at a place: its server sends whole files. Copy it to a disk")
+            if len(piece) < stop - start:
+                raise _ends_early(name)
         return [pieces[span][start : start + size] for span, start, size in where]
 
     def stamp(self, name: str) -> Any:
@@ -372,16 +408,40 @@ class _RemoteStore(_Store):
         return self.open(name)
 
 
+def _is_shard(name: str) -> bool:
+    """Whether a file in a folder is one; macOS leaves hidden ones beside each, `._0.tar`."""
+    return Path(name).suffix in KINDS and not name.startswith(".")
+
+
+def _reason(error: Exception) -> str:
+    """What an error of the system or of a library says, in one line."""
+    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(words).splitlines()[0]
+
+
+def _why_no_json(line: bytes) -> str:
+    try:
+        json.loads(line.strip())
+    except json.JSONDecodeError as error:
+        return f"{error.msg} at column {error.colno}"
+    except (ValueError, RecursionError) as error:
+        return _reason(error)
+    return "it has changed"
+
+
 def _index_elsewhere(names: Sequence[str]) -> Path:
     return Path("data") / "index" / hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
 
 
-def _ends_early(name: str, place: int) -> DataError:
-    return DataError(f"`{name}` has changed since its index was made, and ends at {place}: put back what it was")
+def _ends_early(name: str) -> DataError:
+    return DataError(f"`{name}` has changed since its index was made, and ends too early: put back what it was")
 
 
 def _filesystem(path: str) -> tuple[Any, str]:
-    fs, inside = _library("fsspec.core", path).url_to_fs(path)  # fsspec keeps one for each process
+    try:
+        fs, inside = _library("fsspec.core", path).url_to_fs(path)  # fsspec keeps one for each process
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"`{path}` cannot be opened by fsspec: {_reason(error)}") from None
     return fs, inside
 
 
@@ -415,6 +475,10 @@ def _read_index(folder: Path) -> dict[str, Any] | None:
     """None where there is none, or one of an older paccel, which is made anew."""
     path = folder / "index.json"
     try:
+        if not path.exists():
+            return None
+        if not path.is_file():
+            raise ValueError  # to open a pipe would wait for its other end
         index: dict[str, Any] = json.loads(path.read_bytes())
         if index["format"] < _FORMAT:
             return None
@@ -423,8 +487,9 @@ def _read_index(folder: Path) -> dict[str, Any] | None:
         ):
             return index
     except FileNotFoundError:
-        if not path.exists():
-            return None
+        pass
+    except OSError as error:
+        raise DataError(f"The index `{path}` cannot be read ({_reason(error)}): pass another `index`") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise DataError(f"`{path}` is no index of shards, or one of another paccel: delete `{folder}` to make it anew")
@@ -432,7 +497,10 @@ def _read_index(folder: Path) -> dict[str, Any] | None:
 
 def _mapped(path: Path, name: str) -> npt.NDArray[Any]:
     kind, shape = _ARRAYS[name]
-    found = np.memmap(path, kind, "r") if path.stat().st_size else np.empty(0, kind)
+    try:
+        found = np.memmap(path, kind, "r") if path.stat().st_size else np.empty(0, kind)
+    except OSError as error:
+        raise DataError(f"The index `{path}` cannot be read ({_reason(error)}): pass another `index`") from None
     return found.view(np.ndarray).reshape(shape)
 
 
@@ -445,6 +513,9 @@ def _write_index(folder: Path, store: _Store, names: Sequence[str], kind: str) -
         size = store.sizes[name]
         try:
             with store.open(name) as file:
+                if file.read(len(max(_PACKED, key=len))).startswith(_PACKED):
+                    raise ValueError("it is compressed, and cannot be read at a place: unpack it")
+                file.seek(0)
                 samples, places = scan(name, file, size)
         except (tarfile.TarError, ValueError, OSError) as error:
             raise DataError(f"`{name}` is damaged, or no {Path(name).suffix} file: {error}") from None
@@ -468,7 +539,8 @@ def _write_index(folder: Path, store: _Store, names: Sequence[str], kind: str) -
                 f"The index cannot be written to `{folder}` ({error.strerror}): pass another `index`"
             ) from None
         finally:
-            aside.unlink(missing_ok=True)
+            with suppress(OSError):
+                aside.unlink()
     sync_folder(folder)
     return index
 
@@ -591,8 +663,8 @@ class _ScanLines(_Scan):
                 if not line.endswith(b"\n") or number == 1:  # the last one may be cut short, the first no JSON at all
                     try:
                         json.loads(line[begin:])
-                    except ValueError as error:
-                        raise ValueError(f"line {number} is no JSON ({error})") from None
+                    except (ValueError, RecursionError):
+                        raise ValueError(f"line {number} is no JSON ({_why_no_json(line[begin:])})") from None
             place += len(line)
         self._places.append(np.array([*offsets, place], "<i8"))
         return len(offsets), len(offsets) + 1
@@ -602,7 +674,10 @@ class _ScanParquet(_Scan):
     """Notes the first row of each row group, and the number of rows."""
 
     def __call__(self, name: str, file: Any, size: int) -> tuple[int, int]:
-        known = _library("pyarrow.parquet", name).ParquetFile(file).metadata
+        table = _library("pyarrow.parquet", name).ParquetFile(file)
+        columns, known = table.schema_arrow.names, table.metadata
+        if twice := {column for column in columns if columns.count(column) > 1}:
+            raise ValueError(f"it has two columns `{min(twice)}`, of which a row can hold one")
         rows = np.cumsum([0, *(known.row_group(group).num_rows for group in range(known.num_row_groups))], dtype="<i8")
         self._places.append(rows)
         return int(rows[-1]), len(rows)

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,9 @@ class Tokens:
         self.content_hash: str = "".join(index["files"][name]["sha256"] for name in _FILES)
         self._type = np.dtype(index["type"]).newbyteorder("<")
         self._maps: dict[str, npt.NDArray[Any]] = {}
-        self._paths = {name: self.folder / index["files"][name]["name"] for name in _FILES}
-        for name, path in self._paths.items():
-            entry = index["files"][name]
-            if _size(path) != entry["size"] or _marks(path) != entry["marks"]:
-                raise DataError(
-                    f"`{path}` is not the file that `index.json` beside it describes: it was cut short, or "
-                    f"written again. Delete `{self.folder}` and tokenize once more"
-                )
+        self._entries: dict[str, dict[str, Any]] = index["files"]
+        self._paths = {name: self.folder / self._entries[name]["name"] for name in _FILES}
+        self._stamps = {name: self._compare(name) for name in _FILES}
 
     def __len__(self) -> int:
         return self.num_tokens
@@ -98,8 +94,36 @@ class Tokens:
         if found != self.content_hash:
             raise DataError(f"`{self.folder}` is damaged: a byte differs from what was written. Tokenize once more")
 
+    def look(self) -> None:
+        """Compare what is mapped with the index again, where it was written since: a file that is cut ends the process.
+
+        Raises:
+            DataError: It is not that of the index any more.
+        """
+        for name in self._maps:
+            with suppress(FileNotFoundError):  # tokenized again; what is mapped stays as it was
+                if self._stamps[name] != _stamp(self._paths[name]):
+                    self._stamps[name] = self._compare(name)
+
+    def _compare(self, name: str) -> tuple[int, int]:
+        path, entry = self._paths[name], self._entries[name]
+        try:
+            stamp = _stamp(path)
+            is_same = stamp[0] == entry["size"] and _marks(path) == entry["marks"]
+        except FileNotFoundError:
+            raise DataError(f"`{path}` is missing, which `index.json` beside it names: tokenize again") from None
+        except OSError as error:
+            raise DataError(f"`{path}` cannot be read ({error.strerror})") from None
+        if not is_same:
+            raise DataError(
+                f"`{path}` is not the file that `index.json` beside it describes: it was cut short, or "
+                f"written again. Delete `{self.folder}` and tokenize once more"
+            )
+        return stamp
+
     def _map(self, name: str, kind: np.dtype[Any]) -> npt.NDArray[Any]:
         if name not in self._maps:
+            self._stamps[name] = self._compare(name)
             self._maps[name] = np.memmap(self._paths[name], kind, "r").view(np.ndarray)
         return self._maps[name]
 
@@ -131,7 +155,10 @@ def write_tokens(
     kind = next((name for name, size in _TYPES.items() if 1 <= vocabulary <= size), None)
     if kind is None:
         raise ConfigError(f"A vocabulary must have 1 to {1 << 32} tokens, not {vocabulary}")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"The folder `{folder}` cannot be made for token files ({error.strerror})") from None
     _remove_what_died(folder)
     aside = {name: _aside(folder, name) for name in (*_FILES, "index")}
     try:
@@ -242,6 +269,7 @@ class Rows(Dataset[tuple[torch.Tensor, ...]]):
         return self.__getitems__([index % len(self)])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, ...]]:
+        self.tokens.look()
         context, array = self.context, self.tokens.array
         rows = np.full((len(indices), context + 1), PADDING, np.int64)
         for row, index in zip(rows, indices, strict=True):
@@ -362,12 +390,16 @@ def _names(folder: Path) -> set[str]:
 def _read_index(folder: Path) -> dict[str, Any]:
     path = folder / "index.json"
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no file")  # to open a pipe would wait for its other end
         index: dict[str, Any] = json.loads(path.read_bytes())
         found = index["format"]
         if found == _FORMAT and index["type"] in _TYPES and all(index["files"][name]["name"] for name in _FILES):
             return index
     except FileNotFoundError:
         raise DataError(f"`{folder}` has no token files: there is no `index.json`; tokenize the text first") from None
+    except OSError as error:
+        raise DataError(f"`{path}` cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"`{path}` is no index of token files ({error}): delete the folder and tokenize again"
@@ -377,11 +409,9 @@ def _read_index(folder: Path) -> dict[str, Any]:
     )
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        raise DataError(f"`{path}` is missing, which `index.json` beside it names: tokenize again") from None
+def _stamp(path: Path) -> tuple[int, int]:
+    known = os.stat(path)
+    return known.st_size, known.st_mtime_ns
 
 
 def _marks(path: Path) -> str:

@@ -1,10 +1,17 @@
 """Shards: every sample by its number, in any process, and each kind of damage named."""
 
+import functools
+import gzip
+import http.server
 import io
 import json
 import os
 import pickle
 import tarfile
+import threading
+import urllib.request
+from collections.abc import Iterator
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -184,11 +191,83 @@ class TestLines:
 
     def test_a_line_that_is_no_json_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "0.jsonl").write_text('{"n": 0}\n{"n"\n{"n": 2}\n')
-        with pytest.raises(DataError, match=r"Sample 1 of `.*0\.jsonl` cannot be read \(it is no JSON"):
+        with pytest.raises(DataError, match=r"Line 2 of `.*0\.jsonl` is no JSON \(Expecting .* at column 5\): mend it"):
             Shards(tmp_path)[1]
+        (tmp_path / "blank.jsonl").write_bytes(b'\n\n{"n": 0}\r\n\n\n' + b"[" * 100_000 + b'\n{"n": 2}\n')
+        with pytest.raises(DataError, match=r"Line 6 of `.*blank\.jsonl` is no JSON \(maximum recursion"):
+            Shards(tmp_path / "blank.jsonl", index=tmp_path / "blank")[1]
         (tmp_path / "1.jsonl").write_text('{"n": 0}\n{"n"')
         with pytest.raises(DataError, match=r"1\.jsonl` is damaged.*line 2 is no JSON"):
             Shards(tmp_path / "1.jsonl", index=tmp_path / "other")
+
+
+class TestParquet:
+    def test_nulls_nested_columns_and_empty_row_groups_and_files_are_what_arrow_reads(self, tmp_path: Path) -> None:
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        table = pyarrow.table(
+            {
+                "number": [1, None, 3],
+                "list": [[1, 2], None, []],
+                "struct": [{"x": 1, "y": "a"}, None, {"x": None, "y": "b"}],
+                "words": pyarrow.array(["u", None, "u"]).dictionary_encode(),
+                "map": pyarrow.array([[("k", 1)], None, []], pyarrow.map_(pyarrow.string(), pyarrow.int64())),
+                "bytes": [b"x", None, b""],
+            }
+        )
+        parquet.write_table(table.slice(0, 0), tmp_path / "0.parquet")
+        with parquet.ParquetWriter(tmp_path / "1.parquet", table.schema) as writer:
+            for start, length in ((0, 0), (0, 2), (2, 0), (2, 1)):
+                writer.write_table(table.slice(start, length))
+        parquet.write_table(pyarrow.table({"other": ["x"]}), tmp_path / "2.parquet")
+        shards = Shards(tmp_path)
+        assert shards.__getitems__(range(4)) == [*table.to_pylist(), {"other": "x"}]
+        assert sorted(shards.in_blocks(seed=1)(1).tolist()) == [0, 1, 2, 3]
+
+    def test_two_columns_of_one_name_are_an_error(self, tmp_path: Path) -> None:
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        columns = [pyarrow.array([1]), pyarrow.array([2])]
+        parquet.write_table(pyarrow.Table.from_arrays(columns, names=["a", "a"]), tmp_path / "0.parquet")
+        with pytest.raises(DataError, match=r"0\.parquet` is damaged.*two columns `a`"):
+            Shards(tmp_path)
+
+
+def test_links_are_followed_and_what_is_hidden_or_no_file_is_no_shard(tmp_path: Path) -> None:
+    write(tmp_path / "data", range(0))
+    (tmp_path / "data").write_text('{"n": 0}\n')
+    (tmp_path / "0.jsonl").symlink_to("data")
+    (tmp_path / "1.jsonl").symlink_to("nowhere")
+    (tmp_path / "2.jsonl").mkdir()
+    (tmp_path / "._0.jsonl").write_bytes(b"\0\5\x16\7, as macOS leaves it")
+    if os.name != "nt":
+        os.mkfifo(tmp_path / "3.jsonl")
+    assert [shard["n"] for shard in Shards(tmp_path)] == [0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="needs fork")
+def test_several_processes_may_make_the_index_at_the_same_time(tmp_path: Path) -> None:
+    for shard in range(4):
+        write(tmp_path / f"{shard}.jsonl", range(3000 * shard, 3000 * shard + 3000))
+    fork = get_context("fork")
+    barrier, found = fork.Barrier(4), fork.Queue()
+
+    def make_it() -> None:
+        barrier.wait(60)
+        shards = Shards(tmp_path)
+        found.put((shards[11_999]["n"], shards.content_hash))
+
+    makers = [fork.Process(target=make_it) for _ in range(4)]
+    for maker in makers:
+        maker.start()
+    hashes = {found.get(timeout=60) for _ in makers}
+    for maker in makers:
+        maker.join(60)
+    assert (len(hashes), [maker.exitcode for maker in makers]) == (1, [0] * 4)
+    assert len(list((tmp_path / ".index").iterdir())) == 2
 
 
 def test_the_index_goes_elsewhere_where_the_folder_cannot_be_written_to(
@@ -286,6 +365,52 @@ class TestErrors:
         with pytest.raises(DataError, match="is no index of shards"):
             Shards(folder)
 
+    @pytest.mark.skipif(os.name == "nt", reason="needs pipes")
+    def test_an_index_or_a_shard_that_is_no_file_is_named_and_not_waited_for(self, tmp_path: Path) -> None:
+        write(tmp_path / "0.jsonl", range(3))
+        (tmp_path / ".index").write_text("")
+        with pytest.raises(DataError, match=r"The index cannot be written to `.*/\.index`"):
+            Shards(tmp_path)
+        (tmp_path / ".index").unlink()
+        shards = pickle.loads(pickle.dumps(Shards(tmp_path)))
+        (tmp_path / "0.jsonl").unlink()
+        os.mkfifo(tmp_path / "0.jsonl")
+        with pytest.raises(DataError, match=r"0\.jsonl` is no file any more"):
+            shards[0]
+        (tmp_path / ".index" / "index.json").unlink()
+        os.mkfifo(tmp_path / ".index" / "index.json")
+        (tmp_path / "0.jsonl").unlink()
+        write(tmp_path / "0.jsonl", range(3))
+        with pytest.raises(DataError, match="is no index of shards"):
+            Shards(tmp_path)
+
+    @pytest.mark.parametrize("of", ["shard", "index"])
+    def test_what_may_not_be_read_is_named(self, of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As if by another user: tests may run as root."""
+        write(tmp_path / "0.jsonl", range(3))
+        shards = pickle.loads(pickle.dumps(Shards(tmp_path)))
+
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(*((os, "open") if of == "shard" else (Path, "read_bytes")), refuse)
+        with pytest.raises(DataError, match=rf"The {of} `.*` cannot be read \(Permission denied\)"):
+            shards[0] if of == "shard" else Shards(tmp_path)
+
+    def test_an_index_of_places_that_are_none_is_named(self, tmp_path: Path) -> None:
+        write(tmp_path / "0.jsonl", range(3))
+        Shards(tmp_path)
+        (places,) = (tmp_path / ".index").glob("places-*.bin")
+        places.write_bytes(b"\xff" * places.stat().st_size)
+        with pytest.raises(DataError, match=r"0\.jsonl` cannot be read where its index says"):
+            Shards(tmp_path)[0]
+
+    @pytest.mark.parametrize("name", ["0.tar", "0.jsonl"])
+    def test_a_compressed_shard_is_named_whatever_its_ending_says(self, name: str, tmp_path: Path) -> None:
+        (tmp_path / name).write_bytes(gzip.compress(b"{}\n"))
+        with pytest.raises(DataError, match="it is compressed, and cannot be read at a place: unpack it"):
+            Shards(tmp_path)
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_remote_shards_are_read_through_fsspec(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,3 +427,81 @@ def test_remote_shards_are_read_through_fsspec(kind: str, tmp_path: Path, monkey
         assert shards.index.parent == Path("data/index")
     with pytest.raises(DataError, match="There is no shard at `memory://nothing`"):
         Shards("memory://nothing")
+
+
+class _Files(http.server.SimpleHTTPRequestHandler):
+    """A server of the files of a folder, which also sends parts of them, as servers of data do."""
+
+    parts = True
+
+    def do_GET(self) -> None:
+        path, asked = Path(self.translate_path(self.path)), self.headers.get("Range")
+        if not self.parts or asked is None or not path.is_file():
+            super().do_GET()
+            return
+        data = path.read_bytes()
+        first, last = asked.removeprefix("bytes=").split("-")
+        part = data[int(first) : int(last or len(data)) + 1]
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _WholeFiles(_Files):
+    parts = False
+
+
+class TestServer:
+    @pytest.fixture(params=[_Files, _WholeFiles])
+    def server(self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+        pytest.importorskip("fsspec")
+        pytest.importorskip("aiohttp")
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "shards").mkdir()
+        handler = functools.partial(request.param, directory=str(tmp_path / "shards"))
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            yield f"http://127.0.0.1:{server.server_port}"
+            server.shutdown()
+            thread.join()
+
+    def test_shards_are_read_at_a_place_or_it_is_said_that_the_server_cannot(self, server: str, tmp_path: Path) -> None:
+        for shard, numbers in enumerate((range(600), range(600, 900))):
+            write(tmp_path / "shards" / f"{shard}.jsonl", numbers)
+        if server_sends_parts(server):
+            for paths in (f"{server}/", f"{server}/*.jsonl", [f"{server}/0.jsonl", f"{server}/1.jsonl"]):
+                shards = Shards(paths)
+                assert [number_of(shards[n]) for n in (0, 599, 600, 899)] == [0, 599, 600, 899]
+            (tmp_path / "shards" / "1.jsonl").unlink()
+            with pytest.raises(DataError, match=r"1\.jsonl`.* cannot be read \(FileNotFoundError"):
+                shards[899]
+        else:
+            with pytest.raises(DataError, match=r"0\.jsonl` cannot be read at a place: its server sends whole files"):
+                Shards(f"{server}/0.jsonl")
+        with pytest.raises(DataError, match=r"There is no shard at `.*/none\.tar`"):
+            Shards(f"{server}/none.tar")
+
+
+def server_sends_parts(server: str) -> bool:
+    request = urllib.request.Request(f"{server}/0.jsonl", headers={"Range": "bytes=0-0"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return answer.status == 206
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (["memory://x/0.tar", "1.tar"], "Some shards have `://` in their names and others have not"),
+        ("nothing://x/0.tar", "`nothing://x/0.tar` cannot be opened by fsspec: Protocol not known: nothing"),
+    ],
+)
+def test_what_fsspec_cannot_open_is_an_error(paths: object, message: str) -> None:
+    pytest.importorskip("fsspec")
+    with pytest.raises(ConfigError, match=message):
+        Shards(paths)  # type: ignore[arg-type]

@@ -30,7 +30,8 @@ def random_documents(number: int, vocabulary: int = 50, longest: int = 9) -> lis
 
 class TestFiles:
     @pytest.mark.parametrize(
-        ("vocabulary", "kind"), [(1, "uint8"), (256, "uint8"), (257, "uint16"), (65_536, "uint16"), (65_537, "uint32")]
+        ("vocabulary", "kind"),
+        [(1, "uint8"), (256, "uint8"), (257, "uint16"), (65_535, "uint16"), (65_536, "uint16"), (65_537, "uint32")],
     )
     def test_a_token_takes_as_few_bytes_as_the_vocabulary_allows(
         self, vocabulary: int, kind: str, tmp_path: Path
@@ -112,6 +113,51 @@ class TestFiles:
             (tmp_path / "index.json").write_text(index)
         with pytest.raises(DataError, match=message):
             Tokens(tmp_path)
+
+    @pytest.mark.skipif(os.name == "nt", reason="Windows does not cut a file that is mapped")
+    @pytest.mark.parametrize("is_mapped", [False, True])
+    def test_files_that_are_cut_or_written_while_a_run_reads_them_are_named(
+        self, is_mapped: bool, tmp_path: Path
+    ) -> None:
+        """A page of a mapped file that is cut ends the process."""
+        rows = Rows(write_tokens(tmp_path, [range(200)] * 1000, 256), 8)
+        (file,) = tmp_path.glob("tokens-*.bin")
+        data, last = file.read_bytes(), len(rows) - 1
+        if is_mapped:
+            rows[0]
+        os.utime(file, ns=(1, 1))
+        assert rows[1][0].tolist() == list(range(8, 16)), "only its time has changed"
+        os.truncate(file, 5000)
+        with pytest.raises(DataError, match=r"tokens-.*\.bin` is not the file that `index\.json` beside it describes"):
+            rows[last]
+        file.write_bytes(b"\7" * len(data))
+        with pytest.raises(DataError, match=r"tokens-.*\.bin` is not the file"):
+            rows[last]
+
+    def test_a_run_that_has_begun_reads_its_tokens_to_the_end_though_others_are_written(self, tmp_path: Path) -> None:
+        rows = Rows(write_tokens(tmp_path, [range(100)], 256), 8)
+        before = rows[3][0].tolist()
+        write_tokens(tmp_path, [[1], [2]], 256)
+        assert rows[3][0].tolist() == before
+
+    @pytest.mark.skipif(os.name == "nt", reason="needs pipes")
+    @pytest.mark.parametrize("name", ["index.json", "tokens-*.bin", "documents-*.bin"])
+    def test_what_is_no_file_is_named_and_not_waited_for(self, name: str, tmp_path: Path) -> None:
+        write_tokens(tmp_path, [[1, 2]], 256)
+        (path,) = tmp_path.glob(name)
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(DataError, match=r"it is no file|is not the file"):
+            Tokens(tmp_path)
+        path.unlink()
+        path.mkdir()
+        with pytest.raises(DataError, match=r"it is no file|is not the file"):
+            Tokens(tmp_path)
+
+    def test_a_folder_that_is_a_file_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "train").write_text("")
+        with pytest.raises(DataError, match="train` cannot be made for token files"):
+            tokenized(tmp_path / "train", lambda: [[1, 2]], 256, {})
 
     def test_pickled_files_are_mapped_again_and_no_others(self, tmp_path: Path) -> None:
         tokens = write_tokens(tmp_path / "train", [range(100)] * 1000, 256)

@@ -30,6 +30,17 @@ def test_each_index_comes_once_and_no_two_keys_have_the_same_order(size: int) ->
         assert orders[0] != orders[1] != orders[2] != list(range(size))
 
 
+@pytest.mark.parametrize("size", [2**31 - 1, 2**31, 10**12, 2**53 + 1, 2**62])
+def test_no_size_overflows(size: int) -> None:
+    draw = np.random.default_rng(0)
+    places = np.unique([*range(1000), *range(size - 1000, size), *draw.integers(0, size, 5000)])
+    found = Shuffled(3, size).indices(places)
+    assert len(np.unique(found)) == len(places)
+    assert 0 <= found.min() <= found.max() < size
+    assert abs(found.mean() / size - 0.5) < 0.02
+    assert Shuffled(3, size)[size - 3 : size + 5].tolist() == Shuffled(3, size).indices(places[-3:]).tolist()
+
+
 @pytest.mark.slow
 def test_all_orders_of_four_samples_are_about_as_likely() -> None:
     counts = dict.fromkeys(itertools.permutations(range(4)), 0)
