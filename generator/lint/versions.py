@@ -24,5 +24,8 @@ def check_versions(sources: Sources) -> Iterator[Finding]:
                     line = heads[place] if len(heads) == len(tables) else 1
                     what = "each upgrade would apply it again" if kind != "changed_meaning" else "each upgrade tells it"
                     yield Finding(
-                        "no-since", path, line, f"this `{kind}` has no `since`, so {what}: name the version that made it"
+                        "no-since",
+                        path,
+                        line,
+                        f"this `{kind}` has no `since`, so {what}: name the version that made it",
                     )

@@ -150,13 +150,14 @@ def test_an_address_that_cannot_be_meant_is_explained(source: str) -> None:
         ("https://github.com/o/r/blob/main/sub/cookiecutter.json", "https://github.com/o/r@main#sub"),
         ("https://gitlab.com/g/h/r/-/tree/v1/sub?ref_type=heads", "https://gitlab.com/g/h/r@v1#sub"),
         ("https://codeberg.org/o/r/src/branch/main/sub", "https://codeberg.org/o/r@main#sub"),
-        ("https://user:%s@github.com/o/r/tree/main/s" % TOKEN, "https://github.com/o/r@main#s"),
+        (f"https://user:{TOKEN}@github.com/o/r/tree/main/s", "https://github.com/o/r@main#s"),
     ],
 )
 def test_the_page_of_a_folder_is_answered_with_its_address(page: str, meant: str) -> None:
     with pytest.raises(TemplateError, match="is a web page about a repository") as raised:
         parse_address(page)
-    assert f"write `{meant}`" in str(raised.value) and TOKEN not in str(raised.value)
+    assert f"write `{meant}`" in str(raised.value)
+    assert TOKEN not in str(raised.value)
     assert parse_address(meant).kind == "git"
 
 
