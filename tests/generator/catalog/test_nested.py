@@ -82,5 +82,5 @@ def test_a_pipe_in_a_template_is_not_waited_for(tmp_path: Path, write: Write) ->
     os.mkfifo(folder / "cookiecutter.json")
     assert load_template(str(folder)).name == "one"
     (folder / "one" / "cookiecutter.json").unlink()
-    with pytest.raises(TemplateError, match="it has no `cookiecutter.json`"):
+    with pytest.raises(TemplateError, match=r"it has no `cookiecutter\.json`"):
         load_template(str(folder))
