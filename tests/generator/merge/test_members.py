@@ -234,3 +234,21 @@ def test_what_follows_a_table_stays_in_its_own() -> None:
     base = "[a]\nx = 1\ny = 2\nz = 3\n"
     result = merge("a.toml", base, base.replace("y", "[b]\nq = 1\ny"), base.replace("y", "[c]\nr = 1\ny"))
     assert result.conflicts
+
+
+@pytest.mark.parametrize(
+    ("path", "base", "top", "bottom"),
+    [
+        (".env", "A=1\n\nC=1\n", "B=1", "B=2"),
+        ("a.ini", "[a]\nx = 1\ny = 1\nz = 1\n", "[b]\nc = 1", "[b]\nc = 1"),
+        ("a.ini", "[a]\nx = 1\n\ny = 1\n", "[a]\nw = 1", "W = 2"),
+        ("Makefile", "a:\n\techo 1\n\nb:\n\techo 2\n", "c:\n\techo 3\n", "\nc:\n\techo 4"),
+    ],
+)
+def test_one_name_at_two_places_is_a_conflict(path: str, base: str, top: str, bottom: str) -> None:
+    ours = base.replace("[a]", top, 1) if top.startswith("[a]") else f"{top}\n{base}"
+    result = merge(path, base, ours, f"{base}{bottom}\n")
+    assert result.conflicts
+    assert "twice" in result.notes[0]
+    repeated = f"{base}{bottom}\n{bottom}\n"  # what was there before is nobody's
+    assert not merge(path, repeated, repeated, repeated + "# end\n").conflicts
