@@ -222,7 +222,7 @@ def _parts(dotted: str) -> Key:
 
 def _read_toml(lines: Lines) -> _Mapping | None:
     spans = logical_lines("toml", lines)
-    if spans is None or any(line.startswith("[[") for line in lines):  # a list of tables has an order
+    if spans is None:
         return None
     heads = {span.start for span in spans if _TOML_TABLE.fullmatch(lines[span.start])}
 
@@ -234,7 +234,7 @@ def _read_toml(lines: Lines) -> _Mapping | None:
         chunks: list[tuple[Key | None, Lines]] = []
         for span in logical_lines("toml", lines) or ():
             text = lines[span.start : span.stop]
-            found = _TOML_KEY.match(text[0])
+            found = _TOML_KEY.match(text[0])  # not of `[[table]]`: such a list has an order
             if found is None and not _passed_over(text[0]):
                 return None
             chunks.append((_parts(found[1]) if found else None, text))
