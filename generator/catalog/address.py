@@ -95,6 +95,7 @@ def parse_address(source: str, beside: Path | None = None) -> Address:
         text = _SHORT[short].format(name.strip("/").removesuffix(".git")) + end
     if text.lower().startswith("file://"):
         return _file_url(text, is_git)
+    _refuse_web_page(text)
     if _URL.match(text):
         _, user, host = _split_user(text)
         if not user and _has_odd_port(host) and "@" in host:
@@ -160,6 +161,28 @@ def _open_url(url: str) -> str:
     opened = re.sub(r"^[&;]+|[&;]+(?=[&;#]|$)", "", "".join(kept))
     return (
         scheme + (f"{name}@" if name else "") + path + (mark if opened and not opened.startswith("#") else "") + opened
+    )
+
+
+_WEB_PAGE = re.compile(
+    r"""(?P<repository>https?://[^/]+/(?:[^/]+/[^/]+|.+?/-))  # GitLab parts its pages from a project in groups by `-`
+    /(?P<kind>tree|blob|src/branch)/(?P<version>[^/?#]+)(?:/(?P<inside>[^?#]+?))?/?(?:[?#].*)?""",
+    re.VERBOSE,
+)
+
+
+def _refuse_web_page(text: str) -> None:
+    """Say how to write the address of a folder that was copied from a browser, on GitHub, GitLab or Codeberg."""
+    page = _WEB_PAGE.fullmatch(text)
+    if page is None or re.search(r"\.git(?=[/@#?]|$)", text):
+        return
+    place, inside = page["repository"].removesuffix("/-"), page["inside"] or ""
+    if page["kind"] == "blob":  # a file: its folder is meant
+        inside = inside.rpartition("/")[0]
+    address = f"{place}@{page['version']}" + f"#{inside}" * bool(inside)
+    raise TemplateError(
+        f"`{without_secrets(text)}` is a web page about a repository: write `{without_secrets(address)}`, which is"
+        " `REPOSITORY@VERSION#FOLDER`"
     )
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 from ..errors import UsageError
 from .draws import Draws
 from .metadata import Metadata
-from .questions import Answer, HasQuestions, resolve_answers
+from .questions import Answer, HasQuestions, resolve_answers, without_effect
 
 
 class Answerable(HasQuestions, Protocol):
@@ -28,7 +28,7 @@ def carry_answers(
         draws: What the template draws at random, or reads from the clock.
 
     Returns:
-        The answers, and a line for each one that is new, renamed or dropped.
+        The answers, and a line for each one that is new, renamed, dropped or changed without effect.
 
     Raises:
         UsageError: A value is not, or no longer, an answer to its question.
@@ -63,7 +63,7 @@ def carry_answers(
         for name, answer in answers.items()
         if name not in carried and name not in secret
     ]
-    return answers, notes
+    return answers, notes + without_effect(template, changed, answers)
 
 
 def _fails(template: Answerable, answers: Mapping[str, object]) -> bool:

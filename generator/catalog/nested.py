@@ -43,10 +43,12 @@ def find_template(top: Path, address: Address) -> Path:
 
 def _nested(folder: Path, top: Path) -> list[Path]:
     """The templates that a `cookiecutter.json` lists instead of questions, in either of cookiecutter's two forms."""
+    if not (folder / CONTEXT_FILE).is_file():  # a pipe of that name would be waited for without end
+        return []
     try:
         context = json.loads((folder / CONTEXT_FILE).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
-        return []  # there is none; or it is damaged, which is said when the template is read
+        return []  # it is damaged, which is said when the template is read
     paths: list[object] = []
     if isinstance(context, dict) and isinstance(context.get("templates"), dict):
         paths = [entry.get("path") for entry in context["templates"].values() if isinstance(entry, dict)]

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -263,6 +263,8 @@ def resolve_answers(
 ) -> dict[str, Answer]:
     """Answer every question of `template`: from `given`, else by `ask`, else with the default.
 
+    A question that its `when` switches off has the default, even if it is in `given`: see `without_effect`.
+
     Args:
         template: Whose questions they are.
         given: Question -> value, as typed (`"true"`) or typed already (`True`).
@@ -298,7 +300,9 @@ def resolve_answers(
             elif not isinstance(template.entries[name], dict):  # a template fixes this answer
                 context.values[name] = template.entries[name]
             continue
-        question = _rendered(questions[name], context, named=name not in values)
+        # A question that is passed over has its default, whatever it was answered when it was last asked.
+        asked = questions[name].is_folder or _is_asked(questions[name], context)
+        question = _rendered(questions[name], context, named=name not in values or not asked)
         if name == PROJECT_NAME and project_name is not None:
             if question.is_folder:
                 values.setdefault(name, project_name)
@@ -306,10 +310,10 @@ def resolve_answers(
                 question = question._replace(default=project_name)
         question = question._replace(check=partial(_check, question, context))
         try:
-            if name in values:
-                answer = question.parse(values[name])
-            elif not _is_asked(question, context):
+            if not asked:
                 answer = question.default
+            elif name in values:
+                answer = question.parse(values[name])
             else:
                 if question.secret:
                     question = question._replace(default=os.environ.get(question.variable, question.default))
@@ -327,6 +331,24 @@ def resolve_answers(
             problems[0] if len(problems) == 1 else "\n  ".join(["These answers cannot be used:", *problems])
         )
     return answers
+
+
+def without_effect(template: HasQuestions, given: Iterable[str], answers: Mapping[str, Answer]) -> list[str]:
+    """Say of each question in `given` that is not asked after these answers that what it was given has no effect."""
+    context = Context(template.entries, template.name, Draws())
+    for name in context.order():
+        if name in answers:
+            context.add_answer(name, answers[name])
+        elif name.startswith("_"):
+            with suppress(TemplateError):
+                context.add_private(name)
+        elif not isinstance(template.entries[name], dict):
+            context.values[name] = template.entries[name]
+    return [
+        f"`{question.name}` has its default: with these answers, the template does not ask for it"
+        for question in template.questions
+        if question.name in {*given} and not question.is_folder and not _is_asked(question, context)
+    ]
 
 
 def holds(when: Mapping[str, str | bool], answers: Mapping[str, Answer]) -> bool:

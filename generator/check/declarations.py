@@ -1,5 +1,5 @@
 """What a project declares and what its other files do not keep: pins that contradict each other, jobs that wait for a
-job which is gone, scripts that lead nowhere.
+job which is gone, services of Compose likewise, scripts that lead nowhere.
 """
 
 import ast
@@ -23,7 +23,7 @@ TOOL = "paccel"
 def check_declarations(tree: Tree) -> list[Finding]:
     """Every contradiction that parsing tells for certain; what does not parse is passed over."""
     project = _toml(tree)
-    return [*_pins(tree, project), *_jobs(tree), *_scripts(tree, project)]
+    return [*_pins(tree, project), *_jobs(tree), *_services(tree), *_scripts(tree, project)]
 
 
 def _toml(tree: Tree) -> dict[str, Any]:
@@ -243,6 +243,34 @@ def _line_of_need(lines: Iterable[str], job: str, needed: str) -> str:
         if inside and re.search(rf"(?<![\w-]){re.escape(needed)}(?![\w-])", line):
             return line
     return needed
+
+
+# --- services --------------------------------------------------------------------------------------------------------
+
+_COMPOSE = re.compile(r"(?:docker-)?compose(?:\.[\w-]+)*\.ya?ml")
+
+
+def _services(tree: Tree) -> Iterator[Finding]:
+    """Services of Compose that depend on one which no Compose file in their folder has."""
+    folders: dict[PurePosixPath, dict[str, dict[str, Any]]] = {}
+    for path in sorted(tree):
+        place = PurePosixPath(path)
+        if _COMPOSE.fullmatch(place.name) and isinstance(data := _yaml(tree[path].content), dict):
+            folders.setdefault(place.parent, {})[path] = data
+    for files in folders.values():
+        if any("include" in data for data in files.values()):
+            continue
+        known = {name for data in files.values() for name in _table(data, "services")}
+        for path, data in files.items():
+            for service, about in _table(data, "services").items():
+                needs = about.get("depends_on") if isinstance(about, dict) else None
+                if isinstance(needs, dict):
+                    needs = [name for name, how in needs.items() if _table(how).get("required", True)]
+                for needed in _strings(needs):
+                    if needed not in known:
+                        message = f"the service `{service}` depends on the service `{needed}`, which does not exist"
+                        line = _line_of_need(decode(tree[path].content).lines, str(service), needed)
+                        yield _finding(tree, path, "missing-service", message, needed, str(service), line=line)
 
 
 # --- scripts ---------------------------------------------------------------------------------------------------------

@@ -43,7 +43,14 @@ class Cli(click.Group):
             with _one_interrupt():
                 _check_text(arguments)
                 code = super().main(arguments, **options) or 0
-        except (click.Abort, click.ClickException, PaccelError, OSError, UnicodeEncodeError) as error:
+        except (
+            click.Abort,
+            click.ClickException,
+            PaccelError,
+            OSError,
+            UnicodeEncodeError,
+            KeyboardInterrupt,  # before click could make it an Abort
+        ) as error:
             code, message = _explained(error)
         if message:
             with suppress(OSError):  # nobody can read it
@@ -127,10 +134,10 @@ def _close_broken_streams() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _explained(error: Exception) -> tuple[int, str]:
+def _explained(error: BaseException) -> tuple[int, str]:
     """Return the exit code and the message for what ended a command."""
     match error:
-        case click.Abort():
+        case click.Abort() | KeyboardInterrupt():
             return INTERRUPTED, "interrupted"
         case click.ClickException():
             return error.exit_code, _click_message(error)

@@ -46,7 +46,10 @@ def upgrade_each(
     """Upgrade each project, or only look; what fails for one does not stop the others."""
     tell = progress()
     results: list[Result] = []
-    for path in dict.fromkeys(os.path.normpath(path) for path in paths):
+    once: dict[str, str] = {}  # by whatever paths a project is given
+    for path in paths:
+        once.setdefault(os.path.realpath(path), os.path.normpath(path))
+    for path in once.values():
         tell(f"Upgrading {path}")
         try:
             if not (Path(path) / STATE_DIR).is_dir():

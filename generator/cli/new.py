@@ -44,7 +44,7 @@ def new(
     """
     from ..catalog.catalog import DEFAULT_TEMPLATE, load_template
     from ..catalog.draws import Draws
-    from ..catalog.questions import read_answers, resolve_answers
+    from ..catalog.questions import read_answers, resolve_answers, without_effect
     from ..catalog.secrets import hide
     from ..health.git import examine_git
     from ..project.folder import check_room, check_target, create_project
@@ -72,7 +72,7 @@ def new(
         recorded = found.recorded_in(path).ref
         manifest = Manifest.of(recorded, stored, baseline.tree, unformatted=baseline.unformatted, drawn=draws.to_json())
         create_project(path, manifest, tree, baseline.tree, render_folders(found, chosen))
-    warnings = [*found.warnings, *([] if dry_run else examine_git(path))]
+    warnings = [*found.warnings, *without_effect(found, known, chosen), *([] if dry_run else examine_git(path))]
     commands = next_commands(str(path), tree)
     if as_json:
         print_json(

@@ -15,6 +15,7 @@ from .lookalikes import check_lookalikes
 from .names import check_names
 from .renders import check_draws, check_renders
 from .sources import read_sources
+from .versions import check_versions
 
 
 class Report(NamedTuple):
@@ -57,7 +58,13 @@ def check_template(source: str, since: str | None = None) -> Report:
         )
     template = load_template(source if bundled else str(folder))
     sources = read_sources(template, folder)
-    findings = [*sources.findings, *check_names(sources), *check_lookalikes(sources), *check_branches(sources)]
+    findings = [
+        *sources.findings,
+        *check_names(sources),
+        *check_lookalikes(sources),
+        *check_branches(sources),
+        *check_versions(sources),
+    ]
     known = {(finding.path, finding.line) for finding in findings}
     findings += [*check_renders(sources, known), *check_draws(sources)]
     old, version = _earlier(folder, None if bundled and since is None else since, bundled)

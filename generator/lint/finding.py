@@ -18,6 +18,7 @@ RULES = {
     "not-black": "a file that black changes, in a project that uses black",
     "drawn": "output that is random or from the clock",
     "unstable": "output that differs from one render to the next",
+    "no-since": "a rename, rewrite or changed meaning without `since`",
     "undeclared-move": "a renamed file without `[[moved]]`",
     "removed-question": "a removed question without `[[renamed_answers]]` or `[[dropped_answers]]`",
     "removed-choice": "a removed choice without `values` in `[[renamed_answers]]`",

@@ -7,6 +7,7 @@ found once, on the merged project, see `paccel.check`.
 
 import ast
 import builtins
+import re
 import symtable
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,8 @@ def defects(language: Language, source: str) -> Counter[Defect]:
     """Every defect of a text; of one that does not parse, or in a language that is not searched, none."""
     if language == "requirements":
         return Counter(_required_twice(source))
+    if language in {"ini", "env", "make"}:
+        return Counter(_given_twice(language, source.splitlines()))
     tree = parse_python(source) if language == "python" else None
     if tree is None:
         return Counter()
@@ -52,6 +55,33 @@ def _required_twice(source: str) -> Iterator[Defect]:
     for key, count in counts.items():
         if key is not None:
             yield from [Defect(f"require `{key}` twice")] * (count - 1)
+
+
+_ENV_NAME = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)=")
+_INI_NAME = re.compile(r"([^\s\[#;=:][^=:]*?)\s*[=:]")
+_RECIPE = re.compile(r"@?([\w-]+)(?:\s[^#]*?)?:(?![=:])")
+
+
+def _given_twice(language: Language, lines: Sequence[str]) -> Iterator[Defect]:
+    """Variables, options of a section and targets with commands: where one stands twice, one of the two has no effect."""
+    counts = Counter[tuple[str, str]]()
+    section = ""
+    for number, line in enumerate(lines):
+        if language == "env":
+            found, what = _ENV_NAME.match(line), "set"
+        elif language == "make":
+            commands = number + 1 < len(lines) and lines[number + 1][:1].isspace() and bool(lines[number + 1].strip())
+            found, what = _RECIPE.match(line) if commands else None, "make"
+        elif line.startswith("["):
+            section = line.partition("]")[0] + "]"
+            counts["have", section] += 1
+            continue
+        else:
+            found, what = _INI_NAME.match(line), f"in {section} give"
+        if found:
+            counts[what, found[1].lower() if language == "ini" else found[1]] += 1
+    for (what, name), count in counts.items():
+        yield from [Defect(f"{what} `{name}` twice")] * (count - 1)
 
 
 # --- Python ----------------------------------------------------------------------------------------------------------

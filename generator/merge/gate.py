@@ -101,8 +101,11 @@ def _tally(language: Language, lines: Iterable[str]) -> Counter[str]:
             inside_import = ")" not in code and (inside_import or "(" in code or code.rstrip().endswith("\\"))
             continue
         array = re.fullmatch(_ARRAY, line) if language == "toml" else None
-        # An array on one line counts as it would over several.
-        for part in (array[1], *re.findall(_STRING, array[2])) if array else (line,):
+        # An array on one line counts as it would over several, and so do the names that a makefile calls phony.
+        parts = (array[1], *re.findall(_STRING, array[2])) if array else (line,)
+        if language == "make" and line.startswith(".PHONY:"):
+            parts = tuple(f".PHONY: {name}" for name in line.split()[1:])
+        for part in parts:
             key = "".join(part.split()).rstrip(",")
             if re.search(r"\w", key):
                 keys.append(key)

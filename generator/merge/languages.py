@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 from .json_text import read as read_json
 
-Language = Literal["python", "toml", "json", "jsonc", "yaml", "requirements", "ignore", "commands", "text"]
+Language = Literal[
+    "python", "toml", "json", "jsonc", "yaml", "requirements", "ignore", "commands", "ini", "env", "make", "text"
+]
 
 _SUFFIXES: dict[str, Language] = {
     ".py": "python",
@@ -25,15 +27,26 @@ _SUFFIXES: dict[str, Language] = {
     ".jsonc": "jsonc",
     ".yaml": "yaml",
     ".yml": "yaml",
-    ".cfg": "commands",
-    ".ini": "commands",
+    ".cfg": "ini",
+    ".ini": "ini",
     ".sh": "commands",
     ".slurm": "commands",
     ".sbatch": "commands",
-    ".mk": "commands",
-    ".env": "commands",
+    ".mk": "make",
+    ".just": "make",
+    ".env": "env",
 }
-_NAMES: dict[str, Language] = {"Dockerfile": "commands", "Makefile": "commands", ".gitattributes": "commands"}
+_NAMES: dict[str, Language] = {
+    "Dockerfile": "commands",
+    ".gitattributes": "commands",
+    "Makefile": "make",
+    "makefile": "make",
+    "GNUmakefile": "make",
+    "justfile": "make",
+    "Justfile": "make",
+    ".editorconfig": "ini",
+    ".flake8": "ini",
+}
 
 
 def language_of(path: str) -> Language:
@@ -41,6 +54,8 @@ def language_of(path: str) -> Language:
     name = PurePosixPath(path).name
     if name.startswith(".") and name.endswith("ignore"):
         return "ignore"
+    if name == ".env" or name.startswith(".env."):
+        return "env"
     if name.startswith(("requirements", "constraints")) and name.endswith((".txt", ".in")):
         return "requirements"
     return _NAMES.get(name) or _SUFFIXES.get(PurePosixPath(path).suffix, "text")
@@ -190,7 +205,7 @@ def logical_lines(language: Language, lines: Sequence[str]) -> list[range] | Non
         return _python_lines(lines)
     if language == "toml":
         return _toml_lines(lines)
-    if language in {"yaml", "requirements", "ignore", "commands"}:
+    if language in {"yaml", "requirements", "ignore", "commands", "ini", "env", "make"}:
         return _continued_lines(lines)
     return None
 

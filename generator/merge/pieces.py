@@ -1,6 +1,6 @@
 """What a merge works on: the three sides of a file, the pieces of its result, and a conflict in its place."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from .diff3 import Region
@@ -56,12 +56,38 @@ class Hunk(NamedTuple):
         before: The lines above it that all three sides share.
         whole: Whether it cuts no logical line on any side.
         width: The line length of the user's file, at least black's default.
+        above: All lines of the user's above it; None where that is not known.
+        below: All lines of the user's below it; None where that is not known.
     """
 
     sides: Sides
     before: Lines = ()
     whole: bool = True
     width: int = 88
+    above: Lines | None = None
+    below: Lines | None = None
+
+    def readings(self) -> "Iterator[tuple[Hunk, Lines]]":
+        """The hunk, and where it only inserts, the same insertion read further up.
+
+        It can be where it ends as the text above it ends: with a decorator, a bracket, a blank line. Also yields the lines
+        by which it was moved: they stand above it still, and the merged insertion begins with them.
+        """
+        yield self, ()
+        if any(line.strip() for line in self.sides.base):
+            return
+        for slide in range(1, min(len(self.before), 12) + 1):
+            moved = self.before[len(self.before) - slide :]
+            ours, theirs = self.sides.ours, self.sides.theirs
+            if ours[-slide:] != moved or theirs[-slide:] != moved:
+                return
+            sides = self.sides._replace(
+                ours=(moved + ours)[: len(ours)],
+                theirs=(moved + theirs)[: len(theirs)],
+            )
+            above = None if self.above is None else self.above[: len(self.above) - slide]
+            below = None if self.below is None else moved + self.below
+            yield self._replace(sides=sides, before=self.before[:-slide], above=above, below=below), moved
 
 
 class View(NamedTuple):

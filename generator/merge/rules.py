@@ -7,16 +7,36 @@ import ast
 import io
 import textwrap
 import tokenize
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from .diff3 import changes, match, merge3, merge3_tight
+from .diff3 import Region, changes, match, merge3, merge3_tight
 from .gate import keeps_every_edit, problem
 from .languages import Language, logical_lines, parse_python
+from .members import union_listed, union_members
 from .pieces import Hunk, Lines, Piece, Sides, conflict, count_conflicts, merged, resolved, source_of
 from .reindent import indent_of
-from .unions import UNIONS
+from .unions import (
+    union_array,
+    union_definitions,
+    union_ignored,
+    union_imports,
+    union_requirements,
+    union_strings,
+)
 from .work import CHECK, Work, fitting
+
+UNIONS: dict[Language, tuple[Callable[[Hunk], list[str] | None], ...]] = {
+    "python": (union_imports, union_definitions),
+    "toml": (union_strings, union_array, union_members),
+    "requirements": (union_requirements,),
+    "ignore": (union_ignored,),
+    "yaml": (union_members,),
+    "ini": (union_members, union_listed),
+    "env": (union_members,),
+    "make": (union_members,),
+}
+"""What may be a set in a conflict of each language."""
 
 
 def refine(sides: Sides, work: Work) -> list[Piece]:
@@ -61,11 +81,18 @@ def _parts(sides: Sides) -> list[Piece | Hunk]:
         lines = sides.cut(region)
         if region.kind == "conflict":
             places = zip(ends, (region.base, region.ours, region.theirs), strict=True)
-            parts.append(Hunk(lines, before, all({at.start, at.stop} <= known for known, at in places), width))
+            whole = all({at.start, at.stop} <= known for known, at in places)
+            parts.append(_hunk(sides, region, before)._replace(whole=whole, width=width))
         else:
             parts.append(merged(region, lines))
         before = lines.base if region.kind == "same" else ()
     return parts
+
+
+def _hunk(sides: Sides, region: Region, before: Lines) -> Hunk:
+    """The conflict of a region, where it stands in ours."""
+    above, below = sides.ours[: region.ours.start], sides.ours[region.ours.stop :]
+    return Hunk(sides.cut(region), before, above=above, below=below)
 
 
 def _ends(language: Language, lines: Lines) -> set[int]:
@@ -140,19 +167,22 @@ def _moved_with_what_is_around(sides: Sides) -> bool:
 def _has(sides: Sides) -> bool:
     if not keeps_every_edit(sides, [Piece(sides.ours)]):
         return False
-    before: list[str] = []
+    undone: list[str] = []
     for region in merge3_tight(sides.theirs, sides.ours, sides.base, loosely=True):
         if region.kind == "conflict":
             return False
         text, span = (sides.base, region.theirs) if region.kind == "theirs" else (sides.ours, region.ours)
-        before += text[span.start : span.stop]
-    without = sides._replace(ours=tuple(before))
+        undone += text[span.start : span.stop]
+    without = sides._replace(ours=tuple(undone))
     if without == sides:
         return False
     done = 0
+    before: Lines = ()
     for region in merge3(*without.texts):
         lines = without.cut(region)
-        options = _by_rules(Hunk(lines)) if region.kind == "conflict" else [[merged(region, lines)]]
+        conflicting = region.kind == "conflict"
+        options = _by_rules(_hunk(without, region, before)) if conflicting else [[merged(region, lines)]]
+        before = lines.base if region.kind == "same" else ()
         for option in options:
             text = resolved(option, "ours")
             if not count_conflicts(option) and sides.ours[done : done + len(text)] == text:

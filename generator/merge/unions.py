@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from operator import eq
 from typing import Any, TypeVar
 
-from .languages import Language, import_names, logical_lines, parse_python, requirement_key
+from .languages import import_names, logical_lines, parse_python, requirement_key
 from .pieces import Hunk, Lines, Sides, source_of
 
 K = TypeVar("K")
@@ -253,13 +253,9 @@ def union_definitions(hunk: Hunk) -> list[str] | None:
     """Keep both of two insertions at one place whose order means nothing: definitions, or fields of a class."""
     if any(line.strip() for line in hunk.sides.base):
         return None
-    for slide in range(min(len(hunk.before), 12) + 1):
-        # Where an insertion ends as the text above it ends (a decorator, a blank line), it can be read further up.
-        above = hunk.before[len(hunk.before) - slide :]
-        if slide and (hunk.sides.ours[-slide:] != above or hunk.sides.theirs[-slide:] != above):
-            break
-        ours, theirs = ((above + lines)[: len(lines)] for lines in (hunk.sides.ours, hunk.sides.theirs))
-        block, other = _block(ours), _block(theirs)
+    for place, moved in hunk.readings():
+        ours = place.sides.ours
+        block, other = _block(ours), _block(place.sides.theirs)
         if block and other and (block.fields, block.indent) == (other.fields, other.indent):
             merged = merge_keyed({}, block.code, other.code)
             if merged is None:
@@ -268,7 +264,7 @@ def union_definitions(hunk: Hunk) -> list[str] | None:
             if not new:
                 return list(hunk.sides.ours)
             # What was read further up stands above still; the same lines end the insertion instead.
-            return [*_below(block, ours, new), *other.tail][slide:] + list(above)
+            return [*_below(block, ours, new), *other.tail][len(moved) :] + list(moved)
     return None
 
 
@@ -411,14 +407,3 @@ def union_array(hunk: Hunk) -> list[str] | None:
         return [line]
     indent = next((found["indent"] for text in ours[1:] if (found := _STRING.fullmatch(text))), "    ")
     return [f"{head}[", *(f"{indent}{string}," for string in strings), "]"]
-
-
-Union = Callable[[Hunk], list[str] | None]
-
-UNIONS: dict[Language, tuple[Union, ...]] = {
-    "python": (union_imports, union_definitions),
-    "toml": (union_strings, union_array),
-    "requirements": (union_requirements,),
-    "ignore": (union_ignored,),
-}
-"""What may be a set in a conflict of each language."""

@@ -15,12 +15,12 @@ MAX_FILE_BYTES = 512 * 1024
 MAX_BYTES = 64 * 2**20
 MAX_LOOKED_AT = 200_000
 
-_SUFFIXES = (".py", ".ipynb")
+_SUFFIXES = (".py", ".pyi", ".ipynb")
 _GIT_SECONDS = 30
 
 
 def read_own_code(root: Path, known: Collection[str]) -> tuple[dict[str, File], list[str]]:
-    """Read the Python files and notebooks of a project that are not among `known`.
+    """Read the Python files, stubs and notebooks of a project that are not among `known`.
 
     Passed over are hidden folders, virtual environments, symbolic links, what git ignores (without git, what the root's
     `.gitignore` names plainly), and files that are too large for code.

@@ -123,9 +123,13 @@ def applied(module: Module, edits: Iterable[tuple[int, int, str]]) -> tuple[str,
 
 
 def mentions(files: Mapping[str, File], words: Iterable[str]) -> list[str]:
-    """The Python files in which all of `words` stand."""
+    """The Python files and stubs in which all of `words` stand."""
     wanted = [word.encode() for word in words]
-    return [path for path, file in files.items() if path.endswith(".py") and all(w in file.content for w in wanted)]
+    return [
+        path
+        for path, file in files.items()
+        if path.endswith((".py", ".pyi")) and all(w in file.content for w in wanted)
+    ]
 
 
 def in_strings(module: Module, name: ApiName) -> Iterator[Unclear]:

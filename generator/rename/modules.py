@@ -40,7 +40,7 @@ class Module(NamedTuple):
     @property
     def package(self) -> str:
         """The package that relative imports start from."""
-        return self.name if PurePosixPath(self.path).name == "__init__.py" else self.name.rpartition(".")[0]
+        return self.name if PurePosixPath(self.path).stem == "__init__" else self.name.rpartition(".")[0]
 
     def encode(self, text: str) -> bytes:
         return (b"\xef\xbb\xbf" if self.bom else b"") + text.encode()

@@ -140,7 +140,60 @@ COPY . .
 ENV PYTHONUNBUFFERED=1
 CMD ["python", "train.py"]
 """
+MAKEFILE = """\
+.PHONY: test lint
+PYTHON ?= python
+
+test: lint
+	$(PYTHON) -m pytest
+
+# quick
+lint:
+	ruff check .
+"""
+SETUP = """\
+[options]
+python_requires = >=3.11
+install_requires =
+    numpy
+    torch>=2.6
+
+[flake8]
+max-line-length = 88
+exclude = build
+
+[mypy]
+strict = true
+"""
+VARIABLES = """\
+# where data are
+DATA_DIR=/data
+export WANDB_MODE=offline
+NAME='a b'
+
+CUDA_VISIBLE_DEVICES=0,1
+"""
+COMPOSE = """\
+services:
+  train:
+    image: net
+    environment:
+      EPOCHS: 3
+      SEED: 1
+    volumes:
+      - data:/data
+  # curves
+  board:
+    image: tensorboard
+    ports: ["6006:6006"]
+volumes:
+  data:
+"""
 WRITTEN = {
+    "Makefile": MAKEFILE,
+    "setup.cfg": SETUP,
+    ".env": VARIABLES,
+    "compose.yaml": COMPOSE,
     ".vscode/settings.json": SETTINGS,
     "package.json": PACKAGE,
     "one-line.json": json.dumps(json.loads(PACKAGE)) + "\n",

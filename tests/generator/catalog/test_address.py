@@ -142,6 +142,30 @@ def test_an_address_that_cannot_be_meant_is_explained(source: str) -> None:
     str(caught.value).encode()
 
 
+@pytest.mark.parametrize(
+    ("page", "meant"),
+    [
+        ("https://github.com/o/r/tree/main/sub/x", "https://github.com/o/r@main#sub/x"),
+        ("https://github.com/o/r/tree/v1.2/", "https://github.com/o/r@v1.2"),
+        ("https://github.com/o/r/blob/main/sub/cookiecutter.json", "https://github.com/o/r@main#sub"),
+        ("https://gitlab.com/g/h/r/-/tree/v1/sub?ref_type=heads", "https://gitlab.com/g/h/r@v1#sub"),
+        ("https://codeberg.org/o/r/src/branch/main/sub", "https://codeberg.org/o/r@main#sub"),
+        (f"https://user:{TOKEN}@github.com/o/r/tree/main/s", "https://github.com/o/r@main#s"),
+    ],
+)
+def test_the_page_of_a_folder_is_answered_with_its_address(page: str, meant: str) -> None:
+    with pytest.raises(TemplateError, match="is a web page about a repository") as raised:
+        parse_address(page)
+    assert f"write `{meant}`" in str(raised.value)
+    assert TOKEN not in str(raised.value)
+    assert parse_address(meant).kind == "git"
+
+
+@pytest.mark.parametrize("source", ["https://host/team/src/tools/net", "https://host/a/b/tree/c.git", "gh:o/tree@x/y"])
+def test_a_repository_may_be_called_like_a_page(source: str) -> None:
+    assert parse_address(source).kind == "git"
+
+
 def test_a_template_near_its_project_is_recorded_relative_to_it(tmp_path: Path) -> None:
     for name in ("mono/.git", "mono/templates/one", "mono/services/net", "far/two", "beside"):
         (tmp_path / name).mkdir(parents=True)

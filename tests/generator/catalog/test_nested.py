@@ -1,6 +1,7 @@
 """Several templates in one place, and folders that are not the template: how to choose is said."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,3 +70,17 @@ def test_a_folder_inside_a_template_is_explained(tmp_path: Path, write: Write) -
     folder = write(tmp_path / "pack", template("one")) / "one"
     with pytest.raises(TemplateError, match=rf"has no `cookiecutter\.json`; `{folder}`, which it is in, has one"):
         load_template(str(folder / PROJECT))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names there")
+@pytest.mark.timeout(20)
+def test_a_pipe_in_a_template_is_not_waited_for(tmp_path: Path, write: Write) -> None:
+    folder = write(tmp_path / "pack", template("one"))
+    os.mkfifo(folder / "paccel.toml")
+    os.mkfifo(folder / "one" / PROJECT / "pipe")
+    os.mkfifo(folder / "one" / "paccel.toml")
+    os.mkfifo(folder / "cookiecutter.json")
+    assert load_template(str(folder)).name == "one"
+    (folder / "one" / "cookiecutter.json").unlink()
+    with pytest.raises(TemplateError, match=r"it has no `cookiecutter\.json`"):
+        load_template(str(folder))

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from paccel.catalog.metadata import QuestionHelp
-from paccel.catalog.questions import Question, check_project_name, parse_questions, read_answers, resolve_answers
+from paccel.catalog.questions import (
+    Question,
+    check_project_name,
+    parse_questions,
+    read_answers,
+    resolve_answers,
+    without_effect,
+)
 from paccel.errors import TemplateError, UsageError
 
 ENTRIES = {
@@ -232,6 +239,19 @@ def test_a_question_is_asked_only_when_it_makes_sense(when: Any) -> None:
     asked.clear()
     resolve_answers(template, {"tracker": "wandb"}, ask=ask)
     assert asked == ["wandb_project", "size"]
+
+
+@pytest.mark.parametrize("when", [{"tracker": "wandb"}, "{{ cookiecutter.tracker == cookiecutter._on }}"])
+def test_a_question_that_is_switched_off_has_its_default_whatever_it_was_answered(when: Any) -> None:
+    template = asker({"_on": "wandb", **TRACKERS}, wandb_project=QuestionHelp(when=when))
+    given = {"tracker": "wandb", "wandb_project": "mine"}
+    answers = resolve_answers(template, given)
+    assert (answers["wandb_project"], without_effect(template, given, answers)) == ("mine", [])
+    off = resolve_answers(template, given | {"tracker": "none"})
+    assert off["wandb_project"] == "none-runs"
+    said = "`wandb_project` has its default: with these answers, the template does not ask for it"
+    assert without_effect(template, given, off) == [said]
+    assert without_effect(template, ["tracker"], off) == []
 
 
 @pytest.mark.parametrize("validator", ["[0-9]+", "{{ value | int > 4 }}", "{% if value.isdigit() %}yes{% endif %}"])

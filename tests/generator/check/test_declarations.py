@@ -84,6 +84,42 @@ def test_a_workflow_of_another_form_is_no_reason_to_stop(text: str) -> None:
     assert isinstance(rules({".github/workflows/ci.yml": text}), list)
 
 
+COMPOSE = """services:
+  db:
+    image: x
+  train:
+    image: y
+    depends_on: {needs}
+"""
+
+
+@pytest.mark.parametrize(
+    ("needs", "found"),
+    [
+        ("[db]", 0),
+        ("[db, store]", 1),
+        ("{store: {condition: service_started}}", 1),
+        ("{store: {required: false}}", 0),
+        ("store", 0),
+        ("", 0),
+        ("[1, [a]]", 0),
+    ],
+)
+@pytest.mark.parametrize("path", ["compose.yaml", "deploy/docker-compose.gpu.yml"])
+def test_a_service_must_not_depend_on_one_that_is_gone(path: str, needs: str, found: int) -> None:
+    assert rules({path: COMPOSE.format(needs=needs)}) == [(path, 6, "missing-service")] * found
+
+
+def test_services_of_other_compose_files_in_the_folder_are_there() -> None:
+    text = COMPOSE.format(needs="[store]")
+    more = "services:\n  store:\n    image: z\n"
+    assert rules({"compose.yaml": text, "compose.override.yaml": more}) == []
+    assert rules({"compose.yaml": f"include: [more.yaml]\n{text}"}) == []
+    assert rules({"compose.yaml": text, "other/compose.yaml": more}) == [("compose.yaml", 6, "missing-service")]
+    for damaged in ("services: [1]", "services: {a: 1}", "- a", "services:\n  ? [x]\n  : {depends_on: [y]}"):
+        assert isinstance(rules({"compose.yaml": damaged}), list)
+
+
 MODULES = {
     "train.py": "import a as b\n\n\ndef main(): pass\n\n\nif x:\n    y = 1\n",
     "src/pkg/__init__.py": "",

@@ -24,7 +24,7 @@ def projects(case: Case) -> None:
 
 def test_every_project_is_upgraded_whatever_happens_to_the_others(case: Case) -> None:
     projects(case)
-    done = case.run("upgrade", "--each", "broken", "none", "edited", "good", "good/", "--json")
+    done = case.run("upgrade", "--each", "broken", "none", "edited", "good", "good/", str(case.work / "good"), "--json")
     rows = {row["path"]: (row["exit_code"], row["state"]) for row in done.data["projects"]}
     assert rows == {
         "broken": (3, "failed"),

@@ -161,7 +161,25 @@ def test_the_bundled_templates_have_no_mistakes(name: str) -> None:
 
 def test_every_rule_is_explained_and_tested() -> None:
     tested = {mistake.rule for mistake in MISTAKES} | {rule for rule, *_ in SINCE}
-    assert tested | {"unstable"} == RULES.keys()
+    assert tested | {"unstable", "no-since"} == RULES.keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "rest"),
+    [
+        ("renamed_api", 'from = "a:old"\nto = "new"'),
+        ("rewrites", 'rule = """\nid: a\nlanguage: python\nrule: {pattern: f()}\nfix: g()\n"""'),
+        ("changed_meaning", 'name = "a:f"\ntext = "It is a mean."'),
+    ],
+)
+def test_what_upgrades_apply_needs_the_version_that_made_it(
+    kind: str, rest: str, template: Callable[..., Path]
+) -> None:
+    dated = f'[[{kind}]]\n{rest}\nsince = "1"\n'
+    assert found(template({"a.txt": A}, metadata=dated, name="dated")) == []
+    (finding,) = found(template({"a.txt": A}, metadata=f"{dated}\n[[{kind}]]\n{rest}\n"))
+    assert (finding.rule, finding.path, finding.line) == ("no-since", "paccel.toml", dated.count("\n") + 2)
+    assert f"`{kind}` has no `since`" in finding.text
 
 
 def test_what_differs_in_two_renders_of_the_same_draws_is_found(

@@ -298,3 +298,15 @@ def test_a_value_that_is_made_from_itself_many_times_takes_no_time() -> None:
     text = f"import data\n\n\ndef f(x):\n{lines}    return x.valid\n"
     done = renamed(MEMBER, FILES | {"mine.py": text})
     assert [(place.path, place.line) for place in done.unclear] == [("mine.py", 65)]
+
+
+def test_stubs_follow_as_modules_do() -> None:
+    stub = "def make_net(hidden: int, depth: int = ...) -> int: ...\n"
+    assert after(NAME, stub, "model.pyi") == stub.replace("make_net", "make_model")
+    assert after(PARAMETER, stub, "model.pyi") == stub.replace("hidden", "width")
+    exported = "from model import make_net as make_net\n"
+    assert after(NAME, exported, "mine.pyi") == "from model import make_model as make_net\n"
+    relative = {"pkg/model.py": MODEL, "pkg/__init__.pyi": "from .model import make_net\n"}
+    table = NAME.replace("model:", "pkg.model:")
+    found = renamed(table, relative).files["pkg/__init__.pyi"]
+    assert found.content == b"from .model import make_model\n"

@@ -85,3 +85,37 @@ def test_in_the_middle_of_writing(template: Callable[..., Path], work: Path, tmp
     err = interrupt(WRITING, template(), work, scratch, lambda: any(work.glob("deep/.x.paccel-*/written")))
     assert err.strip() == "Error: interrupted"
     assert (list(scratch.iterdir()), list(work.iterdir())) == ([], [])
+
+
+def test_while_the_command_is_loaded(tmp_path: Path) -> None:
+    """A library is interrupted where Python would swallow it, and then goes on."""
+    (tmp_path / "click.py").write_text(
+        "import os, signal, time, weakref\n"
+        "class Lock: pass\n"
+        "lock = Lock()\n"
+        "watched = weakref.ref(lock, lambda _: (os.kill(os.getpid(), signal.SIGINT), time.sleep(0.1)))\n"
+        "del lock\n"
+    )
+    process = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.path.insert(0, sys.argv[1]); from paccel.cli import main",
+            str(tmp_path),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (130, "", "Error: interrupted\n")
+
+
+def test_a_program_that_uses_the_command_keeps_its_own_handler() -> None:
+    program = """if 1:
+        import signal
+        signal.signal(signal.SIGINT, handler := lambda *_: None)
+        import paccel.cli
+        assert signal.getsignal(signal.SIGINT) is handler
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
