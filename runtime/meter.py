@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from .record.numbers import NOTHING
 from .run import Run
 
 _CHUNK = 256  # values kept before they are folded into one
@@ -65,7 +66,7 @@ class Meter:
         """
         totals = _added(self.state_dict()["processes"])
         self._start_afresh()
-        return {name: total / count if count else float("nan") for name, (total, count) in totals.items()}
+        return {name: total / count if count else NOTHING for name, (total, count) in totals.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """The sums since the last read, exactly, for each process in rank order. Collective."""

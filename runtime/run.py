@@ -48,7 +48,7 @@ from .loop.stopping import StopRequest
 from .loop.walk import Walk
 from .record import progress
 from .record.memory import write_memory_snapshot
-from .record.numbers import as_numbers
+from .record.numbers import NOTHING, as_numbers
 from .record.opening import draw_seed, open_run_dir
 from .record.record import Record
 from .record.reporting import Reporter, check_trackers
@@ -249,6 +249,7 @@ class Run:
         """
         if not objects:
             raise ConfigError("`run.prepare` was given nothing to prepare")
+        self.agreement.gather(None)  # names the call where a process does not make it; what follows would wait
         ready = self.prepared.prepare(objects, find_unused_parameters=find_unused_parameters)
         if self._finder is not None:
             for model in [thing for thing in ready if isinstance(thing, nn.Module)]:
@@ -511,7 +512,8 @@ class Run:
         times = self.reporter.times(section)
         self.agreement.on_main(lambda: self.reporter.log(position.step, position.epoch, section, numbers, times))
         if section == "train":
-            self.guard.take_loss(numbers.get("loss"), min(self._logged_step + 1, position.step), skipped)
+            loss = None if found.get("loss") is NOTHING else numbers.get("loss")  # no label was counted: nothing diverged
+            self.guard.take_loss(loss, min(self._logged_step + 1, position.step), skipped)
             self._logged_step = position.step
 
     def stopping(self) -> bool:

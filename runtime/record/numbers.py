@@ -8,6 +8,9 @@ from typing import Any
 
 from ..errors import ConfigError
 
+NOTHING = float("nan")
+"""The mean of nothing: told by its identity from a NaN that was computed."""
+
 _MOST = 1000  # numbers under one name
 
 

@@ -46,6 +46,7 @@ PAIRS: dict[str, tuple[Callable[[Run], Any], Callable[[Run], Any], str]] = {
     "end": (lambda run: None, lambda run: run.log("train"), "process 0 in the end of `with Run"),
     "stopping": (lambda run: [run.stopping() for _ in range(9)], lambda run: run.log("train"), "0 in Run.stopping"),
     "gather": (lambda run: run.gather(torch.ones(2, 3)), lambda run: run.log("train"), "process 0 in Run.gather"),
+    "prepare": (lambda run: run.prepare(nn.Linear(1, 1)), lambda run: run.log("train"), "process 0 in Run.prepare"),
     "early stopping": (lambda run: EarlyStopping(1).should_stop(1.0), lambda run: Meter(run).read(), "should_stop"),
 }
 

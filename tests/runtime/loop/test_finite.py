@@ -1,6 +1,7 @@
 """A gradient that is not finite: stop, or skip the update and count, the same on all processes."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,9 +10,17 @@ import pytest
 import torch
 from torch import nn
 
+from paccel.runtime import Meter, Run
 from paccel.runtime.errors import NonFiniteError
 from paccel.runtime.loop.finite import FiniteGuard
 from paccel.runtime.loop.position import Position
+
+
+@dataclass
+class Config:
+    """What a run reads."""
+
+    run_dir: Path
 
 
 def status(run_dir: Path) -> dict:
@@ -63,6 +72,18 @@ def test_a_loss_that_is_not_finite_ends_the_run_where_no_gradient_is_looked_at(s
     done = start(tmp_path / "run", log_every=5, epochs=2, fault="inf@loss:3:0")
     assert done.returncode == 1
     assert "The training loss became inf in steps 1 to 5" in status(tmp_path / "run")["reason"]
+
+
+def test_a_mean_of_nothing_is_no_loss_that_is_not_finite(tmp_path: Path) -> None:
+    with Run(Config(tmp_path / "run")) as run:
+        meter = Meter(run)
+        run.position.step = 1
+        meter.add(loss=0.0, count=0)
+        run.log("train", meter.read())
+        run.position.step = 2
+        meter.add(loss=float("nan"), count=4)
+        with pytest.raises(NonFiniteError, match="became nan in step 2"):
+            run.log("train", meter.read())
 
 
 @pytest.mark.slow
