@@ -702,7 +702,7 @@ def _step_cautions(groups: Sequence[Group], counted: Sequence[Member], step: int
 
 def _environment_cautions(groups: Sequence[Group], runs: Sequence[RunFolder]) -> Iterable[str]:
     for package in dict.fromkeys(name for run in runs for name in run.versions):
-        versions = list(dict.fromkeys(run.versions.get(package, "none") for run in runs))
+        versions = list(dict.fromkeys(run.versions[package] for run in runs if package in run.versions))
         if len(versions) > 1:
             yield f"different versions of {package}: {', '.join(versions)}"
     for name in ("precision", "num_processes", "gpu", "threads"):

@@ -239,11 +239,12 @@ def test_a_split_that_depends_on_the_seed_is_comparable_in_pairs(tmp_path: Path)
 
 
 def test_what_misleads_is_said(tmp_path: Path) -> None:
-    experiment(tmp_path, {0.1: A}, versions={"python": "3.11", "torch": "2.6.0"}, epochs=2)
+    experiment(tmp_path, {0.1: A}, versions={"python": "3.11", "torch": "2.6.0", "timm": "1.0"}, epochs=2)
     experiment(tmp_path, {0.2: B}, versions={"python": "3.11", "torch": "2.7.0"}, epochs=3, every=20, commit=None)
     said = "\n".join(judged(tmp_path, by=["learning_rate"], use="best").cautions)
     assert "the runs are compared at different steps, 20 to 40: `--step 20` compares them at the same one" in said
     assert "different versions of torch: 2.6.0, 2.7.0" in said
+    assert "timm" not in said  # not imported by the others, or not yet
     assert "each run is judged by the best of its 2 evaluations" in said
     assert "the groups differ in `epochs` too" in said
     assert "some runs do not record their evaluation and training data" in said

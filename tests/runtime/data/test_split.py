@@ -120,6 +120,7 @@ class TestOneProcess:
             assert first["seen"] | second["seen"] == straight["seen"], stop_at
             assert "no longer" not in second["said"]
 
+    @pytest.mark.slow
     def test_readers_that_start_together_read_the_same_epoch(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
