@@ -512,7 +512,8 @@ class Run:
         times = self.reporter.times(section)
         self.agreement.on_main(lambda: self.reporter.log(position.step, position.epoch, section, numbers, times))
         if section == "train":
-            loss = None if found.get("loss") is NOTHING else numbers.get("loss")  # no label was counted: nothing diverged
+            # where no label was counted, nothing diverged
+            loss = None if found.get("loss") is NOTHING else numbers.get("loss")
             self.guard.take_loss(loss, min(self._logged_step + 1, position.step), skipped)
             self._logged_step = position.step
 

@@ -72,7 +72,7 @@ def test_a_git_that_takes_too_long_is_a_reason_not_to_upgrade(
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", f"{slow.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.2)
-    with pytest.raises(PreconditionError, match="did not answer within 0.2 s"):
+    with pytest.raises(PreconditionError, match=r"did not answer within 0\.2 s"):
         dirty_files(project, ["a.txt"])
 
 
