@@ -47,6 +47,10 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # libraries that look for what they left behind would find it
+
+
 @pytest.fixture(scope="session", autouse=True)
 def format_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Let black format each text once: it has no state, and the tests render the same files many hundred times.

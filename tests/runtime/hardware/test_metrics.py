@@ -10,7 +10,9 @@ import torch
 
 from paccel.runtime.hardware.metrics import MetricState, is_metric
 
-# Imported by the tests that use it: it takes seconds, and each worker collects each file
+pytestmark = pytest.mark.slow  # to import torchmetrics takes seconds
+
+# Imported by the tests that use it, as each worker collects each file
 torchmetrics = partial(import_module, "torchmetrics")
 
 
