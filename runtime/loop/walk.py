@@ -206,9 +206,9 @@ class Walk:
             return
         self._known.add(loader)
         self._compare_data(loader, found := loader.describe(), trains=trains)
-        record, is_main = self._reporter.record, self._reporter.accelerator.is_main_process
-        if loader.name and record is not None and is_main:
-            record.write_data("train" if trains else "eval", loader.name, found)
+        record, name = self._reporter.record, loader.name
+        if name and record is not None:
+            self._agreement.on_main(lambda: record.write_data("train" if trains else "eval", name, found))
 
     def _compare_data(self, loader: Loader, found: dict[str, Any], *, trains: bool) -> None:
         for other in self._agreement.gather(found):

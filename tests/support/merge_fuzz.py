@@ -775,8 +775,9 @@ def holds_both(triple: Triple, result: MergeResult) -> bool:
             code, sign, remark = line.partition("#")
             if bare(line) in known or re.match(r"\s*(import|from)\b|\s*\w+,?$", line):
                 continue
-            if words >= {*re.findall(r"\w+", line)} - old and (triple.path.endswith(".toml") or "{" in line):
-                continue  # an array or a dictionary that was merged
+            new = {*re.findall(r"\w+", line)} - old
+            if words >= new and (new or triple.path.endswith(".toml") or "{" in line):
+                continue  # a line, an array or a dictionary that both have changed
             if bare(code) not in there or (sign and bare(remark) not in there):
                 return False
     return True
