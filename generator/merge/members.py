@@ -123,7 +123,7 @@ def _in_place(hunk: Hunk, sides: Sequence[_Mapping]) -> bool:
     if hunk.sides.language != "yaml":
         return below is None or hunk.sides.language == "toml" or not below[:1].isspace()
     depths = {_indent(text) for text in hunk.sides.texts if any(not _passed_over(line) for line in text)}
-    if len(depths) > 1 or hunk.above is None or hunk.below is None:
+    if len(depths) != 1 or hunk.above is None or hunk.below is None:  # none where all are comments
         return False
     depth = depths.pop()
     if below is not None and (len(below) - len(below.lstrip()) > depth or re.match(rf"\s{{{depth}}}-(\s|$)", below)):

@@ -229,6 +229,17 @@ def test_what_is_no_set_or_has_two_values_stays_a_conflict(name: str) -> None:
         assert not line or line in result.content.decode().splitlines()
 
 
+@pytest.mark.parametrize("path", ["a.toml", "a.yml", "a.ini", "setup.cfg", ".env", "Makefile", "requirements.txt"])
+@pytest.mark.parametrize("old", ["", "# old\n"])
+def test_two_comments_are_both_kept(path: str, old: str) -> None:
+    start = {"toml": "a = 1\n", "yml": "a: 1\n", "ini": "[a]\nb = 1\n", "cfg": "[a]\nb = 1\n"}.get(
+        path.split(".")[-1], "A=1\n"
+    )
+    result = merge(path, start + old, start + "# mine\n", start + "# theirs\n")
+    assert b"# mine\n" in result.content
+    assert b"# theirs\n" in result.content
+
+
 def test_what_follows_a_table_stays_in_its_own() -> None:
     """Both sides add a table above keys, which takes these over: not to be merged by key."""
     base = "[a]\nx = 1\ny = 2\nz = 3\n"
