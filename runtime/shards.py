@@ -294,13 +294,15 @@ class _Store:
             os.close(self._files.popitem(last=False)[1])
         files = {name: self._file(name) for name in set(names)}
         pieces = map(os.pread, map(files.__getitem__, names), sizes, starts)
+        read = 0
         try:
-            for data, size, name in zip(pieces, sizes, names, strict=True):
+            for data, size in zip(pieces, sizes, strict=True):
                 if len(data) != size:
-                    raise _ends_early(name)
+                    raise _ends_early(names[read])
                 yield data
+                read += 1
         except OSError as error:
-            raise DataError(f"`{names[0]}` cannot be read where its index says ({_reason(error)})") from None
+            raise DataError(f"`{names[read]}` cannot be read where its index says ({_reason(error)})") from None
 
     def stamp(self, name: str) -> Any:
         """What differs when a file is written again, or another has its name; the open one is read."""

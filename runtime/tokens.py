@@ -94,8 +94,8 @@ class Tokens:
         if found != self.content_hash:
             raise DataError(f"`{self.folder}` is damaged: a byte differs from what was written. Tokenize once more")
 
-    def look(self) -> None:
-        """Compare what is mapped with the index again, where it was written since: a file that is cut ends the process.
+    def check_unchanged(self) -> None:
+        """Compare a file that was written since with the index again: reading one that was cut would end the process.
 
         Raises:
             DataError: It is not that of the index any more.
@@ -269,7 +269,7 @@ class Rows(Dataset[tuple[torch.Tensor, ...]]):
         return self.__getitems__([index % len(self)])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, ...]]:
-        self.tokens.look()
+        self.tokens.check_unchanged()
         context, array = self.context, self.tokens.array
         rows = np.full((len(indices), context + 1), PADDING, np.int64)
         for row, index in zip(rows, indices, strict=True):

@@ -293,12 +293,7 @@ def resolve_answers(
     draws.places |= {*template.entries}
     for name in context.order():
         if name not in questions:
-            if name.startswith("_"):
-                # One that names a question of a layer, asked later, is there for the files, not for the defaults.
-                with suppress(TemplateError):
-                    context.add_private(name)
-            elif not isinstance(template.entries[name], dict):  # a template fixes this answer
-                context.values[name] = template.entries[name]
+            _add_fixed(context, name)
             continue
         # A question that is passed over has its default, whatever it was answered when it was last asked.
         asked = questions[name].is_folder or _is_asked(questions[name], context)
@@ -333,17 +328,24 @@ def resolve_answers(
     return answers
 
 
+def _add_fixed(context: Context, name: str) -> None:
+    """Add an entry that is no question."""
+    if name.startswith("_"):
+        # One that names a question of a layer, asked later, is there for the files, not for the defaults.
+        with suppress(TemplateError):
+            context.add_private(name)
+    elif not isinstance(context.entries[name], dict):  # a template fixes this answer
+        context.values[name] = context.entries[name]
+
+
 def without_effect(template: HasQuestions, given: Iterable[str], answers: Mapping[str, Answer]) -> list[str]:
     """Say of each question in `given` that is not asked after these answers that what it was given has no effect."""
     context = Context(template.entries, template.name, Draws())
     for name in context.order():
         if name in answers:
             context.add_answer(name, answers[name])
-        elif name.startswith("_"):
-            with suppress(TemplateError):
-                context.add_private(name)
-        elif not isinstance(template.entries[name], dict):
-            context.values[name] = template.entries[name]
+        else:
+            _add_fixed(context, name)
     return [
         f"`{question.name}` has its default: with these answers, the template does not ask for it"
         for question in template.questions

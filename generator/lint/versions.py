@@ -22,7 +22,11 @@ def check_versions(sources: Sources) -> Iterator[Finding]:
             for place, table in enumerate(tables):
                 if not table.get("since"):
                     line = heads[place] if len(heads) == len(tables) else 1
-                    what = "each upgrade would apply it again" if kind != "changed_meaning" else "each upgrade tells it"
+                    what = (
+                        "each upgrade would apply it again"
+                        if kind != "changed_meaning"
+                        else "each upgrade would say it again"
+                    )
                     yield Finding(
                         "no-since",
                         path,

@@ -149,6 +149,9 @@ def _indent(lines: Lines) -> int:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
+_COMMENTS = ("#", "")  # a key that no text has
+
+
 def _collect(chunks: Iterator[tuple[Key | None, Lines]]) -> _Mapping | None:
     """Members from stretches of lines, each with its key; what has none is a comment or blank, and stands above the next."""
     found = _Mapping()
@@ -161,9 +164,9 @@ def _collect(chunks: Iterator[tuple[Key | None, Lines]]) -> _Mapping | None:
             return None
         found.members[key] = _Member(tuple(lead), lines)
         lead = []
-    if any(line.strip() for line in lead):  # comments at the end: they go where they are
+    if any(line.strip() for line in lead):  # comments at the end are a member of their own
         end = max(place for place, line in enumerate(lead) if line.strip()) + 1
-        found.members["#", *lead[:end]] = _Member((), tuple(lead[:end]))
+        found.members[_COMMENTS] = _Member((), tuple(lead[:end]))
         lead = lead[end:]
     found.tail = tuple(lead)
     return found

@@ -332,7 +332,8 @@ _STRING = re.compile(r"""(?P<indent>\s*)(?P<body>"[^"\\]*"|'[^']*')\s*(?P<comma>
 
 def union_strings(hunk: Hunk) -> list[str] | None:
     """Merge strings of a TOML array, one on each line, by package and marker where they are requirements."""
-    if not all(_STRING.fullmatch(line) for lines in hunk.sides.texts for line in lines if _is_element(line)):
+    elements = [line for lines in hunk.sides.texts for line in lines if _is_element(line)]
+    if not elements or not all(map(_STRING.fullmatch, elements)):
         return None
     lines = _union_lines(hunk, lambda line: _value_key(_string(line)["body"][1:-1]))
     if lines is None:
