@@ -46,6 +46,11 @@ def status(run_dir: Path) -> dict[str, Any]:
 
 
 class TestErrors:
+    @pytest.mark.parametrize("norm", [0.0, -1.0, float("nan"), 0, "1.0"])
+    def test_a_norm_that_nothing_can_be_clipped_to_is_refused(self, norm: Any) -> None:
+        with Run(Config(), record=False) as run, pytest.raises(ConfigError, match="`max_grad_norm` must be above 0"):
+            run.clip_grad_norm(nn.Linear(1, 1), norm)
+
     @pytest.mark.parametrize(
         ("settings", "message"),
         [

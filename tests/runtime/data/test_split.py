@@ -124,7 +124,10 @@ class TestOneProcess:
     def test_readers_that_start_together_read_the_same_epoch(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        asked: list[int] = []
+
         def slowly(self: Any, epoch: int) -> None:
+            asked.append(epoch)
             missing = epoch - self.epoch
             time.sleep(0.3)  # in which another worker would have read the same
             self._epoch += missing  # as `datasets` does, in memory that its workers share
@@ -133,6 +136,7 @@ class TestOneProcess:
         at_once = train("at-once", "never", 2, 2, shuffled=True)
         monkeypatch.setattr(datasets().IterableDataset, "set_epoch", slowly)
         assert train("slowly", "never", 2, 2, shuffled=True)["seen"] == at_once["seen"]
+        assert asked == [1]  # in the process that trains
 
 
 def two_streams() -> list[dict[str, Any]]:
