@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import settings
 
 Point = TypeVar("Point")
 
@@ -53,3 +54,11 @@ def sampled(points: Sequence[Point], count: int) -> list[Point]:
         return list(points)
     chosen = sorted(random.Random(SEED).sample(range(len(points)), count))
     return [points[index] for index in chosen]
+
+
+def examples(count: int) -> settings:
+    """A mark for a property that is tried on random examples, others in each run: a third of `count`.
+
+    With `PACCEL_ALL=1`, on `count` of them.
+    """
+    return settings(max_examples=count if ALL else -(-count // 3), deadline=None)

@@ -7,8 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.sampled import examples
 
 from paccel.merge.diff3 import Region, changes, match, merge3, merge3_tight
 
@@ -26,7 +27,7 @@ def merged(base: list[str], ours: list[str], theirs: list[str]) -> list[str] | N
     return lines
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(WORDS, WORDS)
 def test_a_match_pairs_equal_lines_in_rising_order(a: list[str], b: list[str]) -> None:
     pairs = match(a, b)
@@ -34,7 +35,7 @@ def test_a_match_pairs_equal_lines_in_rising_order(a: list[str], b: list[str]) -
     assert all(i < k and j < m for (i, j), (k, m) in pairwise(pairs))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(WORDS, WORDS)
 def test_applying_the_changes_to_one_side_gives_the_other(a: list[str], b: list[str]) -> None:
     result, done = [], 0
@@ -54,7 +55,7 @@ def test_a_file_of_many_unlike_lines_is_one_change_and_quick() -> None:
 
 
 @pytest.mark.parametrize("merge", [merge3, merge3_tight])
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(base=WORDS, ours=WORDS, theirs=WORDS)
 def test_the_regions_cover_all_three_sides_in_order(
     merge: Callable[..., list[Region]], base: list[str], ours: list[str], theirs: list[str]
@@ -73,7 +74,7 @@ def test_the_regions_cover_all_three_sides_in_order(
         assert [i for span in spans for i in span] == list(range(len(lines)))
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(WORDS, WORDS)
 def test_one_side_unchanged_gives_the_other(base: list[str], side: list[str]) -> None:
     assert merged(base, side, base) == side
@@ -81,7 +82,7 @@ def test_one_side_unchanged_gives_the_other(base: list[str], side: list[str]) ->
     assert merged(base, side, side) == side
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(WORDS, WORDS, WORDS)
 def test_swapping_the_sides_changes_nothing(base: list[str], ours: list[str], theirs: list[str]) -> None:
     assert merged(base, ours, theirs) == merged(base, theirs, ours)
@@ -105,7 +106,7 @@ EDITS = st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["delete", "chang
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is the oracle")
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(st.integers(1, 14), EDITS, EDITS)
 def test_git_merge_file_agrees_where_every_line_is_unique(
     tmp_path_factory: pytest.TempPathFactory,

@@ -12,7 +12,7 @@ from cookiecutter.generate import generate_file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jinja2 import FileSystemLoader
-from support.sampled import sampled
+from support.sampled import examples, sampled
 
 from paccel.catalog.catalog import DEFAULT_TEMPLATE, PARTIALS_DIR, Layer, Template, bundled_names, load_template
 from paccel.catalog.jinja import make_environment
@@ -105,7 +105,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(examples(150), suppress_health_check=list(HealthCheck))
 @given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), st.sampled_from([{}, STATEMENTS]), st.booleans())
 def test_any_text_is_what_cookiecutter_makes_of_it(
     tmp_path_factory: pytest.TempPathFactory, text: str, options: Mapping[str, Any], ema: bool

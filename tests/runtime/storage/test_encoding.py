@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.sampled import examples
 
 from paccel.runtime.errors import CheckpointError
 from paccel.runtime.storage.encoding import decode, encode
@@ -96,7 +97,7 @@ states = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(states)
 def test_any_state_comes_back_in_type_and_bit(state: Any) -> None:
     assert same(there_and_back(state), state)
