@@ -27,7 +27,7 @@ from paccel.merge.text import decode
 
 TESTS = Path(__file__).parents[1]
 FOLDER = TESTS / "merge_fuzz"
-"""Counter-examples that were found and mended, one file each."""
+"""Counter-examples that were found and fixed, one file each."""
 
 Lines = list[str]
 
