@@ -1,10 +1,10 @@
-"""What activation checkpointing saves in memory and costs in time, for the language model's own transformer.
+"""Memory saved and time added by activation checkpointing, for the transformer of the language model.
 
     python benchmarks/activation_checkpointing.py [--depth 8] [--width 256] [--context 512] [--rows 8] [--rounds 5]
 
-Memory is what a forward and backward pass adds to the highest resident size of a process that does nothing else, one
-process for each way; from Linux's `/proc`. Time is the CPU time of such a pass on one thread; both ways take turns in one
-process.
+Memory is how much a forward and backward pass adds to the peak resident size of a process that does nothing else, with one
+process for each variant; from Linux's `/proc`. Time is the CPU time of such a pass on one thread; both variants take turns
+in one process.
 """
 
 import argparse
@@ -26,7 +26,7 @@ VOCABULARY, HEADS = 256, 8
 
 
 def make_model(arguments: argparse.Namespace, checkpoints: bool) -> nn.Module:
-    """The transformer of the generated project, with its answer on or off."""
+    """The transformer of the generated project, with or without checkpointing."""
     with tempfile.TemporaryDirectory() as folder, generated(Path(folder), template="language-model"):
         train, data, make = (sys.modules[name] for name in ("train", "data", "model"))
         settings = {name: getattr(arguments, name) for name in ("context", "width", "depth")}
@@ -41,7 +41,7 @@ def train_once(model: nn.Module, arguments: argparse.Namespace) -> None:
 
 
 def peak() -> int:
-    """Bytes that this process had at most in memory. Not `getrusage`, which begins with those of the parent."""
+    """Peak memory of this process, in bytes. `getrusage` would start from the parent's peak."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
@@ -62,7 +62,7 @@ def main() -> None:
     ways = ("kept", "computed again")
     models = {way: make_model(arguments, way != "kept") for way in ways}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for turn in range(arguments.rounds + 1):  # the first is for caches
+    for turn in range(arguments.rounds + 1):  # the first turn warms caches
         for way in ways if turn % 2 else reversed(ways):
             started = time.thread_time()
             train_once(models[way], arguments)

@@ -1,16 +1,16 @@
-"""Every template as its user meets it: from the wheel, with its default answers, trained whole, tested, killed and resumed.
+"""Every template as users get it: from the wheel, with default answers, trained to the end, tested, killed and resumed.
 
     python benchmarks/catalogue.py [--templates tabular gan] [--threads 2] [--skip-two] [--seed 0] [--keep FOLDER]
 
-The wheel is built from this checkout and installed into a fresh environment, which finds all other packages where this
-one does. There, for each template: `paccel new`; `train.py` as it is, on one process and on two by torchrun, and what
-`evaluate.py` says of each; the project's own tests; and a run that is killed with SIGKILL, resumed, stopped with
-SIGTERM, and resumed again, each at a step that is drawn and printed. Its weights must be those of the run on one
-process byte for byte, and its metrics as well, but for those under `time/`.
+The wheel is built from this checkout and installed into a fresh environment that shares all other packages with this one.
+There, for each template: `paccel new`; `train.py`, on one process and on two by torchrun, and the scores of `evaluate.py`
+for both; the project's own tests; and a run that is killed with SIGKILL, resumed, stopped with SIGTERM, and resumed again,
+at random steps that are printed. Its weights and metrics (except `time/`) must equal those of the run on one process, byte
+for byte.
 
-A score holds if it lies within what the template says that it reaches, give or take the tolerance that is printed: that
-of a few held-out samples, because rounding differs with threads and processes. Needs what the templates need; the
-answer to each question is its default, so nothing is downloaded.
+A score is right if it is in the range that the template claims, plus or minus the printed tolerance of a few held-out
+samples, because rounding differs with threads and processes. Needs the dependencies of the templates; with default answers,
+nothing is downloaded.
 """
 
 import argparse
@@ -41,7 +41,7 @@ TWO = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", 
 
 
 class Score(NamedTuple):
-    """What `reaches` gives figures of."""
+    """The score whose figures a template's `reaches` states."""
 
     key: str  # of what evaluate.py prints
     scale: float  # from there to the figures
@@ -63,7 +63,7 @@ FIGURES = re.compile(r"\d+(?:\.\d+)?(?:(?:, | and | to )\d+(?:\.\d+)?)*")
 
 
 def stated(template: str) -> tuple[float, float]:
-    """The lowest and the highest figure with which a template's `reaches` begins."""
+    """The lowest and the highest of the first figures in a template's `reaches`."""
     found = FIGURES.search(load_template(template).metadata.reaches)
     assert found, f"`reaches` of {template} has no figure"
     figures = [float(figure) for figure in re.findall(r"[\d.]+", found[0])]
@@ -71,7 +71,7 @@ def stated(template: str) -> tuple[float, float]:
 
 
 def install_wheel(folder: Path) -> Path:
-    """Build the wheel, install it into an environment in `folder`, and return that one's Python."""
+    """Build the wheel, install it into an environment in `folder`, and return the environment's Python."""
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder / "dist"), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True, timeout=LIMIT)
     venv.create(folder / "env", with_pip=False)
@@ -86,7 +86,7 @@ def install_wheel(folder: Path) -> Path:
 
 
 class Timing(NamedTuple):
-    """Of a command: wall-clock time, and what it and its children computed, in seconds."""
+    """Wall-clock time of a command, and CPU time of it and its children, in seconds."""
 
     wall: float
     cpu: float
@@ -94,7 +94,7 @@ class Timing(NamedTuple):
 
 @dataclass
 class Project:
-    """A generated project, and how its commands are run."""
+    """A generated project, and how to run commands in it."""
 
     python: Path
     folder: Path
@@ -111,11 +111,11 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # a killed launcher would leave its processes behind
+            start_new_session=True,  # else a killed launcher would leave its processes behind
         )
 
     def run(self, *arguments: str, processes: int = 1) -> tuple[str, Timing]:
-        """Run a command, and return what it printed and what it took; ends the benchmark if it fails."""
+        """Run a command, and return its output and its time; end the benchmark if it fails."""
         start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         with self.start(*arguments, processes=processes) as process:
             try:
@@ -133,7 +133,7 @@ class Project:
         return self.run("train.py", f"--run-dir=runs/{name}", processes=processes)[1]
 
     def evaluate(self, name: str) -> dict[str, Any]:
-        """What evaluate.py says of the best weights on the test split; in its place, the last line of a run's log."""
+        """The scores of the best weights on the test split, by evaluate.py; without it, the last line of the run's output."""
         if not (self.folder / "evaluate.py").exists():
             return {key.removeprefix("test/"): value for key, value in self.metrics(name)[-1].items()}
         out, _ = self.run("evaluate.py", f"--run-dir=runs/{name}")
@@ -141,9 +141,9 @@ class Project:
         return scores
 
     def metrics(self, name: str) -> list[dict[str, Any]]:
-        """What was logged, but for the wall-clock figures."""
+        """The logged metrics, without wall-clock times."""
         path = self.folder / "runs" / name / "metrics.jsonl"
-        # Where the run is alive, the last line may be half written.
+        # While the run is alive, its last line may be incomplete.
         lines = path.read_text().split("\n")[:-1] if path.exists() else []
         return [{k: v for k, v in json.loads(line).items() if not k.startswith("time/")} for line in lines]
 
@@ -151,7 +151,7 @@ class Project:
         return {path.name: path.read_bytes() for path in (self.folder / "runs" / name / "weights").iterdir()}
 
     def interrupt(self, name: str, step: int, delay: float, number: int, *arguments: str) -> int:
-        """Train until `delay` seconds after a step is logged, send a signal, and return the last step of the log."""
+        """Train until `delay` seconds after a step was logged, send a signal, and return the last logged step."""
         with self.start("train.py", f"--run-dir=runs/{name}", *arguments) as process:
             deadline = time.monotonic() + LIMIT
             while process.poll() is None and not any(line["step"] >= step for line in self.metrics(name)[-2:]):
@@ -168,11 +168,11 @@ class Project:
 
 
 def killed_and_resumed(project: Project, chance: random.Random) -> str:
-    """Kill a run, resume and stop it, resume it; say where, and in what it differs from the run named `one`."""
+    """Kill a run, resume and stop it, resume it; return at which steps, and how it differs from the run named `one`."""
     end = json.loads((project.folder / "runs" / "one" / "metrics.jsonl").read_text().splitlines()[-1])
     last, delay = end["step"], chance.uniform(0, 5) * end["time/seconds"] / end["step"]  # up to five steps
     killed_at = project.interrupt("killed", int(chance.uniform(0.1, 0.4) * last), delay, signal.SIGKILL)
-    second = int(chance.uniform(killed_at + 1, 0.75 * last))  # past what is in the log already
+    second = int(chance.uniform(killed_at + 1, 0.75 * last))  # after the steps that are in the log already
     stopped_at = project.interrupt("killed", second, delay, signal.SIGTERM, "--resume=auto")
     project.run("train.py", "--run-dir=runs/killed", "--resume=auto")
     differing = [name for name, content in project.weights("one").items() if project.weights("killed")[name] != content]
@@ -183,7 +183,7 @@ def killed_and_resumed(project: Project, chance: random.Random) -> str:
 
 
 def row(project: Project, template: str, skip_two: bool, chance: random.Random) -> tuple[list[str], bool]:
-    """One template's line of the table, and whether all of it is as it should be."""
+    """One template's line of the table, and whether all of it is as expected."""
     (low, high), score = stated(template), SCORES[template]
     sound = True
 
@@ -208,7 +208,7 @@ def row(project: Project, template: str, skip_two: bool, chance: random.Random) 
 
 @contextmanager
 def workplace(keep: Path | None) -> Iterator[Path]:
-    """The folder to work in: one that stays, or a temporary one."""
+    """The folder to work in: a permanent or a temporary one."""
     if keep:
         shutil.rmtree(keep, ignore_errors=True)
         keep.mkdir(parents=True)
@@ -221,9 +221,9 @@ def workplace(keep: Path | None) -> Iterator[Path]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--templates", nargs="+", default=bundled_names(), choices=bundled_names(), metavar="NAME")
-    parser.add_argument("--threads", type=int, default=2, help="of a run; two processes share them")
+    parser.add_argument("--threads", type=int, default=2, help="threads of a run; two processes share them")
     parser.add_argument("--skip-two", action="store_true", help="only one process")
-    parser.add_argument("--seed", type=int, default=0, help="of the steps at which runs are interrupted")
+    parser.add_argument("--seed", type=int, default=0, help="seed for the steps at which runs are interrupted")
     parser.add_argument("--keep", type=Path, help="a folder for the projects and their runs; emptied first")
     chosen = parser.parse_args()
     all_sound = True

@@ -4,12 +4,12 @@
         [--against /path/to/other/python]
 
 Each process runs on the CPU with gloo and holds its share of a model and of AdamW's moments, sharded by FSDP2's
-`fully_shard`, 12 bytes a weight over all processes, or 4 where weights only are saved. It saves, and a new process
-restores. "Own share" is what a process holds when it saves. The peak is the most memory that a process had while it saved or restored (VmHWM of
-`/proc/self/status`, reset before), less what it had before; at a restore, less the moments as well, which it keeps.
-Peaks and seconds are the most of all processes, CPU seconds the sum over them; medians of the rounds. With `--against`,
-another environment's paccel takes turns with this one. Files go to a folder in the working directory, which is taken away
-again: start it on the disk that is to be measured.
+`fully_shard`: 12 bytes per weight over all processes, or 4 if only weights are saved. It saves, and a new process restores.
+"Own share" is what a process holds when it saves. The peak is the most memory that a process had while it saved or restored
+(VmHWM of `/proc/self/status`, reset before), minus what it had before; for a restore, also minus the moments, which it
+keeps. Peaks and seconds are the maximum over processes, CPU seconds the sum; all are medians of the rounds. With
+`--against`, the paccel of another environment takes turns with this one. Files go to a folder in the working directory,
+which is removed afterwards: start the benchmark on the disk to measure.
 """
 
 import argparse
@@ -39,7 +39,7 @@ WIDTH = 2048  # a layer has 4.2 million weights, 17 MB
 
 @dataclass
 class Config:
-    """What the run reads."""
+    """Settings of the run."""
 
     run_dir: Path
     resume: str = "auto"
@@ -54,16 +54,16 @@ def memory(name: str) -> float:
 
 
 def measured(action: Callable[[], object]) -> tuple[float, float, float, float]:
-    """Seconds, CPU seconds, and MB before and at most while `action` runs."""
+    """Seconds, CPU seconds, and MB before `action` and at its peak."""
     before = memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     started, cpu = time.perf_counter(), time.process_time()
     action()
     return time.perf_counter() - started, time.process_time() - cpu, before, memory("VmHWM")
 
 
 def work(run_dir: Path, layers: int, what: str, weights_only: bool) -> None:
-    """One process: save or restore, and print what was found as JSON."""
+    """One process: save or restore, and print the measurements as JSON."""
     torch.set_num_threads(1)
     with contextlib.redirect_stdout(io.StringIO()), Run(Config(run_dir)) as run:
         with torch.device("meta"):
@@ -123,9 +123,9 @@ def start(python: str, run_dir: Path, layers: int, what: str, processes: int, we
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--millions", type=float, nargs="*", default=[10.0, 100.0, 400.0], help="of weights")
+    parser.add_argument("--millions", type=float, nargs="*", default=[10.0, 100.0, 400.0], help="millions of weights")
     parser.add_argument("--processes", type=int, nargs="*", default=[1, 2, 4])
-    parser.add_argument("--weights-only", action="store_true", help="without the moments, so 4 bytes a weight")
+    parser.add_argument("--weights-only", action="store_true", help="without the moments: 4 bytes per weight")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--against", metavar="PYTHON", help="an interpreter that has another paccel installed")
     parser.add_argument("--run-dir", type=Path, help=argparse.SUPPRESS)

@@ -1,12 +1,12 @@
-"""How long a checkpoint holds up the loop: written by the loop itself, and in the background from a copy.
+"""How long the loop waits for a checkpoint: written by the loop itself, or in the background from a copy.
 
     python benchmarks/checkpoint_stall.py [--saves 7] [--megabytes 10 30 100]
 
-A run trains a network of so many megabytes of weights with AdamW, whose state makes the checkpoint three times as large,
-and saves at times. The two ways take turns, save by save. The stall is the wall-clock time that the loop spends in
-`save`. After each, steps go on until the checkpoint stands under its name; theirs are the steps "while writing", and
-as many follow that nothing else disturbs. A save in the background still takes a core for hashing, and the disk. Files go to
-a folder in the working directory, which is taken away again: start it on the disk that is to be measured.
+A run trains a network with so many megabytes of weights with AdamW, whose state makes the checkpoint three times as large,
+and saves from time to time. Both ways of saving take turns. The stall is the wall-clock time that the loop spends in `save`.
+Then the loop trains until the checkpoint is complete: these are the steps "while writing". The same number of undisturbed
+steps follow. A background save still needs a core for hashing, and the disk. Files go to a folder in the working directory,
+which is removed afterwards: start the benchmark on the disk to measure.
 """
 
 import argparse
@@ -31,20 +31,20 @@ WIDTH, BATCH_SIZE, AT_LEAST = 512, 64, 5  # AT_LEAST steps between two saves
 
 @dataclass
 class Config:
-    """What the run reads."""
+    """Settings of the run."""
 
     run_dir: Path
 
 
 @dataclass
 class Found:
-    """Of one way to save, in seconds.
+    """Measurements of one way to save, in seconds.
 
     Attributes:
-        stalls: The loop was in `save`.
-        written: From there until the checkpoint stood.
-        while_writing: Steps in the meantime.
-        undisturbed: Steps afterwards.
+        stalls: Time of the loop in `save`.
+        written: Time from there until the checkpoint was complete.
+        while_writing: Times of the steps in between.
+        undisturbed: Times of the steps afterwards.
     """
 
     stalls: list[float] = field(default_factory=list)
@@ -60,7 +60,7 @@ def layers_of(megabytes: float) -> nn.Sequential:
 
 
 def measure(megabytes: float, saves: int, folder: Path) -> tuple[dict[str, Found], int]:
-    """What was found for each way, and the bytes of a checkpoint."""
+    """The measurements for each way, and the bytes of a checkpoint."""
     found = {"blocking": Found(), "background": Found()}
     torch.manual_seed(0)
     with contextlib.redirect_stdout(io.StringIO()), Run(Config(folder / f"{megabytes}")) as run:
@@ -88,7 +88,7 @@ def measure(megabytes: float, saves: int, folder: Path) -> tuple[dict[str, Found
 
         steps_until(lambda: True)
         size = 0
-        for turn in range(saves + 1):  # the first is for caches
+        for turn in range(saves + 1):  # the first turn warms caches
             for name, checkpoints in ways.items():
                 folder_of_step = run.run_dir / "checkpoints" / f"step-{run.position.step}"
                 started = time.perf_counter()
@@ -110,8 +110,8 @@ def measure(megabytes: float, saves: int, folder: Path) -> tuple[dict[str, Found
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--saves", type=int, default=7, help="of each way")
-    parser.add_argument("--megabytes", type=float, nargs="*", default=[10.0, 30.0, 100.0], help="of weights")
+    parser.add_argument("--saves", type=int, default=7, help="saves of each way")
+    parser.add_argument("--megabytes", type=float, nargs="*", default=[10.0, 30.0, 100.0], help="megabytes of weights")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = []

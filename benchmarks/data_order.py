@@ -2,8 +2,8 @@
 
     python benchmarks/data_order.py
 
-Each figure comes from a process of its own, which reads batches of one epoch's order: `torch.randperm`, as paccel 0.1
-has it for any size, and the order that is worked out where it is read.
+Each figure comes from a separate process, which reads batches of one epoch's order: `torch.randperm`, which paccel 0.1 used
+for any size, and the order whose indices are computed when they are needed.
 """
 
 import argparse
@@ -21,7 +21,7 @@ SIZES = (10**6, 10**7, 10**8, 10**9)
 
 
 def measure(version: int, size: int, batch_size: int, batches: int) -> str:
-    """A line of the table: seconds to the first batch, nanoseconds per index after it, and the memory that it took."""
+    """A line of the table: seconds to the first batch, nanoseconds per further index, and memory."""
     torch.randperm(10, generator=torch.Generator().manual_seed(0))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = perf_counter()

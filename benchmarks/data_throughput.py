@@ -3,11 +3,11 @@
     python benchmarks/data_throughput.py [--rounds 5] [--samples 20000]
 
 Two kinds of files: tar shards of small samples (a JSON file and 4 kB of bytes), and a file of tokens cut into rows of
-1,024. The others are what one would write: a `DataLoader` and torchdata's `StatefulDataLoader` over a map-style dataset
-that seeks in the same files (tar: with an index of its own, of each member; tokens: a NumPy memory map), and webdataset,
-which reads tar from one end to the other and shuffles within a buffer. All of them make the same batches of tensors, in a
-shuffled order. They take turns in each round; the files are in the page cache; starting workers is part of the time.
-CPU time is that of all processes: on a busy machine it is the figure to compare.
+1,024. The others are what one would write by hand: a `DataLoader` and torchdata's `StatefulDataLoader` over a map-style
+dataset that seeks in the same files (tar: with its own index of the members; tokens: a NumPy memory map), and webdataset,
+which reads tar sequentially and shuffles within a buffer. All of them make the same batches of tensors, in a shuffled order.
+They take turns in each round; the files are in the page cache; starting workers is part of the time. CPU time is the sum over
+all processes: on a busy machine it is the figure to compare.
 """
 
 import argparse
@@ -37,7 +37,7 @@ BATCH_SIZE, CONTEXT, SHARDS, BYTES = 32, 1024, 4, 4096
 
 @dataclass
 class Config:
-    """Nothing is set."""
+    """No settings."""
 
 
 def decode(sample: dict[str, Any]) -> tuple[torch.Tensor, int]:
@@ -46,7 +46,7 @@ def decode(sample: dict[str, Any]) -> tuple[torch.Tensor, int]:
 
 
 class Members(Dataset[Any]):
-    """The samples of tar files by number, as a careful user would read them."""
+    """The samples of tar files by index, as a careful user would read them."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.places = []
@@ -90,7 +90,7 @@ def paccel_batches(run: Run, dataset: Any, workers: int) -> Iterable[Any]:
 
 
 def contestants(run: Run, folder: Path, workers: int) -> dict[str, dict[str, Callable[[], Iterable[Any]]]]:
-    """By kind of file and name: what makes the batches of one epoch."""
+    """By kind of file and name: a function that yields the batches of one epoch."""
     tars = sorted((folder / "tar").glob("*.tar"))
     shards, members = Shards(folder / "tar", decode), Members(tars)
     tokens = Tokens(folder / "tokens")
@@ -142,7 +142,7 @@ def write_files(folder: Path, samples: int) -> None:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of the workers that have ended."""
+    """CPU time of this process and of the workers that have ended."""
     return sum(os.times()[:4])
 
 

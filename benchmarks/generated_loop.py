@@ -11,8 +11,8 @@ from paccel.catalog.catalog import load_template
 from paccel.catalog.questions import resolve_answers
 from paccel.render.render import render
 
-# What an editor deletes from `train.py` to have forward, backward and update alone: lines that begin so, with what is
-# inside them. The rest of the loop stays: exact order, seeds of each step, the stop flag, steps that are due.
+# Lines to delete from `train.py`, with their blocks, so that only forward, backward and update remain; each entry is the
+# start of a line. The rest of the loop stays: exact order, seeds of each step, the stop flag, steps that are due.
 FEATURES = (
     "train_meter.add(",
     "grad_norm = run.clip_grad_norm(",

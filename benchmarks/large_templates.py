@@ -3,9 +3,9 @@
     python benchmarks/large_templates.py [--files 1250 2500 5000] [--rounds 3]
 
 The template has folders of 25 files: an empty `__init__.py`, a licence header, and Python files of 20 lines, all of which
-name an answer. Between the two versions, 40 % of the files move: half of these folders go into another folder, half get
-another name, and each moved Python file changes in one line. `set` changes an answer, and with it nearly every file. What
-is measured is the processor time of the command, user and system, in a process of its own; the least of the rounds.
+use an answer. Between the two versions, 40 % of the files move: half of these folders go into another folder, half get
+another name, and each moved Python file changes in one line. `set` changes an answer, and with it nearly every file. The
+result is the minimum over rounds of the command's CPU time, user and system, in its own process.
 """
 
 import argparse
@@ -27,7 +27,7 @@ TIMEOUT_SECONDS = 600
 
 
 def write_template(folder: Path, files: int, moved: bool = False) -> int:
-    """Write the template, as it is or after the move; return how many of its files move."""
+    """Write the template, before or after the move; return how many of its files move."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / PROJECT).mkdir(parents=True)
     (folder / "cookiecutter.json").write_text(json.dumps({"project_name": "net", "team": "blue"}))
@@ -52,7 +52,7 @@ def write_template(folder: Path, files: int, moved: bool = False) -> int:
 
 
 def seconds(*arguments: str, at: Path, code: int = 0) -> float:
-    """The processor time of one command."""
+    """The CPU time of one command."""
     before = os.times()
     done = subprocess.run(
         [sys.executable, "-m", "paccel", *arguments],
@@ -68,7 +68,7 @@ def seconds(*arguments: str, at: Path, code: int = 0) -> float:
 
 
 def measure(files: int, folder: Path) -> dict[str, float]:
-    """The processor time of each command on a template of so many files; checked to have done its work."""
+    """The CPU time of each command on a template of so many files; checks that it did its work."""
     template, project = folder / "template", folder / "net"
     shutil.rmtree(project, ignore_errors=True)
     write_template(template, files)

@@ -1,17 +1,16 @@
-"""The default digits project against other ways to write the same training: accuracy and time, in one run.
+"""The default digits project and other ways to write the same training: accuracy and time, in one run.
 
     python benchmarks/library_comparison.py [--seeds 5] [--epochs 8]
 
 All train the same network on the same digits with AdamW, the same batch size, warm-up and cosine schedule and clipping
 (pytorch-accelerated clips by value, so it does not clip here), from the same initial weights for each seed. `textbook`
 is what a PyTorch tutorial writes: a `DataLoader` over a `TensorDataset` with the default collation. A second one
-gathers whole batches as the generated project does: against it, the loader is the same. The generated project evaluates
-and saves after each epoch, as it does for its user; the others only train, but for a third textbook loop that logs,
-evaluates and saves in plain PyTorch as often (without syncing or hashing, and without curves). Each takes its turn
-within a seed, in an order that turns, on one thread, after a short training by each for imports and caches. Accuracy is
-that of the weights at the end on the 300 held-out digits; the order of the samples is each tool's own. Two times are
-taken: the CPU seconds of the whole training, and the CPU time of a step, from one forward pass in training to the next
-within an epoch, which leaves out what is not the loop.
+gathers whole batches as the generated project does, so the loader is the same. The generated project evaluates and saves
+after each epoch, as it does for its user. The others only train, except for a third textbook loop that logs, evaluates and
+saves in plain PyTorch as often (without syncing or hashing, and without curves). They take turns within a seed, in a rotating
+order, on one thread, after a short training by each to warm imports and caches. Accuracy is that of the final weights on the
+300 held-out digits; each tool shuffles in its own way. There are two times: the CPU seconds of the whole training, and the CPU
+time of a step, from one forward pass in training to the next within an epoch, which excludes everything outside the loop.
 """
 
 import argparse
@@ -45,7 +44,7 @@ EVAL_BATCH_SIZE, LOG_EVERY = 512, 20
 
 @dataclass
 class Task:
-    """One training: the model with its initial weights, the data, and how the generated project would schedule it."""
+    """One training: the model with its initial weights, the data, and the schedule of the generated project."""
 
     train: Any  # the generated project's module
     splits: Any
@@ -59,7 +58,7 @@ class Task:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
     def schedule(self, optimizer: Any = None) -> Any:
-        """A linear warm-up and half a cosine, as PyTorch's users write it."""
+        """A linear warm-up and half a cosine, as PyTorch users write it."""
         warmup = round(WARMUP_RATIO * self.steps)
 
         def ratio(step: int) -> float:
@@ -86,7 +85,7 @@ def textbook(task: Task, batches: Callable[[], Iterable[Any]] | None = None) -> 
 
 
 def textbook_gathered(task: Task) -> None:
-    """Plain PyTorch whose batches are gathered whole, with the work of the generated project's loader and no more."""
+    """Plain PyTorch that gathers whole batches: the work of the generated project's loader and no more."""
     images, labels = task.splits.train.tensors
 
     def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -97,7 +96,7 @@ def textbook_gathered(task: Task) -> None:
 
 
 def textbook_complete(task: Task) -> None:
-    """Plain PyTorch with what its users add: a log, an evaluation and a checkpoint for each epoch, the best weights."""
+    """Plain PyTorch with what users add: a log, an evaluation and a checkpoint per epoch, the best weights."""
     schedule, model, optimizer = task.schedule(), task.model, task.optimizer
     best, step, losses = 0.0, 0, []
     with (task.folder / "log.csv").open("w", newline="") as file:
@@ -197,7 +196,7 @@ LOOPS: dict[str, tuple[str, Callable[[Task], None]]] = {
 
 
 def train_once(train: Any, loop: Callable[[Task], None], seed: int, epochs: int) -> tuple[float, float, float]:
-    """CPU seconds of the training, CPU milliseconds of a step, and the accuracy on held-out digits after it."""
+    """CPU seconds of the training, CPU milliseconds of a step, and the final accuracy on held-out digits."""
     data = sys.modules["data"]
     splits = data.make_splits()
     torch.manual_seed(seed)
@@ -229,7 +228,7 @@ def compare(
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder, generated(Path(folder) / "project") as train:
         make_model = train.make_model
-        turns = [(0, 1, name) for name in names] if warm else []  # for imports and caches
+        turns = [(0, 1, name) for name in names] if warm else []  # warms imports and caches
         for seed in range(seeds):
             start = seed % len(names)
             turns += [(seed, epochs, name) for name in names[start:] + names[:start]]

@@ -2,7 +2,7 @@
 
 Every loop is a function of a `Task`. Its features are off (forward, backward, update, nothing else) or on: gradients
 clipped by norm, a cosine schedule, and a line every 50 steps with the mean loss since the last one and the learning
-rate. What a tool does beyond that by itself, it does here too: that is what is measured.
+rate. Whatever a tool does beyond that is part of the measurement.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ LEARNING_RATE = 3e-3
 
 
 class TimedMLP(nn.Module):
-    """A small network that reads the clock in two of its forward passes, so that every loop is timed alike.
+    """A small network that reads the clock in two of its forward passes, so that every loop is timed the same way.
 
     Attributes:
         calls: Forward passes so far.
@@ -51,7 +51,7 @@ class TimedMLP(nn.Module):
 
 
 class WholeBatches(Dataset[Any]):
-    """Tensors that a `DataLoader` gathers a batch at a time: the fastest that it can be with a plain index."""
+    """Tensors that a `DataLoader` gathers a batch at a time, which is the fastest way with a plain index."""
 
     def __init__(self, *tensors: torch.Tensor) -> None:
         self.tensors = tensors
@@ -74,10 +74,10 @@ class Task:
 
     Attributes:
         features: Whether to clip, schedule and log.
-        steps: Updates in all.
-        folder: Where a tool may write.
+        steps: Total number of updates.
+        folder: A folder that a tool may write to.
         losses: Logged means, filled by the loop when features are on.
-        updates: Updates that the loop says it made, where the optimizer is its own.
+        updates: Number of updates that the loop reports, if it has its own optimizer.
     """
 
     features: bool
@@ -98,7 +98,7 @@ class Task:
         return DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=True, collate_fn=as_is)
 
     def gathered(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The batches without any `DataLoader`: a loop with this is as bare as can be."""
+        """The batches without a `DataLoader`, for the barest loop possible."""
         for chosen in torch.randperm(len(self.inputs)).split(BATCH_SIZE):
             yield self.inputs.index_select(0, chosen), self.labels.index_select(0, chosen)
 
@@ -109,7 +109,7 @@ class Task:
         return torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, cosine)
 
     def log(self, step: int, losses: list[torch.Tensor], learning_rate: float) -> None:
-        """What the loops without a logger of their own write: one line of JSON."""
+        """One line of JSON, for loops without their own logger."""
         self.losses.append(torch.stack(losses).mean().item())
         line = {"step": step, "loss": self.losses[-1], "learning_rate": learning_rate}
         with (self.folder / "metrics.jsonl").open("a") as file:
@@ -149,8 +149,8 @@ def textbook(task: Task) -> None:
 def paccel(task: Task) -> None:
     """The generated `train.py` as rendered, from `Run` to the last save, on this data and model.
 
-    With features on, the file is not touched; off, the lines of the features are deleted from it. Either way it has
-    its own loader, order, seeds of each step and signals. It evaluates and saves at the end, behind the clock.
+    With features on, the file is unchanged; off, the lines of the features are deleted. In both cases it has its own
+    loader, order, seeds of each step and signal handling. It evaluates and saves at the end, outside the timed part.
     """
     from generated_loop import generated, splits_of
 
@@ -264,7 +264,7 @@ def lightning(task: Task) -> None:
 
 
 def fabric(task: Task) -> None:
-    """Lightning's Fabric: `setup`, `setup_dataloaders`, `backward`, in a loop of one's own."""
+    """Lightning's Fabric: `setup`, `setup_dataloaders`, `backward`, in a hand-written loop."""
     from lightning.fabric import Fabric
 
     runner = Fabric(accelerator="cpu", devices=1)
@@ -322,7 +322,7 @@ def ignite(task: Task) -> None:
 
 
 def hf_trainer(task: Task) -> None:
-    """Hugging Face's `Trainer`: its scheduler steps in any case, constant when features are off."""
+    """Hugging Face's `Trainer`: its scheduler always steps, constant when features are off."""
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     class WithLoss(nn.Module):
@@ -382,7 +382,7 @@ CONTESTANTS: dict[str, tuple[str, str | None, Callable[[Task], None]]] = {
 
 
 def run(name: str, features: bool, steps: int) -> tuple[float, int, float]:
-    """Train once, and check that it was training.
+    """Train once, and check that the loss went down.
 
     Returns:
         CPU seconds per step of the training thread, updates made, and the loss over all data after them.

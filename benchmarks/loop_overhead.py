@@ -2,14 +2,14 @@
 
     python benchmarks/loop_overhead.py [--rounds 7] [--steps 1000] [--only NAME …] [--json FILE]
 
-Each loop lives in a process of its own, on one core with one thread. They take turns: in a round each trains once, in
-an order that turns, while the others sleep. What is measured is the CPU time of the thread that trains, from a clock
-that the model itself reads in its forward pass, so starting and ending a run does not count. A tool that is not
-installed is said to be missing. `pip install pytorch-accelerated pytorch-ignite lightning transformers` gets the peers.
+Each loop runs in its own process, on one core with one thread. They take turns: in a round each trains once, in a rotating
+order, while the others sleep. The measured time is the CPU time of the training thread, from a clock that the model itself
+reads in its forward pass, so starting and ending a run does not count. A tool that is not installed is reported as missing.
+`pip install pytorch-accelerated pytorch-ignite lightning transformers` installs the others.
 
-Two baselines: `bare` draws its batches from the same `DataLoader` as all peers do, the fastest that there is for
-tensors; `gathered` has no `DataLoader` at all. paccel has its own loader, so it must stand against the second as well.
-paccel's loop is the generated `train.py`: untouched where features are equal, with their lines deleted where they are off.
+Two baselines: `bare` uses the same `DataLoader` as all others, the fastest for tensors; `gathered` has no `DataLoader`.
+paccel has its own loader, so it is compared with the second as well. paccel's loop is the generated `train.py`: unchanged
+with features equal, with their lines deleted with features off.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from loop_contestants import CONTESTANTS, WARMUP, run
 
 
 def pin(core: int | None) -> None:
-    """Stay on one core, where the system can do that, with one thread."""
+    """Stay on one core, if the system supports it, with one thread."""
     import torch
 
     if core is not None and hasattr(os, "sched_setaffinity"):
@@ -38,21 +38,21 @@ def pin(core: int | None) -> None:
 
 
 def contestant(name: str, core: int | None, pipe: Connection) -> None:
-    """A process that trains whenever it is told to, and answers with what `run` returns or with what went wrong."""
+    """A process that trains when told to, and sends back the result of `run` or the error."""
     warnings.simplefilter("ignore")
     pin(core)
     while (order := pipe.recv()) is not None:
-        # Lightning and DeepSpeed (which accelerate imports where it is installed) set this when they are imported. On a
-        # machine with torch for CUDA and no GPU, every optimizer's step then searches for NVIDIA's library.
+        # Lightning and DeepSpeed (which accelerate imports if it is installed) set this when they are imported. With a
+        # CUDA build of torch and no GPU, every optimizer step then searches for NVIDIA's library.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
         try:
             pipe.send(run(name, *order))
-        except Exception as error:  # to be shown in the table, as the others go on
+        except Exception as error:  # shown in the table; the others continue
             pipe.send(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 def installed(distribution: str | None) -> str | None:
-    """The version of a distribution, empty for what is no distribution, None where it is not installed."""
+    """The version of a distribution; empty for a name that is none, None if it is not installed."""
     if distribution is None:
         return ""
     try:
@@ -62,7 +62,7 @@ def installed(distribution: str | None) -> str | None:
 
 
 def measure(names: list[str], rounds: int, steps: int) -> tuple[dict[bool, dict[str, list[float]]], dict[str, str]]:
-    """Seconds per step of each round, by features and name; and what failed, by name."""
+    """Seconds per step of each round, by features and name; and errors, by name."""
     core = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     spawn = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
@@ -74,7 +74,7 @@ def measure(names: list[str], rounds: int, steps: int) -> tuple[dict[bool, dict[
         processes.append(process)
     seconds: dict[bool, dict[str, list[float]]] = {False: {}, True: {}}
     failed: dict[str, str] = {}
-    for turn in range(rounds + 1):  # the first is for imports and caches
+    for turn in range(rounds + 1):  # the first turn warms imports and caches
         for features in (False, True):
             start = turn % len(names)
             for name in names[start:] + names[:start]:

@@ -1,11 +1,11 @@
-"""Kill workers under torchrun, one after the other, and see whether the run ends as if nothing had happened.
+"""Kill workers under torchrun, one after the other, and check that the run ends as if nothing had happened.
 
     python benchmarks/lost_workers.py [--kills 50] [--kills-per-run 5] [--seed 0]
 
-Two processes train a small network in float64. Again and again one of the two is killed by SIGKILL, at a random time from
-its first instant on: while Python imports, while the processes look for each other, in a step, in a save. torchrun
-restarts them with `--max-restarts`. A run ended right if torchrun says 0, each process saw the samples of an undisturbed
-run in the same steps, and the weights have the same bytes.
+Two processes train a small network in float64. Again and again one of them is killed by SIGKILL, at a random time after its
+start: during imports, the rendezvous, a step or a save. torchrun restarts them with `--max-restarts`. A run ended correctly
+if torchrun exits with 0, each process saw the samples of an undisturbed run in the same steps, and the weights have the same
+bytes.
 """
 
 import argparse
@@ -28,7 +28,7 @@ SECONDS_PER_STEP = float(os.environ.get("SECONDS_PER_STEP", "0.03"))
 
 @dataclass
 class Config:
-    """What the run reads."""
+    """Settings of the run."""
 
     run_dir: Path
     seed: int = 3
@@ -36,7 +36,7 @@ class Config:
 
 
 def train(run_dir: Path) -> None:
-    """What torchrun starts: each process notes the samples of its steps in a file of its own."""
+    """The script under torchrun: each process writes the samples of its steps to its own file."""
     import torch
     from torch import nn
     from torch.utils.data import TensorDataset
@@ -102,7 +102,7 @@ def kill_some(launched: "subprocess.Popen[str]", kills: int, seconds: float, dra
 
 
 def samples(run_dir: Path) -> dict[int, list[list[float]]]:
-    """The samples of each step by process; where a step was made again, those of the last time."""
+    """The samples of each step by process; for a repeated step, those of the last time."""
     notes: dict[tuple[int, int], tuple[int, list[float]]] = {}
     for path in run_dir.glob("samples-*.jsonl"):
         for step, size, values in map(json.loads, path.read_text().splitlines()):

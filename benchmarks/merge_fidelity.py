@@ -1,15 +1,15 @@
 """How well upgrades merge: paccel, copier, cruft and plain `git merge-file`, on the cases in `tests/merge_cases`; and
-which of them notice that a project is broken though each file merges well, on those in `tests/project_cases`.
+which of them notice a broken project although each file merges cleanly, on those in `tests/project_cases`.
 
     python benchmarks/merge_fidelity.py [--tools paccel,paccel-alone,copier,cruft,git] [--cases merge,project]
         [--case TEXT] [--json FILE]
 
-`paccel-alone` is paccel where ty and ruff are not installed.
+`paccel-alone` is paccel without ty and ruff.
 
-Every tool gets the kindest case that it knows: copier and cruft work in a git repository in which the pristine project
-and then the user's edits are committed, their templates in one with tags; paccel works without git. `git merge-file`
-stands for a script that takes whichever side changed a file and merges the rest by lines. A tool counts as having
-reported a conflict, or noticed a broken project, if it leaves markers, a `.rej` file or an unmerged path, or exits with a code other than 0.
+Every tool gets its best setting: copier and cruft work in a git repository in which the pristine project and then the
+user's edits are committed, with their templates in a repository with tags; paccel works without git. `git` is a script that
+takes whichever side changed a file, and `git merge-file` if both did. A tool counts as having reported a conflict, or noticed
+a broken project, if it leaves markers, a `.rej` file or an unmerged path, or exits with a code other than 0.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def run(tool: Tool, case: Case) -> Verdict:
 
 
 def table(cases: list[Case], verdicts: Mapping[str, list[Verdict]]) -> str:
-    """One row a tool."""
+    """One row per tool."""
     optional = sum(case.outcome == "either" for case in cases)
     names = [*COLUMNS]
     lines = [f"{'':<14}" + "".join(f"{name:>19}" for name in names)]
@@ -67,7 +67,7 @@ def table(cases: list[Case], verdicts: Mapping[str, list[Verdict]]) -> str:
 
 
 def project_table(cases: list[ProjectCase], verdicts: Mapping[str, list[Verdict]]) -> str:
-    """One row a tool: how many broken projects it noticed, and in how many it took something that is right for wrong."""
+    """One row per tool: how many broken projects it noticed, and how many intact ones it reported."""
     broken = [case.outcome != "clean" for case in cases]
     lines = [f"{'':<14}{'noticed':>19}{'false alarm':>19}"]
     for tool, of_tool in verdicts.items():
@@ -80,7 +80,7 @@ def project_table(cases: list[ProjectCase], verdicts: Mapping[str, list[Verdict]
 
 
 def machine() -> str:
-    """What this ran on, and the tools' versions, from the programs that ran."""
+    """The machine, and the tools' versions, from the programs that ran."""
     versions = []
     for name in ("paccel", "ty", "ruff", "copier", "cruft", "git"):
         if program := shutil.which(name):
@@ -91,7 +91,7 @@ def machine() -> str:
 
 
 def run_all(tools: Mapping[str, Tool], cases: list[Case]) -> dict[str, list[Verdict]]:
-    """Every case through every tool, some at a time."""
+    """Every case through every tool, several at a time."""
     verdicts: dict[str, list[Verdict]] = {name: [] for name in tools}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for number, case in enumerate(cases, 1):
@@ -105,8 +105,8 @@ def run_all(tools: Mapping[str, Tool], cases: list[Case]) -> dict[str, list[Verd
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tools", default=",".join(TOOLS), help="of " + ", ".join(TOOLS))
-    parser.add_argument("--cases", default="merge,project", help="of which kinds")
+    parser.add_argument("--tools", default=",".join(TOOLS), help="any of " + ", ".join(TOOLS))
+    parser.add_argument("--cases", default="merge,project", help="kinds of cases")
     parser.add_argument("--case", default="", help="only those with this text in their name")
     parser.add_argument("--json", type=Path, help="write every verdict there")
     options = parser.parse_args()

@@ -1,9 +1,10 @@
-"""Merge random edits of real files, and look for a merge that breaks one of its laws.
+"""Merge random edits of real files, and search for a merge that breaks a law.
 
     python benchmarks/merge_fuzz.py [N] [--seed SEED] [--keep FOLDER]
 
-Draws N pairs of edits; each is merged seven times or so, to look at the laws. Prints each counter-example, made small, then how many merges there were, how long they took and which was the slowest.
-The laws and the edits are in `tests/support/merge_fuzz.py`. Exits with 1 if a law was broken.
+Draws N pairs of edits; each is merged about seven times to check the laws. Prints each counter-example, minimized, and then
+the number of merges, their time and the slowest one. The laws and the edits are in `tests/support/merge_fuzz.py`. Exits with
+1 if a law was broken.
 """
 
 import argparse
@@ -31,8 +32,8 @@ def by_lines(triple: Triple) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("count", nargs="?", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=sampled.SEED, help="of the day, unless given")
-    parser.add_argument("--first", type=int, default=0, help="begin at this pair")
+    parser.add_argument("--seed", type=int, default=sampled.SEED, help="by default the seed of the day")
+    parser.add_argument("--first", type=int, default=0, help="start at this pair")
     parser.add_argument("--keep", type=Path, help="write counter-examples there")
     options = parser.parse_args()
     print(f"{options.count} pairs of edits, seed {options.seed}", flush=True)

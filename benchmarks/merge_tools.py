@@ -1,4 +1,4 @@
-"""The tools that are compared: each makes a project, edits it, changes the template and upgrades."""
+"""The compared tools: each creates a project, edits it, changes the template and upgrades."""
 
 import json
 import os
@@ -21,7 +21,7 @@ COOKIECUTTER = {"project_name": "digits", "_copy_without_render": ["*"]}
 
 
 def call(*command: str, at: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command in a folder, with a home of its own and without anybody's settings."""
+    """Run a command in a folder, with an empty home folder and without user settings."""
     home = at / ".home" if at.name == "work" else at.parent / ".home"
     home.mkdir(exist_ok=True)
     environment = {
@@ -94,7 +94,7 @@ def paccel(folder: Path, case: Case, upgrade: Sequence[str] = ("paccel",)) -> Re
 
 
 def paccel_alone(folder: Path, case: Case) -> Result:
-    """paccel as where ty and ruff are not installed."""
+    """paccel as if ty and ruff were not installed."""
     return paccel(folder, case, (sys.executable, "-c", WITHOUT_TOOLS))
 
 
@@ -131,7 +131,7 @@ def cruft(folder: Path, case: Case) -> Result:
 
 
 def git(folder: Path, case: Case) -> Result:
-    """Take the side that changed a file; where both did, `git merge-file`; edit against delete is reported."""
+    """Take the side that changed a file, or `git merge-file` if both did; an edit against a deletion is reported."""
     base, ours, theirs = case.base, case.ours, case.theirs
     merged = dict(ours)
     conflicts = 0

@@ -1,11 +1,11 @@
-"""How long `paccel new` and `paccel --help` take, beside what people would type instead.
+"""How long `paccel new` and `paccel --help` take, compared with the usual alternatives.
 
     python benchmarks/new_command.py [--rounds 15]
 
 `paccel new` is paired with the `cookiecutter` command followed by the `black` command on the same template, and
-`paccel --help` with `python -c "import click"`. Each round runs all of them once, in an order that turns, so that
-whatever else the machine does meets all alike; what is compared is the ratio within a round. The template is the
-default one with its layers laid into one, because cookiecutter knows no layers.
+`paccel --help` with `python -c "import click"`. Each round runs all of them once, in a rotating order, so that other load
+on the machine affects all alike; the result is the ratio within a round. The template is the default one, with its layers
+merged into one folder, because cookiecutter has no layers.
 """
 
 import argparse
@@ -36,14 +36,14 @@ def single_layer(folder: Path) -> Path:
     asked = [
         *template.layers,
         *(layer for _, layer in template.extras),
-    ]  # the extras are off, and asked for all the same
+    ]  # the extras are off, but their questions are asked
     context = {name: value for layer in asked for name, value in layer.entries.items()}
     context["project_name"] = PROJECT
     environment = make_environment(template.entries, template.name)
     for layer in template.layers:
         for part, tree in (("{{cookiecutter.project_name}}", layer.project), (PARTIALS_DIR, layer.partials)):
             texts = {path: file.content.decode() for path, file in tree.items()}
-            # Marked in the text, the blank line behind a line statement stays with cookiecutter as well.
+            # With a marker in the text, cookiecutter also keeps the blank line after a line statement.
             marked = {path: environment.preprocess(text).encode() for path, text in texts.items()}
             write_tree(folder / part, {path: File(marked[path], file.executable) for path, file in tree.items()})
     (folder / "cookiecutter.json").write_text(json.dumps(context))
@@ -60,7 +60,7 @@ def seconds(*commands: list[str], home: Path) -> float:
 
 
 def same_files(left: Path, right: Path) -> bool:
-    """Whether two folders hold the same files, paccel's own state aside."""
+    """Whether two folders have the same files, except for paccel's own state."""
     comparison = filecmp.dircmp(left, right, ignore=[".paccel"])
     if comparison.left_only or comparison.right_only or comparison.funny_files:
         return False
@@ -91,7 +91,7 @@ def main() -> None:
         for turn in range(rounds + 1):
             for folder in (ours, theirs):
                 shutil.rmtree(folder / PROJECT, ignore_errors=True)
-            shutil.rmtree(home / ".cache", ignore_errors=True)  # black must not skip files that it saw last round
+            shutil.rmtree(home / ".cache", ignore_errors=True)  # so that black does not skip files from the last round
             order = list(tasks)
             order = order[turn % len(order) :] + order[: turn % len(order)]
             for name in order:

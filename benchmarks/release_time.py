@@ -1,10 +1,10 @@
-"""What a release of paccel costs beside another one: CPU time of the same commands, in turn.
+"""CPU time of the same commands with two releases of paccel, in turn.
 
     python benchmarks/release_time.py OLD NEW [--rounds 15]
 
-OLD and NEW are `paccel` commands, each from an environment of its own (`python -m venv`, `pip install paccel==…`). In each
-round both make their own projects anew and run the same commands on them; measured is the CPU time, user and system, of
-each command, and compared is the ratio within a round. The order turns, so that whatever else the machine does meets both.
+OLD and NEW are `paccel` commands from two environments (`python -m venv`, `pip install paccel==…`). In each round both create
+new projects and run the same commands on them. The result is the ratio, within a round, of each command's CPU time, user and
+system. The order alternates, so that other load on the machine affects both alike.
 """
 
 import argparse
@@ -32,7 +32,7 @@ COMMANDS = {
 
 
 def cpu_seconds(paccel: Path, *arguments: str, at: Path) -> float:
-    """The CPU time of one command and of what it starts."""
+    """The CPU time of one command and its children."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([paccel, *arguments], cwd=at, check=True, capture_output=True, stdin=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -46,7 +46,7 @@ def write(folder: Path, files: dict[str, str]) -> None:
 
 
 def measure(paccel: Path) -> dict[str, float]:
-    """Command -> its CPU time, on projects made for it."""
+    """Command -> its CPU time, on new projects."""
     folder = Path(tempfile.mkdtemp(prefix="release-"))
     try:
         write(folder / "template", SMALL)
@@ -81,7 +81,7 @@ def main() -> int:
     for number in range(options.rounds + 1):
         for which in ("old", "new") if number % 2 else ("new", "old"):
             times = measure(commands[which])
-            if number:  # the first round compiles byte code and warms the disk
+            if number:  # the first round compiles byte-code and warms disk caches
                 rounds[which].append(times)
     print(f"{options.rounds} rounds; {os.cpu_count()} cores, Python {sys.version.split()[0]}; CPU seconds, medians\n")
     for name in COMMANDS:

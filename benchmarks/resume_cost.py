@@ -1,12 +1,11 @@
-"""What resuming costs: from the start of the run to its first batch, for a run that stood early and one that stood late.
+"""What resuming costs: the time from the start of a run to its first batch, for an early and a late checkpoint.
 
     python benchmarks/resume_cost.py [--rounds 9] [--early 10] [--late 1000000]
 
-Three kinds of data: a dataset with an index, shuffled; a stream that can say and be told where it stands; a stream that
-cannot, and has to be read again up to there, so that its late step is only `--reread`. Nobody trains a million steps for
-this: a run saves a checkpoint as it would at that step, with its place in the data, and what is timed is another run that
-resumes from it, with a small network and its optimizer. Its first batch is checked to be the one that comes next. The
-early and the late run take turns.
+Three kinds of data: a shuffled dataset with an index; a stream with a state; and a stream without one, which has to be read
+again up to its position, so that its late step is only `--reread`. The million steps are not trained: a run saves a
+checkpoint as it would at that step, with the position in the data, and the timed run resumes from it, with a small network
+and its optimizer. The benchmark checks that its first batch is the right one. The early and the late run take turns.
 """
 
 import argparse
@@ -34,14 +33,14 @@ SIZE, BATCH_SIZE = 120_000, 8  # 15,000 steps in an epoch: step 1,000,000 is in 
 
 @dataclass
 class Config:
-    """What the run reads."""
+    """Settings of the run."""
 
     run_dir: Path
     resume: str = "auto"
 
 
 class Indexed(Dataset[torch.Tensor]):
-    """Samples that are known by their index."""
+    """Samples with an index."""
 
     def __len__(self) -> int:
         return SIZE
@@ -51,7 +50,7 @@ class Indexed(Dataset[torch.Tensor]):
 
 
 class Stream(IterableDataset[torch.Tensor]):
-    """Numbers without an end, and no word about where it stands."""
+    """An endless stream of numbers, without state."""
 
     def __init__(self) -> None:
         self.place = 0
@@ -67,7 +66,7 @@ class Stream(IterableDataset[torch.Tensor]):
 
 
 class Stateful(Stream):
-    """The same, which goes on from a state."""
+    """The same with a state."""
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         return self._read()
@@ -83,7 +82,7 @@ KINDS = {"index": Indexed, "stateful stream": Stateful, "stream without state": 
 
 
 def place_of(kind: str, step: int) -> Position:
-    """What a run on this data says of its place behind a step."""
+    """The position that a run on this data stores after a step."""
     if kind != "index":
         stream = Stateful()
         stream.place = step * BATCH_SIZE
@@ -100,7 +99,7 @@ def checkpoints_of(run: Run) -> Checkpoints:
 
 
 def save_at(kind: str, step: int, run_dir: Path) -> None:
-    """Leave a run that stands at a step."""
+    """Save a checkpoint at a step."""
     with contextlib.suppress(Stopped), Run(Config(run_dir)) as run:
         checkpoints = checkpoints_of(run)
         run.position.load_state_dict(place_of(kind, step).state_dict())
@@ -136,7 +135,7 @@ def measure(rounds: int, early: int, late: int, reread: int) -> dict[str, dict[i
             for step in steps:
                 save_at(kind, step, Path(folder, kind, str(step)))
             seconds[kind] = {step: [] for step in steps}
-            for turn in range(rounds + 1):  # the first is for imports and caches
+            for turn in range(rounds + 1):  # the first turn warms imports and caches
                 for step in steps[:: 1 if turn % 2 else -1]:
                     taken = resume(kind, step, Path(folder, kind, str(step)))
                     if turn:
@@ -147,9 +146,11 @@ def measure(rounds: int, early: int, late: int, reread: int) -> dict[str, dict[i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--early", type=int, default=10, help="the step that the first run stands at")
-    parser.add_argument("--late", type=int, default=1_000_000, help="the step that the second run stands at")
-    parser.add_argument("--reread", type=int, default=10_000, help="the second's, where a stream has no state")
+    parser.add_argument("--early", type=int, default=10, help="step of the first checkpoint")
+    parser.add_argument("--late", type=int, default=1_000_000, help="step of the second checkpoint")
+    parser.add_argument(
+        "--reread", type=int, default=10_000, help="step of the second checkpoint for a stream without state"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     found = measure(arguments.rounds, arguments.early, arguments.late, arguments.reread)

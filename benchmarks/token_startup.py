@@ -1,10 +1,10 @@
-"""What a billion tokens cost: writing the files once, and from then on the time and memory to the first batch.
+"""What a billion tokens cost: writing the files once, and then the time and memory until the first batch.
 
     python benchmarks/token_startup.py [--tokens 1000000000]
 
-Each way runs in a process of its own: the text read as bytes and packed into rows in memory, as paccel 0.1 did it, and
-memory-mapped token files. Memory is what the process has for itself ("anonymous"); mapped pages belong to the page cache,
-which all processes of a machine share.
+Each way runs in its own process: reading the text as bytes and packing rows in memory, as paccel 0.1 did, and memory-mapped
+token files. Memory is the private ("anonymous") memory of the process; mapped pages belong to the page cache, which all
+processes of a machine share.
 """
 
 import argparse
@@ -36,14 +36,14 @@ def documents(tokens: int, vocabulary: int) -> Iterator[np.ndarray]:
 
 
 def memory() -> tuple[float, float]:
-    """MB of this process: its own, and mapped from files."""
+    """MB of this process: private, and mapped from files."""
     lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
     own, mapped = (int(lines[name].split()[0]) / 1024 for name in ("RssAnon", "RssFile"))
     return own, mapped
 
 
 def start(way: str, folder: Path) -> str:
-    """A line of the table: seconds to the first batch, and the memory that it took."""
+    """A line of the table: seconds to the first batch, and memory."""
     before, started = memory(), perf_counter()
     if way == "in memory":
         text = torch.from_numpy(np.fromfile(folder / "text.bin", Tokens(folder / "tokens").array.dtype)).int()
@@ -63,14 +63,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=10**9)
     parser.add_argument(
-        "--vocabulary", type=int, default=256, help="up to 256: 1 byte a token, up to 65,536: 2, else 4"
+        "--vocabulary", type=int, default=256, help="bytes per token: 1 up to 256, 2 up to 65,536, else 4"
     )
     parser.add_argument(
         "--ways",
         nargs="+",
         choices=WAYS,
         default=WAYS,
-        help="in memory takes 4 bytes a token and what it has on the disk",
+        help="the way in memory takes 4 bytes per token, and its size on disk",
     )
     parser.add_argument("--only", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()

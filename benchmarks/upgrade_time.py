@@ -2,13 +2,12 @@
 
     python benchmarks/upgrade_time.py [--rounds 15] [--environment DIR]
 
-The tools are measured as their users have them: installed from wheels, byte-code compiled, in a virtual environment made
-for this, in DIR if that is given (and then left there). The project is that of the merge benchmark: a user's edit and a
-change of the template in one file, far apart. Each round makes all projects anew and times only the upgrade commands, in
-an order that turns, so that whatever else the machine does meets all alike; what is compared is the ratio within a round.
-Every tool must end with the same merged file. `unchecked` is paccel without the check of the merged project, which no other
-tool has: what remains of an upgrade that merges no Python. Beside them: how long Python takes to start, and to import click, which no
-command line that is written with it can do without.
+The tools are installed as users have them, from wheels with compiled byte-code, in a new virtual environment (in DIR, where it
+is kept, if you pass one). The project is that of the merge benchmark: a user's edit and a change of the template in one file,
+far apart. Each round creates new projects and times only the upgrade commands, in a rotating order, so that other load on the
+machine affects all alike; the result is the ratio within a round. All tools must end with the same merged file. `unchecked`
+is paccel without the check of the merged project, which no other tool has. For comparison: how long Python takes to start,
+and to import click, which is a lower bound for command lines written with it.
 """
 
 import argparse
@@ -32,7 +31,7 @@ FLOOR = {"python": "pass", "click": "import click"}
 
 
 def install(folder: Path) -> str:
-    """Make an environment with the tools in it, unless it is there; return what is installed."""
+    """Create an environment with the tools, unless it exists; return the installed versions."""
     pip = [str(folder / "bin" / "python"), "-m", "pip"]
     if not (folder / "bin" / "cruft").exists():
         venv.create(folder, with_pip=True)
@@ -43,10 +42,10 @@ def install(folder: Path) -> str:
 
 
 def seconds(tool: merge_tools.Tool, program: tuple[str, ...] = ()) -> float:
-    """The time that the last command of `tool`, its upgrade, takes; checked to have merged.
+    """The time of the last command of `tool`, its upgrade; checks that it merged.
 
     Args:
-        program: What is called in place of the tool's own program.
+        program: A program to call instead of the tool's own.
     """
     times: list[float] = []
     real = merge_tools.call
@@ -83,7 +82,7 @@ def floor(code: str) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--environment", type=Path, help="make the environment there, or use the one that is there")
+    parser.add_argument("--environment", type=Path, help="create the environment there, or use an existing one")
     options = parser.parse_args()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     folder = options.environment or Path(tempfile.mkdtemp(prefix="upgrade-environment-"))
@@ -110,7 +109,7 @@ def main() -> int:
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
-    """Name -> one time a round."""
+    """Name -> one time per round."""
     tasks: dict[str, Callable[[], float]] = {
         name: lambda tool=merge_tools.TOOLS[name]: seconds(tool) for name in ("paccel", "copier", "cruft")  # type: ignore[misc]
     }
@@ -122,7 +121,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             taken = tasks[name]()
-            if number:  # the first round warms the caches of the disk
+            if number:  # the first round warms disk caches
                 times[name].append(taken)
     return times
 

@@ -1,15 +1,15 @@
-"""Whether the verdict of `paccel compare` is what it claims: false positives, and the seeds that a true effect takes.
+"""Whether the verdicts of `paccel compare` hold: false positives, and the seeds needed to see a true effect.
 
     python benchmarks/verdict.py FOLDER [--seeds 60] [--comparisons 200] [--template minimal | language-model]
 
-Trains a project with two learning rates, a tenth apart, for so many seeds each, in FOLDER; runs that are there already are
-not trained again. What is compared are these real scores:
+Trains a project with two learning rates that differ by 10 %, for so many seeds each, in FOLDER; existing runs are not trained
+again. Then it compares these real scores:
 
-- *A/A*: two groups without a true difference. In pairs: the two runs of each of n seeds, which is which by the toss of a
-  coin. Unpaired: runs of one learning rate with different seeds. Counted is how often the verdict is `better` or `worse`.
-- *A true effect*: the seeds that the spread of these scores asks for, and whether that many find it: groups of real
-  scores, drawn at random, to one of which the effect is added. The mean difference of the two learning rates is taken away
-  first, so that the effect is the only one.
+- *A/A*: two groups without a true difference. Paired: the two runs of each of n seeds, assigned to the groups by a coin
+  toss. Unpaired: runs of one learning rate with different seeds. It counts how often the verdict is `better` or `worse`.
+- *A true effect*: the number of seeds that the spread of these scores requires, and how often that many find the effect:
+  groups of real scores are drawn at random, and the effect is added to one. The mean difference of the two learning rates
+  is subtracted first, so that the added effect is the only one.
 """
 
 import argparse
@@ -51,7 +51,7 @@ for seed in range({seeds}):
 
 
 def scores(folder: Path, template: str, seeds: int) -> tuple[list[float], list[float]]:
-    """Train what is missing, and return the final score of each seed for both learning rates."""
+    """Train missing runs, and return the final score of each seed for both learning rates."""
     project = folder / template
     if not project.exists():
         command = [sys.executable, "-m", "paccel", "new", str(project), "--template", template, "--no-input"]
@@ -71,7 +71,7 @@ def scores(folder: Path, template: str, seeds: int) -> tuple[list[float], list[f
 
 
 def false_positives(first: Sequence[float], second: Sequence[float], size: int, times: int) -> dict[str, int]:
-    """How many of so many A/A comparisons with `size` seeds are called a difference, by method."""
+    """How many of the A/A comparisons with `size` seeds are called a difference, by method."""
     draw = random.Random(size)
     found = {"paired": 0, "unpaired": 0}
     for _ in range(times):
@@ -85,12 +85,12 @@ def false_positives(first: Sequence[float], second: Sequence[float], size: int, 
 
 
 def is_called(estimate: statistics.Estimate) -> bool:
-    """Whether the verdict is a difference: never without a spread to judge by."""
+    """Whether the verdict is a difference; never if the scores have no spread."""
     return estimate.error > 0 and estimate.p < statistics.LEVEL
 
 
 def interval(count: int, times: int) -> tuple[float, float]:
-    """The shares that so many of so many times are in keeping with, at 95 %: the interval of Wilson (1927)."""
+    """The 95 % interval of a proportion, by Wilson (1927)."""
     share, z = count / times, 1.96
     middle = share + z**2 / (2 * times)
     reach = z * math.sqrt(share * (1 - share) / times + z**2 / (4 * times**2))

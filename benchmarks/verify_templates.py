@@ -1,12 +1,12 @@
-"""`paccel verify` on every template: as it is, with a changed line, another number of threads, changed data.
+"""`paccel verify` on every template: unchanged, with a changed line, another number of threads, and changed data.
 
     python benchmarks/verify_templates.py [--templates minimal,tabular] [--json]
 
-Each template is generated into a git repository and trained for a few steps with two checkpoints. Then the steps between them are
-replayed four times: unchanged; with a second `optimizer.step()` in `train.py` (`--current`); with two threads in place of
-one; and with other data: one cell of a table on disk edited, scikit-learn's images squared, else what makes the data edited
-(`--current`), so that code and data are both named. Says of each what was found, and ends with 1 if a verdict is not
-the expected one. Another number of threads may make no difference to small models: it is named either way.
+Each template is generated into a git repository and trained for a few steps with two checkpoints. Then the steps between them
+are replayed four times: unchanged; with a second `optimizer.step()` in `train.py` (`--current`); with two threads instead of
+one; and with other data: an edited cell of a table on disk, squared images of scikit-learn, or else edited code that makes the
+data (`--current`), so that code and data are both reported. Prints the findings, and exits with 1 if a verdict is not the
+expected one. Another number of threads may make no difference to small models; it is reported anyway.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def train(name: str, folder: Path) -> Path:
 
 
 def edited(path: Path, pattern: str, new: str) -> str:
-    """Replace the first match; returns what was there."""
+    """Replace the first match; returns the original text."""
     before = path.read_text(encoding="utf-8")
     after, count = re.subn(pattern, new, before, count=1)
     assert count, f"{path} has no {pattern}"
@@ -104,7 +104,7 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     elif "sklearn.datasets" in data:
         with tempfile.TemporaryDirectory() as path:
             Path(path, "sitecustomize.py").write_text(SQUARED, encoding="utf-8")
-            shutil.rmtree(root / "data", ignore_errors=True)  # where the images were written to files
+            shutil.rmtree(root / "data", ignore_errors=True)  # if the images were written to files
             verify("changed data", PYTHONPATH=path)
     else:
         scenes = root / "scenes.py"
@@ -118,7 +118,7 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
 
 
 def problems(found: dict[str, Any]) -> list[str]:
-    """What is not as it should be."""
+    """The results that are not as expected."""
     wrong = [] if found["unchanged"]["verdict"] == "verified" and not found["unchanged"]["causes"] else ["unchanged"]
     for label, word in (
         ("changed line", "the code: train.py"),
@@ -134,7 +134,7 @@ def problems(found: dict[str, Any]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--templates", default=",".join(bundled_names()))
-    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     given = parser.parse_args()
     results: dict[str, Any] = {}
     failed = False

@@ -1,4 +1,4 @@
-"""Runs of `tiny_train` made one after the other by the same two processes: to start them costs more than the runs."""
+"""Runs of `tiny_train`, one after the other in the same two processes, because starting processes costs more than a run."""
 
 import errno
 import gc
@@ -25,12 +25,12 @@ Point = Callable[[int], None]
 
 @dataclass
 class Case:
-    """One run, what comes to it, and what it comes to."""
+    """One run, what happens to it, and how it should end."""
 
     name: str
     fault: str = ""  # what `tiny_train` does to itself
     signals_in_save: int | None = None  # the process that gets SIGTERM while the checkpoint of step 4 is written
-    fails_in_save: str | None = None  # what the disk says from then on, such as ENOSPC
+    fails_in_save: str | None = None  # error of the disk from then on, such as ENOSPC
     fails_in_log: str | None = None  # the same, from the log point of step 5 on
     limits: tuple[float | None, float | None] = (None, None)  # each process's time limit, in seconds
     settings: dict[str, Any] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class End:
 
 
 def run_cases(cases: list[Case], ports: list[int], then_resume: bool) -> list[dict[str, Any]]:
-    """Make each run, and go on with those that stopped or failed; how this process ended the first of each two."""
+    """Start each run, and resume those that stopped or failed; return how this process ended each first attempt."""
     Record.draw = lambda *_, **__: None  # as in `run_as_process`
     rank = int(os.environ["RANK"])
     Path(f"pid-{rank}").write_text(str(os.getpid()))
@@ -61,7 +61,7 @@ def run_cases(cases: list[Case], ports: list[int], then_resume: bool) -> list[di
             end = run(again, rank)
             assert not end.error, end.error
             assert end.code == 0
-    return [asdict(end) for end in ends]  # plain, as a function's module is another one for `together`
+    return [asdict(end) for end in ends]  # plain dicts, because `together` imports this module under another name
 
 
 def run(case: Case, rank: int) -> End:
@@ -76,7 +76,7 @@ def run(case: Case, rank: int) -> End:
         end.code, end.stopped = stopped.code, stopped.reason
     except Exception as error:
         end.error = f"{type(error).__name__}: {error}"
-        if dist.is_initialized():  # left as it is, for a process that fails ends; this one goes on
+        if dist.is_initialized():  # a failing process leaves it, because it ends; this one continues
             dist.destroy_process_group()
         AcceleratorState._reset_state(reset_partial_state=True)
     gc.collect()
@@ -84,14 +84,14 @@ def run(case: Case, rank: int) -> End:
 
 
 def last_step(case: Case, rank: int) -> int:
-    """The last step of which a process has seen samples; 0 before the first."""
+    """The last step whose samples a process has seen; 0 before the first."""
     order = Path(case.name, f"order-{rank}.jsonl")
     lines = order.read_text().splitlines() if order.exists() else []
     return json.loads(lines[-1])[0] if lines else 0
 
 
 def at_point(case: Case) -> Point:
-    """What comes to the main process at a point at which it touches the disk."""
+    """Do to the main process what the case says, when it reaches a point at which it touches the disk."""
     written, has_come = Path(case.name, "checkpoints", "step-4.tmp"), False
 
     def act(_number: int) -> None:
@@ -100,7 +100,7 @@ def at_point(case: Case) -> Point:
         has_come = has_come or comes_now
         if comes_now and case.signals_in_save is not None:
             os.kill(int(Path(f"pid-{case.signals_in_save}").read_text()), signal.SIGTERM)
-            time.sleep(0.05)  # so that it has come before the save is over
+            time.sleep(0.05)  # so that it arrives before the save is over
         if has_come and (kind := case.fails_in_save or case.fails_in_log):
             raise OSError(getattr(errno, kind), os.strerror(getattr(errno, kind)))
 
@@ -108,6 +108,6 @@ def at_point(case: Case) -> Point:
 
 
 def together_all(cases: list[Case], folder: Path, then_resume: bool = True) -> dict[str, list[End]]:
-    """Each case's ends, by process."""
+    """How each case ended, by process."""
     ends = together(run_cases, folder, cases, free_ports(2 * len(cases)), then_resume, timeout=240)
     return {case.name: [End(**end[index]) for end in ends] for index, case in enumerate(cases)}

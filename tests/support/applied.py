@@ -1,4 +1,4 @@
-"""A project to be upgraded by its trees alone, with every kind of change, and what it then holds."""
+"""A project with every kind of change, upgraded from its trees alone, and its expected contents."""
 
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def undone(root: Path) -> None:
 
 
 def contents(root: Path) -> Files:
-    """Every file and folder but the journal's own, with modes."""
+    """Every file and folder except the journal's, with modes."""
     found: Files = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()

@@ -1,4 +1,4 @@
-"""Imports from a folder whose files are to stay as they are, such as a snapshot."""
+"""Imports from a folder that must not change, such as a snapshot."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def modules_of(folder: Path, *names: str) -> Iterator[None]:
-    """Import from `folder` in the block; then its modules, `names`, are forgotten, and no byte-code lies beside them."""
+    """Allow imports from `folder` in the block; afterwards forget its modules `names`. Writes no byte-code."""
     before, writes_none = set(sys.modules), sys.dont_write_bytecode
     sys.path.insert(0, str(folder))
     sys.dont_write_bytecode = True

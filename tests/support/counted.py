@@ -1,7 +1,7 @@
-"""A run whose waits for the device and collectives are counted between log points, on the CPU in a device's place.
+"""A run that counts waits for the device and collectives between log points, on the CPU in place of a GPU.
 
-On the CPU, the runtime reads the norm of a gradient at once, as that waits for nothing. Here it is told not to, so that
-it goes the way that it goes on a GPU; whatever then reads a tensor's value would have waited for the GPU.
+On the CPU, the runtime reads a gradient norm immediately, because that waits for nothing. Here it takes the code path of a
+GPU instead; whatever then reads a tensor's value would have waited for the GPU.
 """
 
 import json
@@ -40,7 +40,7 @@ class Config:
 
 
 class Reads(TorchFunctionMode):
-    """Counts what reads a value in Python."""
+    """Counts reads of a value in Python."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Reads(TorchFunctionMode):
 
 
 class Scalars(TorchDispatchMode):
-    """Counts what reads a value below Python, in an optimizer's or a loss's own code, and what depends on values."""
+    """Counts operators that read a value below Python, as in an optimizer or a loss, or whose result depends on values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Scalars(TorchDispatchMode):
 
 @contextmanager
 def counted_collectives() -> Iterator[list[str]]:
-    """Note each collective that Python code calls; those of DDP are called below it."""
+    """Record each collective called from Python code; DDP calls its own below Python."""
     names: list[str] = []
     originals = {name: getattr(dist, name) for name in COLLECTIVES if hasattr(dist, name)}
 
@@ -95,7 +95,7 @@ def counted_collectives() -> Iterator[list[str]]:
 
 
 def count(run_dir: Path, *, tokens: bool, accumulate: int, skip: int, break_with: str = "") -> list[dict[str, Any]]:
-    """Train, and return for each interval between two log points what was counted in it."""
+    """Train, and return the counts of each interval between two log points."""
     with (
         Run(Config(run_dir, skip)) as run,
         counted_collectives() as collectives,

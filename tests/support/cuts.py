@@ -1,7 +1,7 @@
-"""What a kill at any instant leaves of a run: its folder is copied at every point at which it touches the disk.
+"""What a kill at any instant leaves of a run: copies of its folder, from every point at which it touches the disk.
 
-A killed process leaves the disk as it is, so a copy of the folder is what SIGKILL at that instant would have left, and
-one run replaces hundreds that are killed.
+A killed process leaves the disk as it is, so a copy of the folder is what SIGKILL at that instant would have left. One
+run replaces hundreds of killed ones.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ class Cuts:
     Args:
         run_dir: The run.
         folder: Where the copies go.
-        all_of_them: Whether to copy it at every point, or only where a continued run could tell the copy from earlier
-            ones: it reads neither what ends in `.tmp` nor the times in `status.json`.
+        all_of_them: Whether to copy it at every point, or only if a resumed run could tell the copy from earlier ones:
+            it reads neither `.tmp` files nor the times in `status.json`.
     """
 
     def __init__(self, run_dir: Path, folder: Path, all_of_them: bool) -> None:
@@ -45,7 +45,7 @@ class Cuts:
                 continue
             digest.update(name.encode())
             if name == "status.json":
-                status = path.read_bytes()  # empty while a run is claimed
+                status = path.read_bytes()  # empty while a run is being claimed
                 digest.update(json.loads(status or b"{}").get("state", "").encode())
             elif path.is_file() and not name.endswith(".tmp"):
                 digest.update(path.read_bytes())

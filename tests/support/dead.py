@@ -1,4 +1,4 @@
-"""What nobody needs in generated Python: definitions without a use, settings that nothing reads, code that never runs."""
+"""Dead code in generated Python: unused definitions, settings that nothing reads, code that never runs."""
 
 import ast
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ CALLED_BY_TORCH = {"forward"}
 
 
 def dead_code(tree: dict[str, File]) -> list[str]:
-    """Each definition that nothing uses, each setting that nothing reads, each statement that cannot run."""
+    """List each unused definition, each setting that nothing reads, each statement that cannot run."""
     modules = {path: ast.parse(file.content) for path, file in tree.items() if path.endswith(".py")}
     used = {name for module in modules.values() for name in _used(module)}
     found = []
     for path, module in modules.items():
         for name, is_setting in _defined(module):
             needed = name in used | CALLED_BY_TORCH or (is_setting and name in _named_in_runtime())
-            if not needed and not path.startswith("tests/"):  # what is there, pytest finds by its name
+            if not needed and not path.startswith("tests/"):  # pytest finds those by name
                 found.append(f"{path}: `{name}` is not used")
         found += [f"{path}: line {line} cannot run" for line in _unreachable(module)]
     return found
@@ -28,7 +28,7 @@ def dead_code(tree: dict[str, File]) -> list[str]:
 
 @cache
 def _named_in_runtime() -> set[object]:
-    """What the runtime may read settings by: `config.precision`, `getattr(config, "precision")`."""
+    """Names by which the runtime may read settings: `config.precision`, `getattr(config, "precision")`."""
     modules = [ast.parse(path.read_text(encoding="utf-8")) for path in RUNTIME.rglob("*.py")]
     constants = {node.value for module in modules for node in ast.walk(module) if isinstance(node, ast.Constant)}
     return constants | {name for module in modules for name in _used(module)}
@@ -43,7 +43,7 @@ def _used(module: ast.Module) -> Iterator[str]:
 
 
 def _defined(module: ast.Module) -> Iterator[tuple[str, bool]]:
-    """Names of functions, classes, methods, constants and fields of dataclasses; and whether it is such a field."""
+    """Names of functions, classes, methods, constants and dataclass fields; and whether each is such a field."""
     for node in module.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name, False
@@ -58,7 +58,7 @@ def _defined(module: ast.Module) -> Iterator[tuple[str, bool]]:
 
 
 def _unreachable(module: ast.Module) -> Iterator[int]:
-    """Lines behind a return, raise, break or continue of the same block, and branches of constants."""
+    """Lines after a return, raise, break or continue in the same block, and branches on constants."""
     for node in ast.walk(module):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Constant):
             yield node.lineno

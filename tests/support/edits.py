@@ -1,7 +1,7 @@
-"""Edits as people make them to the default template's train.py, and what a feature that is then turned on must end in.
+"""Typical edits of the default template's train.py, and the required outcome when a feature is turned on afterwards.
 
-"clean" where the edit and the feature touch different statements, "either" where somebody who merged by hand would have
-to think; written before the first run.
+"clean" if the edit and the feature change different statements, "either" if merging by hand would need thought; written
+before the first run.
 """
 
 import ast
@@ -33,12 +33,12 @@ def function(source: str, name: str) -> str:
 
 
 def split(source: str) -> str:
-    """The loss lives in a file of its own now."""
+    """The loss moves to its own file."""
     return replaced(function(source, "compute_loss"), "from losses import compute_loss\n", source)
 
 
 def wrapped(head: str, tail: str, source: str) -> str:
-    """The loop over the epochs inside of a block of the user's."""
+    """The loop over epochs moves into a block of the user's."""
     lines = source.splitlines(keepends=True)
     (first,) = (i for i, line in enumerate(lines) if line.lstrip().startswith("for epoch in "))
     indent = len(lines[first]) - len(lines[first].lstrip())
@@ -80,7 +80,7 @@ def ddp(source: str) -> str:
 
 
 def reordered(source: str) -> str:
-    """The loss below `evaluate`."""
+    """The loss moves below `evaluate`."""
     loss, evaluate = function(source, "compute_loss"), function(source, "evaluate")
     marked = replaced(loss, "@1", replaced(evaluate, "@2", source))
     return marked.replace("@1", evaluate).replace("@2", loss)

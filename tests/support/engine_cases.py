@@ -12,7 +12,7 @@ from support.on_device import Config, Noisy
 
 
 class Tied(nn.Module):
-    """Words to vectors and back by one matrix, as in a language model."""
+    """One matrix for embedding and output layer, as in a language model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def train_frozen(config: Config) -> dict[str, Any]:
 
 
 def evaluate(config: Config) -> dict[str, Any]:
-    """As an `evaluate.py` does: load weights from a file into a model without an optimizer."""
+    """Like `evaluate.py`: load weights from a file into a model without an optimizer."""
     with Run(config, record=False) as run:
         model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(32, 1))
         load_weights(config.run_dir / "weights" / "final.safetensors", model)
@@ -75,7 +75,7 @@ def evaluate(config: Config) -> dict[str, Any]:
 
 
 def two_runs(config: Config) -> dict[str, Any]:
-    """One after the other in one process, as in a notebook."""
+    """Two runs, one after the other in one process, as in a notebook."""
     first = train_tied(config)
     config.run_dir = Path(f"{config.run_dir}-second")
     return {"first": first, "second": train_tied(config)}

@@ -1,4 +1,4 @@
-"""System calls that fail: one of those that an action makes, counted from 1, with an error of the disk's."""
+"""Make one system call of an action fail, counted from 1, with a disk error."""
 
 import builtins
 import io
@@ -23,11 +23,11 @@ _FUNCTIONS = (
 
 
 class FailingCall:
-    """Within it, the call of this number raises OSError; 0 counts them only.
+    """A context in which the call of this number raises OSError; 0 only counts calls.
 
     Attributes:
         count: How many calls there were.
-        hit: Which call failed, and on what; empty if none did.
+        hit: Which call failed, and on which file; empty if none did.
     """
 
     def __init__(self, number: int, error: int = 0) -> None:

@@ -26,7 +26,7 @@ SNAPSHOTS = Path(__file__).parents[1] / "snapshots"
 
 @cache
 def loaded(name: str) -> Template:
-    """A template, read once."""
+    """A template, cached."""
     return load_template(name)
 
 
@@ -43,7 +43,7 @@ def single_changes(template: Template) -> dict[str, Answers]:
 def sample(template: Template) -> dict[str, Answers]:
     """The defaults and a few sets of answers in which each value of each answer occurs, by name.
 
-    Column by column, each in its own rhythm: where a row has one answer's second value, it has that of all others too.
+    Each answer cycles through its own values, so the row with one answer's second value has the second value of all.
     """
     values = choices(template)
     rows = max((len(options) for options in values.values()), default=1)
@@ -54,7 +54,7 @@ def sample(template: Template) -> dict[str, Answers]:
 
 
 def kept(template: Template) -> dict[str, Answers]:
-    """What snapshots show: of the default template each value of each answer by itself, of the others the sample."""
+    """What snapshots cover: for the default template each value of each answer alone, for the others the sample."""
     return single_changes(template) if template.name == DEFAULT_TEMPLATE else sample(template)
 
 
@@ -90,7 +90,7 @@ def cases(sets: Callable[[Template], Any]) -> list[Any]:
 
 
 def check(command: list[str], folder: Path, timeout: float = 300, **environment: str) -> str:
-    """Run a command in a project, and fail with what it printed if it does."""
+    """Run a command in a project; if it fails, fail with its output."""
     done = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=folder,

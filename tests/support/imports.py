@@ -1,4 +1,4 @@
-"""What generated Python imports, and what the project says it needs."""
+"""What generated Python imports, and what the project declares as requirements."""
 
 import ast
 import re
@@ -15,9 +15,9 @@ OURS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(en
 
 
 def undeclared(tree: dict[str, File]) -> set[str]:
-    """Each package that a project's Python imports and neither its pyproject.toml names nor paccel[runtime] brings.
+    """Each imported package that is neither in the project's pyproject.toml nor a requirement of paccel[runtime].
 
-    What only tests import may be among the requirements of `dev`.
+    Packages that only tests import may be in the `dev` requirements.
     """
     project = tomllib.loads(tree["pyproject.toml"].content.decode())["project"]
     needed = {_normal(each) for each in [*project["dependencies"], *OURS["optional-dependencies"]["runtime"]]}
@@ -46,7 +46,7 @@ def _distributions() -> dict[str, list[str]]:
 
 
 def _imported(module: ast.Module) -> Iterator[str]:
-    """The top-level names of absolute imports, wherever they stand."""
+    """The top-level names of absolute imports, at any place in the code."""
     for node in ast.walk(module):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)

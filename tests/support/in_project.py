@@ -1,4 +1,4 @@
-"""Runs Python modules in generated projects, in processes that have torch imported already, under a time limit."""
+"""Run Python modules in generated projects, in processes that have already imported torch, with a time limit."""
 
 import os
 import runpy
@@ -11,7 +11,7 @@ from support.together import new_process
 
 
 def run_module(command: list[str], folder: Path, environment: dict[str, str], output: Path) -> None:
-    """What such a process does: `python -m` a module in a folder."""
+    """The work of such a process: `python -m` a module in a folder."""
     for stream in (1, 2):
         os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     os.environ.update(environment)
@@ -21,12 +21,12 @@ def run_module(command: list[str], folder: Path, environment: dict[str, str], ou
     try:
         runpy.run_module(command[0], run_name="__main__", alter_sys=True)
     except Exception:
-        sys.excepthook(*sys.exc_info())  # as a script ends; a process of multiprocessing has its own way
+        sys.excepthook(*sys.exc_info())  # ends like a script, unlike a process of multiprocessing
         sys.exit(1)
 
 
 def run_in(folder: Path, *command: str, timeout: float = 300, code: int = 0, **environment: str) -> str:
-    """Run a Python module in a project, return what it printed, and fail with that unless it ends with `code`."""
+    """Run a Python module in a project and return its output; fail with that output unless it exits with `code`."""
     output = folder.parent / f"{folder.name}-output.txt"
     output.write_text("")
     common = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}

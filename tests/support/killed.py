@@ -1,4 +1,4 @@
-"""What is killed at a write, before it or half-way, and then brought to its end or taken back."""
+"""Kill an action at a write, before it or half-way, and then finish it or undo it."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ _IN_TWO = {"write_file", "remove_folder"}
 
 
 def intercept(monkeypatch: pytest.MonkeyPatch, at: Callable[[str, Callable[[], None]], None]) -> None:
-    """Call `at(name, half)` before each write; `half` does a part of it, as a crash in its middle would."""
+    """Call `at(name, half)` before each write; `half` does a part of the write, like a crash in its middle."""
     for name in WRITES:
         real = getattr(disk, name)
 
@@ -47,7 +47,7 @@ def intercept(monkeypatch: pytest.MonkeyPatch, at: Callable[[str, Callable[[], N
 
 
 def killed_at_each_write(root: Path, action: Callable[[Path], object], folder: Path) -> Iterator[Path]:
-    """Copies of `root`, in each of which `action` was killed at another write: before it, or half-way."""
+    """Yield copies of `root` in which `action` was killed at each write in turn: before it, or half-way."""
     for in_the_middle in (False, True):
         for number in range(1000):
             copy = folder / f"{number}-{in_the_middle}"
@@ -61,7 +61,7 @@ def killed_at_each_write(root: Path, action: Callable[[Path], object], folder: P
 
 
 def killed_at_some_writes(root: Path, action: Callable[[Path], object], folder: Path, count: int) -> Iterator[Path]:
-    """The same at `count` writes of all, drawn with the seed of the day."""
+    """The same for `count` of the writes, drawn with the seed of the day."""
     ideal = shutil.copytree(root, folder / "counted", symlinks=True)
     names: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -79,7 +79,7 @@ def killed_at_some_writes(root: Path, action: Callable[[Path], object], folder: 
 
 
 def _killed(copy: Path, action: Callable[[Path], object], number: int, in_the_middle: bool) -> bool:
-    """Run an action in a child that is killed at a write; whether it came so far."""
+    """Run an action in a child that is killed at a write; return whether it got there."""
     child = os.fork()
     if child == 0:
         with pytest.MonkeyPatch.context() as patch:
@@ -105,7 +105,7 @@ def _killed(copy: Path, action: Callable[[Path], object], number: int, in_the_mi
 
 
 def finish_and_go_back(copy: Path, before: Files, after: Files, folder: Path) -> None:
-    """Whatever state `copy` is in, it can be brought to `after`, or back to `before`."""
+    """Check that `copy`, in whatever state, can be finished to `after`, and undone to `before`."""
     journal = read_journal(copy)
     if journal is None:
         apply.clear_leftovers(copy)

@@ -1,4 +1,4 @@
-"""Datasets and a loader of them, without a run around it."""
+"""Datasets and loaders of them, without a run."""
 
 import json
 import random
@@ -14,12 +14,12 @@ from paccel.runtime.data.order import Cut
 
 
 def number_of(sample: Mapping[str, Any]) -> int:
-    """Decode a sample of a shard; here, so that workers that are spawned can import it."""
+    """Decode a sample of a shard. It is here so that spawned workers can import it."""
     return int(json.loads(sample["json"])["n"] if "json" in sample else sample["n"])
 
 
 class Squares(Dataset):
-    """Index and square: nothing is drawn at random."""
+    """Index and square, without randomness."""
 
     def __init__(self, size: int = 43) -> None:
         self.size, self.fetched = size, 0
@@ -55,7 +55,7 @@ def make(dataset: Dataset, batch_size: int = 8, **options: object) -> IndexedLoa
 
 
 def indices_of_steps(loaders: list[IndexedLoader], epoch: int, accumulate: int, first_step: int = 0) -> list[list[int]]:
-    """The samples that count, for each step over all processes, in the order in which they were dealt."""
+    """The samples that count in each step, over all processes, in the order of their distribution."""
     sources = [loader.training_parts(epoch, first_step, accumulate) for loader in loaders]
     steps = []
     for _ in range(first_step, loaders[0].steps_per_epoch):

@@ -20,7 +20,7 @@ NAMES = sorted(path.parent.name for path in FOLDER.glob("*/case.toml"))
 
 @dataclass(frozen=True)
 class Entry:
-    """A file on the disk; the content of a link is its target."""
+    """A file on disk; the content of a link is its target."""
 
     content: bytes
     kind: Literal["file", "executable", "link"] = "file"
@@ -43,9 +43,9 @@ class Case:
         ours: The project as the user edited it.
         theirs: What the template generates now.
         expected: The right merges, equally good; none for "conflict".
-        open: Why paccel does not reach the outcome yet; empty where it does.
-        needs: "tools" where paccel reaches it only with the tools that check a merged project, "runtime" where these must
-            also find paccel's runtime; empty where nothing is needed.
+        open: Why paccel does not reach the outcome yet; empty if it does.
+        needs: "tools" if paccel reaches it only with the tools that check a merged project, "runtime" if these must also
+            find paccel's runtime; empty if nothing is needed.
     """
 
     name: str
@@ -61,12 +61,12 @@ class Case:
 
 
 def about_case(name: str) -> dict[str, str]:
-    """What `case.toml` of a case says."""
+    """The contents of a case's `case.toml`."""
     return tomllib.loads((FOLDER / name / "case.toml").read_text(encoding="utf-8"))
 
 
 def load_case(name: str) -> Case:
-    """Read a case; its trees are made by `git apply`."""
+    """Read a case; `git apply` makes its trees."""
     folder, about = FOLDER / name, about_case(name)
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch) / "base"
@@ -86,7 +86,7 @@ def load_case(name: str) -> Case:
 
 
 def _patched(base: Path, diff: Path) -> Tree:
-    """The files of `base` with a diff applied; no diff or an empty one: no change."""
+    """The files of `base` with a diff applied; without a diff, unchanged."""
     if not diff.exists() or not diff.read_bytes():
         return read_files(base)
     with tempfile.TemporaryDirectory(dir=base.parent) as scratch:
@@ -98,12 +98,12 @@ def _patched(base: Path, diff: Path) -> Tree:
 
 
 def changes(before: Tree, after: Tree) -> dict[str, Entry | None]:
-    """Path -> what a changed file is now; None: deleted."""
+    """Path -> the new state of a changed file; None if deleted."""
     return {path: after.get(path) for path in sorted({*before, *after}) if before.get(path) != after.get(path)}
 
 
 def read_files(root: Path) -> dict[str, Entry]:
-    """Every file below `root`, git's own apart."""
+    """Every file below `root`, except git's own."""
     files: dict[str, Entry] = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
@@ -117,7 +117,7 @@ def read_files(root: Path) -> dict[str, Entry]:
 
 
 def write_files(root: Path, before: Tree, after: Tree) -> None:
-    """Turn the files of `before`, which are below `root`, into those of `after`."""
+    """Turn the files below `root`, those of `before`, into those of `after`."""
     for path in before.keys() - after.keys():
         (root / path).unlink()
         parent = (root / path).parent

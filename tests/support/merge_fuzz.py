@@ -1,7 +1,8 @@
-"""Random merges of real files: edits as people and templates make them, the laws of a merge, and small counter-examples.
+"""Random merges of real files: edits like those of people and templates, the laws of a merge, and minimized
+counter-examples.
 
-A `Triple` is drawn from a number alone, so that a counter-example can be found again. `broken_laws` says which laws the
-merge of a triple breaks; `minimized` makes a triple that breaks one as small as it can.
+A `Triple` is a function of a number, so that a counter-example is reproducible. `broken_laws` lists the laws that the
+merge of a triple breaks; `minimized` shrinks a triple that breaks one.
 """
 
 import ast
@@ -26,7 +27,7 @@ from paccel.merge.text import decode
 
 TESTS = Path(__file__).parents[1]
 FOLDER = TESTS / "merge_fuzz"
-"""Counter-examples that were found and mended, one file each."""
+"""Counter-examples that were found and fixed, one file each."""
 
 Lines = list[str]
 
@@ -204,7 +205,7 @@ WRITTEN = {
 
 
 def files() -> list[tuple[str, str]]:
-    """Path and text of what is edited: the bundled templates' projects, and a file of each other language."""
+    """Path and text of the files to edit: projects of the bundled templates, and a file of each other language."""
     found = [
         (path.relative_to(path.parents[len(path.relative_to(TESTS / "snapshots").parts) - 3]).as_posix(), path)
         for path in sorted((TESTS / "snapshots").glob("*/default/**/*"))
@@ -222,7 +223,7 @@ def files() -> list[tuple[str, str]]:
 
 
 class Hand:
-    """Whoever edits a text: draws places near a focus, so that two hands often touch."""
+    """Draws the edits of one side, near a focus, so that the two sides often touch."""
 
     def __init__(self, rng: random.Random, focus: float | None, mark: str) -> None:
         self.rng, self.focus, self.mark = rng, focus, mark
@@ -239,7 +240,7 @@ class Hand:
         return found[self.place(len(found))]
 
     def word(self) -> str:
-        """A name: mostly this hand's own, sometimes one that the other may draw too."""
+        """A name: mostly one of this side only, sometimes one that the other side may draw, too."""
         return self.rng.choice(["shared", "common", *(f"{self.mark}{k}" for k in range(9))])
 
 
@@ -252,7 +253,7 @@ def indent_of(line: str) -> str:
 
 
 def new_lines(hand: Hand, path: str, near: str) -> Lines:
-    """One to three lines that might stand beside `near`."""
+    """One to three plausible lines beside `near`."""
     space, word = indent_of(near), hand.word()
     rng = hand.rng
     language = language_of(path)
@@ -393,7 +394,7 @@ def tabs(hand: Hand, path: str, lines: Lines) -> Lines:
 
 def tree_of(lines: Lines) -> ast.Module | None:
     try:
-        return ast.parse("\n".join(lines).replace("\r", "") + "\n")  # each line is one, also in a file with CRLF
+        return ast.parse("\n".join(lines).replace("\r", "") + "\n")  # also in a file with CRLF, every line is one line
     except (SyntaxError, ValueError):
         return None
 
@@ -559,7 +560,7 @@ def add_argument(hand: Hand, path: str, lines: Lines) -> Lines | None:
 
 
 def add_member(hand: Hand, path: str, lines: Lines) -> Lines | None:
-    """One more member of a dictionary or a list that stands on one line, in any language."""
+    """One more member of a one-line dictionary or list, in any language."""
     places = [at for at, line in enumerate(lines) if re.search(r"[\[{][^\[\]{}]+[\]}]", line)]
     if not places:
         return None
@@ -572,7 +573,7 @@ def add_member(hand: Hand, path: str, lines: Lines) -> Lines | None:
 
 
 def json_member(hand: Hand, path: str, lines: Lines) -> Lines | None:
-    """Add, remove or change a member somewhere, and write the file again as it was."""
+    """Add, remove or change a member somewhere, keeping the file's layout."""
     text = "\n".join(lines)
     try:
         value = json.loads(text)
@@ -595,7 +596,7 @@ def json_member(hand: Hand, path: str, lines: Lines) -> Lines | None:
 
 
 def jsonc_member(hand: Hand, path: str, lines: Lines) -> Lines | None:
-    """A member added, removed or commented where each stands on a line."""
+    """Add, remove or comment a member, in a file with one member per line."""
     places = [at for at, line in enumerate(lines) if re.match(r"\s+\"[^\"]+\": .*,\s*(//.*)?$", line)]
     if not places:
         return None
@@ -652,7 +653,7 @@ OF_LANGUAGE: dict[str, tuple[Edit, ...]] = {
 
 
 def edited(hand: Hand, path: str, text: str, count: int) -> str:
-    """Make `count` edits, and sometimes change how lines end."""
+    """Make `count` edits, and sometimes change the line endings."""
     lines = text.split("\n")[:-1] if text.endswith("\n") else text.split("\n")
     edits = (*ANY, *OF_LANGUAGE.get(language_of(path), ()))
     valid = parses(language_of(path), text)
@@ -679,7 +680,7 @@ def joined(lines: Lines) -> str:
 
 
 def drawn(number: int, found: list[tuple[str, str]]) -> Triple:
-    """The triple of a number: one of the files, or some lines of it, and two independent sequences of edits."""
+    """The triple of a number: one of the files, or some of its lines, and two independent sequences of edits."""
     rng = random.Random(number)
     path, base = rng.choice(found)
     if rng.random() < 0.03:
@@ -688,7 +689,7 @@ def drawn(number: int, found: list[tuple[str, str]]) -> Triple:
     ours, theirs = (
         edited(Hand(rng, focus, mark), path, base, rng.choice([1, 1, 2, 3, 5, 8])) for mark in ("mine", "new")
     )
-    if rng.random() < 0.1:  # both sides begin with the same edits
+    if rng.random() < 0.1:  # both sides start with the same edits
         base, ours = (edited(Hand(rng, focus, "both"), path, text, 0) for text in (base, ours))
         common = random.Random(number + 1).getrandbits(32)
         ours, theirs = (edited(Hand(random.Random(common), focus, "both"), path, text, 2) for text in (ours, theirs))
@@ -744,9 +745,9 @@ def valid(language: str, text: str) -> bool:
 
 
 def ambiguous(triple: Triple, result: MergeResult, again: MergeResult) -> bool:
-    """Whether nobody can tell if ours has the template's changes already.
+    """Whether it is undecidable if ours already has the template's changes.
 
-    By chance, a line that the template removed equals one that the user added. Then it may be taken for one that is back.
+    By chance, the user added a line equal to one that the template removed. Then it may look as if that line is back.
     """
     if adds_up_in(line_things, triple, triple.ours, moves=False):
         return False
@@ -766,7 +767,7 @@ def same_in(count: Callable[[str], Things], one: str, other: str) -> bool:
 
 
 def holds_both(triple: Triple, result: MergeResult) -> bool:
-    """Whether all that either side added can be read in a conflict, however lines were wrapped or indented."""
+    """Whether a conflict shows everything that either side added, however lines were wrapped or indented."""
     text = "\n".join(part.decode() for part in (result.content, result.incoming or b""))
     there, words = bare(text), {*re.findall(r"\w+", text)}
     for side in (triple.ours, triple.theirs):
@@ -788,9 +789,10 @@ def bare(text: str) -> str:
 
 
 def adds_up(triple: Triple, result: str) -> bool:
-    """Whether each thing that a side added or removed is there as often as both changes of it say.
+    """Whether everything that a side added or removed occurs as often as both changes say.
 
-    One way to count is enough: lines are wrapped, statements are merged by their lines, and words come by chance.
+    It is enough if one way of counting agrees: lines are wrapped, statements are merged by lines, and words repeat by
+    chance.
     """
     language = language_of(triple.path)
     counts = COUNTS.get(language, ())
@@ -804,7 +806,7 @@ def adds_up_in(count: Callable[[str], Things], triple: Triple, result: str, move
         base, ours, theirs, merged = (count(plain(text)) for text in (*triple.texts, result))
     except (ValueError, SyntaxError, RecursionError, tokenize.TokenError):
         return False
-    # A line that one side moved and the other removed is removed by both, and added by one.
+    # If one side moved a line and the other removed it, both removed it and one added it.
     moved = Counter[str]()
     for side in (triple.ours, triple.theirs):
         gone, new = (
@@ -835,7 +837,7 @@ def unmatched(base: str, side: str) -> tuple[Lines, Lines]:
 
 
 def plain(text: str) -> str:
-    """Without what only a layout differs in; tabs mixed with spaces can keep a text from being parsed that is not wrong."""
+    """The text without layout differences; tabs mixed with spaces can make a correct text unparsable."""
     return text.removeprefix("\ufeff").replace("\r\n", "\n").expandtabs(4)
 
 
@@ -844,7 +846,7 @@ def line_things(text: str) -> Things:
 
 
 def python_things(source: str) -> Things:
-    """Statements as `ast.unparse` writes them, names that are imported, and comments."""
+    """Statements as `ast.unparse` writes them, imported names, and comments."""
     tree = ast.parse(source)
     found: Things = Counter()
     for node in ast.walk(tree):
@@ -860,7 +862,7 @@ def python_things(source: str) -> Things:
 
 
 def python_words(source: str) -> Things:
-    """Words outside of imports, and the names that are imported."""
+    """Words outside imports, and imported names."""
     statements = python_things(source)
     words = Counter(
         word for line in statements.elements() if not line.startswith("import ") for word in re.findall(r"\w+", line)
@@ -869,7 +871,7 @@ def python_words(source: str) -> Things:
 
 
 def python_lines(source: str) -> Things:
-    """Lines that import nothing, of a text that does not parse: there, too, imports are merged by their names."""
+    """Lines without imports, for a text that does not parse: its imports are merged by name, too."""
     return line_things(re.sub(r"(?m)^\s*(import|from)\b.*$", "", source))
 
 
@@ -891,7 +893,7 @@ COUNTS: dict[str, tuple[Callable[[str], Things], ...]] = {
 
 
 def members(value: Any, path: str = "") -> Iterator[str]:
-    """Each value with the keys that lead to it; an object or array counts beside its members, also when it has none."""
+    """Each value with its path of keys; objects and arrays count in addition to their members, even if empty."""
     if isinstance(value, dict):
         yield f"{path} {{}}"
         for key, item in value.items():
@@ -908,7 +910,7 @@ def members(value: Any, path: str = "") -> Iterator[str]:
 
 
 def minimized(triple: Triple, breaks: Callable[[Triple], bool], tries: int = 150) -> Triple:
-    """A triple that breaks a law still, with as few lines and edits as can be found by leaving some out in some tries."""
+    """A smaller triple that still breaks a law, found by leaving out lines and edits, with a limited number of tries."""
     language = language_of(triple.path)
     validity = [valid(language, text) for text in triple.texts]
     smaller = True
@@ -928,7 +930,7 @@ def minimized(triple: Triple, breaks: Callable[[Triple], bool], tries: int = 150
 
 
 def _smaller(triple: Triple) -> Iterator[Triple]:
-    """Triples with some stretch left out of all three texts, or with one change undone; the greatest first."""
+    """Triples with a range of lines left out of all three texts, or with one change undone; largest first."""
     texts = [text.split("\n") for text in triple.texts]
     regions = merge3(*texts)
     parts = [[text[s.start : s.stop] for text, s in zip(texts, region[1:], strict=True)] for region in regions]

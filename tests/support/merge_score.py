@@ -1,4 +1,4 @@
-"""Judge what a tool made of a merge case, by what is in the project afterwards."""
+"""Judge a tool's result for a merge case, by the state of the project afterwards."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,10 +14,10 @@ class Result:
     """What a tool left in the project.
 
     Attributes:
-        files: Every file of the project, the tool's own included, git's not.
-        exit_code: Of the upgrade.
-        traceback: Whether it ended in one.
-        unmerged: Whether git's index holds unmerged paths.
+        files: Every file of the project, including the tool's own, but not git's.
+        exit_code: Exit code of the upgrade.
+        traceback: Whether it ended in a traceback.
+        unmerged: Whether git's index has unmerged paths.
         own: Files and folders that belong to the tool.
     """
 
@@ -85,7 +85,7 @@ def _shows_conflict(item: tuple[str, Entry]) -> bool:
 
 
 def _loses(case: Case, result: Result, reported: bool) -> bool:
-    """Whether something that the user did is neither in the result nor anywhere else in the project."""
+    """Whether some edit of the user is neither in the result nor elsewhere in the project."""
     if _lacks(case, case.ours, result, every_line=reported):
         return True
     settled = changes(case.base, case.expected[0]) if case.expected else {}
@@ -94,7 +94,7 @@ def _loses(case: Case, result: Result, reported: bool) -> bool:
 
 
 def _lacks(case: Case, side: Tree, result: Result, every_line: bool) -> bool:
-    """Whether a line that a side added is nowhere; only lines of a right merge count, unless `every_line` is set."""
+    """Whether a line that a side added is missing; only lines of a right merge count, unless `every_line` is set."""
     there = {line for entry in result.files.values() for line in _lines(entry.content)}
     there |= {line[1:].strip() for line in there if line[:1] in {b"+", b"-"}}  # of .rej files
     wanted = [{line for entry in tree.values() for line in _lines(entry.content)} for tree in case.expected]
@@ -102,7 +102,7 @@ def _lacks(case: Case, side: Tree, result: Result, every_line: bool) -> bool:
         if entry is None:
             continue
         if b"\0" in entry.content:
-            # A binary file can only be kept or replaced; the template's is not lost, it is in the template.
+            # A binary file can only be kept or replaced; the template still has its own version.
             if side is case.ours and not any(entry.content == other.content for other in result.files.values()):
                 return True
             continue

@@ -1,7 +1,7 @@
-"""A small run that tests start in processes of its own, on the available GPUs, or on the CPU.
+"""A small run that tests start in separate processes, on the available GPUs, or on the CPU.
 
-The lines are the same on both. The CPU stands in for a GPU where it can: fp16 with a loss scaler, reading norms as late
-as on a device, accelerate's FSDP2 over gloo.
+The code is the same on both. The CPU replaces a GPU where possible: fp16 with a loss scaler, reading norms as late as on a
+GPU, accelerate's FSDP2 over gloo.
 """
 
 import json
@@ -43,9 +43,9 @@ extract_model_from_parallel(nn.Identity())  # imports DeepSpeed, 0.4 s
 
 
 def deepspeed(folder: Path, stage: int) -> dict[str, str]:
-    """The environment that `accelerate launch` sets. Its clipping and accumulation are ignored: the loop has its own."""
+    """The environment that `accelerate launch` sets for DeepSpeed. Its clipping and accumulation are ignored."""
     shards = {"stage": stage, "reduce_bucket_size": 10_000, "stage3_prefetch_bucket_size": 100}
-    shards |= {"stage3_param_persistence_threshold": 40}  # so that some parameters are kept whole, and some are not
+    shards |= {"stage3_param_persistence_threshold": 40}  # so that some parameters are kept whole, and others are not
     shards |= {"sub_group_size": 100}  # so that a group has several flat buffers in stage 3
     settings = {"zero_optimization": shards, "gradient_accumulation_steps": 3, "gradient_clipping": 0.01}
     settings |= {"train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto"}
@@ -64,7 +64,7 @@ _server.set_forkserver_preload(["support.on_device"])  # imported once, DeepSpee
 
 @dataclass
 class Config:
-    """Settings of the run, and of what is done to it."""
+    """Settings of the run, and what the test does to it."""
 
     run_dir: Path
     precision: str = "fp32"
@@ -94,7 +94,7 @@ class Noisy(Dataset):
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Train, and return what a test checks."""
+    """Train, and return the values that a test checks."""
     with Run(config) as run:
         if run.device.type == "cpu" and config.skip_non_finite:
             run.guard.reads = False
@@ -109,7 +109,7 @@ def main(config: Config) -> dict[str, Any]:
         model, optimizer = run.prepare(model, optimizer)
         loader = run.loader(Noisy(), 8, shuffle=True, num_workers=config.num_workers)
         schedule = schedules.cosine(optimizer, 16, warmup_steps=2)
-        one_sample = run.loader(Subset(Noisy(), [3]), 1)  # the other process has a filler, where it needs one
+        one_sample = run.loader(Subset(Noisy(), [3]), 1)  # the other process has a filler, if it needs one
         ema, meter, losses = EMA(model, decay=0.9), Meter(run), Meter(run)
         checkpoints = Checkpoints(run, model=model, optimizer=optimizer, schedule=schedule, ema=ema, meter=meter)
         start = checkpoints.restore()
@@ -178,7 +178,7 @@ def start(
     With `kill_at`, SIGKILL ends all of them after the update of that step.
 
     Raises:
-        AssertionError: A process failed in another way than by the requested SIGKILL, or hung.
+        AssertionError: A process failed, except by the requested SIGKILL, or hung.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
@@ -210,7 +210,7 @@ def start(
 
 
 def _new_process(*args: Any) -> Any:
-    """A process, forked from one that has imported this file, and DeepSpeed if it is installed."""
+    """A process forked from one that has imported this file, and DeepSpeed if it is installed."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])  # Python 3.11 looks for it nowhere else
     try:
@@ -241,7 +241,7 @@ def _process(does: Callable[..., Any], config: Config, variables: dict[str, str]
 
 
 def _let_accelerate_shard_on_the_cpu() -> None:
-    """accelerate reads an FSDP configuration only if it sees several accelerators."""
+    """Let accelerate shard on the CPU: it reads an FSDP configuration only if it sees several accelerators."""
     from accelerate.state import DistributedType, PartialState
 
     from paccel.runtime import run
@@ -257,7 +257,7 @@ def _let_accelerate_shard_on_the_cpu() -> None:
 
 
 def use_deepspeed_on_the_cpu() -> None:
-    """accelerate ignores DeepSpeed's configuration if it is told to use the CPU."""
+    """Let accelerate use DeepSpeed on the CPU, where it ignores DeepSpeed's configuration."""
     from paccel.runtime import run
 
     original = run.Accelerator

@@ -6,15 +6,15 @@ from pathlib import Path
 
 
 def bare(line: str) -> str:
-    """The line without a comment at its end."""
+    """The line without its trailing comment."""
     return re.sub(r"(?<=\S)  # .*$", "", line)
 
 
 def patched(text: str, diff: str) -> str:
     """Return the text with every hunk applied.
 
-    A line `@@` separates hunks. Each must fit exactly one place, in the order of the file. Comments at the end of a line
-    are not compared, so a page need not repeat them.
+    A line `@@` separates hunks. Each must match exactly one place, in the order of the file. Trailing comments are
+    not compared, so a page need not repeat them.
     """
     lines, end = text.splitlines(), 0
     for hunk in re.split(r"^@@\n", diff, flags=re.MULTILINE):

@@ -1,4 +1,4 @@
-"""Every point at which a process touches the disk: where a kill, or a full disk, can find it."""
+"""Every point at which a process touches the disk: where a kill or a full disk may hit it."""
 
 import io
 import os
@@ -10,10 +10,10 @@ _FUNCTIONS = ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir")
 
 
 class Points:
-    """Calls `at` with the number of each point, counted from 1: before an operation, and in the middle of a write.
+    """Calls `at` with the number of each point, counted from 1: before each operation, and in the middle of each write.
 
-    Threads take turns, so that nothing else happens to the disk while `at` looks at it; what `at` itself does there is
-    not a point. As a context manager, it takes itself away again.
+    Threads take turns, so that nothing else changes the disk while `at` looks at it; operations of `at` itself are not
+    points. A context manager: it removes its hooks at the end.
     """
 
     def __init__(self, at: Callable[[int], None]) -> None:
@@ -35,7 +35,7 @@ class Points:
             setattr(module, name, original)
 
     def act(self, action: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """Reach a point, and do what comes behind it."""
+        """Reach a point, then do the operation."""
         with self._turn:
             if not self._is_looking:
                 self.count += 1
@@ -63,7 +63,7 @@ class Points:
 
 
 class TornFile:
-    """A file in which each write has a point in its middle, when half of it is on the disk."""
+    """A file whose writes have a point in the middle, when half of the bytes are on disk."""
 
     def __init__(self, file: Any, points: Points) -> None:
         self.file, self.points = file, points

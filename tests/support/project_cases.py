@@ -1,4 +1,4 @@
-"""The project cases in `tests/project_cases`: edits that merge file by file, and what is wrong with the project then.
+"""The project cases in `tests/project_cases`: edits that merge file by file, and what is then wrong with the project.
 
 `tests/project_cases/README.md` describes the keys of a case.
 """
@@ -19,14 +19,14 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 @dataclass(frozen=True)
 class ProjectCase:
-    """One edit, one change, and what is to be said about the project that they make.
+    """One edit, one change, and what paccel should report about the merged project.
 
     Attributes:
-        case: The trees, in the form of a merge case without an expected tree.
+        case: The trees, as a merge case without an expected tree.
         outcome: "found", "conflict" or "clean".
-        at: The file in which something is shown.
-        cause: The file of the other change; empty where none is named.
-        tool: What is needed to see it.
+        at: The file in which something is reported.
+        cause: The file of the other change; empty if none is named.
+        tool: The tool needed to see it.
         needs: For "clean": a path, and a text that must be in that file afterwards.
     """
 

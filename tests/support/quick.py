@@ -9,7 +9,7 @@ from support.sampled import every_third_day
 
 
 def quick_first(cases: Iterable[Any]) -> list[Any]:
-    """The cases as parameters: the first is quick, the others are slow, and each day runs a third of them."""
+    """The cases as parameters: the first is quick, the others are slow and run a third per day."""
     return [
         pytest.param(
             *(case if isinstance(case, tuple) else (case,)),

@@ -1,4 +1,4 @@
-"""Projects of released versions in `tests/released`: the state of each, from which its whole tree is unpacked."""
+"""Projects of released versions in `tests/released`: the stored state of each, and its whole tree unpacked from that."""
 
 import importlib.util
 import shutil
@@ -17,7 +17,7 @@ RELEASED = Path(__file__).parents[1] / "released"
 
 
 def project_params(*paths: Path) -> list[Any]:
-    """A parameter for each project; the default template's is in the quick suite, the others each on a third day."""
+    """A parameter for each project: that of the default template is in the quick suite, the others run a third per day."""
     return [
         pytest.param(
             path,
@@ -29,7 +29,7 @@ def project_params(*paths: Path) -> list[Any]:
 
 
 def unpacked(state: Path, folder: Path) -> Path:
-    """The project in `folder` as its user had it after `paccel new`."""
+    """Unpack a project into `folder`, as its user had it after `paccel new`."""
     root = folder / "my-project"
     shutil.copytree(state, root / STATE_DIR)
     write_tree(root, read_state(root)[1])
@@ -37,7 +37,7 @@ def unpacked(state: Path, folder: Path) -> Path:
 
 
 def freezer() -> ModuleType:
-    """`tests/released/freeze.py`, which is a program."""
+    """Import `tests/released/freeze.py`, which is a script."""
     spec = importlib.util.spec_from_file_location("freeze", RELEASED / "freeze.py")
     assert spec is not None
     assert spec.loader is not None

@@ -1,4 +1,4 @@
-"""What torchrun starts, and starts again: a run under DeepSpeed on the CPU whose last worker is killed once."""
+"""A script for torchrun to start and restart: a run under DeepSpeed on the CPU, whose last worker is killed once."""
 
 import os
 import sys

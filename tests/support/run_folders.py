@@ -1,4 +1,4 @@
-"""Run directories as the runtime writes them, without a training: for tests of what reads them."""
+"""Run directories as the runtime writes them, without training, for tests of code that reads them."""
 
 import json
 import math
@@ -23,7 +23,7 @@ def write_run(
     best: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Path:
-    """Write a run that has logged `scores`, a value every so many steps, with these settings."""
+    """Write a run with these settings that has logged `scores`, one value per evaluation."""
     path.mkdir(parents=True, exist_ok=True)
     columns = {"eval/loss": [2.0, 1.0, 0.5]} if scores is None else scores
     rows: dict[int, dict[str, Any]] = {}

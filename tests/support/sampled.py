@@ -1,4 +1,4 @@
-"""Kill points and the like: a few of many in each run, others every day, and all of them on demand."""
+"""Sampling of tests: each day runs a few of many kill points or cases, and `PACCEL_ALL=1` runs all of them."""
 
 import os
 import random
@@ -12,13 +12,13 @@ from hypothesis import settings
 Point = TypeVar("Point")
 
 ALL = os.environ.get("PACCEL_ALL") == "1"
-# In the environment, so that processes which pytest starts draw the same
+# In the environment, so that processes started by pytest draw the same
 SEED = int(os.environ.setdefault("PACCEL_SEED", f"{datetime.now(UTC):%Y%m%d}"))
 PARAMETER = type(pytest.param())
 
 
 def day_of_three(seed: int) -> int:
-    """0, 1 or 2, in turn from day to day, also where a month ends; a seed that is no date stands for itself."""
+    """0, 1 or 2, in turn from day to day, also across months; a seed that is not a date is taken modulo 3."""
     try:
         return datetime.strptime(str(seed), "%Y%m%d").toordinal() % 3
     except ValueError:
@@ -26,19 +26,19 @@ def day_of_three(seed: int) -> int:
 
 
 def every_third_day(group: int) -> pytest.MarkDecorator:
-    """A mark for what takes minutes: run on every third day, and with `PACCEL_ALL=1`.
+    """A mark for tests that take minutes: they run every third day, and with `PACCEL_ALL=1`.
 
     Args:
-        group: 0, 1 or 2: which of three days, so that such tests do not fall on the same one.
+        group: 0, 1 or 2: on which of three days, to spread such tests.
     """
     return pytest.mark.skipif(not ALL and group != day_of_three(SEED), reason="on another day; PACCEL_ALL=1 runs it")
 
 
 def over_three_days(cases: Iterable[Any], first: int = 0) -> list[Any]:
-    """The cases as parameters, of which each day runs a third; with `PACCEL_ALL=1` all of them.
+    """The cases as parameters; each day runs a third of them, and `PACCEL_ALL=1` all.
 
     Args:
-        first: The group of the first case, as of `every_third_day`.
+        first: The group of the first case, as in `every_third_day`.
     """
     parameters = []
     for number, case in enumerate(cases, first):

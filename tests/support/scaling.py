@@ -1,4 +1,4 @@
-"""accelerate's loss scaler on the CPU, as a GPU has it in fp16."""
+"""accelerate's loss scaler on the CPU, as with fp16 on a GPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from paccel.runtime import run
 
 @contextmanager
 def loss_scaler(**options: Any) -> Iterator[None]:
-    """Within it, each new run has such a scaler."""
+    """A context in which each new run has such a scaler."""
     original = run.Accelerator
 
     def with_scaler(**settings: Any) -> Any:

@@ -1,10 +1,10 @@
-"""Strict schemas of what `launch/` has for Kubernetes and Kubeflow: of each object they use, all names that it may have.
+"""Strict schemas for the Kubernetes and Kubeflow files in `launch/`, which list all names that each used object may have.
 
     python tests/support/schemas.py PROJECT/launch/kubernetes.yaml $(python -c 'import kubernetes_validate as k; print(k.__path__[0])')
     python tests/support/schemas.py PROJECT/launch/kubeflow.yaml trainer/manifests/base/crds
 
-The first are those of the package `kubernetes-validate`, the second the custom resource definitions in the repository
-kubeflow/trainer. Whole they are megabytes. Here, what is inside an object that the files do not use is not checked.
+The first come from the package `kubernetes-validate`, the second from the custom resource definitions in the repository
+kubeflow/trainer. The full schemas have megabytes, so these leave out the insides of objects that the files do not use.
 """
 
 import json
@@ -20,7 +20,7 @@ _KEPT = ("type", "enum", "required", "pattern", "minimum", "maximum", "minLength
 
 
 def pruned(schema: Any, values: list[Any], definitions: dict[str, Any]) -> Any:
-    """The part of a schema that `values` use, without descriptions, and refusing names that it does not know."""
+    """The part of a schema that `values` use, without descriptions; it refuses unknown names."""
     if "$ref" in schema:
         schema = definitions[schema["$ref"].rpartition("/")[2]]
     if schema.get("x-kubernetes-int-or-string"):

@@ -1,4 +1,4 @@
-"""Run by `test_ema` in two processes: the average of a model that FSDP2 has sharded equals that of a whole one."""
+"""Run by `test_ema` in two processes: the EMA of a model sharded by FSDP2 equals that of a whole model."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from paccel.runtime.ema import EMA
 
 def make_model() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 1)).double()  # 5 rows and 1 row do not halve
+    return nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 1)).double()  # 5 rows and 1 row do not divide by 2
 
 
 def change(model: nn.Module, step: int) -> None:

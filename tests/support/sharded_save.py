@@ -1,4 +1,4 @@
-"""One of two processes that write a checkpoint together, to be killed at a write or to find the disk full."""
+"""One of two processes that write a checkpoint together, and may be killed at a write or find the disk full."""
 
 import errno
 import os
@@ -16,14 +16,14 @@ from support.points import Points
 
 
 def values(number: int) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(number)  # of its own, as threads call this
+    generator = torch.Generator().manual_seed(number)  # its own, because threads call this
     shapes = {"rows": (301, 70), "columns": (40, 900), "cube": (7, 80, 90)}
     full = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
     return full | {"cube": full["cube"].bfloat16()}
 
 
 def part_of(full: Tensor, rank: int, count: int, dimension: int) -> Shard:
-    """What one of `count` processes has, in chunks as PyTorch makes them: the last may be smaller, or empty."""
+    """The chunk of one of `count` processes, as PyTorch splits it: the last may be smaller, or empty."""
     size = -(-full.shape[dimension] // count)
     first = min(rank * size, full.shape[dimension])
     length = min(size, full.shape[dimension] - first)
@@ -40,7 +40,7 @@ def state_of(number: int, rank: int, count: int) -> dict[str, Any]:
 
 
 def save_as_one(folder: Path, number: int, rank: int, meet: str, fault: tuple[str, int] | None) -> None:
-    """Save as one of two; the exit code is 0 if it was saved, 3 where that raised an error, 9 where this was killed."""
+    """Save as one of two processes. Exit code 0: saved, 3: an error was raised, 9: this process was killed."""
     import torch.distributed as dist
 
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
@@ -65,4 +65,4 @@ def save_as_one(folder: Path, number: int, rank: int, meet: str, fault: tuple[st
     except Exception:
         code = 3
     (folder / f"points-{rank}").write_text(str(points.count))
-    os._exit(code)  # at once, as a process that others wait for
+    os._exit(code)  # immediately: others wait for this process

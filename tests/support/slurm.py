@@ -1,4 +1,4 @@
-"""A Slurm of one node with two GPUs that exist in name only, all of it processes of this test in one folder."""
+"""A Slurm of one node with two fake GPUs, run as child processes of the test in one folder."""
 
 import getpass
 import os
@@ -15,7 +15,7 @@ HAS_SLURM = all(
     shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("sbatch", "slurmd", "slurmctld")
 )
 
-# A job that is requeued waits until the credential of its last start has expired: two minutes, if nothing else is said.
+# A requeued job waits until the credential of its last start has expired: two minutes by default.
 CONFIG = """
 ClusterName=test
 SlurmctldHost=localhost
@@ -55,7 +55,7 @@ def free_port() -> int:
 
 @contextmanager
 def slurm(folder: Path) -> Iterator[dict[str, str]]:
-    """Run it while the block runs; what it is given is the environment in which `sbatch` and the others find it."""
+    """Run Slurm during the block; yields the environment in which `sbatch` and the other commands find it."""
     folder.mkdir()
     (folder / "state").mkdir()
     spool = tempfile.mkdtemp(prefix="spool-")  # near the root: its sockets have paths of at most 108 bytes

@@ -66,10 +66,10 @@ class Config:
 
 
 def fault(step: int, rank: int, place: str = "step") -> None:
-    """Do what the environment asks for here: `kill:5:0` in step 5 of process 0, `SIGTERM@eval:5:0` in its evaluation.
+    """Apply the fault from the environment: `kill:5:0` in step 5 of process 0, `SIGTERM@eval:5:0` in its evaluation.
 
-    Kinds: `kill` at once, `raise`, `mend` for an error that the reader can mend, the name of a signal, `twice` for
-    two, `echo` for two in the same moment. `mend@data:0:all` is one on every process.
+    Kinds: `kill`, `raise`, `mend` for an error that the user can fix, the name of a signal, `twice` for two signals,
+    `echo` for two at the same moment. `mend@data:0:all` raises one on every process.
     """
     what, _, where = os.environ["FAULT"].partition(":")
     kind, _, at = what.partition("@")
@@ -88,9 +88,9 @@ def fault(step: int, rank: int, place: str = "step") -> None:
 
 
 def spoiled(loss: torch.Tensor, step: int, rank: int, *kinds: str) -> torch.Tensor:
-    """The loss, made NaN on one process at the steps that the environment says, such as `nan:3,4:1`.
+    """The loss, replaced by NaN on one process at the steps in the environment, such as `nan:3,4:1`.
 
-    With `gradient:3,4:1`, it is as it was, and its gradient is NaN. With `inf@loss:3,4:1`, what is logged is infinite.
+    With `gradient:3,4:1`, only its gradient is NaN. With `inf@loss:3,4:1`, only the logged loss is infinite.
     """
     kind, _, where = os.environ["FAULT"].partition(":")
     steps, _, process = where.partition(":")
@@ -103,10 +103,10 @@ def spoiled(loss: torch.Tensor, step: int, rank: int, *kinds: str) -> torch.Tens
 
 
 def break_storage() -> None:
-    """Count the operations of `storage` on the disk, and at one of them do what the environment asks for.
+    """Count the disk operations of `storage`, and apply the fault from the environment at one of them.
 
-    `FAULT=exit@write:17` ends the process at the 17th, as SIGKILL would; `ENOSPC@write:17` and `EROFS@write:17` fail
-    from there on; `SIGTERM@write:17` sends a signal. How many there were is left in `writes` in the working directory.
+    `FAULT=exit@write:17` ends the process at the 17th, like SIGKILL; `ENOSPC@write:17` and `EROFS@write:17` fail from
+    then on; `SIGTERM@write:17` sends a signal. The number of operations is written to `writes` in the working directory.
     """
     what, _, number = os.environ["FAULT"].partition("@write:")
     done = 0
@@ -149,11 +149,11 @@ class Augmented(Dataset):
 
 
 def make_data(kind: str) -> tuple[Dataset, Any]:
-    """The dataset of a kind, of samples (index, inputs, targets), and its collation."""
+    """A dataset of samples (index, inputs, targets), by kind, and its collation."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(43, 5, 4, dtype=torch.float64, generator=generator)
     targets = inputs.sum(-1, keepdim=True).sin()
-    if kind in ("tokens", "sparse"):  # of 4 features each
+    if kind in ("tokens", "sparse"):  # 4 features per token
         lengths = [(kind == "tokens") + i * 7 % 5 for i in range(43)]
         samples = [(i, inputs[i, :n], targets[i, :n]) for i, n in enumerate(lengths)]
 
@@ -259,19 +259,19 @@ def main(config: Config) -> None:
 
 
 def run_as_process(arguments: list[str], environment: dict[str, str], output: Path) -> None:
-    """What each process of a test does: this run, as if a launcher had started it with that environment."""
+    """The work of each process of a test: this run, as if a launcher had started it with that environment."""
     os.environ.update(environment)
     if "fork" in multiprocessing.get_all_start_methods():
-        multiprocessing.set_start_method("fork", force=True)  # for data workers, as in a script; not the tests' way
+        multiprocessing.set_start_method("fork", force=True)  # for data workers, as in a script, unlike in the tests
     for stream, path in ((1, output.with_suffix(".out")), (2, output.with_suffix(".err"))):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
     torch.set_num_threads(1)
     if "@write" in environment["FAULT"]:
         break_storage()
-    Record.draw = lambda *_, **__: None  # the curves have tests of their own, and take longer than all the rest
+    Record.draw = lambda *_, **__: None  # curves have their own tests, and take longer than the rest of a run
     try:
         with exit_with_message():
             main(load_config(Config, arguments))
     except Exception:
-        sys.excepthook(*sys.exc_info())  # as a script ends; a process of multiprocessing has its own way
+        sys.excepthook(*sys.exc_info())  # ends like a script, unlike a process of multiprocessing
         sys.exit(1)

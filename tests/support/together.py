@@ -1,4 +1,4 @@
-"""Run a function of a test in several processes at once, as a launcher does, under a time limit."""
+"""Run a function of a test in several processes, like a launcher, with a time limit."""
 
 import importlib.util
 import inspect
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["support.warm"])  # imported once, not in each of some hundred processes
+_server.set_forkserver_preload(["support.warm"])  # imported once, not in each of hundreds of processes
 
 
 def new_process(target: Callable[..., Any], *args: Any) -> Any:
-    """A process that is forked from one which has imported what every run does."""
+    """A process forked from one that has imported what every run imports."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])  # Python 3.11 looks for `support` nowhere else
     try:
@@ -31,7 +31,7 @@ def new_process(target: Callable[..., Any], *args: Any) -> Any:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports for as many runs, one after the other: the first run's models keep its own in use while they live."""
+    """Ports for several runs, one after the other: the first run's port stays in use as long as its models live."""
     with ExitStack() as stack:
         servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [server.getsockname()[1] for server in servers]
@@ -41,7 +41,7 @@ def together(function: Callable[..., Any], folder: Path, *args: Any, processes: 
     """Call `function(*args)` in each process, in `folder`, and return the results in rank order.
 
     Raises:
-        AssertionError: A process failed or hung; with what they wrote to standard error.
+        AssertionError: A process failed or hung; with the standard error of all.
     """
     world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0]), "WORLD_SIZE": str(processes)}
     started = []

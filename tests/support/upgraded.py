@@ -1,4 +1,4 @@
-"""A small template with a project of it, to be edited on both sides and upgraded."""
+"""A small template and a project of it, to edit both and upgrade."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -17,7 +17,7 @@ PROJECT = "{{cookiecutter.project_name}}"
 
 
 def upgrade_case(folder: Path, case: Case) -> tuple[Path, Outcome]:
-    """Generate the project, make the user's edits, change the template, upgrade; return the project and what came of it."""
+    """Generate the project, make the user's edits, change the template, upgrade; return the project and the result."""
     source, project = folder / "template", folder / "digits"
     write_files(source / PROJECT, {}, case.base)
     settings: dict[str, Any] = {"project_name": "digits", "_copy_without_render": ["*"]}

@@ -24,7 +24,7 @@ class EvaluateConfig:
     """What to evaluate."""
 
     run_dir: Path | None = None  # run to evaluate; None = the newest under runs/
-    data_dir: Path | None = None  # where the data lies now; None = as in training
+    data_dir: Path | None = None  # folder with the data; None = as in training
     split: Literal["train", "eval", "test"] = "test"  # split to evaluate on
     weights: Literal["best", "final"] = "best"  # best: lowest eval loss; final: at the end of training
 

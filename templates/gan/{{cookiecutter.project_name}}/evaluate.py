@@ -26,7 +26,7 @@ class EvaluateConfig:
 
     run_dir: Path | None = None  # run to evaluate; None = the newest under runs/
     # % if cookiecutter.data != "digits"
-    data_dir: Path | None = None  # where the data lies now; None = as in training
+    data_dir: Path | None = None  # folder with the data; None = as in training
     # % endif
     split: Literal["train", "eval", "test"] = "test"  # real images to compare with
     weights: Literal["best", "final"] = "best"  # best: lowest Fréchet distance; final: at the end of training

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-STEPS, BATCH_SIZE, LEARNING_RATE = 300, 128, 3e-3  # of the training of the classifier, which takes seconds
+STEPS, BATCH_SIZE, LEARNING_RATE = 300, 128, 3e-3  # for training the classifier, which takes seconds
 FEATURES = 32
 
 

@@ -108,7 +108,7 @@ def discriminator_loss(
 
 
 def generator_loss(discriminator: nn.Module, fakes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the loss summed over the batch, shape (): low where the discriminator takes generated images for real."""
+    """Return the loss summed over the batch, shape (): low if the discriminator takes generated images for real."""
     return F.softplus(-discriminator(fakes, labels)).sum()
 
 
@@ -237,7 +237,7 @@ def main(config: Config) -> None:
             # % endif
 
         checkpoints.restore()
-        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+        with run.rehearsal():  # evaluate one batch now, so that an error costs no epoch
             checkpoints.check_scores(evaluate(run, generator, judge, eval_loader, reals)[0])
         if checkpoints.evaluation_is_due:  # the run ended between a checkpoint and its evaluation
             evaluate_and_log()

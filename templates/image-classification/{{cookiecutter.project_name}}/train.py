@@ -257,7 +257,7 @@ def main(config: Config) -> None:
             # % endif
 
         checkpoints.restore()
-        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+        with run.rehearsal():  # evaluate one batch now, so that an error costs no epoch
             checkpoints.check_scores(evaluate(run, model, eval_loader{{ ", splits.num_classes" if cookiecutter.torchmetrics }}))
         if checkpoints.evaluation_is_due:  # the run ended between a checkpoint and its evaluation
             evaluate_and_log()

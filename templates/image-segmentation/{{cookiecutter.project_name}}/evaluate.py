@@ -27,7 +27,7 @@ class EvaluateConfig:
 
     run_dir: Path | None = None  # run to evaluate; None = the newest under runs/
     # % if cookiecutter.data == "folder"
-    data_dir: Path | None = None  # where the data lies now; None = as in training
+    data_dir: Path | None = None  # folder with the data; None = as in training
     # % endif
     split: Literal["train", "eval", "test"] = "test"  # split to evaluate on
     weights: Literal["best", "final"] = "best"  # best: highest eval mean IoU; final: at the end of training

@@ -204,7 +204,7 @@ def main(config: Config) -> None:
             # % endif
 
         checkpoints.restore()
-        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+        with run.rehearsal():  # evaluate one batch now, so that an error costs no epoch
             checkpoints.check_scores(evaluate(run, model, eval_loader, len(splits.classes))[0])
         if checkpoints.evaluation_is_due:  # the run ended between a checkpoint and its evaluation
             evaluate_and_log()

@@ -81,8 +81,8 @@ def make_splits(
         column: Column with the text.
         tokenizer: A name on the hub, or a folder; its end-of-text token separates documents.
         context: Context length, in tokens.
-        tokens_dir: Where token files are, a folder for each combination of the names above.
-        mask_documents: Whether to tell the documents of a row apart.
+        tokens_dir: Folder of the token files, with a subfolder for each combination of the names above.
+        mask_documents: Whether samples include document numbers, for the attention mask.
     """
     try:
         words = AutoTokenizer.from_pretrained(tokenizer)
@@ -97,7 +97,7 @@ def make_splits(
                 if document:
                     yield [*document, words.eos_token_id]
 
-    # What the tokens are made from: they are made again where it changes.
+    # What the tokens are made from: if it changes, they are written again.
     source = {"dataset": dataset, "subset": subset, "column": column, "tokenizer": tokenizer}
     name = f"{Path(dataset).name}-{sha256(json.dumps(source).encode()).hexdigest()[:8]}"
     source["words"] = sha256(json.dumps(words.get_vocab(), sort_keys=True).encode()).hexdigest()
@@ -147,7 +147,7 @@ def make_splits(
         raise DataError(f"The source of the standard library is not installed: {', '.join(sorted(missing))} is missing")
 
     def open_split(split: str, files: list[Path]) -> Rows:
-        source = {"files": files_of(files, library)}  # the tokens are made again where a file has changed
+        source = {"files": files_of(files, library)}  # if a file changes, the tokens are written again
         tokens = tokenized(tokens_dir / split, lambda: read(files), VOCABULARY, source)
         return Rows(tokens, context, documents=mask_documents)
 
@@ -164,9 +164,9 @@ def make_splits(
         files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
         files = [path for path in files if path.stat().st_size]
         if files:
-            source = {"files": files_of(files, folder)}  # the tokens are made again where a file has changed
+            source = {"files": files_of(files, folder)}  # if a file changes, the tokens are written again
             tokens = tokenized(target, lambda: read(files), VOCABULARY, source)
-        elif not folder.exists() and target.exists():  # only the token files were taken along
+        elif not folder.exists() and target.exists():  # only the token files are on this machine
             tokens = Tokens(target)
         else:
             raise DataError(f"There is no text in `{folder}`: put files into it or its subfolders")

@@ -25,7 +25,7 @@ class EvaluateConfig:
 
     run_dir: Path | None = None  # run to evaluate; None = the newest under runs/
     # % if cookiecutter.data == "folder"
-    data_dir: Path | None = None  # where the data lies now; None = as in training
+    data_dir: Path | None = None  # folder with the data; None = as in training
     # % endif
     split: Literal["train", "eval", "test"] = "test"  # split to evaluate on
     weights: Literal["best", "final"] = "best"  # best: lowest eval loss; final: at the end of training
@@ -69,7 +69,7 @@ def main(chosen: EvaluateConfig) -> dict[str, float]:
     run_dir, config = load_run(Config, chosen.run_dir)
     # % endif
     with Run(config, record=False) as run:
-        with run.accelerator.local_main_process_first():  # one process per machine tokenizes, if it has to be done
+        with run.accelerator.local_main_process_first():  # one process per machine tokenizes, if necessary
             splits = load_splits(config)
         loader = load_batches(run, config, splits, chosen.split)
         model = load_model(config, splits, run_dir / "weights" / f"{chosen.weights}.safetensors")

@@ -129,8 +129,8 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Map tokens (B, L) to the logits of each next token, (B, L, vocabulary).
 
-    With `documents` (B, L), the number of each token's document within its row, no document sees another. Rotary
-    positions are relative, so they need not begin anew in each.
+    With `documents` (B, L), the number of each token's document within its row, documents do not attend to each other.
+    Rotary positions are relative, so they need not restart in each document.
     """
 
     _no_split_modules = ["Block"]  # wrapped as one unit by FSDP with TRANSFORMER_BASED_WRAP

@@ -1,9 +1,9 @@
-"""Write the token files ahead of training, and check every byte of those that are there.
+"""Write the token files before training, and check every byte of existing ones.
 
     python tokenize_text.py                   with the settings of train.py: see its `--help`
 
-`train.py` and `evaluate.py` write them by themselves where they are missing or the text has changed; this is for large
-text, on a machine without a GPU. (A file named `tokenize.py` would hide Python's own module.)
+`train.py` and `evaluate.py` write missing or outdated token files themselves; use this script for large text, on a
+machine without a GPU. (A file named `tokenize.py` would hide Python's own module.)
 """
 
 from paccel.runtime import exit_with_message, load_config

@@ -60,7 +60,7 @@ class Config:
     # % if cookiecutter.data != "folder"
     tokens_dir: Path = Path("data/tokens")  # token files, written at the first start
     # % endif
-    mask_documents: bool = False  # no attention across the documents that are packed into one sequence
+    mask_documents: bool = False  # no attention between documents packed into one sequence
     context: int = {{ 256 if cookiecutter.data == "huggingface" else 128 }}  # context length, in tokens
     global_batch_size: int = {{ 8 if cookiecutter.data == "huggingface" else 16 }}  # effective batch size: sequences per step, over all processes and micro-batches
     eval_batch_size: int = 32  # sequences per evaluation batch, over all processes
@@ -115,7 +115,7 @@ def compute_loss(model: nn.Module, batch: list[torch.Tensor]) -> torch.Tensor:
     """Return the loss in nats, summed over the predicted tokens. Shape ()."""
     inputs, targets, *documents = batch
     # % if cookiecutter.data == "huggingface"
-    # transformers masks by position ids: a document begins where they do.
+    # transformers masks by position ids: a document begins where they restart.
     logits = model(inputs.long(), position_ids=positions_of(*documents) if documents else None).logits
     # % else
     logits = model(inputs, *documents)
@@ -235,7 +235,7 @@ def main(config: Config) -> None:
             # % endif
 
         checkpoints.restore()
-        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+        with run.rehearsal():  # evaluate one batch now, so that an error costs no epoch
             checkpoints.check_scores(evaluate(run, model, eval_loader))
         if checkpoints.evaluation_is_due:  # the run ended between a checkpoint and its evaluation
             evaluate_and_log()

@@ -62,7 +62,7 @@ class Config:
     # % endif
     max_length: int = 128  # tokens per text; longer texts are truncated
     # % if cookiecutter.model == "transformer"
-    word_dropout: float = 0.3  # fraction of training words dropped at random, anew in each epoch
+    word_dropout: float = 0.3  # fraction of training words dropped at random, redrawn in each epoch
     # % endif
     global_batch_size: int = 32  # samples per step, over all processes and micro-batches
     eval_batch_size: int = 64  # samples per evaluation batch, over all processes
@@ -232,7 +232,7 @@ def main(config: Config) -> None:
             # % endif
 
         checkpoints.restore()
-        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+        with run.rehearsal():  # evaluate one batch now, so that an error costs no epoch
             checkpoints.check_scores(evaluate(run, model, eval_loader))
         if checkpoints.evaluation_is_due:  # the run ended between a checkpoint and its evaluation
             evaluate_and_log()

@@ -82,10 +82,10 @@ def hold_out(images: ImageFolder) -> tuple[list[int], list[int]]:
 
 
 def stamp(path: Path, root: Path) -> str:
-    """A line that changes with the file: its size, its time of change, and its place below `root`."""
+    """Return a line that changes with the file: its size, modification time and path below `root`."""
     try:
         status = path.stat()
-    except OSError as error:  # never remembered
+    except OSError as error:  # unreadable: never remembered
         return str(error)
     return f"{status.st_size} {status.st_mtime_ns} {path.relative_to(root).as_posix()}"
 
@@ -96,7 +96,7 @@ def recall(root: Path) -> set[str]:
 
 
 def remember(root: Path, part: int, stamps: list[str]) -> None:
-    """Add the stamps of decoded images; each process has a file of its own."""
+    """Add the stamps of decoded images; each process has its own file."""
     with suppress(OSError):  # a read-only folder: they are decoded again next time
         (root / ".checked").mkdir(exist_ok=True)
         with (root / ".checked" / f"{part}.txt").open("a", encoding="utf-8") as file:

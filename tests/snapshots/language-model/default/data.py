@@ -51,7 +51,7 @@ def make_splits(context: int, tokens_dir: Path = Path("data/tokens"), mask_docum
         raise DataError(f"The source of the standard library is not installed: {', '.join(sorted(missing))} is missing")
 
     def open_split(split: str, files: list[Path]) -> Rows:
-        source = {"files": files_of(files, library)}  # the tokens are made again where a file has changed
+        source = {"files": files_of(files, library)}  # if a file changes, the tokens are written again
         tokens = tokenized(tokens_dir / split, lambda: read(files), VOCABULARY, source)
         return Rows(tokens, context, documents=mask_documents)
 

@@ -48,7 +48,7 @@ def load_model(config: Config, splits: Splits, weights: Path) -> nn.Module:
 def main(chosen: EvaluateConfig) -> dict[str, float]:
     run_dir, config = load_run(Config, chosen.run_dir)
     with Run(config, record=False) as run:
-        with run.accelerator.local_main_process_first():  # one process per machine tokenizes, if it has to be done
+        with run.accelerator.local_main_process_first():  # one process per machine tokenizes, if necessary
             splits = load_splits(config)
         loader = load_batches(run, config, splits, chosen.split)
         model = load_model(config, splits, run_dir / "weights" / f"{chosen.weights}.safetensors")

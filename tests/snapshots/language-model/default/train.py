@@ -37,7 +37,7 @@ class Config:
 
     # Data
     tokens_dir: Path = Path("data/tokens")  # token files, written at the first start
-    mask_documents: bool = False  # no attention across the documents that are packed into one sequence
+    mask_documents: bool = False  # no attention between documents packed into one sequence
     context: int = 128  # context length, in tokens
     global_batch_size: int = 16  # effective batch size: sequences per step, over all processes and micro-batches
     eval_batch_size: int = 32  # sequences per evaluation batch, over all processes
@@ -153,7 +153,7 @@ def main(config: Config) -> None:
             checkpoints.keep_best(scores)
 
         checkpoints.restore()
-        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+        with run.rehearsal():  # evaluate one batch now, so that an error costs no epoch
             checkpoints.check_scores(evaluate(run, model, eval_loader))
         if checkpoints.evaluation_is_due:  # the run ended between a checkpoint and its evaluation
             evaluate_and_log()

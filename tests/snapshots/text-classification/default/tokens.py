@@ -33,7 +33,7 @@ class Tokens(Dataset[Any]):
         samples: Texts and labels.
         vocabulary: Vocabulary size.
         max_length: Maximum tokens per text; the rest is truncated.
-        word_dropout: Fraction of words dropped at random, anew each time. The choice is a function of
+        word_dropout: Fraction of words dropped at random, different ones each time. The choice is a function of
             (seed, epoch, sample), so it is the same on any number of processes and after a resume.
     """
 

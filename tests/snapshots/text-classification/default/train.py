@@ -38,7 +38,7 @@ class Config:
 
     # Data
     max_length: int = 128  # tokens per text; longer texts are truncated
-    word_dropout: float = 0.3  # fraction of training words dropped at random, anew in each epoch
+    word_dropout: float = 0.3  # fraction of training words dropped at random, redrawn in each epoch
     global_batch_size: int = 32  # samples per step, over all processes and micro-batches
     eval_batch_size: int = 64  # samples per evaluation batch, over all processes
     num_workers: int = 0  # DataLoader workers per process
@@ -163,7 +163,7 @@ def main(config: Config) -> None:
             checkpoints.keep_best(scores)
 
         checkpoints.restore()
-        with run.rehearsal():  # evaluate one batch now: what fails then costs no epoch
+        with run.rehearsal():  # evaluate one batch now, so that an error costs no epoch
             checkpoints.check_scores(evaluate(run, model, eval_loader))
         if checkpoints.evaluation_is_due:  # the run ended between a checkpoint and its evaluation
             evaluate_and_log()
