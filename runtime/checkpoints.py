@@ -16,7 +16,6 @@ from accelerate.utils import DistributedType
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from .config import compare_settings, config_from_dict, config_to_dict
 from .ema import EMA
 from .errors import AgreementError, CheckpointError, ConfigError, local_rank
 from .hardware.agreement import Agreement
@@ -30,6 +29,8 @@ from .record.record import Record
 from .record.status import RUNS
 from .run import Run
 from .schedules import Schedule
+from .settings.changes import compare_settings
+from .settings.plain import config_from_dict, config_to_dict
 from .storage.background import Background, on_host
 from .storage.checkpoint import (
     Encoded,

@@ -16,7 +16,6 @@ from accelerate.state import AcceleratorState
 from torch import nn
 from torch.utils.data import Dataset
 
-from .config import RunSettings, compare_settings, config_to_dict, fixed_settings
 from .data.loader import IndexedLoader, Loader
 from .data.order import Cut, Order
 from .data.randomness import key, seeder
@@ -54,6 +53,9 @@ from .record.record import Record
 from .record.reporting import Reporter, check_trackers
 from .record.terminal import survive_lost_output
 from .replay import read_replay
+from .settings.changes import compare_settings, fixed_settings
+from .settings.plain import config_to_dict
+from .settings.run_settings import RunSettings
 
 _STEPS_LOOKED_AT = 3  # for a loss that is a mean
 

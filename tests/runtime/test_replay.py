@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from paccel.runtime import ConfigError
-from paccel.runtime.config import RunSettings
 from paccel.runtime.replay import VARIABLE, read_replay
+from paccel.runtime.settings.run_settings import RunSettings
 
 
 def test_a_run_of_its_own_is_no_replay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ class TestSettings:
             "changed since the start: accumulate was 1, is 4; eval_batch_size was 8, is 2; smoothing is new: 0.0"
         )
         run_to(Config(config.run_dir, "auto", accumulate=4, eval_batch_size=2), 3)  # back to before the new field
-        assert capsys.readouterr().out.splitlines()[0] == "changed since the start: smoothing is gone: it was 0.0"
+        assert capsys.readouterr().out.splitlines()[0] == "changed since the start: smoothing was removed (was 0.0)"
         run_to(Config(config.run_dir, "auto", accumulate=4, eval_batch_size=2), 4)
         assert "continuing" not in capsys.readouterr().out
 
