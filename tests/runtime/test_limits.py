@@ -56,7 +56,7 @@ def test_only_a_clipping_norm_and_a_time_limit_may_be_infinite() -> None:
         ("log_every", "off"),
         ("save_every", "after each epoch"),
         ("max_grad_norm", "off"),
-        ("process_timeout", "PyTorch's own"),
+        ("process_timeout", "PyTorch's default"),
     ],
 )
 def test_the_message_says_what_none_is(name: str, off: str) -> None:
