@@ -26,7 +26,7 @@ from .hardware.sharding import is_sharded
 from .limits import check_limits
 from .record import progress
 from .record.record import Record
-from .record.status import RUNS
+from .record.run_dirs import RUNS
 from .run import Run
 from .schedules import Schedule
 from .settings.changes import compare_settings
@@ -653,7 +653,7 @@ class Checkpoints:
 
     def _cut_back_metrics(self) -> None:
         if self._record is not None:
-            self._record.cut_back(self._position.step)
+            self._record.metrics.cut_back(self._position.step)
 
 
 _MUST_AGREE = ("lr", "weight_decay", "momentum", "betas")

@@ -30,6 +30,11 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+def warn(text: str) -> None:
+    """Print a warning to standard error."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
 def number(value: float) -> str:
     """A number with about four significant digits."""
     if isinstance(value, int) or not math.isfinite(value):

@@ -20,7 +20,7 @@ WORKER = """
 import json, os, signal, sys, time
 from pathlib import Path
 from paccel.runtime.record import supervised
-from paccel.runtime.record.status import machine
+from paccel.runtime.record.process import machine
 
 run_dir, end, *rest = sys.argv[1:]
 path = Path(run_dir, "status.json")

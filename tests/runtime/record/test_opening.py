@@ -14,10 +14,10 @@ from support.tiny_train import Config as TinyConfig
 from torch import nn
 
 from paccel.runtime import Checkpoints, ConfigError, Run
-from paccel.runtime.record import opening
-from paccel.runtime.record.opening import choose_run_dir
+from paccel.runtime.record import run_dirs
+from paccel.runtime.record.process import machine, start_time
 from paccel.runtime.record.record import Record
-from paccel.runtime.record.status import machine, start_time
+from paccel.runtime.record.run_dirs import choose_run_dir
 
 
 @dataclass
@@ -67,14 +67,16 @@ class TestARunOfAnotherProcess:
         capsys.readouterr()
         assert choose_run_dir(None, "auto").run_dir == Path("runs/older")
         assert capsys.readouterr().out == (
-            f"`runs/newer` is being written by process {os.getppid()}, which still runs: "
+            f"`runs/newer` is being written by process {os.getppid()}, which is still running: "
             "looking for another run to continue\n"
         )
 
     @pytest.mark.parametrize("resume", ["auto", "never"])
     def test_one_that_is_named_is_refused(self, tmp_path: Path, resume: str) -> None:
         write_status(tmp_path)
-        with pytest.raises(ConfigError, match=r"is being written by process \d+, which still runs: end that one first"):
+        with pytest.raises(
+            ConfigError, match=r"is being written by process \d+, which is still running: stop it first"
+        ):
             Run(Config(tmp_path, resume))
 
     @pytest.mark.parametrize("resume", quick_first(["auto", "never"]))
@@ -84,16 +86,16 @@ class TestARunOfAnotherProcess:
         run_dir = tmp_path / "run"
         if resume == "auto":
             run_to(Config(run_dir), 1)
-        look = opening.writer_of
+        look = run_dirs.writer_of
 
         def look_and_lose(*args: Any) -> str | None:
-            monkeypatch.setattr(opening, "writer_of", look)
+            monkeypatch.setattr(run_dirs, "writer_of", look)
             found = look(*args)
             run_dir.mkdir(exist_ok=True)
             write_status(run_dir)  # after this process has looked, and before it claims the run
             return found
 
-        monkeypatch.setattr(opening, "writer_of", look_and_lose)
+        monkeypatch.setattr(run_dirs, "writer_of", look_and_lose)
         with pytest.raises(ConfigError, match="is being written by process"):
             Run(Config(run_dir, resume))
         assert json.loads((run_dir / "status.json").read_text())["process"] == os.getppid()
@@ -147,7 +149,7 @@ class TestSettings:
             f"`{config.run_dir}` was started with other settings:",
             "  seed was 0, is 1",
             "  width was 2, is 3",
-            "Pass the same ones to continue it, or for a new run from its checkpoint with these, "
+            "Pass the same settings to continue it, or start a new run from its checkpoint with "
             f"`--resume {checkpoint} --run-dir NEW`",
         ]
         assert (config.run_dir / "config.json").read_bytes() == before

@@ -13,8 +13,9 @@ import pytest
 from support.quick import quick_first
 
 from paccel.runtime.errors import ConfigError
+from paccel.runtime.record.process import machine, start_time
 from paccel.runtime.record.record import Record
-from paccel.runtime.record.status import claim, machine, read_status, start_time, writer_of
+from paccel.runtime.record.status import claim, read_status, writer_of
 
 pytestmark = pytest.mark.slow
 
@@ -87,13 +88,13 @@ class TestOnThisMachine:
     def test_the_process_is_asked_whatever_it_calls_its_host(self, tmp_path: Path) -> None:
         parent = os.getppid()
         status = self.status(parent, start_time(parent), host="another name")
-        assert writer_of(tmp_path, status) == f"process {parent}, which still runs"
+        assert writer_of(tmp_path, status) == f"process {parent}, which is still running"
         assert writer_of(tmp_path, status | {"process_began": "another time"}) is None
         assert writer_of(tmp_path, status | {"state": "stopped"}) is None
 
     def test_a_status_of_paccel_0_1_0_names_the_host_alone(self, tmp_path: Path) -> None:
         status = {"state": "running", "process": os.getppid(), "host": socket.gethostname()}
-        assert writer_of(tmp_path, status) == f"process {os.getppid()}, which still runs"
+        assert writer_of(tmp_path, status) == f"process {os.getppid()}, which is still running"
 
 
 class TestClaims:
@@ -130,13 +131,13 @@ class TestClaims:
     def test_a_process_that_lost_its_run_writes_no_more(self, tmp_path: Path) -> None:
         record = Record(tmp_path)
         assert record.claim({})
-        record.append({"step": 1})
+        record.log({"step": 1})
         taken = write(tmp_path, **ELSEWHERE)
         message = "was taken over by process 4321 on host `elsewhere`"
         with pytest.raises(ConfigError, match=message):
             record.write_status("running", 2, 1)
         with pytest.raises(ConfigError, match=message):
-            record.append({"step": 2})
+            record.log({"step": 2})
         record.write_failure(RuntimeError("lost"), 2, 1, None)
         assert read_status(tmp_path) == taken
         assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n'

@@ -15,7 +15,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from accelerate.utils import LoggerType
 
 from paccel.runtime import Run
-from paccel.runtime.record import reporting
+from paccel.runtime.record import trackers
 
 
 @dataclass
@@ -42,7 +42,7 @@ def test_tensorboard_gets_what_is_logged_and_a_tracker_that_fails_does_not_end_t
     events = next((tmp_path / "run").rglob("events.out.tfevents.*")).parent
     accumulator = EventAccumulator(str(events)).Reload()
     assert [event.value for event in accumulator.Scalars("eval/loss")] == [0.25]
-    assert "tracker `tensorboard` failed, the run goes on without it: ZeroDivisionError" in capsys.readouterr().err
+    assert "tracker `tensorboard` failed, training continues without it: ZeroDivisionError" in capsys.readouterr().err
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
 
 
@@ -147,7 +147,7 @@ def test_trackio_goes_on_with_its_run(
 ) -> None:
     stand_in = Trackio()
     monkeypatch.setitem(sys.modules, "trackio", stand_in)
-    monkeypatch.setattr(reporting, "get_available_trackers", lambda: [LoggerType.TRACKIO])
+    monkeypatch.setattr(trackers, "get_available_trackers", lambda: [LoggerType.TRACKIO])
     monkeypatch.setattr("accelerate.tracking._available_trackers", [LoggerType.TRACKIO])
     for value in (0.25, 0.5):
         with Run(Config(run_dir=tmp_path / "run", trackers=("trackio",))) as run:
