@@ -156,7 +156,7 @@ def _compare_with(
             f"`{run_dir}` was started with other settings:\n{lines}Pass the same settings to continue it, or start {new_run}"
         )
     known = {**before, **before.get("versions", {})}
-    for name, value in (environment | versions()).items():
+    for name, value in {**environment, **versions()}.items():
         if known.get(name) not in (None, value):
             may.append(f"{name} was {known[name]!r}, is {value!r}")
     if may := [line for line in may if line.partition(" ")[0] not in ("resume", "run_dir")]:

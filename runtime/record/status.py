@@ -53,10 +53,9 @@ def writer_of(run_dir: Path, status: Mapping[str, Any]) -> str | None:
     is_here = status["machine"] == machine() if "machine" in status else host == socket.gethostname()
     if not is_here:
         return f"process {process} on host `{host}`" if _has_heartbeat(run_dir, status) else None
-    is_other = isinstance(process, int) and process != os.getpid()
-    if is_other and is_running(process, status.get("process_began")):
-        return f"process {process}, which is still running"
-    return None
+    if not isinstance(process, int) or process == os.getpid():
+        return None
+    return f"process {process}, which is still running" if is_running(process, status.get("process_began")) else None
 
 
 def await_end(run_dir: Path) -> None:

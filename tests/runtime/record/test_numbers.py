@@ -54,11 +54,11 @@ def test_several_are_named_by_their_place(value: Any, numbers: dict[str, float])
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ("a note", "it is no number, but 'a note'"),
-        (b"0.5", "it is no number, but b'0.5'"),
-        (1j, "it is no number, but 1j"),
-        (["x" * 99], "it is no number, but a str"),
-        ({1, 2}, "it is no number, but {1, 2}"),
+        ("a note", "it is no number: 'a note'"),
+        (b"0.5", "it is no number: b'0.5'"),
+        (1j, "it is no number: 1j"),
+        (["x" * 99], "it is no number: a str"),
+        ({1, 2}, "it is no number: {1, 2}"),
         (10**400, "int too large to convert to float"),
         ([[1] * 40] * 40, "it has more than 1000 numbers"),
         (torch.zeros(2, 501), r"it has 1002 numbers, shape \(2, 501\)"),

@@ -36,7 +36,7 @@ def test_a_twin_with_other_losses_is_named(tmp_path: Path, capfd: pytest.Capture
     train(tmp_path / "a", draws_outside=True)
     train(tmp_path / "b", draws_outside=True)
     said = capfd.readouterr().err
-    assert f"warning: `{tmp_path / 'a'}` has the same code, settings, data and seed, and had the loss" in said
+    assert f"warning: `{tmp_path / 'a'}` has the same code, settings, data and seed, but its loss" in said
     assert said.count("warning") == 1
 
 
