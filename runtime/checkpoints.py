@@ -726,7 +726,7 @@ def load_run(config_class: type[T], run_dir: Path | None = None, **changes: Any)
         if not runs:
             raise ConfigError(f"No run with weights under `{RUNS}`: train one first, or pass `--run-dir`")
         run_dir = RUNS / runs[-1].relative_to(RUNS).parts[0]
-    settings = Record(run_dir).settings()
+    settings = Record(run_dir).read_config().get("settings")
     if settings is None:
         raise ConfigError(f"`{run_dir}` is not a run directory: it has no `config.json`")
     config = config_from_dict(config_class, settings)

@@ -4,7 +4,6 @@ import os
 import platform
 import sys
 from contextlib import suppress
-from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -31,11 +30,8 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in (*_ALWAYS, *(package for module, package in _IF_IMPORTED.items() if module in sys.modules)):
         with suppress(metadata.PackageNotFoundError):
-            found[name] = _version(name)
+            found[name] = metadata.version(name)
     return found
-
-
-_version = cache(metadata.version)  # takes 1 ms, since it parses the whole description of the package
 
 
 def surroundings() -> dict[str, Any]:

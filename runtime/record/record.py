@@ -21,7 +21,8 @@ from .run_dirs import RUNS
 from .sources import Sources
 from .status import HEARTBEAT, claim, read_status
 
-_WRITING = threading.RLock()  # the status, by the run or its heartbeat. Global, since a Record is sent to all processes
+# Held while the run or its heartbeat writes the status. Global, since a Record is pickled for the other processes
+_WRITING = threading.RLock()
 
 
 class Record:
@@ -46,11 +47,6 @@ class Record:
         self._beating: threading.Event | None = None
 
     # config.json
-
-    def settings(self) -> dict[str, Any] | None:
-        """The settings with which the run was last started, None for a new run."""
-        settings: dict[str, Any] | None = self.read_config().get("settings")
-        return settings
 
     def read_config(self) -> dict[str, Any]:
         """The content of `config.json`: the settings and environment of the last start. Empty for a new run.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _ENDINGS = (".py", ".pyi", ".pyx", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp")
+_PATTERNS = tuple(f"*{ending}" for ending in _ENDINGS)
 _MAX_FILES, _MAX_FOLDERS = 1000, 2000
 _MAX_BYTES = 1 << 20  # of a patch, and of an untracked file
 _TIMEOUT = 30.0  # seconds for a git command
@@ -54,7 +55,7 @@ class Sources(NamedTuple):
 def read_sources() -> Sources:
     """Read the sources of the project in the working directory."""
     folder = Path.cwd()
-    commit = _describe()
+    commit = _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+").decode().strip() or None
     top = None if commit is None else Path(os.fsdecode(_git("rev-parse", "--show-toplevel")).strip("\n"))
     paths = _walk(folder) if top is None else _known_to_git(top)
     names = sorted({*paths, *_imported(folder, top or folder)})[:_MAX_FILES]
@@ -79,9 +80,6 @@ def changed_files(before: Any, now: dict[str, Any]) -> list[str]:
     return sorted(name for name in {*known, *now["files"]} if known.get(name) != now["files"].get(name))
 
 
-_PATHS = tuple(f"*{ending}" for ending in _ENDINGS)
-
-
 def _git(*arguments: str, code: int = 0) -> bytes:
     """The output of a git command; empty if it fails."""
     command = ["git", "-c", "core.quotePath=off", "-c", "core.fsmonitor=false", *arguments]
@@ -92,20 +90,16 @@ def _git(*arguments: str, code: int = 0) -> bytes:
     return done.stdout if done.returncode == code else b""
 
 
-def _describe() -> str | None:
-    commit = _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+").decode().strip()
-    return commit or None
-
-
 def _split(listed: bytes) -> list[str]:
     return [os.fsdecode(name) for name in listed.split(b"\0") if name]
 
 
 def _known_to_git(top: Path) -> list[str]:
     """The source files that git tracks or would track, including those of submodules."""
-    inside = ["ls-files", "-z", "--recurse-submodules"] if (top / ".gitmodules").is_file() else []
-    names = _split(_git("ls-files", "-z", "-c", "-o", "--exclude-standard", "--", *_PATHS))
-    return names + (_split(_git(*inside, "--", *_PATHS)) if inside else [])
+    names = _split(_git("ls-files", "-z", "-c", "-o", "--exclude-standard", "--", *_PATTERNS))
+    if (top / ".gitmodules").is_file():
+        names += _split(_git("ls-files", "-z", "--recurse-submodules", "--", *_PATTERNS))
+    return names
 
 
 def _walk(folder: Path) -> Iterator[str]:
@@ -149,10 +143,11 @@ def _sha256(path: Path) -> str | None:
 def _changes(folder: Path, top: Path) -> Iterator[bytes]:
     """The changes to each tracked source file, and the content of each untracked one that is not ignored."""
     options = ("--no-color", "--no-ext-diff", "--no-textconv", "--full-index", "--no-renames", "--ignore-submodules")
-    everywhere = [f":(top){path}" for path in _PATHS]
+    everywhere = [f":(top){pattern}" for pattern in _PATTERNS]
     changed = _git("diff", "HEAD", *options, "--src-prefix=a/", "--dst-prefix=b/", "--", *everywhere)
     yield from re.split(rb"^(?=diff --git )", changed, flags=re.MULTILINE)
-    for name in _split(_git("-C", str(top), "ls-files", "-z", "-o", "--exclude-standard", "--", *_PATHS))[:_MAX_FILES]:
+    untracked = _split(_git("-C", str(top), "ls-files", "-z", "-o", "--exclude-standard", "--", *_PATTERNS))
+    for name in untracked[:_MAX_FILES]:
         if (top / name).is_file() and (top / name).stat().st_size <= _MAX_BYTES:
             new = ("diff", "--no-index", *options, "--src-prefix=a/", "--dst-prefix=b/", "--", os.devnull, name)
             yield _git("-C", str(top), *new, code=1)

@@ -1,4 +1,4 @@
-"""Finds a run that should have the same losses as this one but has not, at the first logged loss."""
+"""Finds a run that should have the same losses as this one but does not, at the first logged loss."""
 
 import json
 import os
