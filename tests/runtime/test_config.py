@@ -134,7 +134,7 @@ def test_help_shows_strings_and_comments_and_the_file_option(capsys: pytest.Capt
         assert text in shown
 
 
-def test_a_file_gives_values_and_the_command_line_wins(toml: Any) -> None:
+def test_a_file_sets_values_and_the_command_line_overrides_them(toml: Any) -> None:
     file = toml('epochs = 3\nlearning-rate = 1\nmax_grad_norm = "None"\ntrackers = ["a"]\nrun_dir = "r"\nsize = "LARGE"\n'
                 "betas = [0.5, inf]\n[inner]\nwidth = 2\n")  # fmt: skip
     expected = Config(
@@ -153,12 +153,12 @@ def test_the_settings_are_validated_after_the_command_line(toml: Any, capsys: py
     assert "nobody trains thirteen epochs" in usage_error(capsys, Config, "--epochs", "13")
 
 
-def test_a_file_can_give_what_is_required(toml: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_can_set_a_required_field(toml: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert load_config(Required, ["--config", toml('data = "x"')]).data == "x"
     assert "--data" in usage_error(capsys, Required, "--config", toml(""))
 
 
-def test_everything_that_is_wrong_in_a_file_is_said_at_once(toml: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_message_lists_all_that_is_wrong_in_a_file(toml: Any, capsys: pytest.CaptureFixture[str]) -> None:
     file = toml('epoch = 3\nlearning_rate = "fast"\nprecision = "fp8"\ncompile = 1\nbetas = [1]\ntrackers = "a"\n'
                 'size = "HUGE"\nrun_dir = 3\nepochs = true\nmax-grad-norm = 1\nmax_grad_norm = 2\n[inner]\ndepth = 2\n')  # fmt: skip
     assert usage_error(capsys, Config, "--config", file).splitlines()[1:-1] == [
@@ -197,7 +197,7 @@ def test_a_mistake_on_the_command_line_is_one_message(
 
 
 @pytest.mark.parametrize("content", [b"a = = 1", b"\xff\xfe"])
-def test_a_file_that_is_not_toml_is_said_to_be_so(
+def test_a_file_that_is_not_toml_is_an_error(
     content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "c.toml").write_bytes(content)
@@ -205,7 +205,7 @@ def test_a_file_that_is_not_toml_is_said_to_be_so(
 
 
 @pytest.mark.parametrize("args", [["--help"], ["--epochs", "x"], ["--config", "none.toml"], ["--epochs", "13"]])
-def test_only_the_first_process_of_a_host_speaks(
+def test_only_the_first_process_of_a_host_prints(
     args: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
@@ -226,7 +226,7 @@ def test_a_rank_below_0_is_none(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         assert capsys.readouterr().err == "error: wrong\n"
 
 
-def test_a_field_of_that_name_takes_the_option() -> None:
+def test_a_field_named_config_gets_the_option() -> None:
     @dataclass
     class WithConfig:
         config: str = "a"
@@ -264,7 +264,7 @@ def test_missing_and_wrong_settings_are_named() -> None:
         config_from_dict(Config, config_to_dict(Config()) | {"epochs": 13})
 
 
-def test_what_json_cannot_hold_is_refused_by_name() -> None:
+def test_values_that_json_cannot_hold_are_named() -> None:
     @dataclass
     class Odd:
         function: Any = len
@@ -319,12 +319,12 @@ class TestASettingThatIsOneOfSeveralDataclasses:
             Nested(WithChoice(SGD())),
         ],
     )
-    def test_its_class_comes_back_from_json(self, config: Any) -> None:
+    def test_its_class_is_restored_from_json(self, config: Any) -> None:
         found = config_from_dict(type(config), json.loads(json.dumps(config_to_dict(config))))
         assert found == config
         assert repr(found) == repr(config)  # `==` of dataclasses compares the class, this one those of their fields
 
-    def test_a_class_is_written_only_where_the_type_of_the_field_leaves_it_open(self) -> None:
+    def test_a_class_is_written_only_where_the_field_allows_several(self) -> None:
         plain = config_to_dict(WithChoice(second=SGD()))
         assert plain["optimizer"] == {"class": "Adam", "rate": 0.5}
         assert plain["second"] == {"rate": 0.5, "momentum": 0.9}
@@ -333,7 +333,9 @@ class TestASettingThatIsOneOfSeveralDataclasses:
         assert load_config(WithChoice, ["optimizer:sgd", "--optimizer.momentum", "0.1"]).optimizer == SGD(0.5, 0.1)
         assert load_config(WithChoice, []).optimizer == Adam()
 
-    def test_a_file_chooses_it_and_the_command_line_wins(self, toml: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_file_chooses_it_and_the_command_line_overrides_it(
+        self, toml: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         file = toml('[optimizer]\nclass = "SGD"\nrate = 0.25')
         assert load_config(WithChoice, ["--config", file]).optimizer == SGD(0.25)
         chosen = load_config(WithChoice, ["--config", file, "optimizer:sgd", "--optimizer.rate", "1"])
@@ -356,12 +358,12 @@ class TestASettingThatIsOneOfSeveralDataclasses:
             (WithChoice(second=SGD()), "second was None, is {'rate': 0.5, "),
         ],
     )
-    def test_another_one_is_another_setting(self, now: WithChoice, line: str) -> None:
+    def test_another_class_or_value_is_a_change(self, now: WithChoice, line: str) -> None:
         may, may_not = compare_settings(WithChoice, config_to_dict(now), config_to_dict(WithChoice()))
         assert may == []
         assert [each.startswith(line) for each in may_not] == [True]
 
-    def test_a_subclass_in_its_place_is_another_setting(self) -> None:
+    def test_a_subclass_in_its_place_is_a_change(self) -> None:
         tables = [config_to_dict(WithChoice(second=second)) for second in (Nesterov(), SGD())]
         plain = {"rate": 0.5, "momentum": 0.9}
         assert compare_settings(WithChoice, *tables) == (
@@ -417,7 +419,7 @@ class TestDicts:
         with pytest.raises(ConfigError, match="`loss_weights` has the key 3, which is not text"):
             config_to_dict(WithDicts({3: 1.0}))  # type: ignore[dict-item]
 
-    def test_another_value_is_another_setting(self) -> None:
+    def test_another_value_is_a_change(self) -> None:
         tables = [config_to_dict(WithDicts({"box": weight})) for weight in (2.0, 1.0)]
         assert compare_settings(WithDicts, *tables)[1] == ["loss_weights was {'box': 1.0}, is {'box': 2.0}"]
 
@@ -432,7 +434,7 @@ class Paths:
 
 
 @pytest.mark.slow
-def test_the_home_folder_stands_in_paths_from_anywhere(toml: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_folder_is_expanded_wherever_a_path_comes_from(toml: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     file = toml("more = ['~/a', 'b/~']\nnamed = {x = '~/x'}")
     assert load_config(Paths, ["--config", file, "--other=~/o"]) == Paths(

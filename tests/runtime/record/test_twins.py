@@ -41,7 +41,7 @@ def test_a_twin_with_other_losses_is_named(tmp_path: Path, capfd: pytest.Capture
 
 
 @pytest.mark.slow
-def test_runs_that_are_the_same_or_differ_for_a_reason_are_not(
+def test_runs_that_are_the_same_or_differ_for_a_reason_are_not_named(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     train(tmp_path / "a")

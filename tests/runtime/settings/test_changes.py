@@ -26,7 +26,7 @@ class Place:
 
 @dataclass
 class Wide:
-    """A nested table with a default that is not its class's."""
+    """A nested table, whose default differs from that of its class."""
 
     width: int = 8
     depth: int = 2
@@ -53,7 +53,7 @@ class TestWhatMayChange:
     def compared(self, now: Any, before: dict[str, Any], *free: str) -> tuple[list[str], list[str]]:
         return compare_settings(type(now), config_to_dict(now), before, free)
 
-    def test_a_new_field_with_a_default_is_as_it_was_and_is_named(self) -> None:
+    def test_a_new_field_at_its_default_may_come_and_is_named(self) -> None:
         before = config_to_dict(Yesterday())
         assert config_from_dict(Today, before) == Today()
         assert self.compared(Today(), before) == (
@@ -74,26 +74,26 @@ class TestWhatMayChange:
             config_from_dict(Required, {})
         assert compare_settings(Required, {"data": "x"}, {}) == ([], ["data is new: 'x'"])
 
-    def test_a_field_that_is_gone_may_be(self) -> None:
+    def test_a_field_may_be_removed(self) -> None:
         before = config_to_dict(Today()) | {"old": 3}
         before["place"]["old"] = 4
         assert config_from_dict(Today, before) == Today()
         assert self.compared(Today(), before) == (["place.old was removed (was 4)", "old was removed (was 3)"], [])
 
-    def test_marked_fields_may_and_others_may_not(self) -> None:
+    def test_marked_fields_may_change_and_others_may_not(self) -> None:
         before = config_to_dict(Yesterday())
         now = Yesterday(width=9, note="b", tags=[], place=Place(Path("d"), width=3))
         may, may_not = self.compared(now, before)
         assert may == ["place.root was 'data', is 'd'", "note was '', is 'b'", "tags was ['a'], is []"]
         assert may_not == ["width was 8, is 9", "place.width was 8, is 3"]
 
-    def test_a_marked_default_is_no_object_that_instances_share(self) -> None:
+    def test_instances_do_not_share_a_marked_default(self) -> None:
         Yesterday().tags.append("b")
         assert Yesterday().tags == ["a"]
         assert load_config(Yesterday, ["--tags", "c", "--place.root", "e"]).place == Place(Path("e"))
 
     @pytest.mark.parametrize("name", ["accumulate", "eval_batch_size", "micro_batch_size", "eval_every", "data_dir"])
-    def test_what_changes_no_result_may(self, name: str) -> None:
+    def test_a_setting_that_changes_no_result_may_change(self, name: str) -> None:
         config = make_dataclass("Config", [(name, Any), ("batch_size", int)])
         now, before = {name: 4, "batch_size": 8}, {name: 1, "batch_size": 8}
         assert compare_settings(config, now, before) == ([f"{name} was 1, is 4"], [])
@@ -111,7 +111,7 @@ class TestWhatMayChange:
         before = config_to_dict(Yesterday())
         assert self.compared(Yesterday(width=9), before, "width") == (["width was 8, is 9"], [])
 
-    def test_a_checkpoint_belongs_to_those_that_may_not(self) -> None:
+    def test_the_fixed_settings_are_those_that_may_not_change(self) -> None:
         fixed = fixed_settings(Yesterday, config_to_dict(Yesterday()))
         assert set(fixed) == {"width", "place"}
         assert "epochs" in MAY_CHANGE

@@ -19,7 +19,7 @@ class TestWhatARunReads:
     def made(self, **fields: Any) -> Any:
         return make_dataclass("Config", list(fields))(**fields)
 
-    def test_what_is_not_there_has_a_default_and_what_is_there_is_taken(self) -> None:
+    def test_missing_fields_have_defaults_and_given_ones_are_read(self) -> None:
         assert RunSettings.of(self.made(width=8)) == RunSettings()
         given = self.made(seed=3, time_limit=60, trackers=["wandb"], run_dir="runs/mine", resume=Path("runs/other"))
         found = RunSettings.of(given)
@@ -46,7 +46,7 @@ class TestWhatARunReads:
             RunSettings.of(self.made(**{name: 1}))
         RunSettings.of(self.made(**{name: 1, near: getattr(RunSettings(), near)}))  # with both, it is no mistake
 
-    def test_no_field_of_a_template_or_a_recipe_is_taken_for_one_of_them(self) -> None:
+    def test_no_field_of_a_template_or_a_recipe_is_mistaken_for_one_of_them(self) -> None:
         files = [p for top in ("templates", "docs") for p in (ROOT / top).rglob("*") if p.suffix in (".py", ".md")]
         names = {
             name for path in files for name in re.findall(r"(?m)^[ +]*(\w+): \S", path.read_text(encoding="utf-8"))
@@ -75,7 +75,7 @@ class TestWhatARunReads:
         with pytest.raises(ConfigError, match=problem):
             RunSettings.of(self.made(**{name: value}))
 
-    def test_an_evaluation_takes_the_numbers_of_an_old_run_as_they_are(self) -> None:
+    def test_an_evaluation_does_not_check_the_numbers_of_an_old_run(self) -> None:
         RunSettings.of(self.made(log_every=0, num_workers=-1), trains=False)
         with pytest.raises(ConfigError, match=r"(?s)`log_every`.*`num_workers`"):
             RunSettings.of(self.made(log_every=0, num_workers=-1))
