@@ -42,9 +42,8 @@ def load_config(config_class: type[C], args: Sequence[str] | None = None) -> C:
         flags = _take_find_non_finite(config_class, list(sys.argv[1:] if args is None else args))
         rest, file = _take_config_option(config_class, flags)
         from_file: Any = None if file is None else _read_file(config_class, file)
-        with (
-            contextlib.nullcontext() if shown else contextlib.redirect_stderr(io.StringIO())
-        ):  # tyro still prints there
+        silence = contextlib.nullcontext() if shown else contextlib.redirect_stderr(io.StringIO())
+        with silence:  # tyro prints some messages even without `console_outputs`
             config: C = tyro.cli(
                 config_class,
                 args=rest,

@@ -71,23 +71,23 @@ class Reporter:
                 if line := find_other_loss(self.record.run_dir, step, loss):
                     self.warn(line)
             if section != "train":
-                self._draw_curves(self.record)
+                self.draw()
         self.trackers.log(named, step)
         shown = ("tokens_per_second" if "tokens_per_second" in times else "samples_per_second", "mfu")
         speed = {name: times[name] for name in shown if name in times}
         progress.say(progress.line(step, self.total_steps, epoch, section, {**values, **speed}))
 
-    def _draw_curves(self, record: Record, *, force: bool = False) -> None:
+    def draw(self, *, force: bool = False) -> None:
         """Draw the curves; unless `force`, at most every 30 seconds and for at most 1 % of the time.
 
         A run survives any error in drawing, but not a disk that cannot be written.
         """
         now = perf_counter()
         is_due = force or now - self._drawn >= max(30.0, 100 * self._drawing_took)
-        if not is_due or not record.metrics.path.exists():
+        if self.record is None or not is_due or not self.record.metrics.path.exists():
             return
         try:
-            draw_curves(record.metrics.path, record.run_dir / "curves.png")
+            draw_curves(self.record.metrics.path, self.record.run_dir / "curves.png")
         except OSError:
             raise
         except Exception as problem:
@@ -100,7 +100,7 @@ class Reporter:
         """Write the final status, draw the curves, print how the run ended, and close the trackers."""
         if self.record is not None and self.accelerator.is_main_process:
             self.record.write_status(state, step, epoch, reason)
-            self._draw_curves(self.record, force=True)
+            self.draw(force=True)
             why = f" ({reason})" if reason else ""
             took = tqdm.format_interval(perf_counter() - self.throughput.started)
             self.say(f"{state}{why} at step {step} after {took}, see {self.record.run_dir}")
