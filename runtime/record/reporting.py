@@ -31,7 +31,7 @@ class Reporter:
     def __init__(self, accelerator: Accelerator, record: Record | None) -> None:
         self.accelerator = accelerator
         self.record = record
-        self.trackers = Trackers(accelerator, None if record is None else record.run_dir)
+        self.trackers = Trackers(accelerator)
         self.throughput = Throughput(accelerator.device, accelerator.num_processes)
         self.total_steps: int | None = None
         self._compares_loss = True  # with runs of the same seed, at the first training loss

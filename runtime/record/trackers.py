@@ -47,16 +47,16 @@ def check_trackers(names: tuple[str, ...]) -> None:
 
 
 class Trackers:
-    """The trackers of a run; without any, nothing happens.
+    """The trackers of a run.
 
     Args:
-        accelerator: Holds accelerate's tracker objects.
-        run_dir: Where `trackers.json` keeps the ID that each tracker has given to the run. None without a record.
+        accelerator: Holds accelerate's tracker objects. `trackers.json` in its project folder, the run directory,
+            holds the ID that each tracker has given to the run.
     """
 
-    def __init__(self, accelerator: Accelerator, run_dir: Path | None) -> None:
+    def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
-        self._path = None if run_dir is None else run_dir / "trackers.json"
+        self._path = Path(accelerator.project_dir) / "trackers.json"
 
     def start(self, names: Sequence[str], config: Mapping[str, Any]) -> None:
         """Start each tracker with the settings; a resumed run is resumed in the tracker too.
@@ -64,7 +64,9 @@ class Trackers:
         Values that trackers do not accept, such as lists, are passed as text.
         """
         simple = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in config.items()}
-        run_ids = self._run_ids()
+        run_ids: dict[str, str] = {}
+        with suppress(OSError, ValueError):  # there is no such file in a new run
+            run_ids = dict(json.loads(self._path.read_text(encoding="utf-8")))
         started: list[Any] = []
         for name in names:
             # one at a time, so that a failure affects no other
@@ -77,15 +79,8 @@ class Trackers:
                 if name in _RUN_ID and self._accelerator.is_main_process:
                     run_ids[name] = _RUN_ID[name](self._accelerator.trackers[0].tracker)
         self._accelerator.log_with, self._accelerator.trackers = list(names), started
-        if run_ids and self._path is not None and self._accelerator.is_main_process:
+        if run_ids and self._accelerator.is_main_process:
             atomic_write(self._path, json_bytes(run_ids))
-
-    def _run_ids(self) -> dict[str, str]:
-        """The ID of this run in each tracker, from an earlier start."""
-        if self._path is not None:
-            with suppress(OSError, ValueError):
-                return dict(json.loads(self._path.read_text(encoding="utf-8")))
-        return {}
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Log the values that are finite, since not every tracker can draw a NaN."""
