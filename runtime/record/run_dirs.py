@@ -47,7 +47,9 @@ def choose_run_dir(run_dir: str | Path | None, resume: str) -> Choice:
             fork = source
         elif (source / "status.json").exists() or holds_run(source):
             if given is not None and given.resolve() != source.resolve():
-                raise ConfigError(f"`--resume {source}` continues in that directory, but `--run-dir` is `{given}`")
+                raise ConfigError(
+                    f"`--resume {source}` continues in that directory, but `--run-dir` is `{given}`: pass only one of them"
+                )
             given = source
         else:
             raise ConfigError(f"Nothing to resume from at `{source}`: neither a run directory nor a checkpoint")
@@ -65,7 +67,7 @@ def choose_run_dir(run_dir: str | Path | None, resume: str) -> Choice:
         raise ConfigError(f"`{given}` is being written by {writer}: stop it first, or choose another `--run-dir`")
     if holds_run(given) and (resume == "never" or fork is not None):
         raise ConfigError(
-            f"`{given}` holds a run already: pass `--resume auto` to continue it, or choose another directory"
+            f"`{given}` already holds a run: pass `--resume auto` to continue it, or choose another `--run-dir`"
         )
     try:
         given.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
 """Finds a run that should have the same losses as this one but does not, at the first logged loss."""
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -56,13 +55,14 @@ def _is_same(other: Mapping[str, Any] | None, own: Mapping[str, Any]) -> bool:
 
 
 def _newest(run_dir: Path) -> list[Path]:
+    """The newest runs beside this one."""
     found = []
-    with suppress(OSError), os.scandir(run_dir.parent) as entries:
-        for entry in entries:
+    with suppress(OSError):
+        for path in run_dir.parent.iterdir():
             with suppress(OSError):  # the folder is being removed
-                if entry.is_dir() and entry.name != run_dir.name:
-                    found.append((entry.stat().st_mtime, entry.name))
-    return [run_dir.parent / name for _, name in sorted(found, reverse=True)[:_MAX_RUNS]]
+                if path.is_dir() and path.name != run_dir.name:
+                    found.append((path.stat().st_mtime, path))
+    return [path for _, path in sorted(found, reverse=True)[:_MAX_RUNS]]
 
 
 def _loss_at(run_dir: Path, step: int) -> float | None:

@@ -15,7 +15,7 @@ T = TypeVar("T")
 MAY_CHANGE = frozenset(
     {"epochs", "max_steps", "time_limit", "process_timeout", "skip_non_finite", "resume", "run_dir", "trackers"}
     | {"num_workers", "log_every", "save_every", "keep_last", "keep_best", "save_in_background"}
-    | {"eval_every", "eval_batch_size", "patience"}  # when to evaluate; scores are the same for any batch size
+    | {"eval_every", "eval_batch_size", "patience"}  # when to evaluate and stop; scores do not depend on the batch size
     | {"accumulate", "micro_batch_size", "compile", "deterministic"}  # same results up to rounding
     | {"data_dir", "tokens_dir", "table", "profile_from", "profile_steps"}  # fields of our templates
 )

@@ -31,7 +31,7 @@ def hints(config_class: type) -> dict[str, Any]:
 
 
 def default_of(field: dataclasses.Field[Any]) -> Any:
-    """The default of a field, never shared with another instance; tyro's MISSING where there is none."""
+    """The default of a field, made anew if it has a factory; tyro's MISSING if there is none."""
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return tyro.MISSING if field.default is dataclasses.MISSING else field.default
