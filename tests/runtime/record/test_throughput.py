@@ -11,7 +11,8 @@ from torch.utils.data import Dataset, TensorDataset
 
 from paccel.runtime import Checkpoints, Run
 from paccel.runtime.record import throughput
-from paccel.runtime.record.throughput import Throughput, known_peak_flops
+from paccel.runtime.record.peak_flops import known_peak_flops
+from paccel.runtime.record.throughput import Throughput
 
 CPU = torch.device("cpu")
 
