@@ -13,28 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .secret import has_secret
+
 _ENDINGS = (".py", ".pyi", ".pyx", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp")
 _PATTERNS = tuple(f"*{ending}" for ending in _ENDINGS)
 _MAX_FILES, _MAX_FOLDERS = 1000, 2000
 _MAX_BYTES = 1 << 20  # of a patch, and of an untracked file
 _TIMEOUT = 30.0  # seconds for a git command
-
-_SECRET = re.compile(r"""(?xi)
-    # tokens with the prefix of a service
-    \b hf_[a-z0-9]{16,}
-    | \b (gh[pousr]_ | github_pat_ | glpat- | npm_ | pypi- | sk- | [rs]k_(live|test)_ | xox[abeprs]- | xapp- | nvapi- | gsk_
-        | ya29\. | A[KS]IA | AIza) [\w.-]{16,}
-    | \b dapi[0-9a-f]{32} | \b SG\.[\w-]{16,}\.[\w-]{16,} | \b eyJ[\w-]{10,}\.[\w-]{10,} | \b bearer\ [\w.~+/-]{16,}
-    | -----BEGIN\ [A-Z\ ]*PRIVATE\ KEY
-    # in a URL: a password, a webhook, a signature
-    | ://[^/\s:@"']*:[^/\s@"']+@ | hooks\.slack\.com/services/\w | discord(app)?\.com/api/webhooks/\d
-    | \b (sig | signature | x-amz-signature | x-goog-signature | access_token | accountkey) = [\w%+/=-]{16,}
-    # by the name of a variable: any text for a password, text that looks random for a key
-    | (pass(wor|w)d | pwd | passphrase | secret) \w* ["']? (\s* : [^="']{1,40})? \s* [:=] \s* [rbuf]{0,2} ["']+ [^"'\s{}<$%][^"']{3,}
-    | (key | token | auth | credential)s? \w* ["']? (\s* : [^="']{1,40})? \s* [:=] \s* [rbuf]{0,2} ["']+
-        ( (?=[^"']*\d)(?=[^"']*[a-z])[\w+/=.-]{12,} | (?-i:(?=[^"']*[a-z])(?=[^"']*[A-Z]))[a-z+/=]{20,} ) ["']
-    | (key | token | secret | password) = (?=[a-z0-9+/]*\d)(?=[a-z0-9+/]*[a-z])[a-z0-9+/]{20,}
-    """)
 
 
 class Sources(NamedTuple):
@@ -157,7 +142,7 @@ def _without_secrets(changes: Iterator[bytes], left_out: dict[str, str]) -> Iter
     """The changes without any text that looks like a secret. The other files are listed in `left_out`."""
     for change in changes:
         lines = change.decode("utf-8", "replace").splitlines()
-        if any(_SECRET.search(line) for line in lines):
+        if any(map(has_secret, lines)):
             left_out[lines[0].rpartition(" b/")[2]] = "something in its changes looks like a secret"
         else:
             yield change
