@@ -5,7 +5,7 @@ from typing import NoReturn
 
 from . import finetuning, schedules
 from .checkpoints import Checkpoints, load_run, load_weights
-from .config import load_config, may_change
+from .config import load_config
 from .data.loader import Loader
 from .early_stopping import EarlyStopping
 from .ema import EMA
@@ -14,6 +14,7 @@ from .learning_rate import find_learning_rate
 from .loop.step import Step
 from .meter import Meter
 from .run import Run
+from .settings.changes import may_change
 
 __all__ = [
     "EMA",

@@ -16,7 +16,6 @@ from accelerate.utils import DistributedType
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from .config import compare_settings, config_from_dict, config_to_dict
 from .ema import EMA
 from .errors import AgreementError, CheckpointError, ConfigError, local_rank
 from .hardware.agreement import Agreement
@@ -27,9 +26,11 @@ from .hardware.sharding import is_sharded
 from .limits import check_limits
 from .record import progress
 from .record.record import Record
-from .record.status import RUNS
+from .record.run_dirs import RUNS
 from .run import Run
 from .schedules import Schedule
+from .settings.changes import compare_settings
+from .settings.plain import config_from_dict, config_to_dict
 from .storage.background import Background, on_host
 from .storage.checkpoint import (
     Encoded,
@@ -652,7 +653,7 @@ class Checkpoints:
 
     def _cut_back_metrics(self) -> None:
         if self._record is not None:
-            self._record.cut_back(self._position.step)
+            self._record.metrics.cut_back(self._position.step)
 
 
 _MUST_AGREE = ("lr", "weight_decay", "momentum", "betas")
@@ -725,7 +726,7 @@ def load_run(config_class: type[T], run_dir: Path | None = None, **changes: Any)
         if not runs:
             raise ConfigError(f"No run with weights under `{RUNS}`: train one first, or pass `--run-dir`")
         run_dir = RUNS / runs[-1].relative_to(RUNS).parts[0]
-    settings = Record(run_dir).settings()
+    settings = Record(run_dir).read_config().get("settings")
     if settings is None:
         raise ConfigError(f"`{run_dir}` is not a run directory: it has no `config.json`")
     config = config_from_dict(config_class, settings)

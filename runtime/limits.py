@@ -1,4 +1,4 @@
-"""What numbers settings and arguments may be: one table, by name."""
+"""The range of each number that is a setting or an argument, in one table."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from .errors import ConfigError
 
 
 class _Limit(NamedTuple):
-    """The range of a number, and what to pass instead of a number that would mean "off"."""
+    """The range of a number, and what None stands for; empty where None is no value."""
 
     least: float
     none_is: str = ""
@@ -19,6 +19,13 @@ class _Limit(NamedTuple):
 
     def __str__(self) -> str:
         return f"{'at least' if self.may_be_least else 'above'} {self.least:g}"
+
+    def broken_by(self, number: Any) -> str | None:
+        """What the number must be, in words; None if it is in range."""
+        is_large_enough = number >= self.least if self.may_be_least else number > self.least  # a NaN is not
+        if not is_large_enough or (number == math.inf and not self.may_be_infinite):
+            return str(self)
+        return "a whole number" if self.is_whole and number != int(number) else None
 
 
 _LIMITS = {
@@ -45,33 +52,30 @@ _LIMITS = {
     "max_shard_size": _Limit(1, is_whole=True),
     "patience": _Limit(1, is_whole=True),
     "skip_non_finite": _Limit(0, is_whole=True),
-    "process_timeout": _Limit(0, "PyTorch's own", may_be_least=False),
+    "process_timeout": _Limit(0, "PyTorch's default", may_be_least=False),
     "time_limit": _Limit(0, "off", may_be_least=False, may_be_infinite=True),
 }
 
 
 def beyond_limits(numbers: Mapping[str, Any], *, are_arguments: bool = False) -> list[str]:
-    """What is wrong with the numbers that have a limit, a sentence each.
+    """Check numbers by their names. Returns a sentence for each that is out of range.
 
-    None passes, and what is no number. Among the arguments of a call, they pass only where None is off.
+    Of settings, only numbers are checked; their types are checked elsewhere. An argument must be a number, or None
+    where that has a meaning.
     """
     problems = []
     for name, number in numbers.items():
         limit = _LIMITS.get(name)
         if limit is None or (number is None and (limit.none_is or not are_arguments)):
             continue
-        is_number, is_broken = isinstance(number, Real), False
-        if is_number:
-            fits = number >= limit.least if limit.may_be_least else number > limit.least  # NaN never fits
-            fits = fits and (number != math.inf or limit.may_be_infinite)
-            is_broken = fits and limit.is_whole and number != int(number)
+        if isinstance(number, Real):
+            wanted, shown = limit.broken_by(number), str(number)
         else:
-            fits = not are_arguments or (hasattr(number, "__float__") and not limit.is_whole)  # as of a tensor
-        if not fits or is_broken:
-            off = f"; None is {limit.none_is}" if limit.none_is else ""
-            problems.append(
-                f"`{name}` must be {'a whole number' if is_broken else limit}, not {number if is_number else repr(number)}{off}"
-            )
+            is_number = hasattr(number, "__float__") and not limit.is_whole  # such as a tensor
+            wanted, shown = None if is_number or not are_arguments else str(limit), repr(number)
+        if wanted is not None:
+            none_is = f"; None is {limit.none_is}" if limit.none_is else ""
+            problems.append(f"`{name}` must be {wanted}, not {shown}{none_is}")
     return problems
 
 
@@ -79,7 +83,7 @@ def check_limits(numbers: Mapping[str, Any]) -> None:
     """Check the arguments of a call by their names.
 
     Raises:
-        ConfigError: Some are beyond their limits, or no numbers; lists all of them.
+        ConfigError: Some are out of range or not numbers; lists all of them.
     """
     if problems := beyond_limits(numbers, are_arguments=True):
         raise ConfigError("\n".join(problems))

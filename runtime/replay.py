@@ -1,7 +1,7 @@
-"""A part of a run made again, in a folder that is no run of its own: what `paccel verify` starts.
+"""A replay: part of a run, trained again in a folder of its own. `paccel verify` starts it.
 
-`PACCEL_REPLAY` in the environment holds JSON: `run_dir`, a copy of the run's directory up to the step where the replay begins;
-`until`, its last step; and `saves`, whether the loop is asked to stop there, and so to save.
+The environment variable `PACCEL_REPLAY` holds JSON: `run_dir`, a copy of the run's directory that ends at the step where
+the replay starts; `until`, the last step to replay; `saves`, whether the loop is asked to stop there, and so saves.
 """
 
 import json
@@ -10,20 +10,20 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .config import RunSettings
 from .errors import ConfigError
+from .settings.run_settings import RunSettings
 
 VARIABLE = "PACCEL_REPLAY"
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What to make again.
+    """What to replay.
 
     Attributes:
-        run_dir: Where; the run in it goes on.
+        run_dir: The folder in which the copy of the run is resumed.
         until: The last step; infinity is the end of the run.
-        saves: Whether to stop at the last step as on a signal, where the run may have saved because of one.
+        saves: Whether to stop after the last step as on a signal, because the run may have saved there on a signal.
     """
 
     run_dir: Path
@@ -31,22 +31,22 @@ class Replay:
     saves: bool = False
 
     def applied_to(self, settings: RunSettings) -> RunSettings:
-        """The settings of the run, for the replay: in its folder, without trackers and time limit."""
+        """The run's settings for the replay: in its folder, without trackers and time limit."""
         return replace(settings, run_dir=self.run_dir, resume="auto", trackers=(), time_limit=None)
 
 
 def read_replay() -> Replay | None:
-    """What the environment asks for; None in a run of its own.
+    """The replay that the environment requests; None if this is an ordinary run.
 
     Raises:
-        ConfigError: The variable is not what `paccel verify` sets.
+        ConfigError: The variable does not hold what `paccel verify` writes.
     """
     text = os.environ.get(VARIABLE)
     if not text:
         return None
     try:
-        asked = json.loads(text)
-        until = asked.get("until")
-        return Replay(Path(asked["run_dir"]), math.inf if until is None else int(until), bool(asked.get("saves")))
+        request = json.loads(text)
+        until = request.get("until")
+        return Replay(Path(request["run_dir"]), math.inf if until is None else int(until), bool(request.get("saves")))
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise ConfigError(f"`{VARIABLE}` is set by `paccel verify`, and cannot be `{text}`: unset it") from None
+        raise ConfigError(f"`{VARIABLE}` is set to `{text}`, but only `paccel verify` sets it: unset it") from None

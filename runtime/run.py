@@ -16,7 +16,6 @@ from accelerate.state import AcceleratorState
 from torch import nn
 from torch.utils.data import Dataset
 
-from .config import RunSettings, compare_settings, config_to_dict, fixed_settings
 from .data.loader import IndexedLoader, Loader
 from .data.order import Cut, Order
 from .data.randomness import key, seeder
@@ -51,9 +50,13 @@ from .record.memory import write_memory_snapshot
 from .record.numbers import NOTHING, as_numbers
 from .record.opening import draw_seed, open_run_dir
 from .record.record import Record
-from .record.reporting import Reporter, check_trackers
+from .record.reporting import Reporter
 from .record.terminal import survive_lost_output
+from .record.trackers import check_trackers
 from .replay import read_replay
+from .settings.changes import compare_settings, fixed_settings
+from .settings.plain import config_to_dict
+from .settings.run_settings import RunSettings
 
 _STEPS_LOOKED_AT = 3  # for a loss that is a mean
 
@@ -105,9 +108,9 @@ class Run:
             found = open_run_dir(
                 self.agreement,
                 settings,
+                type(config),
                 self.settings,
                 precision_name(precision),
-                self.compare_settings,
                 self.device.type,
             )
             opened, self.fork, seed = found.record, found.fork, found.seed
@@ -126,7 +129,7 @@ class Run:
         set_up_numerics(self.device, settings.deterministic)
         self.reporter = Reporter(self.accelerator, opened)
         if trackers:
-            self.reporter.start_trackers(trackers, self.settings)
+            self.reporter.trackers.start(trackers, self.settings)
         if record:
             count = f" with {self.agreement.num_processes} processes" if self.agreement.num_processes > 1 else ""
             chosen = f"{precision_name(precision)} ({why})"

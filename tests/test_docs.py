@@ -19,7 +19,7 @@ from paccel import runtime
 from paccel.catalog.catalog import bundled_names, load_template
 from paccel.catalog.questions import resolve_answers
 from paccel.cli.main import main
-from paccel.runtime.config import RunSettings
+from paccel.runtime.settings.run_settings import RunSettings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]

@@ -48,6 +48,7 @@ RUNTIME_FLOORS = [
     "hardware",
     "data",
     "storage",
+    "settings",
     "limits",
     "errors",
 ]

@@ -16,7 +16,7 @@ from support.sampled import over_three_days
 from support.together import together
 
 from paccel.runtime import Run, Stopped
-from paccel.runtime.record.record import Record
+from paccel.runtime.record.reporting import Reporter
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ def load(title: str) -> ModuleType:
 def train(title: str, run_dir: Path, resume: str = "never", accumulate: int = 1) -> None:
     """4 steps in 2 epochs with the edit of a recipe."""
     module = load(title)
-    Record.draw = lambda *_, **__: None  # the curves have tests of their own
+    Reporter.draw = lambda *_, **__: None  # the curves have tests of their own
     start: Callable[[Any], None] = getattr(module, "phases", module.main)
     config = module.Config(
         run_dir=run_dir, width=8, global_batch_size=16, eval_batch_size=50, limit_batches=2, epochs=2, max_steps=4
@@ -58,7 +58,7 @@ def train(title: str, run_dir: Path, resume: str = "never", accumulate: int = 1)
 
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(Record, "draw", Record.draw)
+    monkeypatch.setattr(Reporter, "draw", Reporter.draw)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -161,14 +161,14 @@ def test_each_recipe_has_at_most_one_edit_or_program() -> None:
 
 def test_the_notebook_s_cell_trains(tmp_path: Path) -> None:
     module = load("Clip by value")
-    Record.draw = lambda *_, **__: None
+    Reporter.draw = lambda *_, **__: None
     config = module.Config(run_dir=tmp_path / "run", width=8, limit_batches=1, epochs=1)
     exec(RECIPES["In a notebook"][0][1], {"main": module.main, "config": config})
     assert (tmp_path / "run" / "weights" / "final.safetensors").exists()
 
 
 def test_updates_without_a_loader_learn_and_are_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Record, "draw", lambda *_, **__: None)
+    monkeypatch.setattr(Reporter, "draw", lambda *_, **__: None)
     monkeypatch.chdir(tmp_path)
     program = RECIPES["Reinforcement learning: updates without a loader"][0][1]
     module = sys.modules["program_of_a_recipe"] = ModuleType("program_of_a_recipe")

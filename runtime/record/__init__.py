@@ -1,1 +1,1 @@
-"""What a run writes for people."""
+"""The record of a run: what it writes to its directory, to trackers and to the terminal."""

@@ -1,4 +1,4 @@
-"""The curves of a run as one picture, from its `metrics.jsonl`."""
+"""Draws the curves of a run as one picture, from its `metrics.jsonl`."""
 
 import json
 import math
@@ -18,34 +18,34 @@ Array = NDArray[np.float64]
 INK, FAINT, _GRID = "#2b2b33", "#8a8a96", "#e9e9ee"
 COLORS = {"train": "#3f6fb5", "eval": "#d8572a", "test": "#3a8f5c"}
 _OTHER_COLORS = ("#7a5ba8", "#b08d1e", "#5c6b77")
-_WORDS = {"f1": "F1", "frechet": "Fréchet", "grad": "gradient", "iou": "IoU", "map": "mAP"}  # as they are in titles
-_LAST = ("learning_rate", "grad_norm")  # panels that come after all scores
+_WORDS = {"f1": "F1", "frechet": "Fréchet", "grad": "gradient", "iou": "IoU", "map": "mAP"}  # spelling in titles
+_LAST = ("learning_rate", "grad_norm")  # their panels come after all scores
 _SMALLER_IS_BETTER = re.compile(
     r"loss|error|err$|distance|perplexity|ppl|bits_per|^(r?mse|mae|wer|cer|nll|fid)$|_(r?mse|mae|wer|cer|nll)$"
 )
 _WIDTH = 10  # inches
-_MAX_POINTS = 1000  # of a line: more than the picture has room for
+_MAX_POINTS = 1000  # per line: the picture has no room for more
 _MAX_PANELS = 13
 
 
 class Series(NamedTuple):
-    """One metric over the steps, NaN where it was not finite."""
+    """One metric over the steps; NaN where it was not finite."""
 
     steps: Array
     values: Array
 
 
 Panels = dict[str, dict[str, Series]]
-"""Metric -> section -> its values, in the order in which they are drawn."""
+"""Metric -> section -> its values, in drawing order."""
 
 
 def draw_curves(metrics: Path, output: Path) -> None:
-    """Draw a PNG of all metrics except the `time/` ones: one panel each, training and evaluation together.
+    """Draw a PNG with one panel per metric, training and evaluation together; `time/` metrics are left out.
 
-    The loss comes first and large, then the scores, the learning rate and the gradient norm. A thin line shows the
-    logged values, a strong one is smoothed; a ring marks the best evaluation, faint vertical lines the ends of epochs,
-    a red cross at the bottom a value that was not finite. The same metrics make the same bytes. Needs no display. A
-    torn last line is skipped, and so are scores after the first dozen; without any metrics nothing is drawn.
+    The loss comes first and is large, then the scores, the learning rate and the gradient norm. A thin line shows the
+    logged values, a strong line is smoothed. A ring marks the best evaluation, faint vertical lines the ends of epochs,
+    a red cross at the bottom a value that was not finite. The same metrics make the same bytes. No display is needed.
+    An incomplete last line is skipped, and so are scores after the first dozen. Without metrics, nothing is drawn.
 
     Args:
         metrics: One JSON object per line: `step`, `epoch`, and numbers or null under `<section>/<name>`.
@@ -72,7 +72,7 @@ def _read(metrics: Path) -> tuple[Panels, list[tuple[int, int]]]:
             entry = json.loads(line)
             step, epoch = int(entry["step"]), int(entry.get("epoch", 0))
         except (ValueError, KeyError, TypeError, AttributeError):
-            continue  # torn when the run was killed
+            continue  # incomplete: the run was killed
         ends[epoch] = max(step, ends.get(epoch, 0))
         for key, value in entry.items():
             section, slash, name = key.partition("/")
@@ -90,7 +90,7 @@ def _read(metrics: Path) -> tuple[Panels, list[tuple[int, int]]]:
 
 
 def _rank(name: str, sections: set[str]) -> int:
-    """The loss, then what is evaluated, then what is only trained, then the settings of the optimizer."""
+    """The order of panels: the loss, evaluated metrics, metrics of training only, the optimizer's settings."""
     if name in _LAST:
         return 3 + _LAST.index(name)
     return 0 if name == "loss" else 1 if sections != {"train"} else 2
@@ -104,7 +104,7 @@ def _draw(panels: Panels, ends: list[tuple[int, int]]) -> Any:
     columns = 1 if not others else 3 if len(others) % 3 == 0 else 2
     rows: list[Any] = [[first] * columns]
     rows += [others[start : start + columns] for start in range(0, len(others), columns)]
-    rows[-1] += rows[-1][-1:] * (columns - len(rows[-1]))  # the last panel takes the rest of its row
+    rows[-1] += rows[-1][-1:] * (columns - len(rows[-1]))  # the last panel fills its row
     figure = Figure(figsize=(_WIDTH, 1.9 + 2.5 * len(rows)), dpi=144, layout="constrained")
     every = figure.subplot_mosaic(rows, height_ratios=[1.75] + [1.0] * (len(rows) - 1))
     steps = np.concatenate([series.steps for sections in panels.values() for series in sections.values()])
@@ -125,19 +125,19 @@ def _draw(panels: Panels, ends: list[tuple[int, int]]) -> Any:
 
 
 def _draw_panel(axes: Any, name: str, sections: dict[str, Series], room: int) -> None:
-    """Draw one metric, with `room` characters for its title and the best evaluation."""
+    """Draw one metric. Its title and its best evaluation share a line of `room` characters."""
     others = iter(_OTHER_COLORS * (1 + len(sections)))
-    in_sight: list[Array] = []
+    visible: list[Array] = []
     title = _plain(" ".join(_WORDS.get(word, word) for word in name.split("_")))
     axes.set_title(title, loc="left")
     evaluated = [section for section in sections if section != "train"]
     for section, series in sections.items():
         color = COLORS.get(section) or next(others)
         if section == "train":
-            in_sight += _draw_dense(axes, series, color, _plain(section), smooth=name != "learning_rate")
+            visible += _draw_dense(axes, series, color, _plain(section), smooth=name != "learning_rate")
         else:
-            in_sight.append(series.values)
-            size = min(4.5, 180 / len(series.steps))  # as long as there is room for points
+            visible.append(series.values)
+            size = min(4.5, 180 / len(series.steps))  # smaller where many points have to fit
             style = {"markersize": size, "markeredgecolor": "white", "markeredgewidth": 0.6 if size == 4.5 else 0.0}
             axes.plot(*series, "o-", color=color, linewidth=1.5, label=_plain(section), **style)
         gaps = series.steps[~np.isfinite(series.values)][:_MAX_POINTS]
@@ -152,13 +152,13 @@ def _draw_panel(axes: Any, name: str, sections: dict[str, Series], room: int) ->
                 if len(title) + len(text) <= room:
                     axes.set_title(text, loc="right", color=color, fontsize=9, fontweight="normal")
                     break
-    _set_scale(axes, np.concatenate(in_sight), from_zero=name in _LAST)
+    _set_scale(axes, np.concatenate(visible), from_zero=name in _LAST)
     if len(sections) > 1:
         axes.legend(loc="upper right" if _smaller_is_better(name) else "lower right", ncols=len(sections))
 
 
 def _draw_dense(axes: Any, series: Series, color: str, label: str, *, smooth: bool) -> list[Array]:
-    """Draw what has a value at every log point. Returns the values that must be in sight."""
+    """Draw a metric with a value at every log point. Returns the values that the axis must show."""
     count = len(series.steps)
     if not smooth or count < 25:
         marker = "o" if smooth or count == 1 else None
@@ -187,7 +187,7 @@ def _draw_epochs(axes: Any, ends: list[tuple[int, int]], *, most: int, label: bo
 
 
 def _set_scale(axes: Any, values: Array, *, from_zero: bool) -> None:
-    """Fit the axis to the values that must be in sight; logarithmic where they span more than two decades."""
+    """Fit the axis to the values that it must show; logarithmic where they span more than two decades."""
     finite = values[np.isfinite(values)]
     low, high = float(finite.min()), float(finite.max())
     if low > 0 and high / low > 100 and not from_zero:
@@ -200,12 +200,12 @@ def _set_scale(axes: Any, values: Array, *, from_zero: bool) -> None:
 
 
 def _bins(count: int) -> NDArray[np.int_]:
-    """Where each of at most 1000 bins of `count` values begins."""
+    """The starts of at most 1000 equal bins of `count` values."""
     return np.unique(np.linspace(0, count, _MAX_POINTS, endpoint=False).astype(int))
 
 
 def _smooth(series: Series) -> Series:
-    """Average with a Gaussian window of a sixtieth of the series; gaps and ends count for what they have."""
+    """Smooth with a Gaussian whose width is 1/60 of the series. Gaps and ends average over the values there are."""
     starts = _bins(len(series.steps))
     sizes = np.diff([*starts, len(series.steps)])
     finite = np.isfinite(series.values)
@@ -220,7 +220,7 @@ def _smooth(series: Series) -> Series:
 
 
 def _plain(text: str) -> str:
-    """A text in which matplotlib finds no formula."""
+    """The text, escaped so that matplotlib does not read it as a formula."""
     return text.replace("$", r"\$")
 
 
@@ -229,6 +229,7 @@ def _smaller_is_better(name: str) -> bool:
 
 
 def plot_style() -> dict[str, Any]:
+    """The look of all pictures, for `matplotlib.style.context`."""
     return {
         "figure.constrained_layout.w_pad": 0.12,  # inches around each panel
         "figure.constrained_layout.h_pad": 0.1,

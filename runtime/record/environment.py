@@ -1,17 +1,16 @@
-"""What a result depends on besides code, settings and data: versions, threads, hardware, and how processes were launched."""
+"""What a result depends on besides code, settings and data: versions, threads, hardware and the launcher."""
 
 import os
 import platform
 import sys
 from contextlib import suppress
-from functools import cache
 from importlib import metadata
 from typing import Any
 
 import torch
 
 _ALWAYS = ("paccel", "torch", "accelerate", "numpy")
-_IF_IMPORTED = {  # by the name of the module
+_IF_IMPORTED = {  # module -> package
     "torchvision": "torchvision",
     "transformers": "transformers",
     "tokenizers": "tokenizers",
@@ -22,24 +21,21 @@ _IF_IMPORTED = {  # by the name of the module
     "pandas": "pandas",
     "PIL": "pillow",
 }
-# How accelerate tells the processes that it launches what to do. No secret has such a name.
+# The variables by which accelerate configures the processes that it launches. None holds a secret.
 _LAUNCH = ("ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_")
 
 
 def versions() -> dict[str, str]:
-    """The versions on which a result depends."""
+    """The versions of Python and of the packages on which a result depends."""
     found = {"python": platform.python_version()}
     for name in (*_ALWAYS, *(package for module, package in _IF_IMPORTED.items() if module in sys.modules)):
         with suppress(metadata.PackageNotFoundError):
-            found[name] = _version(name)
+            found[name] = metadata.version(name)
     return found
 
 
-_version = cache(metadata.version)  # it parses the package's whole description, 1 ms each
-
-
 def surroundings() -> dict[str, Any]:
-    """What else decides how a sum is rounded: CPU threads, the CPU's instructions, the GPU; and the launcher's variables."""
+    """What else affects rounding: CPU threads, the CPU's instruction set, the GPU, and the launcher's variables."""
     found: dict[str, Any] = {
         "threads": torch.get_num_threads(),
         "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",

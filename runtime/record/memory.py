@@ -1,4 +1,4 @@
-"""What was in a GPU's memory when it was full."""
+"""What filled the GPU's memory when a run was out of memory."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ import torch
 
 
 def write_memory_snapshot(folder: Path, step: int, process: int) -> list[Path]:
-    """Write PyTorch's snapshot of the allocator, for https://pytorch.org/memory_viz, and its summary as text.
+    """Write PyTorch's snapshot of CUDA memory, for https://pytorch.org/memory_viz, and its summary as text.
 
     Returns:
-        The files; none where there is no CUDA.
+        The files; none without CUDA.
     """
     if not torch.cuda.is_available():
         return []

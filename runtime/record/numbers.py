@@ -1,4 +1,4 @@
-"""Numbers to log, from whatever holds them."""
+"""Turns logged values (tensors, arrays, lists, dicts) into named numbers."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -9,18 +9,22 @@ from typing import Any
 from ..errors import ConfigError
 
 NOTHING = float("nan")
-"""The mean of nothing: told by its identity from a NaN that was computed."""
+"""The mean of no values. Compared with `is`, since it must differ from a NaN that was computed."""
 
-_MOST = 1000  # numbers under one name
+_MOST = 1000  # numbers per name
 
 
 def as_numbers(section: str, values: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers in some values by name; several under one name as `name/0`, `name/1`, …, a dict's by its keys.
+    """Convert values to numbers. Several numbers become `name/0`, `name/1`, …, those in a dict `name/key`.
 
-    Waits for the device of each tensor. None is left out.
+    Synchronises the device for each tensor. None is left out.
+
+    Args:
+        section: The first part of the logged name, for messages.
+        values: The values by name.
 
     Raises:
-        ConfigError: Something is no number, too large for a float, or more than 1000 numbers; lists all of it.
+        ConfigError: A value is no number, too large for a float, or more than 1000 numbers; lists all of them.
     """
     numbers: dict[str, float] = {}
     problems = []
@@ -30,7 +34,7 @@ def as_numbers(section: str, values: Mapping[str, Any]) -> dict[str, float]:
             if len(found) > _MOST:
                 raise ValueError(f"it has more than {_MOST} numbers")
             numbers |= found
-        except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # the last of nested and sparse tensors
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # RuntimeError: nested and sparse tensors
             problems.append(f"`{section}/{name}` cannot be logged: {error}")
     if problems:
         raise ConfigError("\n".join(problems))
@@ -40,8 +44,8 @@ def as_numbers(section: str, values: Mapping[str, Any]) -> dict[str, float]:
 def _numbers_in(name: str, value: Any) -> Iterator[tuple[str, float]]:
     shape = getattr(value, "shape", ())
     if math.prod(shape) > _MOST:
-        raise ValueError(f"it has {math.prod(shape)} numbers, shape {tuple(shape)}")
-    if hasattr(value, "tolist"):  # of PyTorch and NumPy; a scalar's is a number
+        raise ValueError(f"it has {math.prod(shape)} numbers, shape {tuple(shape)}; at most {_MOST} can be logged")
+    if hasattr(value, "tolist"):  # PyTorch and NumPy; returns a number for a scalar
         value = value.tolist()
     if isinstance(value, Mapping | list | tuple):
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
@@ -55,7 +59,7 @@ def _number(value: Any) -> float:
     if isinstance(value, bool):
         return value
     if isinstance(value, Real) or (hasattr(value, "__float__") and not isinstance(value, str | bytes)):
-        number = float(value)  # raises where it is too large
+        number = float(value)  # raises an error if it is too large
         return int(value) if isinstance(value, Integral) else number
     text = repr(value)
-    raise TypeError(f"it is no number, but {text if len(text) < 60 else f'a {type(value).__name__}'}")
+    raise TypeError(f"it is no number: {text if len(text) < 60 else f'a {type(value).__name__}'}")

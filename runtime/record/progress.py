@@ -1,4 +1,4 @@
-"""What a run prints: a progress bar in a terminal, and a line per log point."""
+"""What a run prints: progress bars, a line per log point, and warnings."""
 
 import math
 import os
@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 
 def bar(total: int | None, initial: int, *, shown: bool, description: str, delay: float = 0.0) -> "tqdm[Any]":
-    """A progress bar on standard error if that is a terminal, below the log lines. `TQDM_DISABLE=1` turns it off."""
+    """A progress bar below the log lines, if standard error is a terminal. `TQDM_DISABLE=1` turns it off."""
     return tqdm(
         total=total,
         initial=initial,
@@ -30,8 +30,13 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+def warn(text: str) -> None:
+    """Print a warning to standard error."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
 def number(value: float) -> str:
-    """A number with about four significant digits."""
+    """A number as text, with about four significant digits."""
     if isinstance(value, int) or not math.isfinite(value):
         return str(value)
     size = abs(value)
@@ -43,7 +48,7 @@ def number(value: float) -> str:
 
 
 def line(step: int, total: int | None, epoch: int, section: str, values: Mapping[str, Any]) -> str:
-    """One log point: `step 120/1120  epoch 2  train  loss 0.4312  learning_rate 3.00e-03`."""
+    """The line of a log point: `step 120/1120  epoch 2  train  loss 0.4312  learning_rate 3.00e-03`."""
     width = len(str(total)) if total else 6
     where = f"step {step:>{width}}" + (f"/{total}" if total else "")
     shown = [f"{name} {number(value)}" for name, value in values.items() if value is not None]

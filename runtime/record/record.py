@@ -1,7 +1,6 @@
-"""A run directory: settings, status, metrics and curves of a run."""
+"""The record of a run: the files in its run directory."""
 
 import json
-import math
 import os
 import shutil
 import socket
@@ -14,46 +13,49 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MENDABLE, ConfigError
-from ..storage.files import append, atomic_write, json_bytes
-from .curves import draw_curves
+from ..storage.files import atomic_write, json_bytes
 from .environment import surroundings, versions
+from .metrics import Metrics
+from .process import machine, start_time
+from .run_dirs import RUNS
 from .sources import Sources
-from .status import HEARTBEAT, RUNS, claim, machine, read_status, start_time
+from .status import HEARTBEAT, claim, read_status
 
-_WRITING = threading.RLock()  # of a status: by the run, or by its heartbeat
+# Held while the run or its heartbeat writes the status. Global, since a Record is pickled for the other processes
+_WRITING = threading.RLock()
 
 
 class Record:
-    """The files of one run directory. Only the main process writes them, but a failure is written by its process.
+    """The files of one run directory. Only the main process writes them, except that any process may write a failure.
 
     Args:
         run_dir: The directory.
         is_new: Whether it was empty before this start of the run.
+
+    Attributes:
+        metrics: What is logged.
+        started: When this start of the run began, in seconds since the epoch.
+        best: The score by which the best weights are chosen, and its best value so far; goes into the status.
     """
 
     def __init__(self, run_dir: Path, *, is_new: bool = False) -> None:
         self.run_dir = run_dir
         self.is_new = is_new
-        self.metrics = run_dir / "metrics.jsonl"
+        self.metrics = Metrics(run_dir / "metrics.jsonl")
         self.started = time.time()
-        self.best: dict[str, Any] | None = None  # by which score the best weights are chosen, and its best so far
-        self._curves_drawn, self._curves_took = time.monotonic(), 0.0
-        self._at_the_cut: list[tuple[set[str], bytes]] = []  # lines of the last step that `cut_back` kept
+        self.best: dict[str, Any] | None = None
         self._beating: threading.Event | None = None
 
-    def settings(self) -> dict[str, Any] | None:
-        """The settings with which the run was last started, None for a new run."""
-        settings: dict[str, Any] | None = self.start().get("settings")
-        return settings
+    # config.json
 
-    def start(self) -> dict[str, Any]:
-        """The content of `config.json`: with which settings, and on what, the run was last started; empty for a new run.
+    def read_config(self) -> dict[str, Any]:
+        """The content of `config.json`: the settings and environment of the last start. Empty for a new run.
 
         Raises:
-            ConfigError: It is damaged.
+            ConfigError: The file is damaged or cannot be read.
         """
         path = self.run_dir / "config.json"
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # reading a pipe would block
             return {}
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -62,11 +64,11 @@ class Record:
             raise ConfigError(f"`{path}` cannot be read: {error.strerror}") from None
         except (ValueError, KeyError, TypeError):
             raise ConfigError(
-                f"`{path}` is damaged, so the settings of the run are not known: restore the file, or start a new run "
+                f"`{path}` is damaged, so the settings of the run are unknown: restore the file, or start a new run "
                 "from a checkpoint of this one with `--resume CHECKPOINT --run-dir NEW`"
             ) from None
 
-    def write_settings(
+    def write_config(
         self, settings: Mapping[str, Any], environment: Mapping[str, Any], sources: Sources | None = None
     ) -> None:
         """Write `config.json`, and `code.patch` where the sources differ from their git commit."""
@@ -87,20 +89,29 @@ class Record:
         atomic_write(self.run_dir / "config.json", json_bytes(content))
 
     def write_data(self, use: str, name: str, description: Mapping[str, Any]) -> None:
-        """Add what a loader reads to `config.json`: number of samples, hash and classes.
+        """Add the data of a loader to `config.json`: number of samples, hash and classes.
 
         Args:
             use: `train` or `eval`.
             name: The loader's number.
-            description: Of its data. The batch size and the order are none of it.
+            description: The loader's description of its data. Its batch size and order are left out.
         """
-        content = self.start()
+        content = self.read_config()
         known = {key: value for key, value in description.items() if key not in ("batch_size", "order")}
         content.setdefault("data", {}).setdefault(use, {})[name] = known
         atomic_write(self.run_dir / "config.json", json_bytes(content))
 
+    # status.json
+
     def claim(self, seen: Mapping[str, Any]) -> bool:
-        """Begin to write the run, of whose status `seen` was read. Whether no other process was faster."""
+        """Become the process that writes the run.
+
+        Args:
+            seen: The status that this process has read.
+
+        Returns:
+            False if another process was faster.
+        """
         if not claim(self.run_dir, seen):
             return False
         self._write_status("running", 0, 0, None)
@@ -109,7 +120,7 @@ class Record:
     def write_status(self, state: str, step: int, epoch: int, reason: str | None = None) -> None:
         """Write the state of the run: `running`, `finished`, `stopped` or `failed`.
 
-        The first failure is kept: how the other processes fail afterwards is not the reason.
+        The first failure is kept, since those of the other processes only follow from it.
 
         Raises:
             ConfigError: Another process has taken the run.
@@ -139,30 +150,30 @@ class Record:
         except OSError:
             if state != "failed":
                 raise
-            with path.open("r+b") as file:  # a full disk has no room for another file, but for this one
+            with path.open("r+b") as file:  # a full disk has no room for a second file, only for this one
                 file.truncate(file.write(json_bytes(status)))
 
     def check_is_ours(self) -> None:
-        """Notice that another process has taken the run, as it may while this one is suspended for minutes.
+        """Check that this process still owns the run. Another one may take it while this one is suspended for minutes.
 
         Raises:
-            ConfigError: It has.
+            ConfigError: Another process has taken the run.
         """
         status = read_status(self.run_dir)
         if status.get("started", self.started) != self.started:
             raise ConfigError(
                 f"`{self.run_dir}` was taken over by process {status.get('process')} on host `{status.get('host')}`, "
-                "as this process showed no sign of life: it ends here, and the other one goes on"
+                "because this process showed no heartbeat: stopping here, the other process continues"
             )
 
     def beat(self) -> None:
-        """Show others every few seconds that this process is alive, until `stop_beating`; in a thread."""
+        """Start a thread that updates the status every 15 seconds, until `stop_beating`: the heartbeat of the run."""
         self._beating = threading.Event()
         threading.Thread(target=self._keep_beating, args=(self._beating,), daemon=True, name="paccel-heartbeat").start()
 
     def stop_beating(self) -> None:
         if self._beating is not None:
-            with _WRITING:  # not in the middle of a beat
+            with _WRITING:  # wait for a beat that is being written
                 self._beating.set()
             self._beating = None
 
@@ -177,95 +188,39 @@ class Record:
     def write_failure(self, error: BaseException | None, step: int, epoch: int, process: int | None) -> None:
         """Write why the run failed, and on which process if there are several.
 
-        A run that fails before its first step, of something that the user can fix, leaves nothing behind. If the disk
-        itself fails, the error says so.
+        A new run that fails before its first step, with an error that the user can fix, is removed. If the status
+        cannot be written, nothing is: the user sees the error itself.
         """
         if read_status(self.run_dir).get("started", self.started) != self.started:
-            return  # another process writes the run now
+            return  # another process has taken the run
         if self.is_new and step == 0 and isinstance(error, MENDABLE):
-            self._discard()
-        elif self.run_dir.exists():  # otherwise another process has discarded it
+            self._remove()
+        elif self.run_dir.exists():  # otherwise another process has removed it
             where = f"step {step}" + ("" if process is None else f", process {process}")
             with suppress(OSError):
                 self.write_status("failed", step, epoch, f"{where}: {type(error).__name__}: {error}")
 
-    def _discard(self) -> None:
+    def _remove(self) -> None:
         aside = self.run_dir.with_name(f"{self.run_dir.name}.{os.getpid()}.tmp")
-        with suppress(OSError):  # another process was first
-            self.run_dir.rename(aside)  # first, so that no other process writes to what is being removed
+        with suppress(OSError):  # another process was faster
+            self.run_dir.rename(aside)  # so that no other process writes into a folder that is being removed
         shutil.rmtree(aside, ignore_errors=True)
         if self.run_dir.parent == RUNS:
             with suppress(OSError):  # it holds other runs
                 RUNS.rmdir()
 
     def failure(self) -> str | None:
-        """Why this start of the run failed, on the process that failed first; None if it did not."""
+        """Why this start of the run failed, on the process that failed first; None if it did not fail."""
         status = read_status(self.run_dir)
-        is_ours = status.get("started") == self.started  # otherwise an earlier start has written it
+        is_ours = status.get("started") == self.started  # otherwise an earlier start wrote it
         return str(status["reason"]) if is_ours and status.get("state") == "failed" else None
 
-    def append(self, values: Mapping[str, Any]) -> None:
-        """Add one line to the metrics. Numbers that are not finite become null, as JSON cannot express them.
-
-        A run that was killed between a save and the next step repeats what it logged there: the new line replaces the
-        old one.
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Add one line to the metrics.
 
         Raises:
             OSError: The line cannot be written; nothing of it is.
             ConfigError: Another process has taken the run.
         """
         self.check_is_ours()
-        line = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
-        for old in [old for old in self._at_the_cut if old[0] == _names(line)][:1]:
-            self._at_the_cut.remove(old)
-            atomic_write(self.metrics, self.metrics.read_bytes().replace(old[1], b"", 1))
-        append(self.metrics, json_bytes(line, indent=None))
-
-    def tracked_as(self) -> dict[str, str]:
-        """What each tracker calls the run, by the tracker."""
-        with suppress(OSError, ValueError):
-            return dict(json.loads((self.run_dir / "trackers.json").read_text(encoding="utf-8")))
-        return {}
-
-    def track_as(self, names: Mapping[str, str]) -> None:
-        atomic_write(self.run_dir / "trackers.json", json_bytes(names))
-
-    def cut_back(self, step: int) -> None:
-        """Drop the metrics after `step`, and a torn last line.
-
-        Raises:
-            ConfigError: What has their name is no file.
-        """
-        if not self.metrics.exists():
-            return
-        if not self.metrics.is_file():
-            raise ConfigError(f"`{self.metrics}` is no file: remove it, as the metrics of the run are written there")
-        kept = []
-        for line in self.metrics.read_bytes().splitlines(keepends=True):
-            with suppress(ValueError, KeyError, TypeError):
-                values = json.loads(line)
-                if line.endswith(b"\n") and values["step"] <= step:
-                    kept.append(line)
-                    if values["step"] == step:
-                        self._at_the_cut.append((_names(values), line))
-        atomic_write(self.metrics, b"".join(kept))
-
-    def take_metrics_of(self, checkpoint: Path) -> None:
-        """Copy the metrics of the run that `checkpoint` belongs to; `cut_back` then drops what came after it."""
-        metrics = checkpoint.parent.parent / "metrics.jsonl"
-        if metrics.exists():
-            atomic_write(self.metrics, metrics.read_bytes())
-
-    def draw(self, *, force: bool) -> None:
-        """Draw the curves; unless `force`, at most every 30 seconds and for at most 1 % of the time."""
-        now = time.monotonic()
-        if not self.metrics.exists() or (not force and now - self._curves_drawn < max(30.0, 100 * self._curves_took)):
-            return
-        draw_curves(self.metrics, self.run_dir / "curves.png")
-        self._curves_drawn = time.monotonic()
-        self._curves_took = self._curves_drawn - now
-
-
-def _names(line: Mapping[str, Any]) -> set[str]:
-    """What identifies a line: its step and the names of its metrics, without wall-clock figures."""
-    return {f"step {line['step']}", *(name for name in line if not name.startswith("time/"))}
+        self.metrics.append(values)

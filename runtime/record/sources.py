@@ -1,7 +1,7 @@
-"""The code of a run: which files it is made of, and how they differ from their git commit.
+"""The code of a run: its source files, and how they differ from their git commit.
 
-Only source files of the project count: no data, nothing that git ignores, and no file in whose changes something looks like
-a secret. What is left out is named with the reason.
+Only source files of the project are recorded: no data, and nothing that git ignores. Changes that seem to contain a secret
+are left out of the patch; the record names the file and the reason.
 """
 
 import hashlib
@@ -13,27 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_ENDINGS = (".py", ".pyi", ".pyx", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp")
-_MOST_FILES, _MOST_FOLDERS = 1000, 2000
-_MOST_BYTES = 1 << 20  # of a patch, and of a file that is new to git
-_SECONDS = 30.0
+from .secret import has_secret
 
-_SECRET = re.compile(r"""(?xi)
-    # as the services issue them
-    \b hf_[a-z0-9]{16,}
-    | \b (gh[pousr]_ | github_pat_ | glpat- | npm_ | pypi- | sk- | [rs]k_(live|test)_ | xox[abeprs]- | xapp- | nvapi- | gsk_
-        | ya29\. | A[KS]IA | AIza) [\w.-]{16,}
-    | \b dapi[0-9a-f]{32} | \b SG\.[\w-]{16,}\.[\w-]{16,} | \b eyJ[\w-]{10,}\.[\w-]{10,} | \b bearer\ [\w.~+/-]{16,}
-    | -----BEGIN\ [A-Z\ ]*PRIVATE\ KEY
-    # in an address: a password, a webhook, a signature
-    | ://[^/\s:@"']*:[^/\s@"']+@ | hooks\.slack\.com/services/\w | discord(app)?\.com/api/webhooks/\d
-    | \b (sig | signature | x-amz-signature | x-goog-signature | access_token | accountkey) = [\w%+/=-]{16,}
-    # by the name of what it is: any text as a password, and what looks drawn at random as a key
-    | (pass(wor|w)d | pwd | passphrase | secret) \w* ["']? (\s* : [^="']{1,40})? \s* [:=] \s* [rbuf]{0,2} ["']+ [^"'\s{}<$%][^"']{3,}
-    | (key | token | auth | credential)s? \w* ["']? (\s* : [^="']{1,40})? \s* [:=] \s* [rbuf]{0,2} ["']+
-        ( (?=[^"']*\d)(?=[^"']*[a-z])[\w+/=.-]{12,} | (?-i:(?=[^"']*[a-z])(?=[^"']*[A-Z]))[a-z+/=]{20,} ) ["']
-    | (key | token | secret | password) = (?=[a-z0-9+/]*\d)(?=[a-z0-9+/]*[a-z])[a-z0-9+/]{20,}
-    """)
+_ENDINGS = (".py", ".pyi", ".pyx", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp")
+_PATTERNS = tuple(f"*{ending}" for ending in _ENDINGS)
+_MAX_FILES, _MAX_FOLDERS = 1000, 2000
+_MAX_BYTES = 1 << 20  # of a patch, and of an untracked file
+_TIMEOUT = 30.0  # seconds for a git command
 
 
 class Sources(NamedTuple):
@@ -41,9 +27,9 @@ class Sources(NamedTuple):
 
     Attributes:
         commit: The git commit, with a `+` if tracked files differ from it; None outside git.
-        code: For `config.json`: `folder` of the project in the repository, `program`, the SHA-256 of each of its `files`, and
-            what is `left_out` of the patch.
-        patch: From the commit to the files as they are; None where nothing differs, or outside git.
+        code: For `config.json`: the project's `folder` in the repository, the `program`, the SHA-256 of each of the `files`,
+            and the files that are `left_out` of the patch, with the reason.
+        patch: The changes since the commit; None if there are none, or outside git.
     """
 
     commit: str | None
@@ -54,47 +40,39 @@ class Sources(NamedTuple):
 def read_sources() -> Sources:
     """Read the sources of the project in the working directory."""
     folder = Path.cwd()
-    commit = _describe()
+    commit = _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+").decode().strip() or None
     top = None if commit is None else Path(os.fsdecode(_git("rev-parse", "--show-toplevel")).strip("\n"))
     paths = _walk(folder) if top is None else _known_to_git(top)
-    names = sorted({*paths, *_imported(folder, top or folder)})[:_MOST_FILES]
+    names = sorted({*paths, *_imported(folder, top or folder)})[:_MAX_FILES]
     files = {name: digest for name in names if (digest := _sha256(folder / name)) is not None}
     code: dict[str, Any] = {"folder": ".", "program": _program(folder), "files": files}
     if top is None:
         return Sources(None, code, None)
     code["folder"] = Path(os.path.relpath(folder.resolve(), top.resolve())).as_posix()
     left_out: dict[str, str] = {}
-    patch = b"".join(_harmless(_changes(folder, top), left_out))
-    if len(patch) > _MOST_BYTES:
-        left_out["*"] = f"the changes have {len(patch) >> 10} KiB, more than {_MOST_BYTES >> 10}"
+    patch = b"".join(_without_secrets(_changes(folder, top), left_out))
+    if len(patch) > _MAX_BYTES:
+        left_out["*"] = f"the changes are {len(patch) >> 10} KiB, more than {_MAX_BYTES >> 10}"
         patch = b""
     return Sources(commit, code | ({"left_out": left_out} if left_out else {}), patch or None)
 
 
 def changed_files(before: Any, now: dict[str, Any]) -> list[str]:
-    """The source files that differ between two records of code; none where the earlier one is of a version without any."""
+    """The source files that differ between two records of code. Runs of old versions have no record: none differ."""
     known = before.get("files") if isinstance(before, dict) else None
     if not isinstance(known, dict):
         return []
     return sorted(name for name in {*known, *now["files"]} if known.get(name) != now["files"].get(name))
 
 
-_PATHS = tuple(f"*{ending}" for ending in _ENDINGS)
-
-
 def _git(*arguments: str, code: int = 0) -> bytes:
-    """What git prints; nothing where it fails."""
+    """The output of a git command; empty if it fails."""
     command = ["git", "-c", "core.quotePath=off", "-c", "core.fsmonitor=false", *arguments]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT, check=False)
     except (OSError, subprocess.SubprocessError):
         return b""
     return done.stdout if done.returncode == code else b""
-
-
-def _describe() -> str | None:
-    commit = _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+").decode().strip()
-    return commit or None
 
 
 def _split(listed: bytes) -> list[str]:
@@ -102,18 +80,19 @@ def _split(listed: bytes) -> list[str]:
 
 
 def _known_to_git(top: Path) -> list[str]:
-    """The sources that git tracks or would track, also those of submodules."""
-    inside = ["ls-files", "-z", "--recurse-submodules"] if (top / ".gitmodules").is_file() else []
-    names = _split(_git("ls-files", "-z", "-c", "-o", "--exclude-standard", "--", *_PATHS))
-    return names + (_split(_git(*inside, "--", *_PATHS)) if inside else [])
+    """The source files that git tracks or would track, including those of submodules."""
+    names = _split(_git("ls-files", "-z", "-c", "-o", "--exclude-standard", "--", *_PATTERNS))
+    if (top / ".gitmodules").is_file():
+        names += _split(_git("ls-files", "-z", "--recurse-submodules", "--", *_PATTERNS))
+    return names
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """The sources below a folder that is in no repository: without hidden folders, environments and runs."""
+    """The source files in a folder outside git, without hidden folders, environments and runs."""
     for number, (here, folders, names) in enumerate(os.walk(folder)):
         folders[:] = sorted(name for name in folders if name[0] not in "._" and not _is_foreign(Path(here, name)))
         yield from (Path(here, name).relative_to(folder).as_posix() for name in names if name.endswith(_ENDINGS))
-        if number == _MOST_FOLDERS:
+        if number == _MAX_FOLDERS:
             return
 
 
@@ -122,7 +101,7 @@ def _is_foreign(folder: Path) -> bool:
 
 
 def _imported(folder: Path, top: Path) -> Iterator[str]:
-    """Modules of the same repository that lie beside the project, such as a common library."""
+    """Imported modules of the repository that are outside the project folder, such as a shared library."""
     for module in list(sys.modules.values()):
         path = getattr(module, "__file__", None)
         if not isinstance(path, str) or not path.endswith(".py") or "site-packages" in path:
@@ -132,7 +111,7 @@ def _imported(folder: Path, top: Path) -> Iterator[str]:
 
 
 def _program(folder: Path) -> str | None:
-    """The script that runs, from the project's folder; None in a notebook, and for one that lies elsewhere."""
+    """The path of the running script in the project; None in a notebook, or if the script is elsewhere."""
     path = getattr(sys.modules.get("__main__"), "__file__", None)
     if not isinstance(path, str) or not Path(path).absolute().is_relative_to(folder):
         return None
@@ -147,22 +126,23 @@ def _sha256(path: Path) -> str | None:
 
 
 def _changes(folder: Path, top: Path) -> Iterator[bytes]:
-    """The changes to each source file: those that git tracks, and those that are new to it and not ignored."""
+    """The changes to each tracked source file, and the content of each untracked one that is not ignored."""
     options = ("--no-color", "--no-ext-diff", "--no-textconv", "--full-index", "--no-renames", "--ignore-submodules")
-    everywhere = [f":(top){path}" for path in _PATHS]
+    everywhere = [f":(top){pattern}" for pattern in _PATTERNS]
     changed = _git("diff", "HEAD", *options, "--src-prefix=a/", "--dst-prefix=b/", "--", *everywhere)
     yield from re.split(rb"^(?=diff --git )", changed, flags=re.MULTILINE)
-    for name in _split(_git("-C", str(top), "ls-files", "-z", "-o", "--exclude-standard", "--", *_PATHS))[:_MOST_FILES]:
-        if (top / name).is_file() and (top / name).stat().st_size <= _MOST_BYTES:
+    untracked = _split(_git("-C", str(top), "ls-files", "-z", "-o", "--exclude-standard", "--", *_PATTERNS))
+    for name in untracked[:_MAX_FILES]:
+        if (top / name).is_file() and (top / name).stat().st_size <= _MAX_BYTES:
             new = ("diff", "--no-index", *options, "--src-prefix=a/", "--dst-prefix=b/", "--", os.devnull, name)
             yield _git("-C", str(top), *new, code=1)
 
 
-def _harmless(changes: Iterator[bytes], left_out: dict[str, str]) -> Iterator[bytes]:
-    """The changes in which nothing looks like a secret; the files of others are named in `left_out`."""
+def _without_secrets(changes: Iterator[bytes], left_out: dict[str, str]) -> Iterator[bytes]:
+    """The changes without any text that looks like a secret. The other files are listed in `left_out`."""
     for change in changes:
         lines = change.decode("utf-8", "replace").splitlines()
-        if any(_SECRET.search(line) for line in lines):
+        if any(map(has_secret, lines)):
             left_out[lines[0].rpartition(" b/")[2]] = "something in its changes looks like a secret"
         else:
             yield change

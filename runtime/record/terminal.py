@@ -1,4 +1,4 @@
-"""Standard output and error, which may go away while a run goes on: a closed pipe, a terminal that hung up, a full disk."""
+"""Lets a run survive the loss of its output: a closed pipe, a terminal that hung up, a full disk."""
 
 import io
 import os
@@ -8,17 +8,17 @@ from typing import Any
 
 
 def survive_lost_output() -> None:
-    """Let what is printed to an output that is gone get lost, instead of ending the process.
+    """Discard text that standard output or error cannot take, instead of raising an error.
 
-    What the terminal's encoding has no character for is written as an escape. Outputs that are not a file of the
-    operating system, such as a notebook's, stay as they are.
+    Characters that the terminal's encoding lacks are escaped. Outputs that are no file of the operating system, such as
+    a notebook's, stay as they are.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # it was closed before Python started
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         raw = getattr(stream, "buffer", None)
-        raw = getattr(raw, "raw", raw)  # there is no buffer under `python -u`
+        raw = getattr(raw, "raw", raw)  # `python -u` has no buffer
         if type(stream) is io.TextIOWrapper and type(raw) is io.FileIO:
             with suppress(OSError):
                 stream.flush()
@@ -33,15 +33,15 @@ def survive_lost_output() -> None:
 
 
 class _Lossy(io.FileIO):
-    """The file of a text stream, to which every write succeeds."""
+    """The file below a text stream. Every write succeeds; data that the file cannot take is discarded."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
         super().__init__(stream.fileno(), "w", closefd=False)
-        self.stream = stream  # which would close the file when nothing holds it
+        self.stream = stream  # keeps it alive: it closes the file when it is collected
 
     def write(self, data: Any) -> int:
         try:
-            written = super().write(data)  # None where it would have to wait
+            written = super().write(data)  # None if it would block
         except OSError:
             written = None
         return memoryview(data).nbytes if written is None else written

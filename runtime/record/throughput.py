@@ -1,6 +1,6 @@
-"""Throughput: samples and tokens per second, the share of time spent waiting for data, memory, and MFU.
+"""Throughput: samples and tokens per second, fraction of time spent waiting for data, peak memory, and MFU.
 
-Nothing here synchronises the device between log points: token counts stay on the device until they are read.
+Between log points, nothing here synchronises the device: token counts stay on it until they are read.
 """
 
 import sys
@@ -10,52 +10,17 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-# Dense peak of one device in TFLOPS, half of what a sheet gives "with sparsity": bf16 and fp16, TF32, fp32. For GeForce,
-# with fp32 accumulation. The first name that matches counts. Sources, all by NVIDIA:
-# - H100, H200: nvidia.com/en-us/data-center/h100 and …/h200, and the data sheet of the H100 NVL (2024); with sparsity
-# - A100: data sheet 1758950 (2021). A10: a10-datasheet.pdf (2021)
-# - L40S, L4: nvidia.com/en-us/data-center/l40s and …/l4; the L4's with sparsity
-# - V100: volta-v100-datasheet-update-us-1165301-r5.pdf. T4: t4-tensor-core-datasheet-951643.pdf; both fp16 only
-# - RTX 4090: nvidia-ada-gpu-architecture.pdf, appendix A. RTX 3090: nvidia-ampere-ga-102-…-whitepaper-v2.pdf, appendix A
-_PEAKS: tuple[tuple[str, float, float | None, float], ...] = (
-    ("H100 PCIe", 756, 378, 51),
-    ("H100 NVL", 835, 417, 60),
-    ("H100", 989, 494, 67),
-    ("H200 NVL", 835, 417, 60),
-    ("H200", 989, 494, 67),
-    ("A100", 312, 156, 19.5),
-    ("L40S", 362, 183, 91.6),
-    ("L4", 121, 60, 30.3),
-    ("A10", 125, 62.5, 31.2),
-    ("V100 PCIE", 112, None, 14),
-    ("V100", 125, None, 15.7),
-    ("T4", 65, None, 8.1),
-    ("RTX 4090", 165, 82.6, 82.6),
-    ("RTX 3090", 71, 35.6, 35.6),
-)
-_OTHERS = {"Laptop", "Max", "MIG", "D", "Ti", "SUPER"}  # in the names of slower or faster variants, and of slices
-
-
-def known_peak_flops(device_name: str, precision: str, *, tf32: bool) -> float | None:
-    """Peak FLOPS of a device in accelerate's `precision` (`no`, `bf16`, `fp16`); None if unknown."""
-    words = device_name.replace("-", " ").split()
-    if _OTHERS & set(words):
-        return None
-    for name, half, tensor_float, full in _PEAKS:
-        if all(word in words for word in name.split()):
-            peak = half if precision in ("bf16", "fp16") else tensor_float if tf32 else full
-            return (full if peak is None else peak) * 1e12
-    return None
+from .peak_flops import known_peak_flops
 
 
 class Throughput:
-    """Counts what is trained between two log points, and computes the throughput.
+    """Counts samples and time between two log points, and computes the throughput.
 
     Attributes:
-        started: When this start of the run began, as `perf_counter` tells it.
-        samples: Trained since the last log point, over all processes.
-        data_seconds: Time since then that this process waited for data.
-        other_seconds: Time since then of evaluations and checkpoints, which the throughput of training excludes.
+        started: When this start of the run began, by `perf_counter`.
+        samples: Samples trained since the last log point, over all processes.
+        data_seconds: Seconds that this process has waited for data since then.
+        other_seconds: Seconds of evaluations and checkpoints since then, which do not count as training.
     """
 
     def __init__(self, device: torch.device, num_processes: int) -> None:
@@ -72,11 +37,18 @@ class Throughput:
         self._counted: dict[str, Tensor] = {}
 
     def add(self, unit: str, total: Tensor) -> None:
-        """Count what a step has of a unit, such as tokens, over all processes. Shape (), kept on its device."""
+        """Count the tokens, or another unit, of a step, over all processes. Shape (), stays on its device."""
         self._counted[unit] = self._counted[unit] + total if unit in self._counted else total.clone()
 
     def measure_flops(self, per_sample: float, peak: float | None, precision: str, say: Callable[[str], None]) -> None:
-        """Report MFU as well, of `peak` FLOPS or this device's known peak; say once if none is known."""
+        """Also report MFU.
+
+        Args:
+            per_sample: FLOPs of a forward and backward pass.
+            peak: Peak FLOPS of one device. None looks it up for this one.
+            precision: accelerate's name of the precision.
+            say: Prints, once, that the peak is unknown.
+        """
         self._flops_per_sample, self._peak = per_sample, peak
         if peak is None and self._device.type == "cuda":
             tf32 = torch.get_float32_matmul_precision() != "highest"
@@ -88,7 +60,7 @@ class Throughput:
             )
 
     def read(self) -> dict[str, float]:
-        """The throughput since the last call. Synchronises the device if tokens or the like were counted."""
+        """The throughput since the last call. Synchronises the device if a unit such as tokens was counted."""
         now = perf_counter()
         seconds = max(now - self._since - self.other_seconds, 1e-9)
         speed = self.samples / seconds
@@ -105,12 +77,12 @@ class Throughput:
 
 
 def _peak_memory(device: torch.device) -> int | None:
-    """The most memory that this process has used, in bytes: of the GPU, or of the host without one; None if unknown."""
+    """The peak memory of this process in bytes: on the GPU, or on the host without one; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if device.type != "cpu" or sys.platform == "win32":
         return None
-    import resource  # not there on Windows
+    import resource  # does not exist on Windows
 
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return size if sys.platform == "darwin" else size * 1024

@@ -31,6 +31,7 @@ from paccel.runtime import (
     schedules,
 )
 from paccel.runtime.record.record import Record
+from paccel.runtime.record.reporting import Reporter
 from paccel.runtime.storage.background import Background, on_host
 from paccel.runtime.storage.checkpoint import read_checkpoint, write_checkpoint
 
@@ -573,7 +574,7 @@ def evaluate_after_saving(run_dir: Path, resume: str = "never", killed_at: str =
 def test_saved_before_its_evaluation_a_run_that_goes_on_makes_it_again_and_ends_the_same(
     tmp_path: Path, metrics: Any, killed_at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Record, "draw", lambda *_, **__: None)
+    monkeypatch.setattr(Reporter, "draw", lambda *_, **__: None)
     evaluate_after_saving(tmp_path / "straight")
     with pytest.raises(KeyboardInterrupt):
         evaluate_after_saving(tmp_path / "run", killed_at=killed_at)

@@ -2,9 +2,8 @@
 
 import json
 import math
-import re
 import sys
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, make_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
@@ -14,20 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paccel.runtime.config import (
-    MAY_CHANGE,
-    RunSettings,
-    compare_settings,
-    config_from_dict,
-    config_to_dict,
-    fixed_settings,
-    load_config,
-    may_change,
-)
+from paccel.runtime.config import load_config
 from paccel.runtime.errors import ConfigError, exit_with_message
-from paccel.runtime.run import Run
-
-ROOT = Path(__file__).parents[2]
+from paccel.runtime.settings.changes import compare_settings
+from paccel.runtime.settings.plain import config_from_dict, config_to_dict
 
 
 class Size(Enum):
@@ -145,7 +134,7 @@ def test_help_shows_strings_and_comments_and_the_file_option(capsys: pytest.Capt
         assert text in shown
 
 
-def test_a_file_gives_values_and_the_command_line_wins(toml: Any) -> None:
+def test_a_file_sets_values_and_the_command_line_overrides_them(toml: Any) -> None:
     file = toml('epochs = 3\nlearning-rate = 1\nmax_grad_norm = "None"\ntrackers = ["a"]\nrun_dir = "r"\nsize = "LARGE"\n'
                 "betas = [0.5, inf]\n[inner]\nwidth = 2\n")  # fmt: skip
     expected = Config(
@@ -164,12 +153,12 @@ def test_the_settings_are_validated_after_the_command_line(toml: Any, capsys: py
     assert "nobody trains thirteen epochs" in usage_error(capsys, Config, "--epochs", "13")
 
 
-def test_a_file_can_give_what_is_required(toml: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_can_set_a_required_field(toml: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert load_config(Required, ["--config", toml('data = "x"')]).data == "x"
     assert "--data" in usage_error(capsys, Required, "--config", toml(""))
 
 
-def test_everything_that_is_wrong_in_a_file_is_said_at_once(toml: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_message_lists_all_that_is_wrong_in_a_file(toml: Any, capsys: pytest.CaptureFixture[str]) -> None:
     file = toml('epoch = 3\nlearning_rate = "fast"\nprecision = "fp8"\ncompile = 1\nbetas = [1]\ntrackers = "a"\n'
                 'size = "HUGE"\nrun_dir = 3\nepochs = true\nmax-grad-norm = 1\nmax_grad_norm = 2\n[inner]\ndepth = 2\n')  # fmt: skip
     assert usage_error(capsys, Config, "--config", file).splitlines()[1:-1] == [
@@ -208,7 +197,7 @@ def test_a_mistake_on_the_command_line_is_one_message(
 
 
 @pytest.mark.parametrize("content", [b"a = = 1", b"\xff\xfe"])
-def test_a_file_that_is_not_toml_is_said_to_be_so(
+def test_a_file_that_is_not_toml_is_an_error(
     content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "c.toml").write_bytes(content)
@@ -216,7 +205,7 @@ def test_a_file_that_is_not_toml_is_said_to_be_so(
 
 
 @pytest.mark.parametrize("args", [["--help"], ["--epochs", "x"], ["--config", "none.toml"], ["--epochs", "13"]])
-def test_only_the_first_process_of_a_host_speaks(
+def test_only_the_first_process_of_a_host_prints(
     args: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
@@ -237,7 +226,7 @@ def test_a_rank_below_0_is_none(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         assert capsys.readouterr().err == "error: wrong\n"
 
 
-def test_a_field_of_that_name_takes_the_option() -> None:
+def test_a_field_named_config_gets_the_option() -> None:
     @dataclass
     class WithConfig:
         config: str = "a"
@@ -275,7 +264,7 @@ def test_missing_and_wrong_settings_are_named() -> None:
         config_from_dict(Config, config_to_dict(Config()) | {"epochs": 13})
 
 
-def test_what_json_cannot_hold_is_refused_by_name() -> None:
+def test_values_that_json_cannot_hold_are_named() -> None:
     @dataclass
     class Odd:
         function: Any = len
@@ -330,12 +319,12 @@ class TestASettingThatIsOneOfSeveralDataclasses:
             Nested(WithChoice(SGD())),
         ],
     )
-    def test_its_class_comes_back_from_json(self, config: Any) -> None:
+    def test_its_class_is_restored_from_json(self, config: Any) -> None:
         found = config_from_dict(type(config), json.loads(json.dumps(config_to_dict(config))))
         assert found == config
         assert repr(found) == repr(config)  # `==` of dataclasses compares the class, this one those of their fields
 
-    def test_a_class_is_written_only_where_the_type_of_the_field_leaves_it_open(self) -> None:
+    def test_a_class_is_written_only_where_the_field_allows_several(self) -> None:
         plain = config_to_dict(WithChoice(second=SGD()))
         assert plain["optimizer"] == {"class": "Adam", "rate": 0.5}
         assert plain["second"] == {"rate": 0.5, "momentum": 0.9}
@@ -344,16 +333,18 @@ class TestASettingThatIsOneOfSeveralDataclasses:
         assert load_config(WithChoice, ["optimizer:sgd", "--optimizer.momentum", "0.1"]).optimizer == SGD(0.5, 0.1)
         assert load_config(WithChoice, []).optimizer == Adam()
 
-    def test_a_file_chooses_it_and_the_command_line_wins(self, toml: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_file_chooses_it_and_the_command_line_overrides_it(
+        self, toml: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         file = toml('[optimizer]\nclass = "SGD"\nrate = 0.25')
         assert load_config(WithChoice, ["--config", file]).optimizer == SGD(0.25)
         chosen = load_config(WithChoice, ["--config", file, "optimizer:sgd", "--optimizer.rate", "1"])
         assert chosen.optimizer == SGD(1.0)
         assert load_config(WithChoice, ["--config", toml("[optimizer]\nmomentum = 0.25")]).optimizer == SGD(0.5, 0.25)
         for text, problem in (
-            ("[optimizer]\nrate = 1", '`optimizer` may be `Adam` or `SGD`: add `class = "Adam"` to it, or another'),
-            ('[optimizer]\nclass = "Lion"', "`optimizer` must be a table or a table, not"),
-            ('[second]\nclass = "Adam"', '`second.class` is "Adam", and must be `SGD`'),
+            ("[optimizer]\nrate = 1", '`optimizer` fits `Adam` and `SGD`: choose one, as in `class = "Adam"`'),
+            ('[optimizer]\nclass = "Lion"', "`optimizer` must be a table (`Adam`) or a table (`SGD`), not"),
+            ('[second]\nclass = "Adam"', '`second.class` must be `SGD`, not "Adam"'),
             ('[optimizer]\nclass = "Adam"\nmomentum = 1', "`optimizer.momentum` is unknown"),
         ):
             assert problem in usage_error(capsys, WithChoice, "--config", toml(text))
@@ -367,12 +358,12 @@ class TestASettingThatIsOneOfSeveralDataclasses:
             (WithChoice(second=SGD()), "second was None, is {'rate': 0.5, "),
         ],
     )
-    def test_another_one_is_another_setting(self, now: WithChoice, line: str) -> None:
+    def test_another_class_or_value_is_a_change(self, now: WithChoice, line: str) -> None:
         may, may_not = compare_settings(WithChoice, config_to_dict(now), config_to_dict(WithChoice()))
         assert may == []
         assert [each.startswith(line) for each in may_not] == [True]
 
-    def test_a_subclass_in_its_place_is_another_setting(self) -> None:
+    def test_a_subclass_in_its_place_is_a_change(self) -> None:
         tables = [config_to_dict(WithChoice(second=second)) for second in (Nesterov(), SGD())]
         plain = {"rate": 0.5, "momentum": 0.9}
         assert compare_settings(WithChoice, *tables) == (
@@ -425,10 +416,10 @@ class TestDicts:
         assert repr(config_from_dict(WithDicts, plain)) == repr(config)
 
     def test_a_key_that_is_no_text_is_named(self) -> None:
-        with pytest.raises(ConfigError, match="`loss_weights` has the key 3, which is no text"):
+        with pytest.raises(ConfigError, match="`loss_weights` has the key 3, which is not text"):
             config_to_dict(WithDicts({3: 1.0}))  # type: ignore[dict-item]
 
-    def test_another_value_is_another_setting(self) -> None:
+    def test_another_value_is_a_change(self) -> None:
         tables = [config_to_dict(WithDicts({"box": weight})) for weight in (2.0, 1.0)]
         assert compare_settings(WithDicts, *tables)[1] == ["loss_weights was {'box': 1.0}, is {'box': 2.0}"]
 
@@ -443,7 +434,7 @@ class Paths:
 
 
 @pytest.mark.slow
-def test_the_home_folder_stands_in_paths_from_anywhere(toml: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_folder_is_expanded_wherever_a_path_comes_from(toml: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     file = toml("more = ['~/a', 'b/~']\nnamed = {x = '~/x'}")
     assert load_config(Paths, ["--config", file, "--other=~/o"]) == Paths(
@@ -460,182 +451,3 @@ def test_numbers_of_numpy_are_numbers() -> None:
     plain = config_to_dict(config(np.int64(3), np.float32(0.5), np.float64("inf"), (np.float64(0.25),)))
     assert plain == {"width": 3, "rate": 0.5, "top": "inf", "rates": [0.25]}
     assert [type(value) for value in plain.values()] == [int, float, str, list]
-
-
-@dataclass
-class Place:
-    root: Path = may_change(Path("data"))  # noqa: RUF009
-    width: int = 8
-
-
-@dataclass
-class Wide:
-    """A nested table with a default that is not its class's."""
-
-    width: int = 8
-    depth: int = 2
-
-
-@dataclass
-class Yesterday:
-    width: int = 8
-    place: Place = field(default_factory=Place)
-    note: str = may_change("")
-    tags: list[str] = may_change(["a"])  # noqa: RUF009
-    epochs: int = 3
-
-
-@dataclass
-class Today(Yesterday):
-    smoothing: float = 0.0
-    wide: Wide = field(default_factory=lambda: Wide(width=16))
-
-
-class TestWhatMayChange:
-    """Settings when a run goes on."""
-
-    def compared(self, now: Any, before: dict[str, Any], *free: str) -> tuple[list[str], list[str]]:
-        return compare_settings(type(now), config_to_dict(now), before, free)
-
-    def test_a_new_field_with_a_default_is_as_it_was_and_is_named(self) -> None:
-        before = config_to_dict(Yesterday())
-        assert config_from_dict(Today, before) == Today()
-        assert self.compared(Today(), before) == (
-            ["smoothing is new: 0.0", "wide is new: {'width': 16, 'depth': 2}"],
-            [],
-        )
-        assert self.compared(Today(smoothing=0.1), before)[1] == ["smoothing is new: 0.1"]
-
-    def test_a_new_field_of_a_table_has_the_default_of_that_table(self) -> None:
-        before = config_to_dict(Today())
-        del before["wide"]["width"]  # its class has 8, and the settings have 16
-        assert config_from_dict(Today, before).wide == Wide(16)
-        assert self.compared(Today(), before) == (["wide.width is new: 16"], [])
-        assert self.compared(Today(wide=Wide(8)), before) == ([], ["wide.width is new: 8"])
-
-    def test_a_new_field_without_a_default_is_missing(self) -> None:
-        with pytest.raises(ConfigError, match="`data` is missing"):
-            config_from_dict(Required, {})
-        assert compare_settings(Required, {"data": "x"}, {}) == ([], ["data is new: 'x'"])
-
-    def test_a_field_that_is_gone_may_be(self) -> None:
-        before = config_to_dict(Today()) | {"old": 3}
-        before["place"]["old"] = 4
-        assert config_from_dict(Today, before) == Today()
-        assert self.compared(Today(), before) == (["place.old is gone: it was 4", "old is gone: it was 3"], [])
-
-    def test_marked_fields_may_and_others_may_not(self) -> None:
-        before = config_to_dict(Yesterday())
-        now = Yesterday(width=9, note="b", tags=[], place=Place(Path("d"), width=3))
-        may, may_not = self.compared(now, before)
-        assert may == ["place.root was 'data', is 'd'", "note was '', is 'b'", "tags was ['a'], is []"]
-        assert may_not == ["width was 8, is 9", "place.width was 8, is 3"]
-
-    def test_a_marked_default_is_no_object_that_instances_share(self) -> None:
-        Yesterday().tags.append("b")
-        assert Yesterday().tags == ["a"]
-        assert load_config(Yesterday, ["--tags", "c", "--place.root", "e"]).place == Place(Path("e"))
-
-    @pytest.mark.parametrize("name", ["accumulate", "eval_batch_size", "micro_batch_size", "eval_every", "data_dir"])
-    def test_what_changes_no_result_may(self, name: str) -> None:
-        config = make_dataclass("Config", [(name, Any), ("batch_size", int)])
-        now, before = {name: 4, "batch_size": 8}, {name: 1, "batch_size": 8}
-        assert compare_settings(config, now, before) == ([f"{name} was 1, is 4"], [])
-        assert compare_settings(config, now | {"batch_size": 9}, before)[1] == ["batch_size was 8, is 9"]
-
-    def test_a_name_that_may_change_within_a_table_of_the_user_may_not(self) -> None:
-        @dataclass
-        class Inner:
-            epochs: int = 1
-
-        config = make_dataclass("Config", [("inner", Inner)])
-        assert compare_settings(config, {"inner": {"epochs": 2}}, {"inner": {"epochs": 1}})[0] == []
-
-    def test_more_names_may_be_free(self) -> None:
-        before = config_to_dict(Yesterday())
-        assert self.compared(Yesterday(width=9), before, "width") == (["width was 8, is 9"], [])
-
-    def test_a_checkpoint_belongs_to_those_that_may_not(self) -> None:
-        fixed = fixed_settings(Yesterday, config_to_dict(Yesterday()))
-        assert set(fixed) == {"width", "place"}
-        assert "epochs" in MAY_CHANGE
-
-
-class TestWhatARunReads:
-    """Its fields of the user's settings: each by one name and of one type."""
-
-    def made(self, **fields: Any) -> Any:
-        return make_dataclass("Config", list(fields))(**fields)
-
-    def test_what_is_not_there_has_a_default_and_what_is_there_is_taken(self) -> None:
-        assert RunSettings.of(self.made(width=8)) == RunSettings()
-        given = self.made(seed=3, time_limit=60, trackers=["wandb"], run_dir="runs/mine", resume=Path("runs/other"))
-        found = RunSettings.of(given)
-        assert found == RunSettings(
-            3, time_limit=60.0, trackers=("wandb",), run_dir=Path("runs/mine"), resume="runs/other"
-        )
-
-    @pytest.mark.parametrize(
-        ("name", "near"),
-        [
-            ("time_limits", "time_limit"),
-            ("timelimit", "time_limit"),
-            ("tracker", "trackers"),
-            ("precison", "precision"),
-            ("Seed", "seed"),
-            ("rundir", "run_dir"),
-            ("skip_nonfinite", "skip_non_finite"),
-        ],
-    )
-    def test_a_field_that_is_spelt_almost_like_one_of_them_is_an_error_that_names_it(
-        self, name: str, near: str
-    ) -> None:
-        with pytest.raises(ConfigError, match=f"`{name}` is not read: rename it to `{near}`"):
-            RunSettings.of(self.made(**{name: 1}))
-        RunSettings.of(self.made(**{name: 1, near: getattr(RunSettings(), near)}))  # with both, it is no mistake
-
-    def test_no_field_of_a_template_or_a_recipe_is_taken_for_one_of_them(self) -> None:
-        files = [p for top in ("templates", "docs") for p in (ROOT / top).rglob("*") if p.suffix in (".py", ".md")]
-        names = {
-            name for path in files for name in re.findall(r"(?m)^[ +]*(\w+): \S", path.read_text(encoding="utf-8"))
-        }
-        assert {"log_every", "learning_rate", "run_dir"} <= names
-        own = {each.name for each in fields(RunSettings)}
-        RunSettings.of(self.made(**dict.fromkeys(sorted(names - own))))
-
-    @pytest.mark.parametrize(
-        ("name", "value", "problem"),
-        [
-            ("seed", "1", "`seed` must be a whole number"),
-            ("compile", 1, "`compile` must be true or false"),
-            ("trackers", "wandb", "`trackers` must be a list"),
-            ("time_limit", "1h", "`time_limit` must be a number"),
-            ("skip_non_finite", None, "`skip_non_finite` must be a whole number"),
-            ("seed", object(), "`seed` is a `object`"),
-            ("seed", 1.5, "`seed` must be a whole number, not 1.5"),
-            ("seed", True, "`seed` must be a whole number, not true"),
-            ("process_timeout", "1h", "`process_timeout` must be a number, not"),
-            ("log_every", 0, "`log_every` must be at least 1, not 0; None is off"),
-            ("max_grad_norm", np.float64(0), "`max_grad_norm` must be above 0, not 0.0; None is off"),
-        ],
-    )
-    def test_a_value_of_the_wrong_type_is_named(self, name: str, value: Any, problem: str) -> None:
-        with pytest.raises(ConfigError, match=problem):
-            RunSettings.of(self.made(**{name: value}))
-
-    def test_an_evaluation_takes_the_numbers_of_an_old_run_as_they_are(self) -> None:
-        RunSettings.of(self.made(log_every=0, num_workers=-1), trains=False)
-        with pytest.raises(ConfigError, match=r"(?s)`log_every`.*`num_workers`"):
-            RunSettings.of(self.made(log_every=0, num_workers=-1))
-
-    def test_settings_that_are_not_a_dataclass_are_refused(self) -> None:
-        with pytest.raises(ConfigError, match="instance of a dataclass, not a `dict`"):
-            RunSettings.of({"seed": 1})
-
-    def test_all_problems_come_at_once_and_before_anything_is_written(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
-        with pytest.raises(ConfigError, match=r"(?s)`time_limits`.*`seed`"):
-            Run(self.made(time_limits=60.0, seed="0"))
-        assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from torch.optim import lr_scheduler as theirs
 from torch.utils.data import TensorDataset
 
 from paccel.runtime import EMA, CheckpointError, Checkpoints, Meter, Run, finetuning, schedules
-from paccel.runtime.record.record import Record
+from paccel.runtime.record.reporting import Reporter
 from paccel.runtime.storage.checkpoint import read_checkpoint, write_checkpoint
 from paccel.runtime.storage.given import load_scheduler
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def _without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Record, "draw", lambda *_, **__: None)
+    monkeypatch.setattr(Reporter, "draw", lambda *_, **__: None)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Each number has its limit, and a number beyond it is named with what to pass instead."""
+"""Each number has a range, and the error for a number outside it says what to pass instead."""
 
 import math
 from fractions import Fraction
@@ -56,14 +56,14 @@ def test_only_a_clipping_norm_and_a_time_limit_may_be_infinite() -> None:
         ("log_every", "off"),
         ("save_every", "after each epoch"),
         ("max_grad_norm", "off"),
-        ("process_timeout", "PyTorch's own"),
+        ("process_timeout", "PyTorch's default"),
     ],
 )
 def test_the_message_says_what_none_is(name: str, off: str) -> None:
     assert beyond_limits({name: -1})[0].endswith(f", not -1; None is {off}")
 
 
-def test_what_has_no_limit_and_what_is_no_number_passes() -> None:
+def test_settings_without_a_limit_and_values_that_are_no_number_pass() -> None:
     assert beyond_limits({"width": -1, "epochs": "many", "log_every": None}) == []
 
 

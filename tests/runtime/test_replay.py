@@ -1,4 +1,4 @@
-"""What `paccel verify` asks of a run through the environment."""
+"""The replay that `paccel verify` requests through the environment."""
 
 import math
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from paccel.runtime import ConfigError
-from paccel.runtime.config import RunSettings
 from paccel.runtime.replay import VARIABLE, read_replay
+from paccel.runtime.settings.run_settings import RunSettings
 
 
-def test_a_run_of_its_own_is_no_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ordinary_run_is_no_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     assert read_replay() is None
 
 
-def test_a_replay_has_its_folder_and_end_and_reports_to_no_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replay_has_a_folder_and_an_end_and_no_trackers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, '{"run_dir": "/tmp/copy", "until": 12, "saves": true}')
     replay = read_replay()
     assert replay is not None
@@ -29,7 +29,7 @@ def test_a_replay_has_its_folder_and_end_and_reports_to_no_tracker(monkeypatch: 
 
 
 @pytest.mark.parametrize("text", ["1", "{}", "nonsense", '{"run_dir": "x", "until": "soon"}'])
-def test_a_variable_of_someone_else_is_an_error(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_a_variable_that_paccel_did_not_write_is_an_error(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv(VARIABLE, text)
     with pytest.raises(ConfigError, match="unset it"):
         read_replay()

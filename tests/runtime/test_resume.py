@@ -143,7 +143,7 @@ class TestErrors:
         before = (run_dir / "metrics.jsonl").read_bytes()
         again = start(run_dir, epochs=1)
         assert again.returncode == 1
-        assert "holds a run already: pass `--resume auto`" in again.stderr
+        assert "already holds a run: pass `--resume auto`" in again.stderr
         assert (run_dir / "metrics.jsonl").read_bytes() == before
 
     def test_a_path_that_holds_nothing_to_resume_is_named(self, start, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from paccel.runtime import EMA, CheckpointError, Checkpoints, EarlyStopping, Meter, Run, load_weights, schedules
-from paccel.runtime.record.record import Record
+from paccel.runtime.record.reporting import Reporter
 
 SCHEDULES: dict[str, Callable[[torch.optim.Optimizer], Any]] = {
     "constant": lambda optimizer: schedules.constant(optimizer, warmup_steps=5),
@@ -35,7 +35,7 @@ SCORES = {2: 0.5, 4: 0.4, 6: 0.6, 8: 0.7}  # the best at step 4, and enough of i
 def _without_curves() -> Iterator[None]:
     """They have tests of their own, and take longer than all the rest."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(Record, "draw", lambda *_, **__: None)
+        monkeypatch.setattr(Reporter, "draw", lambda *_, **__: None)
         yield
 
 

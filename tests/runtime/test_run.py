@@ -69,7 +69,7 @@ class TestErrors:
         (tmp_path / "run").mkdir()
         alive = {"state": "running", "host": socket.gethostname(), "process": os.getppid()}
         (tmp_path / "run" / "status.json").write_text(json.dumps(alive))
-        with pytest.raises(ConfigError, match="which still runs"):
+        with pytest.raises(ConfigError, match="which is still running"):
             Run(Config(run_dir=tmp_path / "run", resume="auto"))
 
     @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells when a process began")
@@ -84,7 +84,7 @@ class TestErrors:
         with Run(Config(run_dir=tmp_path / "run", resume="auto")):
             pass
         (tmp_path / "run" / "status.json").write_text(json.dumps(reused | {"process_began": began}))
-        with pytest.raises(ConfigError, match="which still runs"):
+        with pytest.raises(ConfigError, match="which is still running"):
             Run(Config(run_dir=tmp_path / "run", resume="auto"))
 
     def test_a_step_that_is_left_in_the_middle_is_named(self) -> None:

@@ -15,12 +15,12 @@ from support.sampled import over_three_days
 
 pytestmark = pytest.mark.slow
 
-# Opens a run, as `Run` does, and ends as its arguments say; without PyTorch, which would take seconds
+# Opens a run, as `Run` does, and exits as its arguments say. Without PyTorch, whose import takes seconds
 WORKER = """
 import json, os, signal, sys, time
 from pathlib import Path
 from paccel.runtime.record import supervised
-from paccel.runtime.record.status import machine
+from paccel.runtime.record.process import machine
 
 run_dir, end, *rest = sys.argv[1:]
 path = Path(run_dir, "status.json")
@@ -52,7 +52,7 @@ write(state, int(step))
 sys.exit(int(code)) if int(code) >= 0 else os.kill(os.getpid(), -int(code))
 """
 
-# A launcher that, as torchrun, puts each process into a session of its own, ends them by SIGTERM and says 1 of any failure
+# A launcher that, like torchrun, starts its process in a new session, ends it by SIGTERM, and turns any failure into a 1
 LAUNCHER = """
 import signal, subprocess, sys
 worker = subprocess.Popen([sys.executable, *sys.argv[1:]], start_new_session=True)
@@ -66,14 +66,14 @@ sys.exit(1 if worker.wait() else 0)
 
 @pytest.fixture
 def supervised(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
-    """Start the supervisor of a launcher of a worker in this folder."""
+    """A function that starts a supervisor, a launcher and a worker in this folder."""
     (tmp_path / "worker.py").write_text(WORKER)
     (tmp_path / "launcher.py").write_text(LAUNCHER)
     (tmp_path / "tmp").mkdir()
 
     def start(*arguments: str) -> "subprocess.Popen[str]":
         launcher = [sys.executable, "launcher.py", "worker.py", "run"]
-        # What `nohup` and a shell's background jobs ignore would be ignored by what is started too
+        # Children would inherit that `nohup` and background jobs ignore these
         ours = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGINT)}
         try:
             return subprocess.Popen(
@@ -104,11 +104,11 @@ def await_file(path: Path) -> None:
         [
             ("finished:9:0", 0),
             ("stopped:5:75", 75),
-            ("stopped:5:0", 75),  # as train.py ends where torchrun would restart it
+            ("stopped:5:0", 75),  # the exit code of train.py where torchrun would restart it
             ("failed:5:1", 1),
             ("running:5:-9", 75),  # killed, after it had saved
-            ("running:0:-9", 1),  # killed before it had saved anything: it would be again
-            ("finished:9:3", 1),  # what the script did after the run failed
+            ("running:0:-9", 1),  # killed before it had saved anything: it would be killed again
+            ("finished:9:3", 1),  # the script failed after the run
         ]
     ),
 )
@@ -138,9 +138,7 @@ def test_how_an_earlier_start_ended_does_not_count(supervised, tmp_path: Path) -
         "SIGXCPU",
     ],
 )
-def test_a_signal_reaches_the_processes_that_train_and_the_launcher_goes_on(
-    supervised, tmp_path: Path, name: str
-) -> None:
+def test_a_signal_reaches_the_processes_that_train_and_not_the_launcher(supervised, tmp_path: Path, name: str) -> None:
     with supervised("wait", "0.3", "75") as started:
         await_file(tmp_path / "run" / "ready")
         started.send_signal(signal.Signals[name])
@@ -150,7 +148,7 @@ def test_a_signal_reaches_the_processes_that_train_and_the_launcher_goes_on(
     assert [*(tmp_path / "tmp").iterdir()] == []
 
 
-def test_a_signal_while_python_imports_ends_the_launcher_and_the_run_is_to_be_started_again(
+def test_a_signal_during_imports_ends_the_launcher_and_the_exit_code_asks_for_a_restart(
     supervised, tmp_path: Path
 ) -> None:
     (tmp_path / "run").mkdir()
@@ -161,19 +159,19 @@ def test_a_signal_while_python_imports_ends_the_launcher_and_the_run_is_to_be_st
         assert started.wait(60) == 75, started.communicate()
 
 
-def test_a_second_signal_ends_all_of_it_without_waiting(supervised, tmp_path: Path) -> None:
+def test_a_second_signal_ends_everything_without_waiting(supervised, tmp_path: Path) -> None:
     with supervised("wait", "60", "0") as started:
         await_file(tmp_path / "run" / "ready")
         for _ in range(2):
             started.send_signal(signal.SIGTERM)
             time.sleep(1.2)
         worker = json.loads((tmp_path / "run" / "status.json").read_text())["process"]
-        started.send_signal(signal.SIGTERM)  # this worker does not end by the second one, as one that hangs
+        started.send_signal(signal.SIGTERM)  # like one that hangs, this worker survives the second one
         assert started.wait(60) == 75, started.communicate()
     assert not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE
 
 
-def test_without_a_run_it_is_the_launcher_s_own_code() -> None:
+def test_without_a_run_the_exit_code_is_the_launcher_s() -> None:
     for script, code in (("exit 0", 0), ("exit 75", 75), ("exit 2", 1), ("kill -9 $$", 1)):
         command = [sys.executable, "-m", "paccel.runtime.supervise", "--", "sh", "-c", script]
         assert subprocess.run(command, timeout=60, check=False).returncode == code, script

@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 
 from paccel.runtime import Stopped
 from support.points import Points
-from support.tiny_train import Config, Record, main
+from support.tiny_train import Config, Reporter, main
 from support.together import free_ports, together
 
 Point = Callable[[int], None]
@@ -48,7 +48,7 @@ class End:
 
 def run_cases(cases: list[Case], ports: list[int], then_resume: bool) -> list[dict[str, Any]]:
     """Start each run, and resume those that stopped or failed; return how this process ended each first attempt."""
-    Record.draw = lambda *_, **__: None  # as in `run_as_process`
+    Reporter.draw = lambda *_, **__: None  # as in `run_as_process`
     rank = int(os.environ["RANK"])
     Path(f"pid-{rank}").write_text(str(os.getpid()))
     ends = []

@@ -34,7 +34,7 @@ from paccel.runtime import (
     load_config,
     schedules,
 )
-from paccel.runtime.record.record import Record
+from paccel.runtime.record.reporting import Reporter
 from paccel.runtime.storage import files
 
 
@@ -268,7 +268,7 @@ def run_as_process(arguments: list[str], environment: dict[str, str], output: Pa
     torch.set_num_threads(1)
     if "@write" in environment["FAULT"]:
         break_storage()
-    Record.draw = lambda *_, **__: None  # curves have their own tests, and take longer than the rest of a run
+    Reporter.draw = lambda *_, **__: None  # curves have their own tests, and take longer than the rest of a run
     try:
         with exit_with_message():
             main(load_config(Config, arguments))

@@ -37,9 +37,9 @@ def test_what_the_runtime_writes_is_read(tmp_path: Path) -> None:
     record = pytest.importorskip("paccel.runtime.record.record")
     made = record.Record(tmp_path / "run")
     made.run_dir.mkdir()
-    made.write_settings({"seed": 3}, {"num_processes": 2, "precision": "bf16"})
+    made.write_config({"seed": 3}, {"num_processes": 2, "precision": "bf16"})
     made.best = {"score": "accuracy", "mode": "max", "value": 0.9, "step": 20}
-    made.append({"step": 20, "epoch": 1, "eval/accuracy": 0.9, "eval/loss": math.inf})
+    made.log({"step": 20, "epoch": 1, "eval/accuracy": 0.9, "eval/loss": math.inf})
     assert made.claim({})
     run = read_run(made.run_dir)
     assert (run.state, run.note, run.damaged) == ("running", None, None)  # by this very process

@@ -17,8 +17,8 @@ from torch import nn
 from paccel.runtime import ConfigError, Run
 from paccel.runtime.hardware import processes as setup
 from paccel.runtime.hardware.agreement import Agreement
-from paccel.runtime.record.opening import choose_run_dir
 from paccel.runtime.record.record import Record
+from paccel.runtime.record.run_dirs import choose_run_dir
 from paccel.runtime.record.sources import Sources
 from paccel.runtime.record.status import read_status
 
@@ -246,5 +246,5 @@ def test_the_first_failure_is_the_reason_and_a_later_start_has_its_own(tmp_path:
 
 def test_a_last_line_that_was_torn_goes_even_where_it_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"step": 2}\n{"step": 2, "a": 1}')
-    Record(tmp_path).cut_back(2)
+    Record(tmp_path).metrics.cut_back(2)
     assert (tmp_path / "metrics.jsonl").read_bytes() == b'{"step": 1}\n{"step": 2}\n'

@@ -1,4 +1,4 @@
-"""The picture of a run is drawn from whatever its metrics hold."""
+"""The picture of a run is drawn, whatever its metrics hold."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def draw(folder: Path, entries: list[dict[str, Any]], end: str = "") -> Path:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether it is a PNG with enough in it to be more than an empty sheet."""
+    """Whether it is a PNG that is not blank."""
     from matplotlib.image import imread
 
     pixels = (255 * imread(path)[..., :3]).astype(int)
@@ -58,7 +58,7 @@ def test_a_hundred_thousand_points_are_drawn_in_seconds(tmp_path: Path) -> None:
     assert time.process_time() - started < 10
 
 
-def test_the_same_metrics_give_the_same_bytes_whatever_the_reader_s_settings(tmp_path: Path) -> None:
+def test_the_same_metrics_make_the_same_bytes_whatever_the_user_s_matplotlib_settings(tmp_path: Path) -> None:
     import matplotlib
 
     first = draw(tmp_path, lines(50)).read_bytes()
@@ -66,7 +66,7 @@ def test_the_same_metrics_give_the_same_bytes_whatever_the_reader_s_settings(tmp
         assert draw(tmp_path, lines(50)).read_bytes() == first
 
 
-def test_a_torn_last_line_and_what_is_no_metric_are_passed_over(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_and_values_that_are_no_metric_are_skipped(tmp_path: Path) -> None:
     whole = draw(tmp_path, lines(30)).read_bytes()
     odd = '[1]\n{"epoch": 2}\n{"step": 3, "epoch": 1, "eval/name": "text", "note": 5}\n\n{"step": 31, "train/lo'
     assert draw(tmp_path, lines(30), odd).read_bytes() == whole
@@ -87,7 +87,7 @@ def test_losses_that_are_not_finite_leave_a_gap_that_is_marked(tmp_path: Path) -
     assert is_picture(draw(tmp_path, entries))
 
 
-def test_panels_stand_in_their_order_with_training_and_evaluation_together(tmp_path: Path) -> None:
+def test_panels_are_ordered_and_show_training_and_evaluation_together(tmp_path: Path) -> None:
     entries = lines(40, **{"eval/f1": 0.5, "test/accuracy": 0.9})
     entries[0] |= {"train/accuracy": 0.1, "train/temperature": 3.0, "train/all_null": None}
     draw(tmp_path, entries)
@@ -117,7 +117,7 @@ def test_many_metrics_and_odd_values_fit_on_the_sheet(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scores", over_three_days([0, 2, 3, 21]))
-def test_no_panel_reaches_into_another_or_over_the_edge(tmp_path: Path, scores: int) -> None:
+def test_no_panel_overlaps_another_or_the_edge(tmp_path: Path, scores: int) -> None:
     from matplotlib import style
 
     odd = [0.0, -3.0, 1e-12, 1e12, 123456.7, True, -0.000123] * 3
@@ -144,7 +144,7 @@ def test_no_panel_reaches_into_another_or_over_the_edge(tmp_path: Path, scores: 
         ("perplexity_per_word_and_line", "perplexity per word and line", ""),
     ],
 )
-def test_a_title_does_not_touch_what_is_beside_it(tmp_path: Path, name: str, title: str, beside: str) -> None:
+def test_a_title_does_not_touch_the_text_beside_it(tmp_path: Path, name: str, title: str, beside: str) -> None:
     from matplotlib import style
     from matplotlib.text import Text
 
@@ -178,12 +178,12 @@ def test_a_long_line_is_smoothed_at_fewer_points() -> None:
 
 @pytest.mark.parametrize(("name", "smaller"), [("loss", True), ("mae", True), ("val_rmse", True), ("top5_error", True),
                                                ("perplexity", True), ("bits_per_byte", True), ("accuracy", False), ("f1", False), ("terror", True)])  # fmt: skip
-def test_which_way_is_better_is_told_by_the_name(name: str, smaller: bool) -> None:
+def test_the_name_tells_whether_smaller_is_better(name: str, smaller: bool) -> None:
     assert curves._smaller_is_better(name) is smaller
 
 
 @pytest.mark.slow
-def test_what_is_slow_to_import_is_imported_only_where_it_is_needed() -> None:
+def test_slow_modules_are_imported_only_where_they_are_needed() -> None:
     slow = ("matplotlib", "sympy", "torch.distributed.fsdp", "torch.distributed.tensor", "torch._dynamo")
     code = f"import sys, paccel.runtime, paccel.runtime.record.curves; sys.exit(str([m for m in {slow} if m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False, capture_output=True, text=True)

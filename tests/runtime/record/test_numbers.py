@@ -1,4 +1,4 @@
-"""What is logged is a number, or has some; what is neither is named."""
+"""Logged values become numbers; a value without any is an error that names it."""
 
 import json
 from decimal import Decimal
@@ -30,7 +30,7 @@ from paccel.runtime.record.numbers import as_numbers
         (True, True),
     ],
 )
-def test_one_number_is_itself(value: Any, number: float) -> None:
+def test_a_number_is_logged_as_it_is(value: Any, number: float) -> None:
     found = as_numbers("eval", {"with spaces": value})
     assert found == {"with spaces": number}
     assert type(found["with spaces"]) is type(number)
@@ -47,24 +47,24 @@ def test_one_number_is_itself(value: Any, number: float) -> None:
         ([], {}),
     ],
 )
-def test_several_are_named_by_their_place(value: Any, numbers: dict[str, float]) -> None:
+def test_several_numbers_are_named_by_index_or_key(value: Any, numbers: dict[str, float]) -> None:
     assert as_numbers("eval", {"f1": value}) == numbers
 
 
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ("a note", "it is no number, but 'a note'"),
-        (b"0.5", "it is no number, but b'0.5'"),
-        (1j, "it is no number, but 1j"),
-        (["x" * 99], "it is no number, but a str"),
-        ({1, 2}, "it is no number, but {1, 2}"),
+        ("a note", "it is no number: 'a note'"),
+        (b"0.5", "it is no number: b'0.5'"),
+        (1j, "it is no number: 1j"),
+        (["x" * 99], "it is no number: a str"),
+        ({1, 2}, "it is no number: {1, 2}"),
         (10**400, "int too large to convert to float"),
         ([[1] * 40] * 40, "it has more than 1000 numbers"),
         (torch.zeros(2, 501), r"it has 1002 numbers, shape \(2, 501\)"),
     ],
 )
-def test_what_is_no_number_is_named(value: Any, problem: str) -> None:
+def test_a_value_that_is_no_number_is_named(value: Any, problem: str) -> None:
     with pytest.raises(ConfigError, match=f"^`eval/f1` cannot be logged: {problem}"):
         as_numbers("eval", {"loss": 1, "f1": value})
 

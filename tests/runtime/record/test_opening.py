@@ -1,4 +1,4 @@
-"""Which run is continued, with which settings, and what is said about it."""
+"""Which run is resumed, with which settings, and the lines printed about it."""
 
 import json
 import os
@@ -14,15 +14,15 @@ from support.tiny_train import Config as TinyConfig
 from torch import nn
 
 from paccel.runtime import Checkpoints, ConfigError, Run
-from paccel.runtime.record import opening
-from paccel.runtime.record.opening import choose_run_dir
+from paccel.runtime.record import run_dirs
+from paccel.runtime.record.process import machine, start_time
 from paccel.runtime.record.record import Record
-from paccel.runtime.record.status import machine, start_time
+from paccel.runtime.record.run_dirs import choose_run_dir
 
 
 @dataclass
 class Config:
-    """What a run reads, and a setting of the user's."""
+    """Fields that a run reads, and a custom one."""
 
     run_dir: Path
     resume: str = "never"
@@ -39,7 +39,7 @@ class Later(Config):
 
 
 def run_to(config: Any, step: int) -> Run:
-    """A run that has trained up to a step, saved there, and was stopped by an error."""
+    """A run that trained up to a step, saved there, and failed."""
     with pytest.raises(ZeroDivisionError), Run(config) as run:
         checkpoints = Checkpoints(run, model=nn.Linear(1, 1))
         checkpoints.restore()
@@ -50,14 +50,14 @@ def run_to(config: Any, step: int) -> Run:
 
 
 def write_status(run_dir: Path, **status: Any) -> None:
-    """The status of a run that this process's parent writes."""
+    """Make the parent of this process the writer of a run."""
     parent = os.getppid()
     own = {"state": "running", "process": parent, "process_began": start_time(parent), "machine": machine()}
     (run_dir / "status.json").write_text(json.dumps(own | {"started": 9.0} | status))
 
 
 class TestARunOfAnotherProcess:
-    def test_auto_takes_the_next_one_and_says_so(
+    def test_auto_takes_the_next_run_and_says_so(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.chdir(tmp_path)
@@ -67,33 +67,35 @@ class TestARunOfAnotherProcess:
         capsys.readouterr()
         assert choose_run_dir(None, "auto").run_dir == Path("runs/older")
         assert capsys.readouterr().out == (
-            f"`runs/newer` is being written by process {os.getppid()}, which still runs: "
+            f"`runs/newer` is being written by process {os.getppid()}, which is still running: "
             "looking for another run to continue\n"
         )
 
     @pytest.mark.parametrize("resume", ["auto", "never"])
-    def test_one_that_is_named_is_refused(self, tmp_path: Path, resume: str) -> None:
+    def test_a_run_in_use_is_refused(self, tmp_path: Path, resume: str) -> None:
         write_status(tmp_path)
-        with pytest.raises(ConfigError, match=r"is being written by process \d+, which still runs: end that one first"):
+        with pytest.raises(
+            ConfigError, match=r"is being written by process \d+, which is still running: stop it first"
+        ):
             Run(Config(tmp_path, resume))
 
     @pytest.mark.parametrize("resume", quick_first(["auto", "never"]))
-    def test_one_that_it_takes_first_is_refused_too(
+    def test_a_run_that_another_process_takes_first_is_refused_too(
         self, tmp_path: Path, resume: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run_dir = tmp_path / "run"
         if resume == "auto":
             run_to(Config(run_dir), 1)
-        look = opening.writer_of
+        look = run_dirs.writer_of
 
         def look_and_lose(*args: Any) -> str | None:
-            monkeypatch.setattr(opening, "writer_of", look)
+            monkeypatch.setattr(run_dirs, "writer_of", look)
             found = look(*args)
             run_dir.mkdir(exist_ok=True)
             write_status(run_dir)  # after this process has looked, and before it claims the run
             return found
 
-        monkeypatch.setattr(opening, "writer_of", look_and_lose)
+        monkeypatch.setattr(run_dirs, "writer_of", look_and_lose)
         with pytest.raises(ConfigError, match="is being written by process"):
             Run(Config(run_dir, resume))
         assert json.loads((run_dir / "status.json").read_text())["process"] == os.getppid()
@@ -111,7 +113,7 @@ class TestSettings:
             "changed since the start: accumulate was 1, is 4; eval_batch_size was 8, is 2; smoothing is new: 0.0"
         )
         run_to(Config(config.run_dir, "auto", accumulate=4, eval_batch_size=2), 3)  # back to before the new field
-        assert capsys.readouterr().out.splitlines()[0] == "changed since the start: smoothing is gone: it was 0.0"
+        assert capsys.readouterr().out.splitlines()[0] == "changed since the start: smoothing was removed (was 0.0)"
         run_to(Config(config.run_dir, "auto", accumulate=4, eval_batch_size=2), 4)
         assert "continuing" not in capsys.readouterr().out
 
@@ -136,7 +138,7 @@ class TestSettings:
         run_to(replace(config, resume="auto"), 3)
         assert capsys.readouterr().out.splitlines()[0] == "changed since the start: num_processes was 8, is 1"
 
-    def test_those_that_may_not_are_refused_with_the_way_by_a_new_run(self, tmp_path: Path) -> None:
+    def test_those_that_may_not_change_are_an_error_that_offers_a_new_run(self, tmp_path: Path) -> None:
         config = Config(tmp_path / "run")
         run_to(config, 3)
         before = (config.run_dir / "config.json").read_bytes()
@@ -147,7 +149,7 @@ class TestSettings:
             f"`{config.run_dir}` was started with other settings:",
             "  seed was 0, is 1",
             "  width was 2, is 3",
-            "Pass the same ones to continue it, or for a new run from its checkpoint with these, "
+            "Pass the same settings to continue it, or start a new run from its checkpoint with "
             f"`--resume {checkpoint} --run-dir NEW`",
         ]
         assert (config.run_dir / "config.json").read_bytes() == before
@@ -177,7 +179,7 @@ class TestSettings:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cut", [{"accumulate": 4}, {"num_workers": 1, "eval_every": 2}])
-def test_a_step_that_is_cut_anew_on_the_way_has_the_same_samples_and_weights(
+def test_a_step_that_is_cut_differently_after_a_resume_has_the_same_samples_and_weights(
     start, metrics, tmp_path: Path, cut: dict[str, Any]
 ) -> None:
     start(tmp_path / "straight")
@@ -197,7 +199,7 @@ def test_a_step_that_is_cut_anew_on_the_way_has_the_same_samples_and_weights(
 
 
 class TestASeedOfNone:
-    def test_it_is_drawn_kept_and_said(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_it_is_drawn_saved_and_printed(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         runs = [run_to(Config(tmp_path / name, seed=None), 1) for name in ("a", "b")]
         assert runs[0].seed != runs[1].seed
         assert f", seed {runs[0].seed}, in " in capsys.readouterr().out
@@ -218,7 +220,7 @@ class TestASeedOfNone:
 
 
 class TestTheFilesOfARun:
-    def test_without_its_settings_it_is_not_continued(self, tmp_path: Path) -> None:
+    def test_a_run_without_its_settings_is_not_resumed(self, tmp_path: Path) -> None:
         run_to(Config(tmp_path / "run"), 1)
         (tmp_path / "run" / "config.json").unlink()
         with pytest.raises(ConfigError, match=r"`.*run` has no `config.json`.*`--resume CHECKPOINT --run-dir NEW`"):
@@ -226,18 +228,18 @@ class TestTheFilesOfARun:
         assert not (tmp_path / "run" / "config.json").exists()
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b'{"settings": 3}'])
-    def test_with_damaged_settings_it_is_not_continued(self, tmp_path: Path, content: bytes) -> None:
+    def test_a_run_with_damaged_settings_is_not_resumed(self, tmp_path: Path, content: bytes) -> None:
         run_to(Config(tmp_path / "run"), 1)
         (tmp_path / "run" / "config.json").write_bytes(content)
         with pytest.raises(ConfigError, match=r"`.*config.json` is damaged.*`--resume CHECKPOINT --run-dir NEW`"):
             Run(Config(tmp_path / "run", "auto"))
         assert (tmp_path / "run" / "config.json").read_bytes() == content
 
-    def test_a_run_that_was_killed_when_it_opened_its_folder_begins_anew(self, tmp_path: Path) -> None:
+    def test_a_run_that_was_killed_while_it_opened_its_folder_starts_over(self, tmp_path: Path) -> None:
         assert Record(tmp_path).claim({})
         run_to(Config(tmp_path, "auto"), 1)
 
-    def test_it_may_have_been_moved(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_run_directory_may_be_moved(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         run_to(Config(tmp_path / "run"), 1)
         (tmp_path / "run").rename(tmp_path / "moved")
         for step, config in ((2, Config(tmp_path / "moved", "auto")), (3, Config(None, str(tmp_path / "moved")))):  # type: ignore[arg-type]

@@ -28,13 +28,13 @@ def commit(project: Path) -> None:
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=project, check=True)
 
 
-def test_without_git_the_files_are_known_by_their_hashes(project: Path) -> None:
+def test_without_git_the_hashes_of_the_files_are_recorded(project: Path) -> None:
     found = read_sources()
     assert found.code["files"] == {"train.py": hashlib.sha256(b"x = 1\n").hexdigest()}
     assert (found.commit, found.patch) == (None, None)
 
 
-def test_files_of_submodules_are_known_too(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_files_of_submodules_are_recorded_too(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     library = tmp_path_factory.mktemp("library")
     (library / "layers.py").write_text("y = 1\n")
     commit(library)
@@ -54,7 +54,7 @@ def test_a_clean_commit_has_no_patch(project: Path) -> None:
     assert "left_out" not in found.code
 
 
-def test_the_patch_makes_the_files_from_the_commit(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_patch_turns_the_commit_into_the_files(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     commit(project)
     (project / "train.py").write_text("x = 2  # é")
     (project / "new name.py").write_text("y = 1\n")
@@ -121,7 +121,7 @@ def test_a_file_with_a_secret_is_left_out_and_named(project: Path, line: str) ->
         'tokenizer = AutoTokenizer.from_pretrained("bert-base-uncased")',
     ],
 )
-def test_words_that_are_no_secret_stay(project: Path, line: str) -> None:
+def test_text_that_is_no_secret_stays(project: Path, line: str) -> None:
     commit(project)
     (project / "train.py").write_text(f"{line}\n")
     found = read_sources()

@@ -1,4 +1,4 @@
-"""An output that goes away ends no training."""
+"""Training survives the loss of its output."""
 
 import io
 import json
@@ -35,14 +35,14 @@ def pipe() -> Iterator[tuple[int, int]]:
             continue
 
 
-def test_what_is_printed_arrives(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_printed_text_arrives(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", text(pipe[1], "ascii"))
     survive_lost_output()
     progress.say("loss ≤ 1")
     assert os.read(pipe[0], 100) == b"loss \\u2264 1\n"  # a terminal without that character has an escape
 
 
-def test_what_is_printed_to_a_closed_pipe_is_lost(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_for_a_closed_pipe_is_discarded(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", text(pipe[1]))
     survive_lost_output()
     os.close(pipe[0])
@@ -53,7 +53,7 @@ def test_what_is_printed_to_a_closed_pipe_is_lost(pipe: tuple[int, int], monkeyp
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
-def test_what_is_printed_to_a_full_disk_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_for_a_full_disk_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
     with open("/dev/full", "wb") as full:
         for name in ("stdout", "stderr"):
             monkeypatch.setattr(sys, name, text(full.fileno()))
@@ -62,7 +62,7 @@ def test_what_is_printed_to_a_full_disk_is_lost(monkeypatch: pytest.MonkeyPatch)
         print("x", file=sys.stderr, flush=True)
 
 
-def test_what_would_have_to_wait_for_a_reader_is_lost(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_that_would_block_is_discarded(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     os.set_blocking(pipe[1], False)
     monkeypatch.setattr(sys, "stdout", text(pipe[1]))
     survive_lost_output()
@@ -70,7 +70,7 @@ def test_what_would_have_to_wait_for_a_reader_is_lost(pipe: tuple[int, int], mon
         progress.say("x" * 100_000)
 
 
-def test_an_output_that_was_never_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_that_was_closed_from_the_start_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, None)
     survive_lost_output()
@@ -81,7 +81,7 @@ def test_an_output_that_was_never_there_is_none(monkeypatch: pytest.MonkeyPatch)
     sys.stderr.close()
 
 
-def test_a_notebook_s_output_and_one_that_survives_already_stay(
+def test_a_notebook_s_output_and_one_that_discards_already_stay(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for own in (io.StringIO(), io.TextIOWrapper(io.BytesIO())):

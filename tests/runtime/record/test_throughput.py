@@ -1,4 +1,4 @@
-"""What is logged about speed, against a hand computation."""
+"""The throughput that is logged, against a computation by hand."""
 
 import json
 import time
@@ -11,12 +11,13 @@ from torch.utils.data import Dataset, TensorDataset
 
 from paccel.runtime import Checkpoints, Run
 from paccel.runtime.record import throughput
-from paccel.runtime.record.throughput import Throughput, known_peak_flops
+from paccel.runtime.record.peak_flops import known_peak_flops
+from paccel.runtime.record.throughput import Throughput
 
 CPU = torch.device("cpu")
 
 
-def test_speeds_are_what_was_counted_divided_by_the_time_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speeds_are_counts_divided_by_the_time_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(throughput, "perf_counter", lambda: now)
     measured = Throughput(CPU, num_processes=2)
@@ -70,7 +71,7 @@ class Slow(Dataset):
         return index
 
 
-def test_waiting_for_data_is_measured_and_evaluations_and_saves_are_no_time_of_training(tmp_path: Path) -> None:
+def test_waiting_for_data_is_measured_and_evaluations_and_saves_do_not_count_as_training(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run")) as run:
         measured, model = run.reporter.throughput, torch.nn.Linear(1, 1)
         for _ in run.epochs(1):

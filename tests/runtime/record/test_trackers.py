@@ -1,4 +1,4 @@
-"""Trackers, through accelerate: what they are given, and that one that fails ends no run."""
+"""Trackers, through accelerate: they get the logged values, and one that fails ends no run."""
 
 import math
 import os
@@ -15,12 +15,12 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from accelerate.utils import LoggerType
 
 from paccel.runtime import Run
-from paccel.runtime.record import reporting
+from paccel.runtime.record import trackers
 
 
 @dataclass
 class Config:
-    """What a run with trackers reads."""
+    """Settings of a run with trackers."""
 
     run_dir: Path
     trackers: tuple[str, ...]
@@ -28,7 +28,7 @@ class Config:
     resume: str = "auto"
 
 
-def test_tensorboard_gets_what_is_logged_and_a_tracker_that_fails_does_not_end_the_run(
+def test_tensorboard_gets_the_logged_values_and_a_failing_tracker_does_not_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -42,12 +42,12 @@ def test_tensorboard_gets_what_is_logged_and_a_tracker_that_fails_does_not_end_t
     events = next((tmp_path / "run").rglob("events.out.tfevents.*")).parent
     accumulator = EventAccumulator(str(events)).Reload()
     assert [event.value for event in accumulator.Scalars("eval/loss")] == [0.25]
-    assert "tracker `tensorboard` failed, the run goes on without it: ZeroDivisionError" in capsys.readouterr().err
+    assert "tracker `tensorboard` failed, training continues without it: ZeroDivisionError" in capsys.readouterr().err
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
 
 
 class Mine(GeneralTracker):
-    """A custom tracker that keeps what is logged."""
+    """A custom tracker that keeps the logged values."""
 
     name = "mine"
     requires_logging_directory = False
@@ -75,7 +75,7 @@ class Mine(GeneralTracker):
 
 
 @pytest.mark.parametrize("fails", ["never", "at the start", "later"])
-def test_of_several_trackers_one_that_fails_leaves_the_others(
+def test_a_failing_tracker_does_not_affect_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fails: str
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -115,7 +115,7 @@ def test_a_tracker_without_a_network_writes_to_a_folder(
 
 
 class Trackio:
-    """A stand-in for the module `trackio`: what accelerate calls of it."""
+    """A stand-in for the module `trackio`: the part that accelerate calls."""
 
     class Started:
         def __init__(self, seen: list[Any], name: str) -> None:
@@ -142,12 +142,12 @@ class Trackio:
 
 
 @pytest.mark.slow
-def test_trackio_goes_on_with_its_run(
+def test_trackio_resumes_its_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stand_in = Trackio()
     monkeypatch.setitem(sys.modules, "trackio", stand_in)
-    monkeypatch.setattr(reporting, "get_available_trackers", lambda: [LoggerType.TRACKIO])
+    monkeypatch.setattr(trackers, "get_available_trackers", lambda: [LoggerType.TRACKIO])
     monkeypatch.setattr("accelerate.tracking._available_trackers", [LoggerType.TRACKIO])
     for value in (0.25, 0.5):
         with Run(Config(run_dir=tmp_path / "run", trackers=("trackio",))) as run:
@@ -164,7 +164,7 @@ def test_trackio_goes_on_with_its_run(
 
 
 @pytest.mark.slow
-def test_the_real_trackio_keeps_what_is_logged(tmp_path: Path) -> None:
+def test_the_real_trackio_stores_the_logged_values(tmp_path: Path) -> None:
     pytest.importorskip("trackio", exc_type=ImportError)
     program = """
 import sys, time

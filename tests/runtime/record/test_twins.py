@@ -36,12 +36,12 @@ def test_a_twin_with_other_losses_is_named(tmp_path: Path, capfd: pytest.Capture
     train(tmp_path / "a", draws_outside=True)
     train(tmp_path / "b", draws_outside=True)
     said = capfd.readouterr().err
-    assert f"warning: `{tmp_path / 'a'}` has the same code, settings, data and seed, and had the loss" in said
+    assert f"warning: `{tmp_path / 'a'}` has the same code, settings, data and seed, but its loss" in said
     assert said.count("warning") == 1
 
 
 @pytest.mark.slow
-def test_runs_that_are_the_same_or_differ_for_a_reason_are_not(
+def test_runs_that_are_the_same_or_differ_for_a_reason_are_not_named(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     train(tmp_path / "a")
