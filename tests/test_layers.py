@@ -30,6 +30,7 @@ GENERATOR_FLOORS = [
     "render",
     "rename",
     "catalog",
+    "sandbox",
     "merge",
     "runs",
     "files",

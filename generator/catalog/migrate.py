@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ..errors import UsageError
-from .draws import Draws
+from ..sandbox.draws import Draws
 from .metadata import Metadata
 from .questions import Answer, HasQuestions, resolve_answers, without_effect
 

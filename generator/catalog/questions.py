@@ -16,10 +16,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 from unicodedata import category, normalize
 
 from ..errors import TemplateError, UsageError, did_you_mean
-from .context import Context
-from .draws import Draws
+from ..sandbox.context import Context
+from ..sandbox.draws import Draws
+from ..sandbox.patterns import search
 from .metadata import QuestionHelp
-from .patterns import search
 from .secrets import is_hidden
 
 Answer = str | bool | list[str]

@@ -43,7 +43,6 @@ def new(
     At a terminal, asks the template's questions; each has a default.
     """
     from ..catalog.catalog import DEFAULT_TEMPLATE, load_template
-    from ..catalog.draws import Draws
     from ..catalog.questions import read_answers, resolve_answers, without_effect
     from ..catalog.secrets import hide
     from ..health.git import examine_git
@@ -51,6 +50,7 @@ def new(
     from ..project.state import Manifest
     from ..render.render import render_folders, render_formatted
     from ..render.requirements import refuse_own_requirement
+    from ..sandbox.draws import Draws
     from .prompt import ask
     from .report import next_commands, tree_text
 

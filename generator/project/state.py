@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from .. import __version__
-from ..catalog.draws import is_record
 from ..catalog.metadata import TemplateRef
 from ..catalog.questions import Answer, is_answer
 from ..errors import PreconditionError, StateError, TemplateError
 from ..files import disk
 from ..files.archive import ArchiveError, read_zip
 from ..files.tree import MAX_BYTES, STATE_DIR, File, Tree, check_file_path
+from ..sandbox.draws import is_record
 from ..vendor.runtime import Vendored
 
 SCHEMA = 1

@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ..catalog.patterns import search
 from ..errors import TemplateError
 from ..files.tree import PROJECT_FILE, File, Tree
+from ..sandbox.patterns import search
 
 if TYPE_CHECKING:
     from black import Mode

@@ -13,19 +13,19 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 from unicodedata import category
 
-from ..catalog.budget import Budget
 from ..catalog.catalog import PARTIALS_DIR, Layer, Template
-from ..catalog.context import Context
-from ..catalog.draws import Draws
 from ..catalog.questions import Answer
 from ..errors import TemplateError
 from ..files.names import folded
 from ..files.scratch import scratch_dir
 from ..files.tree import File, check_file_path
+from ..sandbox.budget import Budget
+from ..sandbox.context import Context
+from ..sandbox.draws import Draws
 from .formatter import Formatted, format_tree
 
 if TYPE_CHECKING:
-    from ..catalog.jinja import TreeLoader
+    from ..sandbox.environment import TreeLoader
 
 _TEXT_SUFFIXES = {"", ".cfg", ".csv", ".ini", ".json", ".md", ".py", ".pyi", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 
@@ -156,7 +156,7 @@ class LayerRenderer:
     @cached_property
     def loader(self) -> "TreeLoader":
         """What the layer's files may include."""
-        from ..catalog.jinja import TreeLoader
+        from ..sandbox.environment import TreeLoader
 
         return TreeLoader(self.layer.project, self.layer.partials, PARTIALS_DIR)
 
@@ -225,7 +225,7 @@ class LayerRenderer:
         plain = newline is None and b"\r" not in content and "newline_sequence" not in options
         if plain and not any(mark.encode() in content for mark in context.marks):
             return content
-        from ..catalog.jinja import describe, text_of
+        from ..sandbox.environment import describe, text_of
 
         context.budget.begin()
         context.draws.begin(path)

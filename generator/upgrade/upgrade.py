@@ -16,7 +16,6 @@ from .. import __version__
 from ..catalog.address import without_secrets
 from ..catalog.catalog import Template, load_recorded, load_template
 from ..catalog.changelog import changes_between
-from ..catalog.draws import Draws
 from ..catalog.migrate import carry_answers
 from ..catalog.questions import Answer, resolve_answers
 from ..catalog.secrets import hide, is_hidden, paths_with_secrets, recover, reveal
@@ -32,6 +31,7 @@ from ..project.folder import read_paths
 from ..project.snapshot import own_files, take_snapshot
 from ..project.state import MANIFEST_PATH, Manifest, read_manifest, read_state, state_bytes
 from ..render.formatter import Formatted
+from ..sandbox.draws import Draws
 from ..vendor.rewrite import in_project, without_copy
 from ..vendor.runtime import Vendored
 from . import apply

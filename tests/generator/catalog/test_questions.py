@@ -288,7 +288,7 @@ def test_a_validator_that_cannot_be_used_is_the_templates_fault(validator: str) 
 
 @pytest.mark.slow
 def test_a_pattern_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paccel.catalog.patterns.SECONDS", 0.5)
+    monkeypatch.setattr("paccel.sandbox.patterns.SECONDS", 0.5)
     with pytest.raises(TemplateError, match=r"`validator` of `size` takes more than 0\.5 seconds"):
         resolve_answers(asker(TRACKERS, size=QuestionHelp(validator="(a+)+$")), {"size": "a" * 50 + "!"})
 

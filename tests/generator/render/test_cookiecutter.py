@@ -15,11 +15,11 @@ from jinja2 import FileSystemLoader
 from support.sampled import sampled
 
 from paccel.catalog.catalog import DEFAULT_TEMPLATE, PARTIALS_DIR, Layer, Template, bundled_names, load_template
-from paccel.catalog.jinja import make_environment
 from paccel.catalog.questions import Answer, resolve_answers
 from paccel.errors import TemplateError
 from paccel.files.tree import File, Tree, write_tree
 from paccel.render.render import LayerRenderer
+from paccel.sandbox.environment import make_environment
 
 pytestmark = pytest.mark.slow
 

@@ -170,7 +170,7 @@ def test_an_odd_python_version_is_passed_over(python: str) -> None:
 
 @pytest.mark.slow
 def test_a_pattern_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paccel.catalog.patterns.SECONDS", 0.5)
+    monkeypatch.setattr("paccel.sandbox.patterns.SECONDS", 0.5)
     files = tree("[tool.black]\nextend-exclude = '(a+)+$'\n", **{"a" * 60 + "_": UGLY})
     with pytest.raises(TemplateError, match=r"takes more than 0\.5 seconds"):
         format_tree(files, "demo")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from paccel.catalog.draws import Draws
-from paccel.catalog.jinja import make_environment
 from paccel.project.state import MANIFEST_PATH, read_manifest
+from paccel.sandbox.draws import Draws
+from paccel.sandbox.environment import make_environment
 
 Run = Callable[..., Any]
 Make = Callable[..., Path]

@@ -15,7 +15,7 @@ from .budget import Budget
 from .draws import Draws
 
 if TYPE_CHECKING:
-    from .jinja import TemplateEnvironment
+    from .environment import TemplateEnvironment
 
 _MARKS = {
     "block_start_string": "{%",
@@ -56,7 +56,7 @@ class Context:
     @cached_property
     def environment(self) -> "TemplateEnvironment":
         """The Jinja environment. Importing Jinja takes a fifth of an upgrade in which no file needs it."""
-        from .jinja import make_environment
+        from .environment import make_environment
 
         return make_environment(self.entries, self.name, self.draws, self.budget)
 
@@ -166,7 +166,7 @@ class Context:
         except TemplateError:
             raise
         except Exception as error:  # a template's expressions raise whatever Python raises
-            from .jinja import describe
+            from .environment import describe
 
             raise TemplateError(f"{where} cannot be rendered: {describe(error)}") from error
 
