@@ -30,7 +30,7 @@ GENERATOR_FLOORS = [
     "render",
     "rename",
     "catalog",
-    "sandbox",
+    "fetch sandbox",
     "merge",
     "runs",
     "files",

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import TemplateError, did_you_mean
+from ..fetch.address import Address, address_from, parse_address, without_secrets
+from ..fetch.fetch import Fetched, fetched
+from ..fetch.nested import CONTEXT_FILE, find_template
 from ..files.tree import STATE_DIR, File, Tree, empty_folders, read_inside, read_tree, tree_hash
-from .address import Address, address_from, parse_address, without_secrets
 from .changelog import newest
-from .fetch import Fetched, fetched
-from .metadata import CONTEXT_FILE, METADATA_FILE, Extra, Metadata, TemplateRef, parse_metadata
-from .nested import find_template
+from .metadata import METADATA_FILE, Extra, Metadata, TemplateRef, parse_metadata
 from .questions import Answer, Question, holds, parse_questions
 
 PARTIALS_DIR = "templates"

@@ -11,7 +11,6 @@ from ..errors import PreconditionError, TemplateError, did_you_mean
 from ..files.tree import check_path
 from .api import ApiName, parse_new_name
 
-CONTEXT_FILE = "cookiecutter.json"
 METADATA_FILE = "paccel.toml"
 
 MAX_RENAMES = 1000

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from jinja2 import TemplateSyntaxError, meta, nodes
 
 from ..catalog.catalog import PARTIALS_DIR, SHARED_PARTIALS_DIR, Layer, Template
-from ..catalog.metadata import CONTEXT_FILE
+from ..fetch.nested import CONTEXT_FILE
 from ..files.tree import File
 from ..render.render import LayerRenderer
 from ..sandbox.context import Context

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .. import __version__
-from ..catalog.address import without_secrets
 from ..catalog.catalog import Template, load_recorded, load_template
 from ..catalog.changelog import changes_between
 from ..catalog.migrate import carry_answers
@@ -21,6 +20,7 @@ from ..catalog.questions import Answer, resolve_answers
 from ..catalog.secrets import hide, is_hidden, paths_with_secrets, recover, reveal
 from ..check.finding import Finding
 from ..errors import PaccelError, PreconditionError, StateError, UsageError
+from ..fetch.address import without_secrets
 from ..files import disk
 from ..files.tree import File, Tree, check_path
 from ..merge.languages import language_of, parses

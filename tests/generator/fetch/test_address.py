@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from paccel.catalog.address import address_from, parse_address, without_secrets
 from paccel.errors import TemplateError
+from paccel.fetch.address import address_from, parse_address, without_secrets
 
 TOKEN = "glpat-12345678901234567890"
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from ..errors import TemplateError
 from ..files.names import is_text
 from .address import Address
-from .metadata import CONTEXT_FILE
+
+CONTEXT_FILE = "cookiecutter.json"
+"""The file that makes a folder a cookiecutter template."""
 
 
 def find_template(top: Path, address: Address) -> Path:
