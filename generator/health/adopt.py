@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..catalog.answers import resolve_answers
 from ..catalog.catalog import Template, bundled_names, load_template
-from ..catalog.questions import Answer, check_project_name, resolve_answers
+from ..catalog.questions import Answer, check_project_name
 from ..catalog.secrets import hide
 from ..errors import PaccelError, PreconditionError, StateError, UsageError
 from ..files import disk

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..catalog.answers import resolve_answers
 from ..catalog.catalog import load_recorded
-from ..catalog.questions import resolve_answers
 from ..errors import PaccelError, PreconditionError
 from ..files import disk
 from ..files.tree import Tree

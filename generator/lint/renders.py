@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 from jinja2 import nodes
 
+from ..catalog.answers import resolve_answers
 from ..catalog.catalog import PARTIALS_DIR, Template
-from ..catalog.questions import Answer, resolve_answers
+from ..catalog.questions import Answer
 from ..errors import TemplateError, UsageError
 from ..files.tree import PROJECT_FILE, File, Tree
 from ..render.formatter import Formatter

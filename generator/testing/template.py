@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from ..catalog.answers import resolve_answers
 from ..catalog.catalog import Template, bundled_names, load_template
-from ..catalog.questions import Answer, resolve_answers
+from ..catalog.questions import Answer
 from ..catalog.released import files_at, last_release, template_at
 from ..catalog.secrets import hide
 from ..errors import UsageError

@@ -89,7 +89,7 @@ def test_the_project_is_named_and_formatted(name: str) -> None:
 PROGRAM = """
 import sys
 from paccel.catalog.catalog import load_template
-from paccel.catalog.questions import resolve_answers
+from paccel.catalog.answers import resolve_answers
 from paccel.render.render import render
 from paccel.files.tree import tree_hash
 for name in sys.argv[1:]:

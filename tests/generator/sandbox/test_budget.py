@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from support.sampled import sampled
 
+from paccel.catalog.answers import resolve_answers
 from paccel.catalog.catalog import load_template
-from paccel.catalog.questions import resolve_answers
 from paccel.errors import TemplateError
 from paccel.render.render import render
 from paccel.sandbox.budget import TooMuch, check_format, check_operator, check_product, weight
