@@ -1,7 +1,4 @@
-"""The address of a template: what `--template` takes, taken apart, and shown without its secrets.
-
-A password or token in an address is used for one run. It is never recorded or printed.
-"""
+"""The address of a template, as `--template` takes it: parsed, and made relative to a project."""
 
 import os
 import re
@@ -12,36 +9,26 @@ from urllib.parse import unquote, unquote_plus
 
 from ..errors import TemplateError
 from ..files.names import is_text
+from .credentials import URL, has_unescaped_password, secrets_in, without_secrets
 
 Kind = Literal["folder", "zip", "git", "nothing"]
 
 _SHORT = {"gh": "https://github.com/{}.git", "gl": "https://gitlab.com/{}.git", "bb": "https://bitbucket.org/{}.git"}
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SCP = re.compile(r"[^/\\@:\s]+@[^/\\@:\s]+:(?!//)|[^/\\@:\s]{2,}:(?!//)[^@#]*\.git(?=[@#]|$)")
-"""ssh's short form, `git@host:path` or `host:path.git`. A single letter before the colon is a drive of Windows."""
-
-_SECRET_NAME = re.compile(r"(?i)token|secret|pass|pwd|^sig$|signature|credential|auth|key|jwt|session|policy|cookie")
-_OPEN_NAME = re.compile(
-    r"(?i)ref|ref_?(name|type)|rev|revision|sha|commit|branch|tag|at|v|version|path|file|filename|prefix"
-)
-_LONG = 16
-"""A value of a query that is longer counts as a secret, unless its name says that it is not."""
-
-_LEAST_SECRET = 4
-"""A shorter secret is not searched for in other texts: it would be found in ordinary words."""
+"""The short form of an SSH address, `git@host:path` or `host:path.git`. One letter before the colon is a Windows drive."""
 
 
 class Address(NamedTuple):
     """Where a template is.
 
     Attributes:
-        kind: A "folder", a "zip" file or a "git" repository; "nothing" where there is none of these.
-        place: Its absolute path, or its URL, secrets included.
-        version: A branch, a tag or a commit of a git repository; empty: its default branch.
-        inside: The folder in it that holds the template; empty: the only one that can be a template.
-        shown: The whole address as it is recorded and printed.
-        sure: Whether what follows the `@` can only be a version.
+        kind: A "folder", a "zip" file or a "git" repository; "nothing" if the address leads to none of them.
+        place: The absolute path or the URL, secrets included.
+        version: A branch, tag or commit of a git repository; empty for the default branch.
+        inside: The template's folder within the place; empty if the place has only one template.
+        shown: The whole address without secrets, for the manifest and for messages.
+        sure: Whether the text after `@` can only be a version.
     """
 
     kind: Kind
@@ -53,35 +40,36 @@ class Address(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The last part of its place, without `.git` or `.zip`."""
-        path = unquote(re.split(r"[?#]", self.place)[0]) if _URL.match(self.place) else self.place
+        """The last part of the place, without `.git` or `.zip`."""
+        path = unquote(re.split(r"[?#]", self.place)[0]) if URL.match(self.place) else self.place
         last = re.split(r"[/\\:]", path.rstrip("/\\"))[-1]
         return re.sub(r"(?i)\.(git|zip)$", "", last)
 
     @property
     def has_secrets(self) -> bool:
-        """Whether it holds a password, a token, or what may be one."""
-        return bool(_URL.match(self.place)) and _open_url(self.place) != self.place
+        """Whether it holds a password or token, or something that may be one."""
+        return bool(URL.match(self.place)) and without_secrets(self.place) != self.place
 
     def hide(self, text: str) -> str:
         """Return a text, such as an error of git, without the secrets of this address."""
         shown = without_secrets(text)
-        for secret in _secrets(self.place):
+        for secret in secrets_in(self.place):
             shown = shown.replace(secret, "***")
         return shown
 
 
 def parse_address(source: str, beside: Path | None = None) -> Address:
-    """Take an address apart.
+    """Parse an address.
 
     Args:
-        source: A folder, a ZIP file or its URL, or a git repository as `URL` or `URL@VERSION`; `#FOLDER` after any of them
-            chooses one of several templates. `gh:`, `gl:` and `bb:` are short for GitHub, GitLab and Bitbucket; `git+`
-            says that a URL or folder is a git repository.
-        beside: The folder that a relative path starts from; None: the working directory.
+        source: A folder, a ZIP file or its URL, or a git repository as `URL` or `URL@VERSION`. `#FOLDER` at the end
+            chooses one of several templates. `gh:`, `gl:` and `bb:` are short for GitHub, GitLab and Bitbucket. `git+`
+            marks a URL or folder as a git repository.
+        beside: The folder that a relative path starts from. None: the working directory.
 
     Raises:
-        TemplateError: It has control characters or is not valid Unicode, or its password must be written otherwise.
+        TemplateError: The address has control characters or invalid Unicode, its password must be escaped, or it is the
+            URL of a web page.
     """
     if not is_text(source):
         raise TemplateError(
@@ -96,11 +84,10 @@ def parse_address(source: str, beside: Path | None = None) -> Address:
     if text.lower().startswith("file://"):
         return _file_url(text, is_git)
     _refuse_web_page(text)
-    if _URL.match(text):
-        _, user, host = _split_user(text)
-        if not user and _has_odd_port(host) and "@" in host:
+    if URL.match(text):
+        if has_unescaped_password(text):
             raise TemplateError(
-                f"The password in `{without_secrets(text)}` has a `/`, `?` or `#`: write `%2F`, `%3F` or `%23` in its place"
+                f"The password in `{without_secrets(text)}` has a `/`, `?` or `#`: write `%2F`, `%3F` or `%23` instead"
             )
         place, _, inside = text.partition("#")
         shown = ("git+" if is_git else "") + without_secrets(text)
@@ -112,15 +99,19 @@ def parse_address(source: str, beside: Path | None = None) -> Address:
         return _versioned(place, inside, without_secrets(source))
     found = _on_disk(text, beside, is_git)
     if found is None and is_git:
-        return Address("git", text, "", "", without_secrets(source))  # git says what is wrong with it
+        return Address("git", text, "", "", without_secrets(source))  # git explains what is wrong with it
     return found or Address("nothing", text, "", "", without_secrets(source))
 
 
 def address_from(source: str, root: Path) -> str:
-    """Return what a project in `root` records of an address, as `Address.shown` has it.
+    """Return an address as the project in `root` records it.
 
-    A template beside the project, in it or in the same git repository is recorded relative to the project: both are cloned
-    or moved together. Everything else is recorded as it is.
+    The path of a template inside or beside the project, or in the same git repository, becomes relative, because both are
+    cloned or moved together. Other addresses do not change.
+
+    Args:
+        source: From `Address.shown`.
+        root: The project's folder.
     """
     address = parse_address(source)
     if not os.path.isabs(address.place):
@@ -132,96 +123,31 @@ def address_from(source: str, root: Path) -> str:
     if not (together or place.parent == project.parent or place.is_relative_to(project)):
         return source
     relative = os.path.relpath(place, project).replace(os.sep, "/")
-    is_git, absolute, end = source.startswith("git+"), address.place, source.removeprefix("git+")
-    end = end.removeprefix(absolute)
-    return ("git+" if is_git else "") + (relative if relative.startswith("../") else f"./{relative}") + end
-
-
-def without_secrets(text: str) -> str:
-    """Return a text without the passwords and tokens of the addresses in it.
-
-    Removed are the user of a http address, who may be a token; the password of any other; and each part of a query whose
-    name speaks of a secret, or whose value is as long as one. The user of `git@host:path` and `ssh://git@host` stays.
-    """
-    if _URL.match(text.removeprefix("git+")):
-        return _open_url(text)
-    text = re.sub(rf"{_URL.pattern}[^\s'\"`<>]+", lambda found: _open_url(found[0]), text)
-    return re.sub(r"(?<![\w/@:.-])([\w.-]+):[^\s/@:'\"`]+@(?=[\w.-]+:)", r"\1@", text)
-
-
-def _open_url(url: str) -> str:
-    scheme, user, rest = _split_user(url)
-    if not user and _has_odd_port(rest) and "@" in rest:  # a password with a slash in it
-        user, _, rest = rest.rpartition("@")
-    is_http = scheme.lower().removeprefix("git+").startswith(("http", "ftp"))
-    name = "" if is_http else user.partition(":")[0]
-    path, mark, query = rest.partition("?")
-    parts = re.split(r"([&;#])", query)
-    kept = [part for part in parts if not _is_secret(part)]
-    opened = re.sub(r"^[&;]+|[&;]+(?=[&;#]|$)", "", "".join(kept))
-    return (
-        scheme + (f"{name}@" if name else "") + path + (mark if opened and not opened.startswith("#") else "") + opened
-    )
+    prefix = "git+" if source.startswith("git+") else ""
+    end = source.removeprefix(prefix).removeprefix(address.place)
+    return prefix + (relative if relative.startswith("../") else f"./{relative}") + end
 
 
 _WEB_PAGE = re.compile(
-    r"""(?P<repository>https?://[^/]+/(?:[^/]+/[^/]+|.+?/-))  # GitLab parts its pages from a project in groups by `-`
+    r"""(?P<repository>https?://[^/]+/(?:[^/]+/[^/]+|.+?/-))  # GitLab puts `-` between a project and its pages
     /(?P<kind>tree|blob|src/branch)/(?P<version>[^/?#]+)(?:/(?P<inside>[^?#]+?))?/?(?:[?#].*)?""",
     re.VERBOSE,
 )
 
 
 def _refuse_web_page(text: str) -> None:
-    """Say how to write the address of a folder that was copied from a browser, on GitHub, GitLab or Codeberg."""
+    """Refuse the URL of a folder on GitHub, GitLab or Codeberg, copied from a browser, and say how to write it."""
     page = _WEB_PAGE.fullmatch(text)
     if page is None or re.search(r"\.git(?=[/@#?]|$)", text):
         return
     place, inside = page["repository"].removesuffix("/-"), page["inside"] or ""
-    if page["kind"] == "blob":  # a file: its folder is meant
+    if page["kind"] == "blob":  # a file: use its folder
         inside = inside.rpartition("/")[0]
     address = f"{place}@{page['version']}" + f"#{inside}" * bool(inside)
     raise TemplateError(
         f"`{without_secrets(text)}` is a web page about a repository: write `{without_secrets(address)}`, which is"
         " `REPOSITORY@VERSION#FOLDER`"
     )
-
-
-def _split_user(url: str) -> tuple[str, str, str]:
-    """Cut a URL in `scheme://`, the user and password before the `@`, and the rest, which begins with the host."""
-    scheme, _, rest = url.partition("://")
-    end = re.search(r"[/?#]|$", rest)
-    assert end is not None
-    user, _, host = rest[: end.start()].rpartition("@")
-    return f"{scheme}://", user, host + rest[end.start() :]
-
-
-def _has_odd_port(rest: str) -> bool:
-    """Whether what looks like the port of a host is no number: then it is the beginning of a password."""
-    port = re.match(r"[^/?#:@\[\]]*:([^/?#]*)", rest)
-    return port is not None and not port[1].isdigit() and port[1] != ""
-
-
-def _is_secret(part: str) -> bool:
-    name, equals, value = part.partition("=")
-    if not equals:
-        return len(name) > _LONG
-    name = unquote_plus(name)
-    if _SECRET_NAME.search(name):
-        return True
-    return len(value) > _LONG and not _OPEN_NAME.fullmatch(name)
-
-
-def _secrets(url: str) -> list[str]:
-    """The secrets of a URL as they are written and as they are meant, the longest first."""
-    scheme, user, rest = _split_user(url) if _URL.match(url) else ("", "", "")
-    name, _, password = user.partition(":")
-    found = [password] if password not in {"", "x", "x-oauth-basic"} else [password, name]
-    if scheme.lower().startswith("ssh"):
-        found = [password]
-    query = rest.partition("?")[2]
-    found += [part.partition("=")[2] for part in re.split(r"[&;#]", query) if _is_secret(part)]
-    meant = {secret for text in found for secret in (text, unquote(text)) if len(secret) >= _LEAST_SECRET}
-    return sorted(meant, key=len, reverse=True)
 
 
 def _is_zip(url: str) -> bool:
@@ -233,9 +159,9 @@ def _is_zip(url: str) -> bool:
 
 
 def _versioned(place: str, inside: str, shown: str) -> Address:
-    """Cut `@VERSION` off a URL; the `@` of `git@host:` and of `https://user@host/` comes before the path, and starts none."""
-    start = len(_split_user(place)[0]) if _URL.match(place) else 0
-    path_at = place.find("/", start) if start else place.find(":")
+    """Split `@VERSION` off a URL. An `@` before the path, as in `git@host:` or `https://user@host/`, does not start one."""
+    url = URL.match(place)
+    path_at = place.find("/", url.end()) if url else place.find(":")
     sure = re.fullmatch(r"(.*\.git/?)@(.+)", place)
     head, version = (sure[1], sure[2]) if sure else place.rpartition("@")[::2]
     if path_at < 0 or len(head) <= path_at or not version:
@@ -244,8 +170,8 @@ def _versioned(place: str, inside: str, shown: str) -> Address:
 
 
 def _file_url(text: str, is_git: bool) -> Address:
-    """An address that begins with `file://`: what is on the disk decides where a version begins and what it names."""
-    from urllib.request import url2pathname  # loads http, which takes longer than reading a template
+    """Parse an address that begins with `file://`; the disk shows where the version begins and what the address names."""
+    from urllib.request import url2pathname  # imports http, which takes longer than reading a template
 
     url, _, inside = text.partition("#")
     shown = ("git+" if is_git else "") + text
@@ -262,6 +188,7 @@ def _file_url(text: str, is_git: bool) -> Address:
 
 
 def _on_disk(text: str, beside: Path | None, is_git: bool) -> Address | None:
+    """Parse a path; None if nothing is there."""
     place, _, inside = text.partition("#")
     for head, version, folder in [(text, "", ""), *((head, version, inside) for head, version in _cuts(place))]:
         path = os.path.abspath(os.path.join(beside or "", os.path.expanduser(head)))
@@ -279,7 +206,7 @@ def _on_disk(text: str, beside: Path | None, is_git: bool) -> Address | None:
 
 
 def _cuts(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each way to cut `@VERSION` off, beginning with none."""
+    """Yield each way to split off `@VERSION`: first without a version, then from the last `@` to the first."""
     yield text, ""
     for found in reversed([*re.finditer("@", text)]):
         if found.end() < len(text):
@@ -287,7 +214,7 @@ def _cuts(text: str) -> Iterator[tuple[str, str]]:
 
 
 def is_repository(folder: Path) -> bool:
-    """Whether a folder is the top of a git repository."""
+    """Whether a folder is the top folder of a git repository."""
     return (folder / ".git").exists() or _is_bare(folder)
 
 

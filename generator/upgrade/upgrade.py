@@ -21,7 +21,7 @@ from ..catalog.questions import Answer
 from ..catalog.secrets import hide, is_hidden, paths_with_secrets, recover, reveal
 from ..check.finding import Finding
 from ..errors import PaccelError, PreconditionError, StateError, UsageError
-from ..fetch.address import without_secrets
+from ..fetch.credentials import without_secrets
 from ..files import disk
 from ..files.tree import File, Tree, check_path
 from ..merge.languages import language_of, parses

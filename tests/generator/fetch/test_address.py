@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from paccel.errors import TemplateError
-from paccel.fetch.address import address_from, parse_address, without_secrets
+from paccel.fetch.address import address_from, parse_address
+from paccel.fetch.credentials import without_secrets
 
 TOKEN = "glpat-12345678901234567890"
 
