@@ -1,7 +1,6 @@
 """The Jinja environment of a template: like cookiecutter's, but sandboxed, because a template may come from anywhere."""
 
 import functools
-import io
 import math
 import random
 import re
@@ -9,11 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import CodeType
 from typing import Any, cast
 
-from jinja2 import BaseLoader, Environment, StrictUndefined, nodes, pass_context
+from jinja2 import Environment, StrictUndefined, nodes, pass_context
 from jinja2.exceptions import SecurityError, TemplateNotFound
 from jinja2.exceptions import TemplateError as JinjaError
 from jinja2.ext import Extension
-from jinja2.loaders import split_template_path
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
@@ -21,7 +19,6 @@ from jinja2.visitor import NodeTransformer
 from markupsafe import Markup
 
 from ..errors import TemplateError
-from ..files.tree import Tree
 from .budget import Budget, TooMuch, check_format, check_operator, check_product, check_size, check_slow, weight
 from .draws import Draws
 from .patterns import call
@@ -324,31 +321,6 @@ def make_environment(
         )
     except Exception as error:  # Jinja does not check its options in one place
         raise TemplateError(f"`_jinja2_env_vars` or `_extensions` of `{where}` cannot be used: {error}") from error
-
-
-class TreeLoader(BaseLoader):
-    """Loads the files that a layer's files may include: the layer's own files, then its partials.
-
-    Attributes:
-        names: The paths of all files loaded so far, as tracebacks show them.
-    """
-
-    def __init__(self, project: Tree, partials: Tree, partials_dir: str) -> None:
-        self.places = [("", project), (f"{partials_dir}/", partials)]
-        self.names: set[str] = set()
-
-    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
-        path = "/".join(split_template_path(template))
-        for prefix, tree in self.places:
-            if path in tree:
-                self.names.add(prefix + path)
-                return text_of(tree[path].content).read(), prefix + path, lambda: True
-        raise TemplateNotFound(template)
-
-
-def text_of(content: bytes) -> io.TextIOWrapper:
-    """Open the text of a file with universal newlines: all line ends are read as `\\n`."""
-    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")
 
 
 def describe(error: Exception) -> str:
