@@ -17,7 +17,7 @@ MAX_BYTES_OF_STRAYS = 256 * 2**20
 
 Kind = Literal["link", "folder", "file", "special"]
 
-PASSED_OVER = {"__pycache__", "node_modules", "venv", "env", "site-packages", "runs", "build", "dist"}
+SKIPPED = {"__pycache__", "node_modules", "venv", "env", "site-packages", "runs", "build", "dist"}
 
 
 class Obstacle(NamedTuple):
@@ -140,7 +140,7 @@ def own_files(root: Path, folder: str, known: Collection[str]) -> list[str]:
     """
     found: list[str] = []
     for place, folders, names in os.walk(root / folder):
-        folders[:] = [name for name in folders if name not in PASSED_OVER and not name.startswith(".")]
+        folders[:] = [name for name in folders if name not in SKIPPED and not name.startswith(".")]
         found += [Path(place, name).relative_to(root).as_posix() for name in names if not name.endswith(".pyc")]
     return sorted({*found}.difference(known))
 
@@ -175,4 +175,4 @@ def _strays(root: Path, known: set[str], missing: list[str]) -> dict[str, File]:
 
 def _is_searched(folder: str, hidden: set[str]) -> bool:
     """Whether a folder may hold files that the user moved; hidden ones only if the template has files in such a folder."""
-    return folder not in PASSED_OVER and (not folder.startswith(".") or folder in hidden)
+    return folder not in SKIPPED and (not folder.startswith(".") or folder in hidden)

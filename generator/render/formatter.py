@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import TemplateError
+from ..files.gitignore import ignore_spec
 from ..files.tree import PROJECT_FILE, File, Tree
 from ..sandbox.patterns import search
 
@@ -178,15 +179,7 @@ class Formatter:
 
     @cached_property
     def _ignoring(self) -> "list[tuple[str, GitIgnoreSpec]]":
-        from pathspec import GitIgnoreSpec
-
-        specs = []
-        for folder, text in self.ignored.items():
-            try:
-                specs.append((folder, GitIgnoreSpec.from_lines(text.splitlines())))
-            except ValueError:
-                continue  # git passes over what is not a pattern
-        return specs
+        return [(folder, ignore_spec(text)) for folder, text in self.ignored.items()]
 
     @cached_property
     def _mode(self) -> "Mode":
