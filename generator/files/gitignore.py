@@ -8,9 +8,9 @@ if TYPE_CHECKING:
 
 def ignore_spec(text: str) -> "GitIgnoreSpec":
     """Return the patterns of a `.gitignore`. Like git, skip lines that are not valid patterns."""
-    from pathspec import GitIgnoreSpec  # few commands need it
+    from pathspec import GitIgnoreSpec, Pattern  # few commands need it
 
-    patterns = []
+    patterns: list[Pattern] = []
     for line in text.splitlines():
         try:
             patterns += GitIgnoreSpec.from_lines([line]).patterns
