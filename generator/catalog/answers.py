@@ -13,9 +13,9 @@ from ..errors import TemplateError, UsageError, did_you_mean
 from ..sandbox.context import Context
 from ..sandbox.draws import Draws
 from ..sandbox.patterns import search
-from .catalog import Template
 from .questions import NO, PROJECT_NAME, Answer, Question, holds
 from .secrets import is_hidden
+from .template import Template
 
 Ask = Callable[[Question], Answer]
 """A function that asks the user one question; the default and choices are already rendered."""

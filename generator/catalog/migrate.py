@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from ..errors import UsageError
 from ..sandbox.draws import Draws
 from .answers import resolve_answers, without_effect
-from .catalog import Template
 from .questions import Answer
+from .template import Template
 
 
 def carry_answers(

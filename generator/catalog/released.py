@@ -5,7 +5,8 @@ from pathlib import Path
 from ..errors import TemplateError
 from ..files.archive import read_zip
 from ..files.git import GitError, run_git
-from .catalog import Template, load_template
+from .catalog import load_template
+from .template import Template
 
 SECONDS = 60
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..catalog.answers import resolve_answers
-from ..catalog.catalog import Template, bundled_names, load_template
+from ..catalog.catalog import bundled_names, load_template
 from ..catalog.questions import Answer, check_project_name
 from ..catalog.secrets import hide
+from ..catalog.template import Template
 from ..errors import PaccelError, PreconditionError, StateError, UsageError
 from ..files import disk
 from ..files.likeness import likeness

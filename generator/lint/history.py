@@ -8,9 +8,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ..catalog.answers import resolve_answers
-from ..catalog.catalog import Template
 from ..catalog.metadata import METADATA_FILE
 from ..catalog.migrate import carry_answers
+from ..catalog.template import Template
 from ..errors import PaccelError
 from ..fetch.nested import CONTEXT_FILE
 from ..files.tree import File

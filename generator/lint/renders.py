@@ -13,8 +13,9 @@ import yaml
 from jinja2 import nodes
 
 from ..catalog.answers import resolve_answers
-from ..catalog.catalog import PARTIALS_DIR, Template
+from ..catalog.catalog import PARTIALS_DIR
 from ..catalog.questions import Answer
+from ..catalog.template import Template
 from ..errors import TemplateError, UsageError
 from ..files.tree import PROJECT_FILE, File, Tree
 from ..render.formatter import Formatter

@@ -7,7 +7,8 @@ from jinja2 import BaseLoader, Environment
 from jinja2.exceptions import TemplateNotFound
 from jinja2.loaders import split_template_path
 
-from ..catalog.catalog import PARTIALS_DIR, Layer
+from ..catalog.catalog import PARTIALS_DIR
+from ..catalog.template import Layer
 
 
 class LayerLoader(BaseLoader):

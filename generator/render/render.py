@@ -13,8 +13,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 from unicodedata import category
 
-from ..catalog.catalog import Layer, Template
 from ..catalog.questions import Answer
+from ..catalog.template import Layer, Template
 from ..errors import TemplateError
 from ..files.names import folded
 from ..files.scratch import scratch_dir

@@ -4,8 +4,8 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, distribution, requires
 
-from ..catalog.catalog import Template
 from ..catalog.questions import PROJECT_NAME, Answer
+from ..catalog.template import Template
 from ..errors import UsageError
 from ..files.tree import PROJECT_FILE, Tree
 

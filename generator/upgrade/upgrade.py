@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .. import __version__
 from ..catalog.answers import resolve_answers
-from ..catalog.catalog import Template, load_recorded, load_template
+from ..catalog.catalog import load_recorded, load_template
 from ..catalog.changelog import changes_between
 from ..catalog.migrate import carry_answers
 from ..catalog.questions import Answer
 from ..catalog.secrets import hide, is_hidden, paths_with_secrets, recover, reveal
+from ..catalog.template import Template
 from ..check.finding import Finding
 from ..errors import PaccelError, PreconditionError, StateError, UsageError
 from ..fetch.credentials import without_secrets

@@ -13,8 +13,9 @@ from support.generated import rendered
 from support.quick import quick_first
 from support.sampled import every_third_day
 
-from paccel.catalog.catalog import Template, bundled_names, load_template
+from paccel.catalog.catalog import bundled_names, load_template
 from paccel.catalog.questions import PROJECT_NAME
+from paccel.catalog.template import Template
 from paccel.files.tree import File, tree_hash
 
 NAMES = bundled_names()

@@ -15,8 +15,9 @@ from jinja2 import FileSystemLoader
 from support.sampled import sampled
 
 from paccel.catalog.answers import resolve_answers
-from paccel.catalog.catalog import DEFAULT_TEMPLATE, PARTIALS_DIR, Layer, Template, bundled_names, load_template
+from paccel.catalog.catalog import DEFAULT_TEMPLATE, PARTIALS_DIR, bundled_names, load_template
 from paccel.catalog.questions import Answer
+from paccel.catalog.template import Layer, Template
 from paccel.errors import TemplateError
 from paccel.files.tree import File, Tree, write_tree
 from paccel.render.render import LayerRenderer
