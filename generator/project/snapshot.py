@@ -57,10 +57,10 @@ def take_snapshot(root: Path, wanted: Iterable[str], base: Tree) -> Snapshot:
     files: dict[str, File] = {}
     obstacles: dict[str, Obstacle] = {}
     paths = sorted(wanted)
-    look = _Look(root)
+    lookup = _Lookup(root)
     try:
         for path in paths:
-            found = look.at(path)
+            found = lookup.at(path)
             if isinstance(found, File):
                 files[path] = found
             elif found is not None:
@@ -74,7 +74,7 @@ def take_snapshot(root: Path, wanted: Iterable[str], base: Tree) -> Snapshot:
     return Snapshot(files, obstacles, strays)
 
 
-class _Look:
+class _Lookup:
     """Looks up paths below a project's folder, and each folder only once."""
 
     def __init__(self, root: Path) -> None:

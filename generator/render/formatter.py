@@ -119,7 +119,9 @@ class Formatter:
             wanted = [path for path, found in zip(wanted, self._search(include, wanted), strict=True) if found]
         for name in ("exclude", "extend_exclude", "force_exclude"):
             pattern = self._option(name, str, "")
-            if pattern or (name == "exclude" and "exclude" not in self.black_options):
+            if name == "exclude" and name not in self.black_options:
+                wanted = [path for path in wanted if not BLACKS_EXCLUDE.search(f"/{path}")]
+            elif pattern:
                 wanted = self._without(pattern, wanted)
         return set(wanted)
 
@@ -165,12 +167,10 @@ class Formatter:
         return TemplateError(f"`{option}` of `[tool.black]`, rendered from `{self.template}`, {problem}")
 
     def _without(self, pattern: str, paths: list[str]) -> list[str]:
-        """Return the paths that a pattern does not match, nor any of their folders. Empty: black's default pattern."""
-        if pattern:
-            steps = sorted({step for path in paths for step in _steps(path)})
-            found = dict(zip(steps, self._search(pattern, steps), strict=True))
-            return [path for path in paths if not any(found[step] for step in _steps(path))]
-        return [path for path in paths if not BLACKS_EXCLUDE.search(f"/{path}")]
+        """Return the paths that a pattern does not match, nor any of their folders."""
+        steps = sorted({step for path in paths for step in _steps(path)})
+        found = dict(zip(steps, self._search(pattern, steps), strict=True))
+        return [path for path in paths if not any(found[step] for step in _steps(path))]
 
     def _search(self, pattern: str, paths: list[str]) -> list[bool]:
         verbose = f"(?x){pattern}" if "\n" in pattern else pattern  # like black

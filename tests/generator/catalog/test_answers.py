@@ -1,4 +1,4 @@
-"""Answers are checked before anything is made of them, all at once."""
+"""Answers are checked before anything is rendered, and one message lists all problems."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +30,7 @@ def asker(entries: dict[str, Any] | None = None, **settings: QuestionHelp) -> An
 
 
 def packager(entries: dict[str, Any] | None = None) -> Any:
-    """One that asks for the name of a package, as the bundled templates do."""
+    """A template that asks for a package name, like the bundled ones."""
     return asker(entries, project_name=QuestionHelp(package=True))
 
 

@@ -1,4 +1,4 @@
-"""What holds for every template that comes with paccel, whichever those are."""
+"""Rules for every template that comes with paccel."""
 
 import ast
 import os

@@ -1,4 +1,4 @@
-"""What a `paccel.toml` may say, and what happens when it says something else."""
+"""The keys of a `paccel.toml`, and the errors for invalid ones."""
 
 from collections.abc import Callable
 from pathlib import Path

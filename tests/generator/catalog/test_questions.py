@@ -1,4 +1,4 @@
-"""What a question is, is read from two files; what does not fit is the template's fault."""
+"""Questions are read from `cookiecutter.json` and `paccel.toml`; settings that do not fit are errors of the template."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Addresses of templates: taken apart as people write them, and shown without their secrets."""
+"""Addresses of templates are parsed as people write them, and shown without their secrets."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Git repositories as templates: versions, submodules, bare ones, and why one cannot be cloned."""
+"""Git repositories as templates: versions, submodules, bare repositories, and the reasons of failed clones."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Several templates in one place, and folders that are not the template: how to choose is said."""
+"""Several templates in one place: one is chosen, or the error says how to choose."""
 
 import json
 import os

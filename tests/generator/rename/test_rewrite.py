@@ -1,4 +1,4 @@
-"""Rules of ast-grep rewrite calls, are bounded, and are named where they cannot be applied."""
+"""ast-grep rules rewrite calls within limits; a rule that cannot be applied is reported."""
 
 import time
 from pathlib import Path

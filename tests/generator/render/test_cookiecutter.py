@@ -1,4 +1,4 @@
-"""Every file of a layer renders to what cookiecutter itself makes of it."""
+"""Every file of a layer renders to the same bytes as with cookiecutter itself."""
 
 import contextlib
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ def answers_of(template: Template, **given: Answer) -> dict[str, Answer]:
 
 
 def one_changed(template: Template) -> list[dict[str, Answer]]:
-    """Each question answered otherwise: one at a time for the default template, else all at once."""
+    """Other answers: one question at a time for the default template, all questions together for the others."""
     if template.name != DEFAULT_TEMPLATE:
         others = {q.name: q.choices[-1] if q.choices else not q.default for q in template.questions if q.kind != "text"}
         return [answers_of(template, **others)]

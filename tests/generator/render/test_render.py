@@ -1,4 +1,4 @@
-"""One tree comes out of a template and its answers: cookiecutter's bytes, black's formatting, on every machine."""
+"""A template and its answers render to one tree: cookiecutter's bytes, black's formatting, on every machine."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A template that one does not trust neither hangs nor fills the memory: one error, soon."""
+"""An untrusted template neither hangs nor fills the memory: it fails soon, with one error."""
 
 import contextlib
 import threading
