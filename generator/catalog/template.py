@@ -67,7 +67,7 @@ class Template(NamedTuple):
         return TemplateRef(self.source, self.name, self.digest, newest(self.metadata.changes), self.commit)
 
     def recorded_in(self, root: Path) -> "Template":
-        """Return it with the source as the project in `root` records it, see `address_from`."""
+        """Return the template with its source as the project in `root` records it, see `address_from`."""
         return self if self.bundled else self._replace(source=address_from(self.source, root))
 
     @property
@@ -84,5 +84,5 @@ class Template(NamedTuple):
         return {**self.metadata.fixed, **answers}
 
     def active_layers(self, values: Mapping[str, Answer]) -> list[Layer]:
-        """Return the layers to render, in order; `values` come from the method of that name."""
+        """Return the layers to render, in order. `values` are the result of the method `values`."""
         return [*self.layers, *(layer for extra, layer in self.extras if holds(extra.when, values))]

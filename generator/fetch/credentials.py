@@ -6,6 +6,7 @@ from urllib.parse import unquote, unquote_plus
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 """The beginning of a URL."""
 
+# Names of parameters in a query string: those of secrets, and those whose values are not secret even if they are long.
 _SECRET_NAME = re.compile(r"(?i)token|secret|pass|pwd|^sig$|signature|credential|auth|key|jwt|session|policy|cookie")
 _OPEN_NAME = re.compile(
     r"(?i)ref|ref_?(name|type)|rev|revision|sha|commit|branch|tag|at|v|version|path|file|filename|prefix"
@@ -20,8 +21,8 @@ _LEAST_SECRET = 4
 def without_secrets(text: str) -> str:
     """Return a text without the passwords and tokens of the addresses in it.
 
-    This removes the user of an HTTP address, which may be a token; the password of any other address; and each part of a
-    query string that has a name like a secret's, or is as long as one. The user of `git@host:path` and `ssh://git@host`
+    This removes the user of an HTTP address, which may be a token; the password of any other address; and each parameter
+    of a query string that is named like a secret, or is as long as one. The user of `git@host:path` and `ssh://git@host`
     stays.
     """
     if URL.match(text.removeprefix("git+")):
@@ -44,7 +45,7 @@ def secrets_in(url: str) -> list[str]:
 
 
 def has_unescaped_password(url: str) -> bool:
-    """Whether the password of a URL has a `/`, `?` or `#`: the host seems to end there, with a port that is no number."""
+    """Whether the password of a URL has an unescaped `/`, `?` or `#`: it then looks like a port that is not a number."""
     _, user, rest = _split_user(url)
     port = re.match(r"[^/?#:@\[\]]*:([^/?#]*)", rest)
     return not user and "@" in rest and port is not None and port[1] != "" and not port[1].isdigit()

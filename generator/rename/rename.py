@@ -71,13 +71,11 @@ def rename(files: Mapping[str, File], renames: Iterable[RenamedApi], fixed: Iter
             text, done = applied(module, changes.edits)
             cells = code.cells.get(path)
             fits_cells = cells is None or cells.with_code(text) is not None
-            if (
-                path in kept or not _differs_in_names(module, text) or not fits_cells
-            ):  # rather an old name than a broken file
+            if path not in kept and fits_cells and _differs_in_names(module, text):
+                edits += done
+                now[path] = now[path]._replace(content=module.encode(text))
+            else:  # an old name is better than a broken file
                 unclear += [Unclear(path, edit.line, f"`{edit.old}` is now `{edit.new}`") for edit in done]
-                continue
-            edits += done
-            now[path] = now[path]._replace(content=module.encode(text))
         if found:
             project = project.changed(now)
     shown = [one._replace(path=code.real_path(one.path), line=code.line(one.path, one.line)) for one in edits]

@@ -17,7 +17,7 @@ class Use(NamedTuple):
 
     Attributes:
         path: The file.
-        line: The line in it, from 1.
+        line: The line, from 1.
         text: The line's text, stripped.
         certain: Whether it certainly uses the name; False if the class of a value is unclear.
     """
