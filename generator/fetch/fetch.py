@@ -43,7 +43,7 @@ def fetched(address: Address) -> Iterator[Fetched]:
         yield Fetched(find_template(Path(address.place), address))
         return
     with scratch_dir() as scratch:
-        # Named after the archive or repository: a template at its top is called like that.
+        # A template at the top of an archive or repository has its name.
         top = scratch.resolve() / (address.name if address.name and not problem_of_name(address.name) else "template")
         if address.kind == "zip":
             unpack(_content(address), address.shown, top)
