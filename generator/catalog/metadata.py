@@ -2,15 +2,15 @@
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .. import __version__
-from ..errors import PreconditionError, TemplateError, did_you_mean
+from ..errors import PreconditionError, TemplateError
 from ..files.tree import check_path
 from .api import ApiName, parse_new_name
+from .toml_table import Table
 
 METADATA_FILE = "paccel.toml"
 
@@ -177,7 +177,7 @@ def parse_metadata(text: str, where: str) -> Metadata:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise TemplateError(f"`{where}` is not valid TOML: {error}") from error
     problems: list[str] = []
-    top = _Table(data, "", problems)
+    top = Table(data, "", problems)
     _check_version(top.text("requires_paccel"), where)  # first, as unknown keys may be those of a newer paccel
     metadata = Metadata(
         title=top.text("title"),
@@ -234,7 +234,7 @@ def parse_metadata(text: str, where: str) -> Metadata:
     return metadata
 
 
-def _renamed_api(top: "_Table") -> tuple[RenamedApi, ...]:
+def _renamed_api(top: Table) -> tuple[RenamedApi, ...]:
     found: list[RenamedApi] = []
     for table in top.tables("renamed_api"):
         old, new, since = table.text("from", need=True), table.text("to", need=True), table.text("since")
@@ -245,7 +245,7 @@ def _renamed_api(top: "_Table") -> tuple[RenamedApi, ...]:
     return tuple(found)
 
 
-def _changed_meaning(top: "_Table") -> tuple[ChangedMeaning, ...]:
+def _changed_meaning(top: Table) -> tuple[ChangedMeaning, ...]:
     found: list[ChangedMeaning] = []
     for table in top.tables("changed_meaning"):
         name, text, since = table.text("name", need=True), table.text("text", need=True), table.text("since")
@@ -268,88 +268,3 @@ def _check_version(least: str, where: str) -> None:
         raise PreconditionError(
             f"`{where}` needs paccel {found[1]} or newer, and this is paccel {__version__}: run `pip install -U paccel`"
         )
-
-
-class _Table:
-    """A TOML table that is read key by key. Wrong, missing and unknown keys are added to `problems`."""
-
-    def __init__(self, data: Mapping[str, Any], name: str, problems: list[str]) -> None:
-        self.rest = dict(data)
-        self.name = name
-        self.problems = problems
-        self.children: list[_Table] = []
-        self.known: set[str] = set()
-
-    @contextmanager
-    def reporting_errors(self) -> Iterator[None]:
-        """Turn a TemplateError in the block into a problem of this table."""
-        try:
-            yield
-        except TemplateError as error:
-            self.problems.append(f"`{self.name[:-1]}`: {error}")
-
-    def _take(self, key: str, kind: type | tuple[type, ...], empty: Any, need: bool = False) -> Any:
-        self.known.add(key)
-        if key not in self.rest and need:
-            self.problems.append(f"`{self.name}{key}` is missing")
-        value = self.rest.pop(key, empty)
-        if isinstance(value, kind):
-            return value
-        expected = {str: "text", list: "a list", dict: "a table", bool: "true or false"}
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        self._wrong(key, " or ".join(expected[one] for one in kinds))
-        return empty
-
-    def _wrong(self, key: str, expected: str) -> None:
-        self.problems.append(f"`{self.name}{key}` must be {expected}")
-
-    def _child(self, data: Mapping[str, Any], name: str) -> "_Table":
-        child = _Table(data, f"{self.name}{name}.", self.problems)
-        self.children.append(child)
-        return child
-
-    def text(self, key: str, need: bool = False) -> str:
-        return str(self._take(key, str, "", need))
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        return tuple(self._items(key, [], str, "a list of texts"))
-
-    def flag(self, key: str) -> bool:
-        return bool(self._take(key, bool, False))
-
-    def condition(self, key: str) -> str | dict[str, str | bool]:
-        if isinstance(self.rest.get(key), dict):
-            return self.answers(key)
-        return str(self._take(key, (str, dict), ""))
-
-    def table(self, key: str) -> "_Table":
-        return self._child(self._take(key, dict, {}), key)
-
-    def mapping(self, key: str) -> dict[str, str]:
-        return dict(self._items(key, {}, str, "a table of texts"))
-
-    def answers(self, key: str, need: bool = True) -> dict[str, str | bool]:
-        return dict(self._items(key, {}, (str, bool), "a table of answers (text, true or false)", need))
-
-    def tables(self, key: str) -> list["_Table"]:
-        values = self._items(key, [], dict, "a list of tables")
-        return [self._child(value, f"{key}[{index}]") for index, value in enumerate(values)]
-
-    def named_tables(self, key: str) -> dict[str, "_Table"]:
-        values = self._items(key, {}, dict, "a table of tables")
-        return {name: self._child(value, f"{key}.{name}") for name, value in values.items()}
-
-    def _items(self, key: str, empty: Any, kind: type | tuple[type, ...], expected: str, need: bool = False) -> Any:
-        """Return a list or table whose values are of one kind, else `empty`."""
-        values = self._take(key, type(empty), empty, need)
-        if all(isinstance(value, kind) for value in (values.values() if isinstance(values, dict) else values)):
-            return values
-        self._wrong(key, expected)
-        return empty
-
-    def finish(self) -> None:
-        self.problems.extend(
-            f"`{self.name}{key}` is not a known key{did_you_mean(key, self.known)}" for key in self.rest
-        )
-        for child in self.children:
-            child.finish()
