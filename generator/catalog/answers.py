@@ -98,19 +98,18 @@ def resolve_answers(
                 values.setdefault(name, project_name)
             elif question.kind == "text":
                 question = question._replace(default=project_name)
-        question = question._replace(check=partial(_check, question, context))
+        if question.secret and asked and name not in values:
+            question = question._replace(default=os.environ.get(question.variable, question.default))
+        unchecked, question = question, question._replace(check=partial(_check, question, context))
         try:
             if not asked:
                 answer = question.default
             elif name in values:
                 answer = question.parse(values[name])
+            elif ask is not None:
+                answer = ask(question)
             else:
-                if question.secret:
-                    question = question._replace(default=os.environ.get(question.variable, question.default))
-                if ask is not None:
-                    answer = ask(question)
-                else:
-                    answer = (question if checked else questions[name]).parse(question.default)
+                answer = (question if checked else unchecked).parse(question.default)
         except UsageError as error:
             problems.append(str(error))
             answer = question.default

@@ -47,6 +47,7 @@ def test_defaults_follow_earlier_answers() -> None:
 def test_choices_may_follow_earlier_answers() -> None:
     template = asker({"size": ["8", "16"], "name": ["net-{{ cookiecutter.size }}", "other"]})
     assert resolve_answers(template, {"size": 16}) == {"size": "16", "name": "net-16"}
+    assert resolve_answers(template, {"size": 16}, checked=False) == {"size": "16", "name": "net-16"}
     with pytest.raises(UsageError, match="`net-16`"):
         resolve_answers(template, {"size": 16, "name": "net-8"})
 
