@@ -1,1 +1,1 @@
-"""A Jinja sandbox: what the expressions of a template may do, within which limits, and what they draw at random."""
+"""A Jinja sandbox for templates: limits on time and size, recorded random values, and regular expressions."""
