@@ -7,8 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from paccel.catalog.answers import resolve_answers
 from paccel.catalog.catalog import load_template
-from paccel.catalog.questions import resolve_answers
 from paccel.render.render import render
 
 # Lines to delete from `train.py`, with their blocks, so that only forward, backward and update remain; each entry is the

@@ -24,8 +24,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from paccel.catalog.catalog import DEFAULT_TEMPLATE, PARTIALS_DIR, load_template
-from paccel.catalog.jinja import make_environment
 from paccel.files.tree import File, write_tree
+from paccel.sandbox.environment import make_environment
 
 PROJECT = "my-project"
 

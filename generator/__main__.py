@@ -1,4 +1,4 @@
-"""`python -m paccel`: the command line, where the `paccel` script is not on the path."""
+"""`python -m paccel`: the command line, for when the `paccel` script is not on the PATH."""
 
 from .cli import main
 

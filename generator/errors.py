@@ -1,29 +1,32 @@
-"""Errors that a user can cause, each with the exit code of the command that meets it.
+"""Errors that a user can cause, each with the exit code of the command.
 
 PaccelError
-├── UsageError           2  an option, answer, name or path that cannot be used
-├── PreconditionError    3  the project is not in a state for this command
-│   └── StateError          its manifest or baseline is missing or damaged
-└── TemplateError        4  a template that cannot be found, read or rendered
+├── UsageError           2  an option, answer, name or path is not valid
+├── PreconditionError    3  the project's state does not allow the command
+│   └── StateError          the project's manifest or baseline is missing or damaged
+└── TemplateError        4  a template cannot be found, read or rendered
 """
 
 from collections.abc import Iterable
 
 
 class PaccelError(ValueError):
-    """What was given, what is wrong, what to do; typed things in backticks, no final period on one sentence."""
+    """The base class. A message says what was given, what is wrong and what to do.
+
+    Names and commands are in backticks; a message of one sentence has no final period.
+    """
 
     exit_code = 1
 
 
 class UsageError(PaccelError):
-    """Raised when an option, an answer, a name or a path cannot be used."""
+    """Raised when an option, an answer, a name or a path is not valid."""
 
     exit_code = 2
 
 
 class PreconditionError(PaccelError):
-    """Raised when the project is not in a state in which the command can run."""
+    """Raised when the state of the project does not allow the command."""
 
     exit_code = 3
 
@@ -49,8 +52,8 @@ class TemplateError(PaccelError):
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Return `; did you mean …?` with the nearest of `known`, or nothing."""
-    import difflib  # for messages only
+    """Return `; did you mean …?` with the most similar of `known`, or an empty text."""
+    import difflib  # only error messages need it
 
     lowered = {name.lower(): name for name in known}
     near = difflib.get_close_matches(given.lower(), lowered, n=1, cutoff=0.6)

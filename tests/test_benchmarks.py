@@ -21,8 +21,8 @@ import loop_contestants
 import new_command
 import resume_cost
 
+from paccel.catalog.answers import resolve_answers
 from paccel.catalog.catalog import DEFAULT_TEMPLATE, bundled_names, load_template
-from paccel.catalog.questions import resolve_answers
 from paccel.render.render import render
 
 pytestmark = pytest.mark.slow

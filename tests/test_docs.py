@@ -16,8 +16,8 @@ from support.beside import modules_of
 from support.patches import bare, patched
 
 from paccel import runtime
+from paccel.catalog.answers import resolve_answers
 from paccel.catalog.catalog import bundled_names, load_template
-from paccel.catalog.questions import resolve_answers
 from paccel.cli.main import main
 from paccel.runtime.settings.run_settings import RunSettings
 

@@ -30,6 +30,7 @@ GENERATOR_FLOORS = [
     "render",
     "rename",
     "catalog",
+    "fetch sandbox",
     "merge",
     "runs",
     "files",

@@ -15,7 +15,7 @@ from support.sampled import every_third_day
 
 from paccel import __version__
 from paccel.catalog import catalog
-from paccel.catalog.questions import resolve_answers
+from paccel.catalog.answers import resolve_answers
 from paccel.files.tree import File, read_tree
 from paccel.project.state import Manifest, state_bytes
 from paccel.render.render import render_formatted

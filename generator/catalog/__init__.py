@@ -1,1 +1,1 @@
-"""Templates: found, fetched and read."""
+"""Templates: found, read, and their questions answered."""

@@ -1,4 +1,4 @@
-"""How `paccel.toml` writes the name of something in Python code: `model:make_model`, as entry points write it."""
+"""Names in Python code as `paccel.toml` writes them: `model:make_model`, like entry points."""
 
 import keyword
 import re
@@ -19,7 +19,7 @@ class ApiName(NamedTuple):
         module: The module's dotted name, as an import in the project writes it.
         name: A function, class or constant.
         member: A field, attribute or method of the class `name`; empty for none.
-        parameter: A parameter of what is named so far; of a class, it is its constructor's. Empty for none.
+        parameter: A parameter of the function, the method, or the class's constructor; empty for none.
     """
 
     module: str
@@ -32,7 +32,7 @@ class ApiName(NamedTuple):
         """Read `module:name`, `module:Class.member`, or one of them with `(parameter)`.
 
         Raises:
-            TemplateError: It is none of these.
+            TemplateError: The text is none of these.
         """
         found = _NAME.fullmatch(text)
         if found is None or any(keyword.iskeyword(word) for word in re.findall(r"\w+", text)):
@@ -44,12 +44,12 @@ class ApiName(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The dotted path, without the parameter."""
+        """The dotted path of the name or member, without the parameter."""
         return ".".join(part for part in (self.module, self.name, self.member) if part)
 
     @property
     def last(self) -> str:
-        """The word that a use of it is written with."""
+        """The last word, which every use of the name contains."""
         return self.parameter or self.member or self.name
 
     def __str__(self) -> str:
@@ -57,10 +57,10 @@ class ApiName(NamedTuple):
 
 
 def parse_new_name(text: str, old: ApiName) -> ApiName:
-    """Read what something is called now: a word, or `module:name` for a name that went to another module.
+    """Read the new name of `old`: one word, or `module:name` if it moved to another module.
 
     Raises:
-        TemplateError: It is neither, or the same as before.
+        TemplateError: The text is neither, or equals the old name.
     """
     if ":" in text and not (old.member or old.parameter):
         new = ApiName.parse(text)
@@ -71,7 +71,7 @@ def parse_new_name(text: str, old: ApiName) -> ApiName:
     else:
         raise TemplateError(
             f"`{text}` is not a new name for `{old}`: write one word"
-            + ("" if old.member or old.parameter else ", or `module:name` where it went to another module")
+            + ("" if old.member or old.parameter else ", or `module:name` if it moved to another module")
         )
     if new == old:
         raise TemplateError(f"`{old}` is renamed to itself")

@@ -1,6 +1,6 @@
 """Find a template and read it: a bundled name, a directory, a git URL or a ZIP file.
 
-A template is read into memory whole, so that rendering needs no files, and a clone or unpacked archive can be removed.
+The whole template is read into memory: rendering needs no files, and a clone or unpacked archive can be removed.
 """
 
 import json
@@ -8,18 +8,20 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import TemplateError, did_you_mean
+from ..fetch.address import Address, parse_address
+from ..fetch.credentials import without_secrets
+from ..fetch.fetch import Fetched, fetched
+from ..fetch.nested import CONTEXT_FILE
 from ..files.tree import STATE_DIR, File, Tree, empty_folders, read_inside, read_tree, tree_hash
-from .address import Address, address_from, parse_address, without_secrets
-from .changelog import newest
-from .fetch import Fetched, fetched
-from .metadata import CONTEXT_FILE, METADATA_FILE, Extra, Metadata, TemplateRef, parse_metadata
-from .nested import find_template
-from .questions import Answer, Question, holds, parse_questions
+from .metadata import METADATA_FILE, Metadata, TemplateRef, parse_metadata
+from .questions import Answer, Question, parse_questions
+from .template import Layer, Template
 
 PARTIALS_DIR = "templates"
 SHARED_PARTIALS_DIR = "_partials"
@@ -27,90 +29,22 @@ DEFAULT_TEMPLATE = "image-classification"
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 
-
-class Layer(NamedTuple):
-    """One cookiecutter template directory.
-
-    Attributes:
-        name: The folder's name.
-        entries: The content of its `cookiecutter.json`.
-        project: Files of its `{{cookiecutter.…}}` folder, unrendered.
-        partials: Files of its `templates/` folder, which its files may include.
-        head: Its `cookiecutter.json` and `paccel.toml` as they are.
-        metadata: Its `paccel.toml`, read.
-        folders: Folders of its `{{cookiecutter.…}}` folder in which there is nothing, unrendered. A new project gets them;
-            git and upgrades know only files.
-    """
-
-    name: str
-    entries: Mapping[str, Any]
-    project: Tree
-    partials: Tree
-    head: Tree
-    metadata: Metadata
-    folders: tuple[str, ...] = ()
-
-
-class Template(NamedTuple):
-    """A template, read and checked.
-
-    Attributes:
-        source: What names it, without secrets: a bundled name, a URL, or a path, which is absolute or starts from a project.
-        name: Its folder's name.
-        layers: What is always rendered, in order; the template's own layer is the last.
-        extras: What is rendered after that, if the answers turn it on.
-        questions: Its own questions first, then those of its layers and extras that it does not fix.
-        metadata: Its `paccel.toml`, with the questions, moves, renames and changes of its layers merged in.
-        digest: SHA-256 over the content of all layers and partials.
-        commit: The commit that it was read from; empty where it is not from git.
-        warnings: What a user should know before rendering it.
-    """
-
-    source: str
-    name: str
-    layers: tuple[Layer, ...]
-    extras: tuple[tuple[Extra, Layer], ...]
-    questions: tuple[Question, ...]
-    metadata: Metadata
-    digest: str
-    commit: str = ""
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def ref(self) -> TemplateRef:
-        """What a manifest records of it."""
-        return TemplateRef(self.source, self.name, self.digest, newest(self.metadata.changes), self.commit)
-
-    def recorded_in(self, root: Path) -> "Template":
-        """Return it with the source that the project in `root` records, see `address_from`."""
-        return self if self.bundled else self._replace(source=address_from(self.source, root))
-
-    @property
-    def bundled(self) -> bool:
-        """Whether it comes with paccel."""
-        return self.source in bundled_names()
-
-    @property
-    def entries(self) -> dict[str, Any]:
-        """The entries of its own `cookiecutter.json`, then those that its layers and extras add; fixed ones as fixed."""
-        entries: dict[str, Any] = {}
-        for layer in [self.layers[-1], *self.layers[:-1], *(layer for _, layer in self.extras)]:
-            entries = {**entries, **{name: raw for name, raw in layer.entries.items() if name not in entries}}
-        return {**entries, **self.metadata.fixed}
-
-    def values(self, answers: Mapping[str, Answer]) -> dict[str, Answer]:
-        """Return the answers to all questions of its layers: `answers`, and those that the template fixes."""
-        return {**self.metadata.fixed, **answers}
-
-    def active_layers(self, values: Mapping[str, Answer]) -> list[Layer]:
-        """Return the layers to render, in order; `values` as the method of that name returns them."""
-        turned_on = (layer for extra, layer in self.extras if holds(extra.when, values))
-        return [*self.layers, *turned_on]
+_ADDED_UP = (
+    "moved",
+    "once",
+    "renamed_answers",
+    "dropped_answers",
+    "renamed_api",
+    "rewrites",
+    "changed_meaning",
+    "changes",
+)
+"""The lists of a `paccel.toml` that a template adds up over its layers."""
 
 
 def bundled_root() -> Path:
     """Return the folder of the templates that come with paccel."""
-    found = find_spec("paccel.templates")  # package data: found, not imported
+    found = find_spec("paccel.templates")  # package data, not imported
     assert found is not None
     assert found.submodule_search_locations
     return Path(found.submodule_search_locations[0])
@@ -127,10 +61,10 @@ def bundled_names() -> list[str]:
 
 
 def read_bundled_metadata() -> dict[str, Metadata]:
-    """Return name -> `paccel.toml` of the templates that come with paccel; nothing else of them is read.
+    """Return name -> `paccel.toml` of the templates that come with paccel, without reading their other files.
 
     Raises:
-        TemplateError: A `paccel.toml` cannot be used.
+        TemplateError: A `paccel.toml` is not valid.
     """
     metadata: dict[str, Metadata] = {}
     for name in bundled_names():
@@ -144,14 +78,13 @@ def load_template(source: str) -> Template:
     """Find and read a template.
 
     Args:
-        source: A bundled name, or an address as `parse_address` takes it. A folder that is called like a bundled template
-            is written `./name`.
+        source: A bundled name, or an address for `parse_address`. Write `./name` for a folder with a bundled name.
 
     Raises:
         TemplateError: There is no such template, it cannot be fetched, or it is not a template.
     """
     if source in bundled_names():
-        return _read_template(Fetched(bundled_root() / source, None), source)
+        return _read_template(Fetched(bundled_root() / source), source)._replace(bundled=True)
     return _load(parse_address(source))
 
 
@@ -159,26 +92,24 @@ def load_recorded(recorded: TemplateRef, root: Path, *, as_rendered: bool = Fals
     """Find and read the template of a project.
 
     Args:
-        recorded: From the project's manifest.
-        root: The project's folder, from which a relative source starts.
-        as_rendered: Read the commit that the project was rendered from, where that is known and can still be had; else
-            the template as it is today.
+        recorded: The template in the project's manifest.
+        root: The project's folder. Relative sources start from it.
+        as_rendered: Read the commit that the project was rendered from, if it is known and can still be fetched.
+            Otherwise, read the template as it is today.
 
     Raises:
-        TemplateError: It cannot be read; says how to give the project another source.
+        TemplateError: The template cannot be read. The message says how to give the project another source.
     """
     source = recorded.source
     if source in bundled_names():
         return load_template(source)
     try:
         address = parse_address(source, Path(os.path.realpath(root)))
+        found: Template | None = None
         if as_rendered and recorded.commit and address.kind == "git":
-            try:
+            with suppress(TemplateError):
                 found = _load(address._replace(version=recorded.commit, sure=True))
-            except TemplateError:
-                found = _load(address)
-        else:
-            found = _load(address)
+        found = found or _load(address)
     except TemplateError as error:
         raise TemplateError(
             f"{error}\nThis is the template's source in the project's `{STATE_DIR}/manifest.json`; if it has moved, or"
@@ -187,7 +118,7 @@ def load_recorded(recorded: TemplateRef, root: Path, *, as_rendered: bool = Fals
     warnings = found.warnings
     if address.has_secrets:
         warnings += (
-            "The project's manifest has a password or token, which an upgrade removes; where it was committed, git's history"
+            "The project's manifest contains a password or token. An upgrade removes it; if it was committed, git's history"
             " still has it: revoke it",
         )
     return found._replace(source=without_secrets(source), warnings=warnings)
@@ -196,33 +127,29 @@ def load_recorded(recorded: TemplateRef, root: Path, *, as_rendered: bool = Fals
 def _load(address: Address) -> Template:
     if address.kind == "nothing":
         raise _unknown(address)
-    if address.kind == "folder":
-        found = Fetched(find_template(Path(address.place), address), None)
+    with fetched(address) as found:
         template = _read_template(found, address.shown)
-    else:
-        with fetched(address) as found:
-            template = _read_template(found, address.shown)
-    if address.has_secrets:
-        hint = (
-            "The password or token in the template's address is not recorded: give git access another way (a credential"
-        )
-        hint += " helper, `~/.netrc`), or give the address to `paccel upgrade --template` again"
-        template = template._replace(warnings=(*template.warnings, hint))
-    return template
+    if not address.has_secrets:
+        return template
+    warning = (
+        "The password or token in the template's address is not recorded: give git access another way (a credential"
+        " helper, `~/.netrc`), or give the address to `paccel upgrade --template` again"
+    )
+    return template._replace(warnings=(*template.warnings, warning))
 
 
 def _unknown(address: Address) -> TemplateError:
     names = bundled_names()
     offered = ", ".join(f"`{name}`" for name in names) or "none"
     shown = address.shown
-    meant = ""
+    example = ""
     if re.fullmatch(r"\w[\w.-]*/[\w.-]+([@#].*)?", shown):
-        meant = f", for GitHub `gh:{shown}`"
+        example = f", for GitHub `gh:{shown}`"
     elif re.match(r"[\w-]+(\.[\w-]+)+(:\d+)?/", shown):
-        meant = f", as `https://{shown}`"
+        example = f", as `https://{shown}`"
     return TemplateError(
         f"There is no template `{shown}`{did_you_mean(shown, names)}; bundled templates: {offered}; or give a directory, a"
-        f" ZIP file or a git URL{meant}"
+        f" ZIP file or a git URL{example}"
     )
 
 
@@ -234,9 +161,9 @@ def _read_template(found: Fetched, source: str) -> Template:
         raise TemplateError(
             f"`{source}` is a layer of other templates, not a template itself: `paccel list` shows the templates"
         )
-    # Partials beside a plain cookiecutter template are somebody else's; with a paccel.toml they are shared ones.
-    is_pack = (folder / METADATA_FILE).is_file()
-    shared = _read_files(found, folder.parent / SHARED_PARTIALS_DIR) if is_pack else {}
+    # A plain cookiecutter template has no shared partials: a `_partials` folder beside it has nothing to do with it.
+    has_metadata = (folder / METADATA_FILE).is_file()
+    shared = _read_files(found, folder.parent / SHARED_PARTIALS_DIR) if has_metadata else {}
     layers = (*(_read_layer(found, folder.parent / name, used_by=source) for name in meta.layers), own)
     brought = [extra for layer in layers for extra in layer.metadata.extras]
     extras = tuple((extra, _read_layer(found, folder.parent / extra.layer, used_by=source)) for extra in brought)
@@ -245,12 +172,13 @@ def _read_template(found: Fetched, source: str) -> Template:
             raise TemplateError(f"`{extra.layer}/{METADATA_FILE}` has `extras`: an extra cannot have extras itself")
     everything = [*layers, *(layer for _, layer in extras)]
     content: dict[str, File] = {f"{SHARED_PARTIALS_DIR}/{path}": file for path, file in shared.items()}
-    for index, layer in enumerate(everything):  # by position: the digest does not depend on the name of a folder
+    for index, layer in enumerate(everything):  # by position, so that the digest does not depend on folder names
         for part, tree in (("", layer.head), ("project/", layer.project), (f"{PARTIALS_DIR}/", layer.partials)):
             content |= {f"{index}/{part}{path}": file for path, file in tree.items()}
     questions = _merge_questions([own, *(layer for layer in everything if layer is not own)])
-    _check_answers([(f"`{extra.layer}` waits for", extra.when) for extra in brought], questions, source)
-    _check_answers([("`fixed` has", meta.fixed)], questions, source)
+    for extra in brought:  # an extra that no answer can turn on is an error of the template
+        _check_answers(f"`{extra.layer}` waits for", extra.when, questions, source)
+    _check_answers("`fixed` has", meta.fixed, questions, source)
     return Template(
         source=source,
         name=own.name,
@@ -292,15 +220,21 @@ def _read_layer(found: Fetched, folder: Path, used_by: str = "") -> Layer:
     where = f"{folder.name}/{METADATA_FILE}"
     metadata = parse_metadata(texts.get(METADATA_FILE, ""), where)
     if used_by and (metadata.layers or metadata.fixed):
-        raise TemplateError(f"`{where}` has `layers` or `fixed`, which only a template can have, not a layer")
+        raise TemplateError(f"`{where}` has `layers` or `fixed`: only a template can have them, not a layer")
     project = _project_folder(folder, context)
-    partials = _read_files(found, folder / PARTIALS_DIR, within)
-    files, folders = _read_files(found, project, within), tuple(empty_folders(project))
-    return Layer(folder.name, context, files, partials, head, metadata, folders)
+    return Layer(
+        name=folder.name,
+        entries=context,
+        project=_read_files(found, project, within),
+        partials=_read_files(found, folder / PARTIALS_DIR, within),
+        head=head,
+        metadata=metadata,
+        folders=tuple(empty_folders(project)),
+    )
 
 
 def _project_folder(folder: Path, context: Mapping[str, Any]) -> Path:
-    """Return the folder of project files, which cookiecutter knows by its name."""
+    """Return the folder of project files; like cookiecutter, recognise it by its name."""
     options = context.get("_jinja2_env_vars")
     opening = str(options.get("variable_start_string", "{{")) if isinstance(options, dict) else "{{"
     found = [
@@ -316,10 +250,15 @@ def _project_folder(folder: Path, context: Mapping[str, Any]) -> Path:
 
 
 def _read_files(found: Fetched, folder: Path, within: Path | None = None) -> dict[str, File]:
-    """Read the files below `folder`, which need not exist; `within` is what links must not leave, if not the folder itself.
+    """Read the files below `folder`, which need not exist.
+
+    Args:
+        found: The template that the folder belongs to.
+        folder: The folder.
+        within: The folder that links must not leave in a template of this disk. None: `folder` itself.
 
     Raises:
-        TemplateError: As `read_tree` raises it, or files are missing that git or Git LFS keeps elsewhere.
+        TemplateError: `read_tree` fails, or git submodules or Git LFS files are missing.
     """
     within = found.within or within
     if within is None and folder.is_symlink():
@@ -337,13 +276,13 @@ def _read_files(found: Fetched, folder: Path, within: Path | None = None) -> dic
         if file.content.startswith(_LFS_POINTER):
             raise TemplateError(
                 f"`{path}` of the template is a pointer of Git LFS, not the file itself: run `git lfs install` (or `git lfs"
-                " pull` in the template's folder) and try again; a ZIP download has no such files, its repository does"
+                " pull` in the template's folder) and try again; ZIP downloads lack these files, use the git repository"
             )
     return tree
 
 
 def _is_submodule(folder: Path) -> bool:
-    """Whether the `.gitmodules` of a folder above it names it."""
+    """Whether the nearest `.gitmodules` above a folder lists it as a submodule."""
     for above in folder.parents:
         modules = above / ".gitmodules"
         if modules.is_file():
@@ -353,7 +292,7 @@ def _is_submodule(folder: Path) -> bool:
 
 
 def _merge_questions(layers: list[Layer]) -> tuple[Question, ...]:
-    """Return the union of the layers' questions, with the help from every `paccel.toml`."""
+    """Return the union of the layers' questions, with the settings from every `paccel.toml`."""
     merged: dict[str, Question] = {}
     for layer in layers:
         for question in parse_questions(layer.entries, f"{layer.name}/{CONTEXT_FILE}"):
@@ -371,45 +310,34 @@ def _merge_questions(layers: list[Layer]) -> tuple[Question, ...]:
     return tuple(merged.values())
 
 
-def _check_answers(
-    groups: list[tuple[str, Mapping[str, Answer]]], questions: tuple[Question, ...], source: str
-) -> None:
-    """Refuse an extra that no answer can turn on, and a fixed answer that is not possible."""
+def _check_answers(what: str, answers: Mapping[str, Answer], questions: tuple[Question, ...], source: str) -> None:
+    """Refuse answers in a `paccel.toml` that nobody could give."""
     known = {question.name: question for question in questions}
-    for what, answers in groups:
-        for name, value in answers.items():
-            question = known.get(name)
-            possible = question is not None and (
-                value in question.choices if question.choices else isinstance(value, bool) == (question.kind == "bool")
+    for name, value in answers.items():
+        question = known.get(name)
+        possible = question is not None and (
+            value in question.choices if question.choices else isinstance(value, bool) == (question.kind == "bool")
+        )
+        if not possible:
+            raise TemplateError(
+                f"{what} an impossible answer, in `{source}`: `{name} = {value}`{did_you_mean(name, known)}"
             )
-            if not possible:
-                raise TemplateError(
-                    f"{what} an impossible answer, in `{source}`: `{name} = {value}`{did_you_mean(name, known)}"
-                )
 
 
 def _merge_metadata(own: Layer, layers: list[Layer]) -> Metadata:
     """Return the template's own metadata with what its layers add."""
-    all_metadata = [layer.metadata for layer in layers]
-    return own.metadata._replace(
-        title=own.metadata.title or own.name,
-        questions={name: text for metadata in all_metadata for name, text in metadata.questions.items()},
-        moved=tuple(move for metadata in all_metadata for move in metadata.moved),
-        once=tuple(pattern for metadata in all_metadata for pattern in metadata.once),
-        renamed_answers=tuple(renamed for metadata in all_metadata for renamed in metadata.renamed_answers),
-        dropped_answers=tuple(name for metadata in all_metadata for name in metadata.dropped_answers),
-        renamed_api=tuple(renamed for metadata in all_metadata for renamed in metadata.renamed_api),
-        rewrites=tuple(rewrite for metadata in all_metadata for rewrite in metadata.rewrites),
-        changed_meaning=tuple(changed for metadata in all_metadata for changed in metadata.changed_meaning),
-        changes=tuple(change for metadata in all_metadata for change in metadata.changes),
-    )
+    merged: dict[str, Any] = {
+        field: tuple(entry for layer in layers for entry in getattr(layer.metadata, field)) for field in _ADDED_UP
+    }
+    questions = {name: text for layer in layers for name, text in layer.metadata.questions.items()}
+    return own.metadata._replace(title=own.metadata.title or own.name, questions=questions, **merged)
 
 
 def _with_partials(layer: Layer, shared: Tree) -> Layer:
-    """Give a layer the shared partials beside its own."""
-    double = sorted(shared.keys() & layer.partials.keys())
-    if double:
+    """Add the shared partials to those of a layer."""
+    both = sorted(shared.keys() & layer.partials.keys())
+    if both:
         raise TemplateError(
-            f"The partial `{double[0]}` is both in `{SHARED_PARTIALS_DIR}` and in `{layer.name}`: keep one of them"
+            f"The partial `{both[0]}` is both in `{SHARED_PARTIALS_DIR}` and in `{layer.name}`: keep one of them"
         )
     return layer._replace(partials={**shared, **layer.partials})

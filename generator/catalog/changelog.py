@@ -7,7 +7,7 @@ from .metadata import Change
 
 
 def changes_between(changes: Iterable[Change], old: str) -> dict[str, tuple[str, ...]]:
-    """Path -> changelog lines of the versions after `old`; "" for lines about every file."""
+    """Return path -> changelog lines of the versions after `old`; the key "" has the lines about every file."""
     lines: dict[str, tuple[str, ...]] = {}
     for change in changes:
         if is_after(change.version, old):
@@ -27,7 +27,7 @@ def newest(changes: Iterable[Change]) -> str:
 
 
 def _key(version: str) -> tuple[list[tuple[int, str]], bool, list[tuple[int, str]]]:
-    """Order versions by their numbers; a version with a suffix, like 0.2.0rc1, comes before the one without."""
+    """Sort versions by their numbers; a version with a suffix, like 0.2.0rc1, comes before the one without."""
     found = re.match(r"[vV]?([0-9]+(?:\.[0-9]+)*)", version)
     numbers = _parts(found[1]) if found else []
     while numbers and not numbers[-1][1]:
@@ -37,6 +37,6 @@ def _key(version: str) -> tuple[list[tuple[int, str]], bool, list[tuple[int, str
 
 
 def _parts(text: str) -> list[tuple[int, str]]:
-    """Split into numbers and words as they are ordered: a number by its length, then by its digits, of any number."""
+    """Split a version into sortable numbers and words. Numbers sort by length, then by digits: they may have any size."""
     parts = re.findall(r"[0-9]+|[^0-9.]+", text)
     return [(len(part.lstrip("0")), part.lstrip("0")) if part[0] in "0123456789" else (-1, part) for part in parts]

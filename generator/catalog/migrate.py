@@ -1,37 +1,30 @@
-"""Answers over time: a project's stored answers, carried over to the questions of today's template."""
+"""Carry a project's stored answers over to the questions of the template as it is today."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from ..errors import UsageError
-from .draws import Draws
-from .metadata import Metadata
-from .questions import Answer, HasQuestions, resolve_answers, without_effect
-
-
-class Answerable(HasQuestions, Protocol):
-    """A template as far as its questions go."""
-
-    @property
-    def metadata(self) -> Metadata: ...
+from ..sandbox.draws import Draws
+from .answers import resolve_answers, without_effect
+from .questions import Answer
+from .template import Template
 
 
 def carry_answers(
-    stored: Mapping[str, Answer], template: Answerable, changed: Mapping[str, object], draws: Draws | None = None
+    stored: Mapping[str, Answer], template: Template, changed: Mapping[str, object], draws: Draws | None = None
 ) -> tuple[dict[str, Answer], list[str]]:
-    """Answer today's questions: as `changed` says, else as stored, else with the default.
+    """Answer today's questions: from `changed`, else from `stored`, else with the default.
 
     Args:
-        stored: From the manifest; renamed as the template declares, in the order of its declarations.
+        stored: The manifest's answers. The template's declared renames are applied to them in order.
         template: Today's template.
         changed: Question -> value, as typed.
-        draws: What the template draws at random, or reads from the clock.
+        draws: The template's random values and its clock.
 
     Returns:
-        The answers, and a line for each one that is new, renamed, dropped or changed without effect.
+        The answers, and a note for each one that is new, renamed, dropped, or changed without effect.
 
     Raises:
-        UsageError: A value is not, or no longer, an answer to its question.
+        UsageError: A value does not answer its question, or no longer does.
     """
     names = {question.name for question in template.questions}
     carried: dict[str, object] = dict(stored)
@@ -56,7 +49,7 @@ def carry_answers(
         answers = resolve_answers(template, carried, draws=draws)
     except UsageError as error:
         if not _fails(template, {name: value for name, value in carried.items() if name not in changed}):
-            raise  # the typed answer is wrong, not a stored one
+            raise  # the stored answers are valid: the typed one is wrong
         raise UsageError(f"{error}\nChange the answer with `paccel set KEY=VALUE`") from error
     notes += [
         f"new question `{name}`, answered with its default `{_text(answer)}`: `paccel set {name}=…` changes it"
@@ -66,7 +59,7 @@ def carry_answers(
     return answers, notes + without_effect(template, changed, answers)
 
 
-def _fails(template: Answerable, answers: Mapping[str, object]) -> bool:
+def _fails(template: Template, answers: Mapping[str, object]) -> bool:
     try:
         resolve_answers(template, answers)
     except UsageError:

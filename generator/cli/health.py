@@ -70,7 +70,7 @@ def adopt(template: str | None, given: tuple[str, ...], answers: Path | None, dr
 
     Finds the template and answers that fit the project's files best. The files themselves stay as they are.
     """
-    from ..catalog.questions import read_answers
+    from ..catalog.answers import read_answers
     from ..health.adopt import adopt as take_in
     from .report import answer_text
 

@@ -42,15 +42,15 @@ def new(
 
     At a terminal, asks the template's questions; each has a default.
     """
+    from ..catalog.answers import read_answers, resolve_answers, without_effect
     from ..catalog.catalog import DEFAULT_TEMPLATE, load_template
-    from ..catalog.draws import Draws
-    from ..catalog.questions import read_answers, resolve_answers, without_effect
     from ..catalog.secrets import hide
     from ..health.git import examine_git
     from ..project.folder import check_room, check_target, create_project
     from ..project.state import Manifest
     from ..render.render import render_folders, render_formatted
     from ..render.requirements import refuse_own_requirement
+    from ..sandbox.draws import Draws
     from .prompt import ask
     from .report import next_commands, tree_text
 
@@ -118,8 +118,8 @@ def list_(as_json: bool) -> None:
 @json_option
 def show(template: str, as_json: bool) -> None:
     """Show the questions, choices, defaults and files of TEMPLATE."""
+    from ..catalog.answers import resolve_answers
     from ..catalog.catalog import load_template
-    from ..catalog.questions import resolve_answers
     from ..render.render import render
     from .report import show_data, show_text
 

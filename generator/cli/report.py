@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from click import style
 
-from ..catalog.catalog import DEFAULT_TEMPLATE, Template
+from ..catalog.catalog import DEFAULT_TEMPLATE
 from ..catalog.metadata import Metadata
 from ..catalog.questions import Answer, Question
+from ..catalog.template import Template
 from ..files.tree import File, Tree
 
 if TYPE_CHECKING:

@@ -354,10 +354,10 @@ def diff(ctx: click.Context, paths: tuple[str, ...], upstream: bool, exit_code: 
     manifest, base = read_state(root)
     if upstream:
         from ..catalog.catalog import load_recorded
-        from ..catalog.draws import Draws
         from ..catalog.migrate import carry_answers
         from ..catalog.secrets import hide
         from ..render.render import render
+        from ..sandbox.draws import Draws
         from ..vendor.rewrite import in_project
 
         template = load_recorded(manifest.template, root)

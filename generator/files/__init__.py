@@ -1,1 +1,1 @@
-"""The ground: trees of files and durable writes."""
+"""The ground: trees of files, allowed names, durable writes, ZIP files, git."""

@@ -1,4 +1,4 @@
-"""Read a ZIP file that somebody else made: every name checked, every size known before it is unpacked."""
+"""Read a ZIP file from an untrusted source: every name is checked, and sizes are limited before unpacking."""
 
 import io
 import os
@@ -19,7 +19,7 @@ class ArchiveError(TemplateError):
     """Raised when a ZIP file cannot be read.
 
     Attributes:
-        reason: What is wrong, to be read after the file's name.
+        reason: What is wrong; reads on after the file's name.
     """
 
     def __init__(self, where: str, reason: str) -> None:
@@ -28,10 +28,10 @@ class ArchiveError(TemplateError):
 
 
 def read_zip(content: bytes, where: str) -> dict[str, File]:
-    """Return the files of a ZIP file; `where` names it in errors.
+    """Return the files in a ZIP file; `where` names it in errors.
 
     Raises:
-        ArchiveError: It is not one, a name leads out of it or comes twice, it holds links, or it is too large.
+        ArchiveError: It is not a ZIP file, is too large, holds a link, a name twice, or a name that leads outside.
     """
     files, links = _read(content, where)
     if links:
@@ -40,34 +40,34 @@ def read_zip(content: bytes, where: str) -> dict[str, File]:
 
 
 def unpack(content: bytes, where: str, folder: Path) -> None:
-    """Write the files and symbolic links of a ZIP file below `folder`, which need not exist; links may lead anywhere.
+    """Write the files and symbolic links of a ZIP file below `folder`, which need not exist. Links may lead anywhere.
 
     Raises:
-        ArchiveError: As `read_zip`, but for the links.
+        ArchiveError: See `read_zip`; links are allowed here.
     """
     files, links = _read(content, where)
     folder.mkdir(parents=True, exist_ok=True)
     write_tree(folder, files)
-    for path, target in links.items():  # last, so that no file is written through one
+    for path, target in links.items():  # last, so that no file is written through a link
         place = folder / path
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.symlink(target, place)
-        except OSError as error:  # Windows allows links to few
+        except OSError as error:  # on Windows, few users may create links
             raise ArchiveError(
-                where, f"holds the symbolic link `{path}`, which this system does not make: {error.strerror}"
+                where, f"holds the symbolic link `{path}`, which cannot be created on this system: {error.strerror}"
             ) from error
 
 
 def _read(content: bytes, where: str) -> tuple[dict[str, File], dict[str, str]]:
-    """Return the files, and the targets of the symbolic links."""
+    """Return the files, and path -> target of the symbolic links."""
     files: dict[str, File] = {}
     links: dict[str, str] = {}
-    if content.count(_DIRECTORY_ENTRY) > 10 * MAX_FILES:  # before a list of them fills the memory
+    if content.count(_DIRECTORY_ENTRY) > 10 * MAX_FILES:  # before the list of entries fills the memory
         raise ArchiveError(where, f"has more than {MAX_FILES} files")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            # Some programs write backslashes, others begin with `./`.
+            # Some programs write backslashes, or begin with `./`.
             entries = [(entry.filename.replace("\\", "/").removeprefix("./"), entry) for entry in archive.infolist()]
             entries = [(name, entry) for name, entry in entries if name and not name.endswith("/")]
             if len(entries) > MAX_FILES or sum(entry.file_size for _, entry in entries) > MAX_BYTES:
@@ -82,9 +82,9 @@ def _read(content: bytes, where: str) -> tuple[dict[str, File], dict[str, str]]:
                     raise ArchiveError(where, f"holds `{path}`, which is not a regular file")
                 if entry.flag_bits & _ENCRYPTED:
                     raise ArchiveError(where, "is encrypted: unpack it and give the folder")
-                data = archive.read(entry)  # never more than the archive says
+                data = archive.read(entry)  # at most `file_size` bytes
                 if len(data) != entry.file_size:
-                    raise ArchiveError(where, f"holds `{path}`, which is not as large as the archive says")
+                    raise ArchiveError(where, f"holds `{path}`, whose size differs from the archive's directory")
                 if kind == stat.S_IFLNK:
                     links[path] = _target(data, path, where)
                 else:
@@ -98,7 +98,7 @@ def _read(content: bytes, where: str) -> tuple[dict[str, File], dict[str, str]]:
         if content.lstrip()[:1] == b"<":
             reason = "is a web page, not a ZIP file: the address may be wrong, or need a login"
         raise ArchiveError(where, reason) from error
-    except Exception as error:  # zipfile, zlib and struct raise many kinds for what is broken
+    except Exception as error:  # zipfile, zlib and struct raise many kinds of errors
         raise ArchiveError(where, f"is not a ZIP file that can be read: {error}") from error
     for path in [*files, *links]:
         above = posixpath.dirname(path)
@@ -112,5 +112,5 @@ def _read(content: bytes, where: str) -> tuple[dict[str, File], dict[str, str]]:
 def _target(data: bytes, path: str, where: str) -> str:
     target = data.decode(errors="surrogateescape")
     if not target or not is_text(target):
-        raise ArchiveError(where, f"holds the symbolic link `{path}`, whose target is no path")
+        raise ArchiveError(where, f"holds the symbolic link `{path}`, whose target is not a path")
     return target

@@ -1,4 +1,4 @@
-"""Every durable write, one function each, so that tests can fail or kill any one of them; and the project's lock."""
+"""Durable writes and the project's lock. Each operation is one function, so that tests can make any of them fail."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ _POLL = 0.2  # seconds
 
 
 def write_file(path: Path, content: bytes, mode: int, later: bool = False) -> None:
-    """Write a new file that is on the disk, not in a cache, when this returns, or `later`: after `settle_all`."""
+    """Write a new file and flush it to the disk, or let `settle_all` do that `later`."""
     with open(path, "xb") as file:
         file.write(content)
         set_mode(path, mode)
@@ -27,7 +27,7 @@ def write_file(path: Path, content: bytes, mode: int, later: bool = False) -> No
 
 
 def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write a file of paccel's own, new or not: whatever happens, it holds the old content or the new one."""
+    """Create or replace a file of paccel. Whatever happens, it holds either the old or the new content."""
     aside = path.with_name(f".{path.name}.new")
     remove_file(aside)
     try:
@@ -40,7 +40,7 @@ def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
 
 
 def replace_file(source: Path, target: Path) -> None:
-    """Put `source` in the place of `target` in one step; copied first where `target` is on another disk."""
+    """Replace `target` by `source` atomically; if they are on different disks, copy it next to `target` first."""
     try:
         os.replace(source, target)
     except OSError as error:
@@ -59,21 +59,21 @@ def rename(source: Path, target: Path) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file; nothing if there is none."""
+    """Remove a file, if it exists."""
     path.unlink(missing_ok=True)
 
 
 def make_folder(path: Path, mode: int = 0o755) -> None:
-    """Make a folder, or give one that exists this mode."""
+    """Create a folder with this mode, or set the mode of an existing one."""
     path.mkdir(exist_ok=True)
     set_mode(path, mode)
 
 
 def remove_empty_folder(path: Path) -> bool:
-    """Remove a folder if it is empty; return whether it was.
+    """Remove a folder if it is empty, and return whether it was.
 
     Raises:
-        OSError: It is empty, but cannot be removed.
+        OSError: The folder is empty, but cannot be removed.
     """
     try:
         path.rmdir()
@@ -85,7 +85,7 @@ def remove_empty_folder(path: Path) -> bool:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder and everything in it; nothing if there is none."""
+    """Remove a folder with everything in it, if it exists."""
     if path.is_symlink():
         path.unlink()
     elif path.exists():
@@ -93,7 +93,7 @@ def remove_folder(path: Path) -> None:
 
 
 def settle(path: Path) -> None:
-    """Make a file's content, or the renames in a folder, survive a power cut, where the system offers that."""
+    """Flush a file's content, or the renames in a folder, so that they survive a power failure (not on Windows)."""
     if os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -104,10 +104,10 @@ def settle(path: Path) -> None:
 
 
 def settle_all(paths: Iterable[Path]) -> None:
-    """Settle files and folders in parallel: the disk then waits once for many of them.
+    """Flush files and folders in parallel, so that the disk waits once for many of them.
 
     Raises:
-        OSError: One of them could not be settled.
+        OSError: One of them could not be flushed.
     """
     waiting = [*paths]
     errors: list[OSError] = []
@@ -131,10 +131,10 @@ def settle_all(paths: Iterable[Path]) -> None:
 
 
 def settle_tree(root: Path) -> None:
-    """Settle a folder and everything in it.
+    """Flush a folder and everything in it.
 
     Raises:
-        OSError: Something could not be settled.
+        OSError: A file or folder could not be flushed.
     """
     settle_all(Path(folder, name) for folder, _, names in os.walk(root, onerror=_raise) for name in ("", *names))
 
@@ -144,25 +144,25 @@ def _raise(error: OSError) -> None:
 
 
 def locked(root: Path) -> contextlib.AbstractContextManager[None]:
-    """Keep other commands from changing the project; the lock ends with the process, however that ends.
+    """Lock the project against other commands. The lock also ends if the process is killed.
 
     Raises:
-        PreconditionError: Another process holds it, or the folder cannot be locked.
+        PreconditionError: Another process holds the lock, or the folder cannot be locked.
     """
     return locked_folder(root / STATE_DIR, f"Another paccel command is working in `{root}`: wait until it has finished")
 
 
 @contextlib.contextmanager
 def locked_folder(folder: Path, busy: str, tell: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold a folder for this process alone.
+    """Lock a folder for this process.
 
     Args:
-        folder: What is held. Others that ask for it by this function do not get it.
-        busy: What is wrong where another process holds it.
-        tell: Takes `busy`, and then it is waited until the folder is free. None raises.
+        folder: The folder. Only other calls of this function respect the lock.
+        busy: The message if another process holds the lock.
+        tell: Called with `busy` before waiting for the lock. None: raise instead of waiting.
 
     Raises:
-        PreconditionError: Another process holds it, or the folder cannot be locked.
+        PreconditionError: Another process holds the lock, or the folder cannot be locked.
     """
     descriptor = _hold(folder)
     if descriptor is None:
@@ -179,9 +179,9 @@ def locked_folder(folder: Path, busy: str, tell: Callable[[str], None] | None = 
 
 
 def _hold(folder: Path) -> int | None:
-    """A descriptor that holds a folder until it is closed; None where another process has one."""
+    """Return a file descriptor that locks a folder until it is closed; None if another process holds the lock."""
     if os.name == "nt":
-        flags = os.O_CREAT | os.O_EXCL | getattr(os, "O_TEMPORARY", 0)  # Windows removes it with the process
+        flags = os.O_CREAT | os.O_EXCL | getattr(os, "O_TEMPORARY", 0)  # Windows removes the file with the process
         try:
             return os.open(folder.with_name(f"{folder.name}.lock"), flags)
         except OSError:

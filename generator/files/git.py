@@ -1,7 +1,7 @@
-"""The one place that runs git: a program of its own, with nothing in its surroundings that leads it elsewhere.
+"""The one place that runs git, without environment variables that lead it to another repository.
 
-In a git hook, `git rebase --exec` or an alias, git hands its children variables that name the repository, the index and the
-work tree it is at work on. A clone that inherits them writes into that index.
+In a git hook, `git rebase --exec` or an alias, git sets variables that name its own repository, index and work tree. A
+clone that inherits them would write into that index.
 """
 
 import os
@@ -10,9 +10,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-# Configuration that is given in the environment names no repository, and may hold credentials: git itself keeps it too.
+# Configuration in the environment may hold credentials and does not name a repository; git keeps it for submodules too.
 _KEPT = {"GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"}
-# No hooks, and no file system monitor, which is a program that a repository's own configuration names.
+# No hooks, and no file system monitor: a repository's configuration can name any program for it.
 _SETTINGS = ("-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false")
 _ADVICE = (
     "Cloning into ",
@@ -24,11 +24,11 @@ _ADVICE = (
 
 
 class GitError(Exception):
-    """Raised when git does not do what it is asked to.
+    """Raised when git fails.
 
     Attributes:
-        reason: What git says, without its advice; lines after the first are indented.
-        code: Its exit code; None if it did not end by itself.
+        reason: git's error message, without its advice; lines after the first are indented.
+        code: git's exit code; None if it did not end by itself.
     """
 
     def __init__(self, reason: str, code: int | None = None) -> None:
@@ -46,17 +46,17 @@ class GitTimeoutError(GitError):
 
 
 def run_git(*arguments: str, folder: Path | None = None, seconds: float, typed: bytes = b"", **variables: str) -> bytes:
-    """Run git without prompts and return what it prints.
+    """Run git without prompts and return its output.
 
     Args:
-        arguments: The subcommand and what it takes.
-        folder: Where it runs.
-        seconds: How long it may take.
-        typed: Its standard input.
-        variables: Added to its environment.
+        arguments: The subcommand and its arguments.
+        folder: The working directory.
+        seconds: The time limit.
+        typed: The standard input.
+        variables: Additional environment variables.
 
     Raises:
-        GitError: It fails, is not installed, or takes too long.
+        GitError: git fails, is not installed, or takes too long.
     """
     repository = _repository_variables()
     environment = {name: value for name, value in os.environ.items() if name not in repository}
@@ -66,7 +66,7 @@ def run_git(*arguments: str, folder: Path | None = None, seconds: float, typed: 
 
 @cache
 def _repository_variables() -> frozenset[str]:
-    """The variables that name a repository, as the installed git lists them."""
+    """The environment variables that name a repository, as listed by the installed git."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     listed = _run(["git", "rev-parse", "--local-env-vars"], None, environment, seconds=30)
     return frozenset(listed.decode().split()) - _KEPT
@@ -75,7 +75,7 @@ def _repository_variables() -> frozenset[str]:
 def _run(
     command: list[str], folder: Path | None, environment: dict[str, str], seconds: float, typed: bytes = b""
 ) -> bytes:
-    # Files, not pipes: a helper that outlives git would hold a pipe open, and reading it would never end.
+    # Files, not pipes: a helper process that outlives git would keep a pipe open, and reading would never end.
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(typed)
         given.seek(0)
@@ -100,7 +100,7 @@ def _run(
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End git, by a signal at which it ends its helpers too, if it heeds it."""
+    """End git with SIGTERM, which also ends its helper processes; kill it if it does not react."""
     process.terminate()
     try:
         process.wait(5)

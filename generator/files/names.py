@@ -1,7 +1,7 @@
-"""What a file may be called, so that its name means one and the same file on every disk.
+"""File names that are allowed: those that mean the same file on every disk.
 
-A name that is harmless on Linux can be `.git` on Windows or macOS, and what a template puts there runs as a git hook. The
-rules are git's own (`core.protectNTFS`, `core.protectHFS`) and those of Windows, applied on every system.
+A name that is harmless on Linux can mean `.git` on Windows or macOS, where a template could install a git hook with it. The
+rules are those of git (`core.protectNTFS`, `core.protectHFS`) and of Windows, applied on every system.
 """
 
 import re
@@ -14,7 +14,7 @@ _NOT_ON_WINDOWS = '<>:"|?*\\'
 
 
 def problem_of_name(name: str) -> str:
-    """Say why a file or folder cannot have this name everywhere, to be read after the name; empty if it can."""
+    """Return why a name is not allowed, as a text that reads on after the name; empty if it is allowed."""
     if not is_text(name):
         return "has control characters or is not valid Unicode"
     if any(sign in name for sign in _NOT_ON_WINDOWS):
@@ -28,15 +28,15 @@ def problem_of_name(name: str) -> str:
 
 def is_text(name: str) -> bool:
     """Whether a text can be written as UTF-8 and has no control characters."""
-    is_plain = name.isascii() and name.isprintable()  # like nearly every name, and at once
+    is_plain = name.isascii() and name.isprintable()  # the fast path for nearly every name
     return is_plain or not any(unicodedata.category(sign) in {"Cc", "Cs"} for sign in name)
 
 
 def is_spelling_of(name: str, folder: str) -> bool:
-    """Whether some disk takes `name` for `folder`, the name of a hidden folder.
+    """Whether `name` means the hidden folder `folder` on some disk.
 
-    NTFS drops periods and spaces at the end and what follows a colon, and knows a long name by a short one too; HFS+
-    ignores invisible characters; both ignore case.
+    NTFS drops periods and spaces at the end and everything after a colon, and has short names for long ones. HFS+ ignores
+    invisible characters. Both ignore case.
     """
     visible = name if name.isascii() else "".join(sign for sign in name if not _is_invisible(sign))
     plain = visible.partition(":")[0].rstrip(". ").casefold()
@@ -44,7 +44,7 @@ def is_spelling_of(name: str, folder: str) -> bool:
 
 
 def folded(path: str) -> str:
-    """Return one text for all paths that are the same file on the disks of macOS or Windows."""
+    """Normalize a path: paths that mean the same file on macOS or Windows become equal."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
 
 

@@ -1,4 +1,4 @@
-"""Temporary folders that are gone afterwards, also when Ctrl-C comes in the middle."""
+"""Temporary folders that are always removed, even after Ctrl-C."""
 
 import shutil
 import tempfile
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def scratch_dir() -> Iterator[Path]:
-    """Make a folder in the system's temporary directory, and remove it at the end of the block."""
+    """Create a temporary folder, and remove it at the end of the block."""
     path = Path(tempfile.mkdtemp(prefix="paccel-"))
     try:
         yield path
@@ -18,13 +18,13 @@ def scratch_dir() -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a folder and what is in it; a Ctrl-C meanwhile is raised when that is done."""
+    """Remove a folder with everything in it. A Ctrl-C meanwhile is raised after the removal."""
     try:
         shutil.rmtree(path)
     except KeyboardInterrupt:
         shutil.rmtree(path, ignore_errors=True)
         raise
-    except PermissionError:  # git's objects are read-only, and Windows does not delete such files
+    except PermissionError:  # git's objects are read-only, and Windows does not delete read-only files
         for file in path.rglob("*"):
             file.chmod(0o700)
         shutil.rmtree(path)

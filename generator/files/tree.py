@@ -1,4 +1,4 @@
-"""A tree of files in memory: what `render` returns, what `upgrade` merges, what snapshots compare."""
+"""A tree of files in memory: `render` returns it, `upgrade` merges it, snapshots compare it."""
 
 import errno
 import os
@@ -36,15 +36,15 @@ JUNK = (
     *("__pycache__", "*.pyc", "*.pyo", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", ".pytype"),
     *(".ipynb_checkpoints", ".tox", ".nox", ".venv", "*.egg-info"),
 )
-"""Patterns of what version control, systems, editors and Python's tools put into a folder. Other spellings of `.git` and
-`.paccel` are not among them: those are refused, see `check_file_path`."""
+"""Patterns of files that version control, operating systems, editors and Python tools create. Other spellings of `.git`
+and `.paccel` are not among them: they are refused, see `check_file_path`."""
 
 PROJECT_FILE = "pyproject.toml"
-"""The file of a render that says how its Python files are formatted."""
+"""The file with the settings of a project: its requirements, and how its Python files are formatted."""
 
 
 class File(NamedTuple):
-    """One file: its bytes, and whether it is executable (the only part of a mode that a tree keeps)."""
+    """One file: its bytes, and whether it is executable (the only part of a file mode that a tree keeps)."""
 
     content: bytes
     executable: bool = False
@@ -59,10 +59,10 @@ Tree = Mapping[str, File]
 
 
 def check_path(path: str) -> str:
-    """Return `path` if it names something inside the project.
+    """Return `path` if it is inside the project.
 
     Raises:
-        TemplateError: The path is absolute, climbs out with `..`, is not in normal form, or cannot be written as UTF-8.
+        TemplateError: The path is absolute, leads outside with `..`, is not in normal form, or is not valid UTF-8.
     """
     pure = PurePosixPath(path)
     inside = path and not pure.is_absolute() and ".." not in pure.parts and str(pure) == path and path != "."
@@ -83,17 +83,17 @@ def tree_hash(tree: Tree) -> str:
 
 
 def read_file(path: Path) -> File:
-    """Read one regular file; on Windows, where there is no such bit, a `#!` line makes it executable."""
+    """Read one regular file. On Windows, which has no executable bit, a `#!` line makes it executable."""
     content = path.read_bytes()
     executable = content.startswith(b"#!") if os.name == "nt" else bool(path.stat().st_mode & 0o100)
     return File(content, executable)
 
 
 def read_inside(path: Path, within: Path) -> File:
-    """Read one regular file; a symbolic link is followed where it does not leave `within`.
+    """Read one regular file, or the target of a symbolic link inside `within`.
 
     Raises:
-        TemplateError: It is a link that leaves `within`.
+        TemplateError: A link leaves `within`.
     """
     real = _real(path, within, path.name)
     assert real is not None
@@ -105,18 +105,17 @@ def read_tree(root: Path, ignore: Iterable[str] = JUNK, within: Path | None = No
 
     Args:
         root: A folder.
-        ignore: Patterns of names that are passed over; virtual environments are too.
-        within: The folder that symbolic links must not leave: what they point to is read in their place. None: links are
-            passed over.
+        ignore: Patterns of names to skip. Virtual environments are always skipped.
+        within: Follow symbolic links, which must not leave this folder. None: skip links.
 
     Raises:
-        TemplateError: A link leaves `within`, goes round in circles or points to nothing, a name is not UTF-8, or there
-            are too many files or bytes.
+        TemplateError: A link leaves `within`, is circular or broken, a name is not UTF-8, or there are too many files or
+            bytes.
     """
     tree: dict[str, File] = {}
     junk = _pattern(tuple(ignore))
     size = folders = 0
-    # Each with its path in the tree, and the real folders from the root to it, in which a link would go round.
+    # Folders to read: the path in the tree, the folder, and the real folders above it, to detect circular links.
     start = _real(root, within, root.name) if root.is_symlink() else root
     waiting: list[tuple[str, Path, tuple[Path, ...]]] = []
     if start is not None and start.is_dir():
@@ -150,7 +149,7 @@ def read_tree(root: Path, ignore: Iterable[str] = JUNK, within: Path | None = No
 
 
 def empty_folders(root: Path, ignore: Iterable[str] = JUNK) -> list[str]:
-    """Return the paths of the folders below `root` in which there is nothing, or nothing but what `read_tree` passes over."""
+    """Return the paths of the folders below `root` that are empty, apart from names that `read_tree` skips."""
     junk = _pattern(tuple(ignore))
     found: list[str] = []
     for folder, folders, files in os.walk(root):
@@ -162,13 +161,13 @@ def empty_folders(root: Path, ignore: Iterable[str] = JUNK) -> list[str]:
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file or folder of this name is passed over, see `JUNK`."""
+    """Whether files and folders of this name are skipped, see `JUNK`."""
     return _pattern(JUNK).fullmatch(name) is not None
 
 
 @cache
 def _pattern(ignore: tuple[str, ...]) -> re.Pattern[str]:
-    """One pattern for all of `ignore`; for none of them, one that matches no name."""
+    """Combine patterns into one; without patterns, it matches nothing."""
     return re.compile("|".join(translate(pattern) for pattern in ignore) or "(?!)")
 
 
@@ -177,10 +176,10 @@ def _is_environment(folder: Path) -> bool:
 
 
 def _real(place: Path, within: Path | None, shown: str) -> Path | None:
-    """Return where a file or folder is, after following links; None for a link that is to be passed over.
+    """Return the real path of a file or folder; None for a link that is skipped.
 
     Raises:
-        TemplateError: It is a link that leaves `within`.
+        TemplateError: A link is broken, circular, or leaves `within`.
     """
     if not place.is_symlink():
         return place
@@ -188,12 +187,12 @@ def _real(place: Path, within: Path | None, shown: str) -> Path | None:
         return None
     target = os.readlink(place)
     if os.path.isabs(target):
-        raise _link_error(shown, target, "an absolute path, which others do not have")
+        raise _link_error(shown, target, "an absolute path, which does not exist on other machines")
     try:
         real = place.resolve(strict=True)
     except FileNotFoundError as error:
         raise _link_error(shown, target, "which does not exist") from error
-    except (OSError, RuntimeError) as error:  # RuntimeError: a circle of links, before Python 3.13
+    except (OSError, RuntimeError) as error:  # RuntimeError: circular links, before Python 3.13
         raise _link_error(shown, target, "which cannot be followed: the links go round in a circle") from error
     if not real.is_relative_to(within.resolve()):
         raise _link_error(shown, target, f"outside of the template's folder `{within.name}`")
@@ -204,7 +203,7 @@ def _real(place: Path, within: Path | None, shown: str) -> Path | None:
 
 def _link_error(shown: str, target: str, reason: str) -> TemplateError:
     return TemplateError(
-        f"The symbolic link `{shown}` points to `{target}`, {reason}: replace it with a copy of the file that is meant"
+        f"The symbolic link `{shown}` points to `{target}`, {reason}: replace it with a copy of the file"
     )
 
 
@@ -213,7 +212,7 @@ def _too_large(root: Path) -> TemplateError:
 
 
 def write_tree(root: Path, tree: Tree) -> None:
-    """Write every file of `tree` below `root`, which need not exist; modes are 0644 or 0755 whatever the umask."""
+    """Write every file of `tree` below `root`, which need not exist. Modes are 0644 or 0755, whatever the umask."""
     for path, file in tree.items():
         target = root / check_path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -222,7 +221,7 @@ def write_tree(root: Path, tree: Tree) -> None:
 
 
 def set_mode(path: Path, mode: int) -> None:
-    """Give a file or folder these permission bits; nothing on a disk that holds none, like exFAT or a network share."""
+    """Set the permission bits of a file or folder, unless the disk has none, like exFAT or a network share."""
     try:
         os.chmod(path, mode)
     except OSError as error:
@@ -230,12 +229,12 @@ def set_mode(path: Path, mode: int) -> None:
             raise
 
 
-@lru_cache(maxsize=1 << 16)  # a command asks for each file of the template, the baseline and the manifest
+@lru_cache(maxsize=1 << 16)  # a command checks the files of the template, the baseline and the manifest
 def check_file_path(path: str) -> str:
-    """Return `path` if a template may put a file there: inside the project, not into `.git` or `.paccel` on any disk.
+    """Return `path` if a template may write it: it is inside the project, and not in `.git` or `.paccel` on any disk.
 
     Raises:
-        TemplateError: It may not.
+        TemplateError: The path is not allowed.
     """
     for part in PurePosixPath(check_path(path)).parts:
         for folder in (".git", STATE_DIR):

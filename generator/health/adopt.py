@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..catalog.catalog import Template, bundled_names, load_template
-from ..catalog.draws import Draws
-from ..catalog.questions import Answer, check_project_name, resolve_answers
+from ..catalog.answers import resolve_answers
+from ..catalog.catalog import bundled_names, load_template
+from ..catalog.questions import Answer, check_project_name
 from ..catalog.secrets import hide
+from ..catalog.template import Template
 from ..errors import PaccelError, PreconditionError, StateError, UsageError
 from ..files import disk
 from ..files.likeness import likeness
@@ -25,6 +26,7 @@ from ..project.folder import read_paths
 from ..project.state import MANIFEST_PATH, Manifest, read_manifest, read_state, write_state
 from ..render.formatter import Formatted
 from ..render.render import render_formatted
+from ..sandbox.draws import Draws
 from ..upgrade.git import modes_count
 from ..upgrade.journal import read_journal
 from ..upgrade.upgrade import refuse_newer

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..catalog.answers import resolve_answers
 from ..catalog.catalog import load_recorded
-from ..catalog.draws import Draws
-from ..catalog.questions import resolve_answers
 from ..errors import PaccelError, PreconditionError
 from ..files import disk
 from ..files.tree import Tree
@@ -22,6 +21,7 @@ from ..project.folder import read_paths
 from ..project.interpreter import find_interpreter
 from ..project.state import MANIFEST_PATH, Manifest, answers_hash, read_manifest, read_state, write_state
 from ..render.render import render
+from ..sandbox.draws import Draws
 from ..upgrade.upgrade import conflicted, refuse_newer, refuse_unfinished
 from ..vendor.rewrite import in_project
 from .git import examine_git

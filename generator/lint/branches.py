@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, cast
 
 from jinja2 import nodes
 
-from ..catalog.catalog import Layer
-from ..catalog.jinja import TemplateEnvironment
 from ..catalog.questions import Question, parse_questions
+from ..catalog.template import Layer
+from ..sandbox.environment import TemplateEnvironment
 from .finding import Finding
 from .names import references
 from .sources import Source, Sources

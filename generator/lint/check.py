@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..catalog.catalog import Template, bundled_names, bundled_root, load_template
+from ..catalog.catalog import bundled_names, bundled_root, load_template
 from ..catalog.released import last_release, template_at
+from ..catalog.template import Template
 from ..errors import TemplateError
 from ..files.git import GitError, run_git
 from .branches import check_branches

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import combinations, product
 from typing import Any
 
-from ..catalog.catalog import Template
+from ..catalog.template import Template
 
 Answers = dict[str, Any]
 

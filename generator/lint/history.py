@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ..catalog.catalog import Template
-from ..catalog.metadata import CONTEXT_FILE, METADATA_FILE
+from ..catalog.answers import resolve_answers
+from ..catalog.metadata import METADATA_FILE
 from ..catalog.migrate import carry_answers
-from ..catalog.questions import resolve_answers
+from ..catalog.template import Template
 from ..errors import PaccelError
+from ..fetch.nested import CONTEXT_FILE
 from ..files.tree import File
 from ..render.render import render
 from ..upgrade.moves import template_moves

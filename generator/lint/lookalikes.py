@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from ..catalog.context import Context
+from ..sandbox.context import Context
 from .finding import Finding
 from .sources import Source, Sources
 

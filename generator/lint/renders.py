@@ -12,13 +12,15 @@ from typing import Any
 import yaml
 from jinja2 import nodes
 
-from ..catalog.catalog import PARTIALS_DIR, Template
-from ..catalog.draws import Draws
-from ..catalog.questions import Answer, resolve_answers
+from ..catalog.answers import resolve_answers
+from ..catalog.catalog import PARTIALS_DIR
+from ..catalog.questions import Answer
+from ..catalog.template import Template
 from ..errors import TemplateError, UsageError
 from ..files.tree import PROJECT_FILE, File, Tree
 from ..render.formatter import Formatter
 from ..render.render import LayerRenderer, render_unformatted
+from ..sandbox.draws import Draws
 from .combinations import choices, covering_set
 from .finding import Finding
 from .sources import Sources, prefix_of

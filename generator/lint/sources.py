@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 from jinja2 import TemplateSyntaxError, meta, nodes
 
-from ..catalog.catalog import PARTIALS_DIR, SHARED_PARTIALS_DIR, Layer, Template
-from ..catalog.context import Context
-from ..catalog.jinja import TemplateEnvironment
-from ..catalog.metadata import CONTEXT_FILE
+from ..catalog.catalog import PARTIALS_DIR, SHARED_PARTIALS_DIR
+from ..catalog.template import Layer, Template
+from ..fetch.nested import CONTEXT_FILE
 from ..files.tree import File
 from ..render.render import LayerRenderer
+from ..sandbox.context import Context
+from ..sandbox.environment import TemplateEnvironment
 from .finding import Finding
 
 

@@ -1,14 +1,14 @@
-"""The user's own code: Python files and notebooks of a project that are not the template's, found without its data and runs."""
+"""The user's own code: the project's Python files and notebooks that are not from the template; data and runs are skipped."""
 
 import os
-from collections.abc import Collection, Iterator
-from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 
 from ..files.git import GitError, run_git
+from ..files.gitignore import ignore_spec
 from ..files.names import is_text
 from ..files.tree import STATE_DIR, File, read_file
-from .snapshot import PASSED_OVER
+from .snapshot import SKIPPED
 
 MAX_FILES = 5000
 MAX_FILE_BYTES = 512 * 1024
@@ -22,11 +22,11 @@ _GIT_SECONDS = 30
 def read_own_code(root: Path, known: Collection[str]) -> tuple[dict[str, File], list[str]]:
     """Read the Python files, stubs and notebooks of a project that are not among `known`.
 
-    Passed over are hidden folders, virtual environments, symbolic links, what git ignores (without git, what the root's
-    `.gitignore` names plainly), and files that are too large for code.
+    Skipped are hidden folders, virtual environments, symbolic links, files that git ignores (without git, those in the
+    root's `.gitignore`), and files that are too large to be code.
 
     Returns:
-        The files by path, and notes about files that were not searched.
+        The files by path, and notes about files that were not read.
     """
     wanted = {*known}
     paths = sorted({path for path in _paths(root) if path not in wanted and is_text(path)})
@@ -42,42 +42,42 @@ def read_own_code(root: Path, known: Collection[str]) -> tuple[dict[str, File], 
                 left -= size
                 files[path] = read_file(root / path)
         except OSError as error:
-            notes.append(f"`{path}` cannot be read ({error.strerror}), so no name in it was changed")
+            notes.append(f"`{path}` cannot be read ({error.strerror}), so nothing was renamed in it")
     return files, notes
 
 
 def _paths(root: Path) -> Iterator[str]:
-    ignored = _ignored(root)
+    is_ignored = _ignored(root)
     listed = _listed_by_git(root)
     looked_at = 0
     for place, folders, names in os.walk(root):
         relative = Path(place).relative_to(root).as_posix()
         prefix = "" if relative == "." else relative + "/"
-        folders[:] = sorted(name for name in folders if not _is_passed_over(Path(place, name), prefix + name, ignored))
+        folders[:] = sorted(
+            name for name in folders if not _is_skipped(Path(place, name)) and not is_ignored(f"{prefix}{name}/")
+        )
         looked_at += len(names)
         if looked_at > MAX_LOOKED_AT:
             return
         for name in names:
             path = prefix + name
-            found = name.endswith(_SUFFIXES) and (listed is None or path in listed) and not ignored(path, False)
+            found = name.endswith(_SUFFIXES) and (listed is None or path in listed) and not is_ignored(path)
             if found and not Path(place, name).is_symlink() and Path(place, name).is_file():
                 yield path
 
 
-def _is_passed_over(folder: Path, path: str, ignored: "_Ignored") -> bool:
-    name = folder.name
+def _is_skipped(folder: Path) -> bool:
     return (
-        name.startswith(".")
-        or name in PASSED_OVER
+        folder.name.startswith(".")
+        or folder.name in SKIPPED
         or folder.is_symlink()
         or (folder / "pyvenv.cfg").is_file()
         or (folder / STATE_DIR).is_dir()  # another project
-        or ignored(path, True)
     )
 
 
 def _listed_by_git(root: Path) -> set[str] | None:
-    """What git tracks or would add; None outside of a repository, or where git cannot tell."""
+    """The files that git tracks or would add; None outside of a repository, or if git fails."""
     if not any((folder / ".git").exists() for folder in [root.absolute(), *root.absolute().parents]):
         return None
     try:
@@ -92,30 +92,11 @@ def _listed_by_git(root: Path) -> set[str] | None:
     return {os.fsdecode(path) for path in found.split(b"\0") if path}
 
 
-class _Ignored:
-    """The plain lines of a `.gitignore`: names, and paths from the root; git itself knows the rest."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self.patterns: list[tuple[str, bool, bool]] = []
-        for line in lines:
-            line = line.strip()
-            if line and line[0] not in "#!":
-                pattern = line.rstrip("/")
-                anchored = "/" in pattern
-                self.patterns.append((pattern.removeprefix("/"), anchored, line.endswith("/")))
-
-    def __call__(self, path: str, folder: bool) -> bool:
-        name = PurePosixPath(path).name
-        return any(
-            fnmatchcase(path if anchored else name, pattern)
-            for pattern, anchored, only_folders in self.patterns
-            if folder or not only_folders
-        )
-
-
-def _ignored(root: Path) -> _Ignored:
+def _ignored(root: Path) -> Callable[[str], bool]:
+    """Whether the root's `.gitignore` ignores a path; the path of a folder ends with a slash."""
     path = root / ".gitignore"
     try:
-        return _Ignored(path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else [])
+        text = path.read_text(encoding="utf-8-sig", errors="replace") if path.is_file() else ""
     except OSError:
-        return _Ignored([])
+        text = ""
+    return ignore_spec(text).match_file

@@ -1,7 +1,7 @@
-"""Compare two trees file by file, as a unified diff that people and `patch` read; and what counts as an edit.
+"""Compare two trees file by file, as a unified diff for people and `patch`, and tell the user's edits from other changes.
 
-A checkout may end lines otherwise than the template does (git's `core.autocrlf`), an editor may add a byte order mark, and a
-disk may not hold modes (exFAT, network shares, Windows drives in WSL). None of that is an edit of the user's.
+A checkout may change line ends (git's `core.autocrlf`), an editor may add a byte order mark, and a disk may not keep modes
+(exFAT, network shares, Windows drives in WSL). These are not edits.
 """
 
 import codecs
@@ -26,12 +26,12 @@ class FileDiff:
 
 
 def as_generated(generated: File, here: File, modes: bool = True) -> File:
-    """Return `here` with the line ends and the byte order mark of `generated`, unless they are an edit of single lines.
+    """Return `here` with the line ends and byte order mark of `generated`. Line ends edited in single lines are kept.
 
     Args:
         generated: The file as it was rendered.
         here: The user's file.
-        modes: Whether the user's modes tell anything, see `modes_tell`; if not, the mode is that of `generated` too.
+        modes: Whether the disk keeps modes, see `modes_tell`. If not, the mode is that of `generated` too.
     """
     executable = here.executable if modes else generated.executable
     if here.content == generated.content or is_binary(here.content) or is_binary(generated.content):
@@ -46,14 +46,15 @@ def as_generated(generated: File, here: File, modes: bool = True) -> File:
 
 
 def same(generated: File, here: File, modes: bool = True) -> bool:
-    """Whether the user has not edited a file; arguments as for `as_generated`."""
+    """Whether the user's file is unedited; for the arguments, see `as_generated`."""
     return as_generated(generated, here, modes) == generated
 
 
 def modes_tell(base: Tree, here: Tree) -> bool:
-    """Whether the modes of the user's files tell anything: False if all are alike though several should differ.
+    """Whether the modes of the user's files are reliable.
 
-    That is how a disk without modes shows them: each file executable, or none.
+    A disk that does not keep modes shows all files as executable, or none: False if all modes are equal, but several
+    should differ.
     """
     pairs = [(file.executable, here[path].executable) for path, file in base.items() if path in here]
     wrong = sum(wanted != found for wanted, found in pairs)
@@ -61,7 +62,7 @@ def modes_tell(base: Tree, here: Tree) -> bool:
 
 
 def spellings(content: bytes) -> Iterator[bytes]:
-    """Yield what a file may have been before a checkout or an editor gave it its line ends and byte order mark."""
+    """Yield a file's possible contents before a checkout or an editor changed its line ends and byte order mark."""
     yield content
     if not is_binary(content):
         plain = content.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
@@ -71,12 +72,12 @@ def spellings(content: bytes) -> Iterator[bytes]:
 
 
 def edits(base: Tree, here: Tree, modes: bool = True) -> list[FileDiff]:
-    """Return what the user edited, in path order.
+    """Return the user's edits, in path order.
 
     Args:
         base: The files as they were rendered.
-        here: The user's files; one that is not there is deleted.
-        modes: See `modes_tell`.
+        here: The user's files. A missing file counts as deleted.
+        modes: Whether the disk keeps modes, see `modes_tell`.
     """
     return compare(base, {path: as_generated(base[path], file, modes) for path, file in here.items()})
 
@@ -120,7 +121,7 @@ def _mode(file: File) -> str:
 
 
 def _lines(file: File | None) -> list[str] | None:
-    """Return the lines with their ends, or None for a binary file; only `\\n` ends a line, as in git."""
+    """Return the lines with their ends, or None for a binary file. As in git, only `\\n` ends a line."""
     content = file.content if file else b""
     if b"\0" in content:
         return None

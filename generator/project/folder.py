@@ -1,4 +1,4 @@
-"""A project's folder: finding it, reading the template's files in it, creating a new one."""
+"""A project's folder: find it, read files in it, create a new one."""
 
 import contextlib
 import os
@@ -15,10 +15,10 @@ from .state import Manifest, write_state
 
 
 def find_project(start: Path) -> Path:
-    """Return the folder of the project that `start` is in: the nearest one with a `.paccel`.
+    """Return the folder of the project that contains `start`: the nearest one with a `.paccel`.
 
     Raises:
-        PreconditionError: There is none.
+        PreconditionError: `start` is not in a project.
     """
     start = Path(os.path.abspath(start))
     for folder in [start, *start.parents]:
@@ -31,10 +31,10 @@ def find_project(start: Path) -> Path:
 
 
 def read_paths(root: Path, paths: Iterable[str]) -> dict[str, File]:
-    """Read those of `paths` that are files below `root`.
+    """Read the `paths` below `root` that are files.
 
     Raises:
-        PreconditionError: One cannot be read.
+        PreconditionError: A file cannot be read.
     """
     try:
         return {path: read_file(root / path) for path in paths if (root / path).is_file()}
@@ -43,10 +43,10 @@ def read_paths(root: Path, paths: Iterable[str]) -> dict[str, File]:
 
 
 def check_target(target: Path) -> None:
-    """Check that a new project can be made at `target`: nothing is there, or a folder that is not a project.
+    """Check that a new project can be created at `target`: nothing is there, or a folder that is not a project.
 
     Raises:
-        UsageError: A project or something else is there, or a parent is not a folder.
+        UsageError: A project or a file is there, or a parent is not a folder.
     """
     try:
         if os.path.lexists(target / STATE_DIR):
@@ -64,10 +64,10 @@ def check_target(target: Path) -> None:
 
 
 def check_room(target: Path, tree: Tree) -> None:
-    """Check that no file of `tree` meets another one in `target`; one with the same content is no other.
+    """Check that `target` has no other file where a file of `tree` would go. A file with the same content is fine.
 
     Raises:
-        UsageError: As `check_target`, or files are in the way: all of them are named.
+        UsageError: `check_target` fails, or files are in the way; the message lists all of them.
         PreconditionError: A file cannot be read.
     """
     check_target(target)
@@ -82,12 +82,12 @@ def check_room(target: Path, tree: Tree) -> None:
         names = ", ".join(taken[path] for path in sorted(taken))
         raise UsageError(
             f"`{target}` has files where the template's would go: {names}; move them away, run the command again and"
-            " merge them by hand, or give another folder"
+            " merge them by hand, or choose another folder"
         )
 
 
 def _other_spellings(root: Path, tree: Tree) -> Iterator[tuple[str, str]]:
-    """Yield (name there, name in `tree`) of what macOS and Windows take for one: the case or the accents differ."""
+    """Yield (path in `root`, path in `tree`) of files that differ only in case or accents: one file on macOS and Windows."""
     wanted: dict[str, set[str]] = {}
     for path in tree:
         for parent in PurePosixPath(path).parents:
@@ -103,17 +103,17 @@ def _other_spellings(root: Path, tree: Tree) -> Iterator[tuple[str, str]]:
 def create_project(
     target: Path, manifest: Manifest, tree: Tree, baseline: Tree | None = None, folders: Iterable[str] = ()
 ) -> None:
-    """Write a new project to `target`, all or nothing: a failure or Ctrl-C leaves what was there before.
+    """Write a new project to `target`, all or nothing: after an error or Ctrl-C, `target` is as before.
 
-    A new folder appears whole. One that exists is filled file by file, the state last: if that is killed, every file is
-    whole, and the same command completes it.
+    A new folder appears in one step. An existing folder is filled file by file, the state last: if the process is killed,
+    every file is complete, and running the same command again finishes the project.
 
     Args:
-        target: Its folder.
-        manifest: Describes the baseline.
+        target: The project's folder.
+        manifest: The manifest of the baseline.
         tree: The project's files.
-        baseline: The same files without secret answers, if there are any.
-        folders: Paths of folders to make, which may stay empty.
+        baseline: The same files without secret answers. None: `tree`.
+        folders: Paths of folders to create, which may stay empty.
 
     Raises:
         UsageError: Files are in the way, or `target` cannot be written.
@@ -131,13 +131,13 @@ def create_project(
             parent.mkdir()
         _remove_abandoned(place, prefix)
         with _recorded(staging, made):
-            staging.mkdir()  # not `mkdtemp`, whose mode would stay the project's
+            staging.mkdir()  # not `mkdtemp`: the project would keep its private mode
         write_tree(staging, tree)
         for folder in folders:
             (staging / folder).mkdir(parents=True, exist_ok=True)
         write_state(staging, manifest, tree if baseline is None else baseline)
         disk.settle_tree(staging)
-        if exists:  # filled, not replaced: it may be a mount, or the shell's working directory
+        if exists:  # filled, not replaced: it may be a mount point, or the shell's working directory
             _fill(root, staging, made)
             remove(staging)
         else:
@@ -151,7 +151,7 @@ def create_project(
             else:
                 path.unlink(missing_ok=True)
         for parent in parents:
-            with contextlib.suppress(OSError):  # not made yet, or not ours alone any more
+            with contextlib.suppress(OSError):  # not created yet, or no longer empty
                 parent.rmdir()
         if isinstance(error, OSError):
             raise UsageError(f"`{target}` cannot be written: {error.strerror}") from error
@@ -159,7 +159,7 @@ def create_project(
 
 
 def _fill(folder: Path, staged: Path, made: list[Path]) -> None:
-    """Move everything that is staged into `folder`, paccel's own state last."""
+    """Move all staged files into `folder`, the `.paccel` folder last."""
     for entry in sorted(staged.iterdir(), key=lambda entry: (entry.name == STATE_DIR, entry.name)):
         place = folder / entry.name
         if entry.is_dir() and place.is_dir():
@@ -173,13 +173,13 @@ def _fill(folder: Path, staged: Path, made: list[Path]) -> None:
 
 
 def _remove_abandoned(place: Path, prefix: str) -> None:
-    """Remove what a `new` that was killed left in `place`: staged folders, named after a process that is gone."""
+    """Remove the staging folders that a killed `paccel new` left in `place`: their names end with the process's id."""
     if os.name == "nt":
-        return  # signal 0 is no question there
+        return  # signal 0 would not just test for the process there
     try:
         names = os.listdir(place)
     except PermissionError:
-        return  # a folder in which one may write, but not look
+        return  # a folder may be writable, but not readable
     for name in names:
         number = name.removeprefix(prefix)
         if name.startswith(prefix) and number.isdecimal() and (place / name).is_dir():
@@ -193,7 +193,7 @@ def _remove_abandoned(place: Path, prefix: str) -> None:
 
 @contextlib.contextmanager
 def _recorded(path: Path, made: list[Path]) -> Iterator[None]:
-    """Record `path` before the block makes it, because Ctrl-C may come in between; a failed operation made nothing."""
+    """Record `path` before the block creates it, as Ctrl-C may come right after; forget it if the block fails."""
     made.append(path)
     try:
         yield

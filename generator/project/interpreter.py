@@ -1,4 +1,4 @@
-"""The Python that a project runs with: seldom the one that paccel is installed for."""
+"""The Python that a project runs with, which is often not the one with paccel."""
 
 import os
 import sys
@@ -10,11 +10,11 @@ OWN = "paccel's own"
 
 
 class Interpreter(NamedTuple):
-    """A Python, which need not work.
+    """A Python interpreter, which need not work.
 
     Attributes:
         path: The program.
-        origin: What leads to it: an environment variable, a folder of the project, or `OWN`.
+        origin: The environment variable or project folder that it was found by, or `OWN`.
     """
 
     path: str
@@ -28,10 +28,10 @@ class Interpreter(NamedTuple):
 
 
 def find_interpreter(root: Path, environment: Mapping[str, str] = os.environ) -> Interpreter:
-    """Find the Python of the project in `root`: the first that is named, whether it works or not.
+    """Find the Python of the project in `root`, whether it works or not.
 
-    In this order: the activated environment, the one that uv is told to use, the project's `.venv` or `venv`, the active
-    conda environment, paccel's own.
+    The first of these is used: the activated environment, the environment set for uv, the project's `.venv` or `venv`, the
+    active conda environment, paccel's own Python.
     """
     origin, prefix = next(_environments(root, environment), (OWN, None))
     return Interpreter(sys.executable if prefix is None else str(_python(prefix)), origin)

@@ -1,4 +1,4 @@
-"""What is in a project's folder where an upgrade looks: read once, so that planning needs no disk."""
+"""The files of a project that matter for an upgrade, read once, so that planning does not touch the disk."""
 
 import os
 import stat
@@ -17,14 +17,14 @@ MAX_BYTES_OF_STRAYS = 256 * 2**20
 
 Kind = Literal["link", "folder", "file", "special"]
 
-PASSED_OVER = {"__pycache__", "node_modules", "venv", "env", "site-packages", "runs", "build", "dist"}
+SKIPPED = {"__pycache__", "node_modules", "venv", "env", "site-packages", "runs", "build", "dist"}
 
 
 class Obstacle(NamedTuple):
-    """Something at a path, or above it, that is not a regular file and is never written through or replaced.
+    """Something in the way of a file: it is never overwritten, and a link is never followed.
 
     Attributes:
-        kind: A symbolic link; a folder where a file should be; a file where a folder should be; or none of these.
+        kind: A symbolic link; a folder where a file should be; a file where a folder should be; or something special.
         at: The path of the obstacle: the wanted path, or a parent of it.
         below: For a folder, the files in it.
     """
@@ -39,9 +39,8 @@ class Snapshot(NamedTuple):
 
     Attributes:
         files: The wanted paths that are regular files.
-        obstacles: The wanted paths that cannot be files now.
-        strays: Files of the project that are not the template's, read only when a file of the template is missing:
-            one of them may be that file, renamed.
+        obstacles: The wanted paths with something in the way.
+        strays: Files of the user, read only if a file of the template is missing: one of them may be that file, renamed.
     """
 
     files: Mapping[str, File]
@@ -58,10 +57,10 @@ def take_snapshot(root: Path, wanted: Iterable[str], base: Tree) -> Snapshot:
     files: dict[str, File] = {}
     obstacles: dict[str, Obstacle] = {}
     paths = sorted(wanted)
-    look = _Look(root)
+    lookup = _Lookup(root)
     try:
         for path in paths:
-            found = look.at(path)
+            found = lookup.at(path)
             if isinstance(found, File):
                 files[path] = found
             elif found is not None:
@@ -75,8 +74,8 @@ def take_snapshot(root: Path, wanted: Iterable[str], base: Tree) -> Snapshot:
     return Snapshot(files, obstacles, strays)
 
 
-class _Look:
-    """Looks at paths below a project's folder; each folder is looked at once, however many files it has."""
+class _Lookup:
+    """Looks up paths below a project's folder, and each folder only once."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -101,7 +100,7 @@ class _Look:
         return None if kind is None else Obstacle(kind, path)
 
     def _spelled_so(self, path: PurePosixPath) -> bool:
-        """Whether a file has this name, and not another spelling under which macOS and Windows find it too."""
+        """Whether a file has exactly this name: macOS and Windows also find it by other spellings."""
         folder = str(path.parent)
         if folder not in self.names:
             self.names[folder] = frozenset(os.listdir(self.root / folder))
@@ -131,7 +130,7 @@ def _raise(error: OSError) -> None:
 
 
 def own_files(root: Path, folder: str, known: Collection[str]) -> list[str]:
-    """The files below a folder of the project that are not the template's, in path order; byte-code is none.
+    """Return the user's own files below a folder of the project, in path order, without bytecode.
 
     Args:
         root: The project.
@@ -140,17 +139,15 @@ def own_files(root: Path, folder: str, known: Collection[str]) -> list[str]:
     """
     found: list[str] = []
     for place, folders, names in os.walk(root / folder):
-        folders[:] = [name for name in folders if name not in PASSED_OVER and not name.startswith(".")]
+        folders[:] = [name for name in folders if name not in SKIPPED and not name.startswith(".")]
         found += [Path(place, name).relative_to(root).as_posix() for name in names if not name.endswith(".pyc")]
     return sorted({*found}.difference(known))
 
 
 def _strays(root: Path, known: set[str], missing: list[str]) -> dict[str, File]:
-    """Files that may be a missing one under another name: of the same suffix, not large, named in UTF-8; those of the
-    same name first.
-    """
+    """Read files that may be a missing one under another path: small ones with its suffix, those with its name first."""
     suffixes = {PurePosixPath(path).suffix for path in missing}
-    missed = {PurePosixPath(path).name for path in missing}
+    names_of_missing = {PurePosixPath(path).name for path in missing}
     hidden = {part for path in known for part in PurePosixPath(path).parts[:-1] if part.startswith(".")}
     found: list[Path] = []
     for folder, folders, names in os.walk(root):
@@ -165,7 +162,7 @@ def _strays(root: Path, known: set[str], missing: list[str]) -> dict[str, File]:
             break
     strays: dict[str, File] = {}
     left = MAX_BYTES_OF_STRAYS
-    for path in sorted(found, key=lambda path: path.name not in missed)[:MAX_STRAYS]:
+    for path in sorted(found, key=lambda path: path.name not in names_of_missing)[:MAX_STRAYS]:
         size = path.stat().st_size
         if size <= min(MAX_STRAY_BYTES, left) and os.access(path, os.R_OK):
             left -= size
@@ -174,5 +171,5 @@ def _strays(root: Path, known: set[str], missing: list[str]) -> dict[str, File]:
 
 
 def _is_searched(folder: str, hidden: set[str]) -> bool:
-    """Whether a folder may hold files that the user moved; hidden ones only if the template has files in such a folder."""
-    return folder not in PASSED_OVER and (not folder.startswith(".") or folder in hidden)
+    """Whether a folder may hold moved files; a hidden folder only if the template has files in one of that name."""
+    return folder not in SKIPPED and (not folder.startswith(".") or folder in hidden)

@@ -1,10 +1,10 @@
-"""The state that a project carries: which template and answers made it, and the files as they were rendered.
+"""The state in a project: the template and answers that it was generated from, and the files as they were rendered.
 
-`.paccel/manifest.json` says what was rendered and from what; `.paccel/baseline.zip` holds the render itself, so that an
-upgrade has its merge base without a network, git's history or an older paccel. Neither depends on the machine, the time
-or the umask. The baseline is compressed, so that a search and replace over all files finds nothing in it; a `.gitignore`
-and a `.gitattributes` beside it keep the project's git settings away from both. The state comes with a clone of
-somebody's repository, so reading it trusts nothing.
+`.paccel/manifest.json` records the template and the answers. `.paccel/baseline.zip` holds the rendered files, the base of
+the next merge, so that an upgrade needs no network, git history or older paccel. Neither depends on the machine, the time
+or the umask. The baseline is compressed, so that a search and replace over all files does not change it; a `.gitignore`
+and a `.gitattributes` beside it keep the project's git settings away from both. The state may come from an untrusted
+repository, so everything that is read is checked.
 """
 
 import io
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from .. import __version__
-from ..catalog.draws import is_record
 from ..catalog.metadata import TemplateRef
 from ..catalog.questions import Answer, is_answer
 from ..errors import PreconditionError, StateError, TemplateError
 from ..files import disk
 from ..files.archive import ArchiveError, read_zip
 from ..files.tree import MAX_BYTES, STATE_DIR, File, Tree, check_file_path
+from ..sandbox.draws import is_record
 from ..vendor.runtime import Vendored
 
 SCHEMA = 1
@@ -33,7 +33,7 @@ BASELINE_PATH = f"{STATE_DIR}/baseline.zip"
 GITIGNORE_PATH = f"{STATE_DIR}/.gitignore"
 GITATTRIBUTES_PATH = f"{STATE_DIR}/.gitattributes"
 STATE_PATHS = (GITIGNORE_PATH, GITATTRIBUTES_PATH, BASELINE_PATH, MANIFEST_PATH)
-"""The state's files, in the order in which they are written."""
+"""The files of the state, in the order in which they are written."""
 
 MAX_MANIFEST_BYTES = 8 * 2**20
 
@@ -61,19 +61,19 @@ _RESTORE_BASELINE = f"restore it from your backup or from git, or {_REBUILD}"
 
 
 class Manifest(NamedTuple):
-    """What was rendered, from what, and with which answers.
+    """The record of a render.
 
     Attributes:
-        paccel: The version of paccel that rendered.
-        template: The template that was rendered.
-        answers: Question -> answer, `project_name` included.
-        skipped: Paths which upgrades leave alone, sorted.
+        paccel: The version of paccel.
+        template: The template.
+        answers: Question -> answer, with `project_name`.
+        skipped: Paths that upgrades do not touch, sorted.
         files: Path -> (SHA-256, executable) of every file in the baseline.
-        unformatted: Path -> SHA-256 before black formatted the file, where that is known. An upgrade formats only files
-            for which it differs; projects of paccel 0.1.0 do not have it.
-        drawn: What the template drew at random or read from the clock, see `Draws`.
-        answers_sha256: SHA-256 of the answers that the files were rendered with. It differs from that of `answers` when
-            someone edited them in the file, or merged them with git. Empty in projects of paccel 0.1.0.
+        unformatted: Path -> SHA-256 before black formatted the file, if known. An upgrade formats only files for which it
+            differs. Empty in projects of paccel 0.1.0.
+        drawn: The template's random values and its clock, see `Draws`.
+        answers_sha256: SHA-256 of the answers at the time of the render. It differs from that of `answers` if someone
+            edited them in the file, or merged them with git. Empty in projects of paccel 0.1.0.
         vendored: The project's own copy of the runtime, if `paccel eject` made one.
     """
 
@@ -89,32 +89,38 @@ class Manifest(NamedTuple):
 
     @property
     def answers_edited(self) -> bool:
-        """Whether `answers` are not those that the files were rendered with."""
+        """Whether `answers` differ from those of the render."""
         return self.answers_sha256 not in {"", answers_hash(self.answers)}
 
     def to_json(self) -> str:
-        """Return the text of `manifest.json`: sorted keys, final newline."""
+        """Return the text of `manifest.json`, with sorted keys."""
+        template = {
+            "source": self.template.source,
+            "name": self.template.name,
+            "version": self.template.digest,
+            "release": self.template.release,
+        }
+        if self.template.commit:
+            template["commit"] = self.template.commit
+        files: dict[str, dict[str, Any]] = {}
+        for path, (sha, executable) in self.files.items():
+            files[path] = {"sha256": sha, "executable": executable}
+            if path in self.unformatted:
+                files[path]["unformatted"] = self.unformatted[path]
         data = {
             "schema": SCHEMA,
             "paccel": self.paccel,
-            "template": {
-                "source": self.template.source,
-                "name": self.template.name,
-                "version": self.template.digest,
-                "release": self.template.release,
-            }
-            | ({"commit": self.template.commit} if self.template.commit else {}),
+            "template": template,
             "answers": dict(self.answers),
-            **({"answers_sha256": self.answers_sha256} if self.answers_sha256 else {}),
             "skipped": sorted(self.skipped),
-            "files": {
-                path: {"sha256": sha, "executable": executable}
-                | ({"unformatted": self.unformatted[path]} if path in self.unformatted else {})
-                for path, (sha, executable) in self.files.items()
-            },
-        } | ({"drawn": dict(self.drawn)} if self.drawn else {})
-        if self.vendored is not None:
-            data["vendored"] = self.vendored._asdict()
+            "files": files,
+        }
+        optional = {
+            "answers_sha256": self.answers_sha256,
+            "drawn": dict(self.drawn),
+            "vendored": self.vendored._asdict() if self.vendored is not None else None,
+        }
+        data |= {key: value for key, value in optional.items() if value}
         return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -122,8 +128,8 @@ class Manifest(NamedTuple):
         """Read the text of a `manifest.json`.
 
         Raises:
-            StateError: It is not what paccel writes.
-            PreconditionError: It is of another schema.
+            StateError: The text is not a manifest.
+            PreconditionError: The manifest has another schema.
         """
         try:
             data = json.loads(text)
@@ -147,12 +153,10 @@ class Manifest(NamedTuple):
         skipped = _take(data, "skipped", list)
         wrong = [name for name, answer in answers.items() if not is_answer(answer)]
         if wrong:
-            raise _damaged(
-                MANIFEST_PATH, f"the answer `{wrong[0]}` is neither text nor true or false nor a list of texts"
-            )
+            raise _damaged(MANIFEST_PATH, f"the answer `{wrong[0]}` must be text, true, false or a list of texts")
         drawn = _take(data, "drawn", dict) if "drawn" in data else {}
         if not is_record(drawn):
-            raise _damaged(MANIFEST_PATH, "`drawn` is not what a render draws")
+            raise _damaged(MANIFEST_PATH, "`drawn` is not a record of random values")
         ref = TemplateRef(
             *(_take({"commit": "", **template}, key, str) for key in ("source", "name", "version", "release", "commit"))
         )
@@ -182,7 +186,7 @@ class Manifest(NamedTuple):
         unformatted: Mapping[str, str] = {},
         drawn: Mapping[str, Any] = {},
     ) -> "Manifest":
-        """Describe `tree`, rendered from `template` by this paccel."""
+        """Return the manifest of `tree`, rendered from `template` by this paccel."""
         files = {path: (file.sha256, file.executable) for path, file in sorted(tree.items())}
         return cls(
             __version__,
@@ -197,34 +201,34 @@ class Manifest(NamedTuple):
 
 
 def answers_hash(answers: Mapping[str, Answer]) -> str:
-    """SHA-256 over the answers, whatever their order."""
+    """Return the SHA-256 of the answers; their order does not matter."""
     return sha256(json.dumps(dict(answers), sort_keys=True).encode()).hexdigest()
 
 
 def state_bytes(manifest: Manifest, tree: Tree) -> dict[str, bytes]:
-    """Return path -> content of the state's files, in the order in which they are to be written (manifest last).
+    """Return path -> content of the state's files, in the order in which they must be written (manifest last).
 
     Raises:
-        TemplateError: A path in `tree` leads outside the project or into paccel's own folder.
+        TemplateError: A path in `tree` leads outside the project or into `.paccel`.
     """
     assert manifest.files == {path: (file.sha256, file.executable) for path, file in tree.items()}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path, file in sorted(tree.items()):
             info = zipfile.ZipInfo(check_file_path(path), date_time=(1980, 1, 1, 0, 0, 0))
-            info.create_system = 3  # Unix, wherever it is written: the mode is read from the Unix half
+            info.create_system = 3  # Unix on every system, so that the mode is in the same place
             info.external_attr = (stat.S_IFREG | (0o755 if file.executable else 0o644)) << 16
             archive.writestr(info, file.content, zipfile.ZIP_DEFLATED)
-    # A name of a file that is not UTF-8 becomes a lone surrogate, which `backslashreplace` turns into JSON's own escape.
+    # A lone surrogate, from a file name that is not UTF-8, is written as an escape that JSON can read.
     text = manifest.to_json().encode("utf-8", "backslashreplace")
     return dict(zip(STATE_PATHS, (_GITIGNORE, _GITATTRIBUTES, buffer.getvalue(), text), strict=True))
 
 
 def write_state(root: Path, manifest: Manifest, tree: Tree) -> None:
-    """Write the state below `root`, the manifest last: if only the baseline is new, the hashes show it.
+    """Write the state below `root`, the manifest last: if the process is killed in between, the hashes do not match.
 
     Raises:
-        TemplateError: A path in `tree` leads outside the project or into paccel's own folder.
+        TemplateError: A path in `tree` leads outside the project or into `.paccel`.
         OSError: The files cannot be written.
     """
     contents = state_bytes(manifest, tree)
@@ -237,7 +241,7 @@ def read_manifest(root: Path) -> Manifest:
     """Read `.paccel/manifest.json` below `root`, without the baseline.
 
     Raises:
-        StateError: It is missing, unreadable or damaged.
+        StateError: The file is missing, unreadable or damaged.
         PreconditionError: A newer paccel wrote it.
     """
     content = _read(root, MANIFEST_PATH, MAX_MANIFEST_BYTES)
@@ -247,16 +251,16 @@ def read_manifest(root: Path) -> Manifest:
             f"go to the project's folder, or {_ADOPT} if its `{STATE_DIR}` was lost",
         )
     try:
-        return Manifest.from_json(content.decode("utf-8-sig"))  # editors of Windows begin a file with that mark
+        return Manifest.from_json(content.decode("utf-8-sig"))  # some editors add a byte order mark
     except UnicodeDecodeError as error:
         raise _damaged(MANIFEST_PATH, "it is not UTF-8") from error
 
 
 def read_state(root: Path) -> tuple[Manifest, dict[str, File]]:
-    """Read manifest and baseline below `root`, every file verified by its hash.
+    """Read manifest and baseline below `root`, and verify the hash of every file.
 
     Raises:
-        StateError: One is missing, unreadable or damaged, or they do not belong together.
+        StateError: A file is missing, unreadable or damaged, or they do not belong together.
         PreconditionError: A newer paccel wrote them.
     """
     manifest = read_manifest(root)
@@ -267,7 +271,7 @@ def read_state(root: Path) -> tuple[Manifest, dict[str, File]]:
         tree = read_zip(content, BASELINE_PATH)
     except ArchiveError as error:
         raise _damaged(BASELINE_PATH, f"it {error.reason}") from error
-    # The manifest's paths were checked when it was read, so what has the same paths is as safe.
+    # The manifest's paths were checked when it was read, so equal paths are safe.
     for name in sorted(tree.keys() ^ manifest.files.keys()):
         where = "manifest" if name in manifest.files else "baseline"
         raise _damaged(BASELINE_PATH, f"only the {where} has `{name}`")
@@ -278,10 +282,10 @@ def read_state(root: Path) -> tuple[Manifest, dict[str, File]]:
 
 
 def _read(root: Path, name: str, limit: int) -> bytes | None:
-    """Read one file of the state; None if there is nothing.
+    """Read one file of the state; None if it does not exist.
 
     Raises:
-        StateError: It is not a regular file, larger than `limit` bytes, a pointer of Git LFS, or cannot be read.
+        StateError: It is not a regular file, is larger than `limit` bytes, a pointer of Git LFS, or unreadable.
     """
     path = root / name
     try:
@@ -299,15 +303,15 @@ def _read(root: Path, name: str, limit: int) -> bytes | None:
     except OSError as error:
         raise StateError(f"`{path}` cannot be read: {error.strerror}", "make it readable and try again") from error
     if content.startswith(_LFS_POINTER):
-        otherwise = f", or {_REBUILD}" if name == BASELINE_PATH else ""
-        raise StateError(f"`{name}` is only a pointer of Git LFS", f"fetch the file with `git lfs pull`{otherwise}")
+        alternative = f", or {_REBUILD}" if name == BASELINE_PATH else ""
+        raise StateError(f"`{name}` is only a pointer of Git LFS", f"fetch the file with `git lfs pull`{alternative}")
     return content
 
 
 def _take(data: dict[str, Any], key: str, kind: type[T]) -> T:
     value = data.get(key)
     if not isinstance(value, kind):
-        raise _damaged(MANIFEST_PATH, f"`{key}` is missing or of another type")
+        raise _damaged(MANIFEST_PATH, f"`{key}` is missing or has the wrong type")
     return value
 
 

@@ -1,1 +1,1 @@
-"""The user's code follows what a template, or the runtime, has renamed: Python files in, edits and uses out."""
+"""Apply the renames of a template, or of the runtime, to the user's code: Python files in, edits and uses out."""

@@ -1,24 +1,27 @@
-"""Edits of single words in Python files, each with where it is; everything else in a file keeps its bytes."""
+"""Edits of single words in Python files, and the places that are left to the user; all other bytes of a file stay."""
 
 import ast
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..catalog.api import ApiName
 from ..files.tree import File
 from .modules import Module, Project
-from .scopes import Scope, Source
+from .scopes import Scope
+from .words import is_free, references, word_at, words_of
+
+Span = tuple[int, int, str]
+"""(start, end, new text) of an edit, as offsets in a module's text."""
 
 
 class Edit(NamedTuple):
-    """One word, or one import, that is replaced.
+    """One replaced word or import.
 
     Attributes:
         path: The file.
-        line: The line in it, from 1, before the edit.
-        old: What stands there.
-        new: What replaces it.
+        line: The line before the edit, from 1.
+        old: The old text.
+        new: The new text.
     """
 
     path: str
@@ -35,8 +38,8 @@ class Unclear(NamedTuple):
 
     Attributes:
         path: The file.
-        line: The line in it, from 1.
-        reason: Why nothing was done.
+        line: The line, from 1.
+        reason: Why nothing was changed.
     """
 
     path: str
@@ -48,72 +51,70 @@ class Unclear(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a rename finds in a file: (start, end, new text) of each edit, and places that are left to the user."""
+    """The edits of a rename in one file, and the places that are left to the user."""
 
-    edits: list[tuple[int, int, str]]
+    edits: list[Span]
     unclear: list[Unclear]
 
 
 class Blocked(Exception):
-    """Raised where a rename cannot be made in a project at all; says why."""
+    """Raised when a rename cannot be made anywhere in a project; the message says why."""
 
 
-def word_at(source: Source, node: ast.AST, word: str) -> Iterator[tuple[int, int]]:
-    """Yield where in the text the name stands that a node binds or uses; nothing where it is not plainly there."""
-    if isinstance(node, ast.Attribute):
-        start = source.end(node) - len(word)
-    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        head = re.compile(r"(?:async[ \t]+)?(?:def|class)[ \t]+").match(source.text, source.start(node))
-        start = head.end() if head is not None else -1
-    else:
-        start = source.start(node)
-    if start >= 0 and source.text[start : start + len(word)] == word:
-        yield start, start + len(word)
+class Finder:
+    """Finds the edits of one rename in one module."""
+
+    def __init__(self, project: Project, module: Module) -> None:
+        self.project, self.module, self.source = project, module, module.source
+        self.found = Found([], [])
+
+    def find(self) -> None:
+        """Fill `found`."""
+        raise NotImplementedError
+
+    def replace(self, node: ast.AST, old: str, new: str) -> None:
+        """Replace the name that a node binds or uses."""
+        self.found.edits.extend((*span, new) for span in word_at(self.source, node, old))
+
+    def rename_binding(self, scope: Scope, old: str, new: str) -> bool:
+        """Rename what a scope binds, and all its uses in the module.
+
+        Returns:
+            False, without edits, if the new name is not free, or an import binds the old one.
+        """
+        imported = any(isinstance(binding.node, ast.alias) for binding in scope.names[old])
+        if imported or not is_free(self.source, old, new, scope):
+            return False
+        for node, _ in references(self.source, old, scope):
+            if not [*word_at(self.source, node, old)]:
+                self.leave(node, f"`{old}` is now `{new}`")
+        self.found.edits.extend((*span, new) for span in words_of(self.source, old, scope))
+        return True
+
+    def rename_keyword(self, call: ast.Call, old: str, new: str) -> None:
+        """Rename a keyword argument of a call, unless the call has the new one too."""
+        if not any(keyword.arg == new for keyword in call.keywords):
+            for keyword in call.keywords:
+                if keyword.arg == old:
+                    self.replace(keyword, old, new)
+
+    def leave(self, node: ast.AST, reason: str) -> None:
+        """Leave a place to the user."""
+        self.found.unclear.append(Unclear(self.module.path, node.lineno, reason))  # type: ignore[attr-defined]
 
 
-def declared_words(source: Source, name: str, owner: Scope) -> Iterator[tuple[int, int]]:
-    """Yield where `global` and `nonlocal` statements name a variable of `owner`."""
-    for node, scope in source.declared:
-        if name in node.names and scope.outside.get(name) is owner:
-            first = source.start(node)
-            for found in re.finditer(rf"\b{re.escape(name)}\b", source.text[first : source.end(node)]):
-                yield first + found.start(), first + found.end()
+def run_finders(finders: Iterable[Finder]) -> dict[str, Found]:
+    """Return path -> what each finder found, without files in which there is nothing."""
+    found: dict[str, Found] = {}
+    for finder in finders:
+        finder.find()
+        if finder.found.edits or finder.found.unclear:
+            found[finder.module.path] = finder.found
+    return found
 
 
-def quoted_words(source: Source, name: str, owner: Scope) -> Iterator[tuple[int, int]]:
-    """Yield where annotations that are strings name what `owner` binds."""
-    for node, scope in source.quoted:
-        start, end = source.start(node), source.end(node)
-        text = source.text[start:end]
-        if scope.owner(name) is owner and text[:1] in {"'", '"'} and "\\" not in text:
-            for found in re.finditer(rf"(?<![\w.]){re.escape(name)}\b", text):
-                yield start + found.start(), start + found.end()
-
-
-def references(source: Source, name: str, owner: Scope) -> list[tuple[ast.Name, Scope]]:
-    """The places where `name` stands for what `owner` binds."""
-    return [(node, scope) for node, scope in source.places if node.id == name and scope.owner(name) is owner]
-
-
-def is_free(source: Source, new: str, owner: Scope, places: Iterable[Scope]) -> bool:
-    """Whether `owner` could bind `new`: nothing binds it there, reads it there, or hides it at one of `places`."""
-    if new in owner.names or new in owner.outside:
-        return False
-    for scope in places:
-        for one in scope.chain():
-            if one is owner:
-                break
-            if new in one.names or new in one.outside:
-                return False
-    # A name of that spelling which now comes from further out would mean the new one.
-    outer = {None, *list(owner.chain())[1:]}
-    return not any(
-        node.id == new and owner in scope.chain() and scope.owner(new) in outer for node, scope in source.places
-    )
-
-
-def applied(module: Module, edits: Iterable[tuple[int, int, str]]) -> tuple[str, list[Edit]]:
-    """Return the text with all edits made, and what they were."""
+def applied(module: Module, edits: Iterable[Span]) -> tuple[str, list[Edit]]:
+    """Return a module's text after all edits, and the edits."""
     text, source = module.source.text, module.source
     done: list[Edit] = []
     for start, end, new in sorted({*edits}, reverse=True):
@@ -122,27 +123,22 @@ def applied(module: Module, edits: Iterable[tuple[int, int, str]]) -> tuple[str,
     return text, done[::-1]
 
 
-def mentions(files: Mapping[str, File], words: Iterable[str]) -> list[str]:
-    """The Python files and stubs in which all of `words` stand."""
-    wanted = [word.encode() for word in words]
-    return [
-        path
-        for path, file in files.items()
-        if path.endswith((".py", ".pyi")) and all(w in file.content for w in wanted)
-    ]
+def mentions(files: Mapping[str, File], word: str) -> list[str]:
+    """The paths of the Python files and stubs that contain a word."""
+    return [path for path, file in files.items() if path.endswith((".py", ".pyi")) and word.encode() in file.content]
 
 
-def in_strings(module: Module, name: ApiName) -> Iterator[Unclear]:
-    """Yield strings that seem to name something by its dotted path: they stay as they are."""
-    spelled = {name.path, f"{name.module}:{name.path[len(name.module) + 1 :]}"}
-    for node in ast.walk(module.source.tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in spelled:
-            yield Unclear(module.path, node.lineno, f"`{node.value}` is named in a string, which is left as it is")
-
-
-def modules_of(project: Project, words: Iterable[str]) -> Iterator[Module]:
-    """Read the files in which all of `words` stand."""
-    for path in mentions(project.files, words):
+def modules_of(project: Project, word: str) -> Iterator[Module]:
+    """Yield the modules whose text contains a word."""
+    for path in mentions(project.files, word):
         found = project.module(path)
         if found is not None:
             yield found
+
+
+def in_strings(module: Module, name: ApiName) -> Iterator[Unclear]:
+    """Yield the strings that seem to be the dotted path of a name: they are not changed."""
+    spellings = {name.path, f"{name.module}:{name.path[len(name.module) + 1 :]}"}
+    for node in ast.walk(module.source.tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in spellings:
+            yield Unclear(module.path, node.lineno, f"`{node.value}` is named in a string, which is left as it is")

@@ -1,4 +1,4 @@
-"""A notebook's code cells as one Python module, and that module's lines put back into the notebook's own bytes."""
+"""The code cells of a notebook as one Python module, and edits of this module written back into the notebook's bytes."""
 
 import json
 import re
@@ -8,14 +8,14 @@ from typing import NamedTuple
 from ..files.tree import File
 
 _CODE = "-cells.py"
-"""How the Python file of a notebook is called, which is on no disk."""
+"""The suffix of the Python file that stands for a notebook's code; it exists only in memory."""
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]', re.DOTALL)
 _MAGIC = re.compile(r"^[ \t]*[%!?][^\n]*", re.MULTILINE)
 
 
 class _Piece(NamedTuple):
-    """A string of a notebook that is code: where it stands, and the first of its lines in the module."""
+    """A string with code in a notebook's JSON: its span, the module's line where it begins, and its value."""
 
     start: int
     end: int
@@ -27,9 +27,9 @@ class Cells(NamedTuple):
     """The code of a notebook.
 
     Attributes:
-        text: The notebook's own text.
-        code: The module: the code cells, one below the other; lines with a magic command are blank.
-        pieces: The strings that it is made of.
+        text: The notebook's JSON.
+        code: The module: all code cells, one after the other, with blank lines for magic commands.
+        pieces: The strings in the JSON that make up the code.
     """
 
     text: str
@@ -37,12 +37,12 @@ class Cells(NamedTuple):
     pieces: tuple[_Piece, ...]
 
     def line_of(self, line: int) -> int:
-        """The notebook's line in which a line of the module stands."""
+        """The line of the notebook's JSON with a line of the module."""
         before = [piece for piece in self.pieces if piece.line <= line]
         return self.text.count("\n", 0, before[-1].start) + 1 if before else 1
 
     def with_code(self, code: str) -> bytes | None:
-        """The notebook with other code, line by line; None if lines were added or removed."""
+        """The notebook with other code; None if lines were added or removed."""
         old, new = self.code.split("\n"), code.split("\n")
         if len(old) != len(new):
             return None
@@ -51,7 +51,7 @@ class Cells(NamedTuple):
             first = piece.line - 1
             lines = piece.value.split("\n")
             for number in range(len(lines)):
-                # The empty one after the last line end is the next string's.
+                # The empty line after the last newline belongs to the next string.
                 if lines[number] and old[first + number] != new[first + number]:
                     lines[number] = new[first + number]
             value = "\n".join(lines)
@@ -62,43 +62,45 @@ class Cells(NamedTuple):
 
 
 class Code(NamedTuple):
-    """A project's files, with the code of each notebook as a Python file beside it.
+    """A project's files, with an additional Python file for the code of each notebook.
 
     Attributes:
         files: All files.
-        cells: Path of such a Python file -> the notebook's cells.
+        cells: Path of such a Python file -> the notebook's code.
     """
 
     files: dict[str, File]
     cells: dict[str, Cells]
 
-    def shown(self, path: str) -> str:
-        """The path of the notebook, for the Python file that stands for it."""
+    def real_path(self, path: str) -> str:
+        """The path of a file on the disk: for the code of a notebook, the notebook's."""
         return path.removesuffix(_CODE) if path in self.cells else path
 
     def line(self, path: str, line: int) -> int:
+        """The line of that file."""
         return self.cells[path].line_of(line) if path in self.cells else line
 
     def put_back(self, files: Mapping[str, File]) -> dict[str, File]:
-        """The files, with changed code in the notebooks, line by line."""
+        """The files of the disk, with changed code written back into the notebooks."""
         done = {path: file for path, file in files.items() if path not in self.cells}
         for path, cells in self.cells.items():
             if files[path] != self.files[path]:
                 content = cells.with_code(files[path].content.decode())
                 assert content is not None
-                done[self.shown(path)] = done[self.shown(path)]._replace(content=content)
+                notebook = self.real_path(path)
+                done[notebook] = done[notebook]._replace(content=content)
         return done
 
 
 def with_code_of_notebooks(files: Mapping[str, File]) -> Code:
-    """Add a Python file for each notebook that can be read."""
+    """Add a Python file for the code of each notebook that can be read."""
     found = {f"{path}{_CODE}": read_cells(file) for path, file in files.items() if path.endswith(".ipynb")}
     cells = {path: one for path, one in found.items() if one is not None and path not in files}
     return Code({**files, **{path: File(one.code.encode()) for path, one in cells.items()}}, cells)
 
 
 def read_cells(file: File) -> Cells | None:
-    """Read a notebook; None if it is no notebook that nbformat 4 describes."""
+    """Read the code of a notebook; None if the file is not valid nbformat 4."""
     try:
         text = file.content.decode()
         data = json.loads(text)
@@ -120,7 +122,7 @@ def read_cells(file: File) -> Cells | None:
         last = place[1]
         value = json.loads(text[start:end], strict=False)
         if code and not code[-1].endswith("\n"):
-            return None  # a line in two strings
+            return None  # one line is split over two strings
         pieces.append(_Piece(start, end, line, value))
         code.append(value)
         line += value.count("\n")
@@ -129,8 +131,8 @@ def read_cells(file: File) -> Cells | None:
 
 
 def _strings(text: str) -> Iterator[tuple[tuple[object, ...], int, int]]:
-    """Yield each string value of a JSON text: the keys and numbers that lead to it, and where it stands."""
-    stack: list[list[object]] = []  # each open object or array: its sign, the key or number of what comes next
+    """Yield each string value in a JSON text: the keys and indices that lead to it, and its span."""
+    stack: list[list[object]] = []  # per open object or array: its bracket, and the key or index of the next value
     previous: tuple[int, int] | None = None
     for found in _TOKEN.finditer(text):
         sign = found[0]

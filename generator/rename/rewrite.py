@@ -1,6 +1,6 @@
-"""Structural rules of ast-grep, which a template writes as YAML: run by ast-grep's own program, in a folder of copies.
+"""Apply a template's ast-grep rules to Python files: the program `ast-grep` runs in a folder with copies.
 
-A rule is data. Time, memory and output are bounded, and the program reads no configuration of the project's.
+Rules are data, not code. Time, memory and output are limited, and the program does not read the project's configuration.
 """
 
 import json
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,16 +22,16 @@ from .edits import Edit
 from .modules import read_module
 
 SECONDS = 20
-"""For all rules together."""
+"""Time limit for all rules together."""
 
 MAX_OUTPUT = 32 * 2**20
 MAX_MEMORY = 4 * 2**30
 MAX_GROWTH = 4
-"""A rewritten file may have so many times the bytes that it had, and 64 KiB."""
+"""A rewritten file may be this many times as large as before, plus 64 KiB."""
 
 
 class Rewritten(NamedTuple):
-    """The files after all rules, what was replaced, and why a rule was not applied."""
+    """The files after all rules, the edits, and a message for each rule that was not applied."""
 
     files: dict[str, File]
     edits: tuple[Edit, ...]
@@ -38,7 +39,7 @@ class Rewritten(NamedTuple):
 
 
 def find_program() -> Path | None:
-    """Where ast-grep is: beside this Python, or on the path."""
+    """Find ast-grep beside this Python or on the PATH."""
     name = "ast-grep.exe" if os.name == "nt" else "ast-grep"
     beside = Path(sysconfig.get_path("scripts")) / name
     found = str(beside) if beside.is_file() else shutil.which("ast-grep")
@@ -46,7 +47,7 @@ def find_program() -> Path | None:
 
 
 def rewrite(files: Mapping[str, File], rules: Iterable[Rewrite]) -> Rewritten:
-    """Apply each rule, in order, to the Python files that parse; a file that would not parse afterwards stays as it was."""
+    """Apply each rule, in order, to the Python files that parse. A file that would not parse afterwards does not change."""
     now = dict(files)
     chosen = list(rules)
     if not chosen:
@@ -54,24 +55,22 @@ def rewrite(files: Mapping[str, File], rules: Iterable[Rewrite]) -> Rewritten:
     program = find_program()
     if program is None:
         many = f"{len(chosen)} rules" if len(chosen) > 1 else "a rule"
-        return Rewritten(
-            now,
-            (),
-            (f"{many} of the template that rewrite calls: they need ast-grep, `pip install 'paccel[rewrite]'`",),
-        )
+        reason = f"{many} of the template that rewrite calls: they need ast-grep, `pip install 'paccel[rewrite]'`"
+        return Rewritten(now, (), (reason,))
     edits: list[Edit] = []
     skipped: list[str] = []
     left = float(SECONDS)
     for rule in chosen:
         sources = {path: file for path, file in now.items() if path.endswith(".py") and read_module(path, file)}
+        started = time.monotonic()
         try:
-            found, took = _matches(program, rule.rule, sources, left)
-            left -= took
+            found = _matches(program, rule.rule, sources, left)
         except _RuleError as error:
             skipped.append(f"the rule `{_title(rule.rule)}` of the template: {error}")
             if error.late:
                 break
             continue
+        left -= time.monotonic() - started
         for path, matches in found.items():
             content, done = _replaced(path, now[path].content, matches)
             if len(content) > MAX_GROWTH * len(now[path].content) + 65536:
@@ -85,7 +84,7 @@ def rewrite(files: Mapping[str, File], rules: Iterable[Rewrite]) -> Rewritten:
 
 
 class _RuleError(Exception):
-    """Raised when a rule cannot be applied; `late` says that no time is left for others."""
+    """Raised when a rule cannot be applied; `late` if no other rule can be applied either."""
 
     def __init__(self, reason: str, late: bool = False) -> None:
         super().__init__(reason)
@@ -93,15 +92,15 @@ class _RuleError(Exception):
 
 
 def concerns(rule: str, files: Mapping[str, File], lines: Mapping[str, Container[bytes]]) -> bool:
-    """Whether a rule may match a file in lines of the user's.
+    """Whether a rule may match lines that the user wrote.
 
-    Told by the words of its patterns: all of one in a file, the first of them in one of these lines. True where a rule
-    has something else than patterns.
+    This needs a file with all words of one of the rule's patterns, and the first of them in the user's lines. A rule that
+    does not only consist of patterns may always match.
 
     Args:
-        rule: The rule.
+        rule: The rule, in YAML.
         files: The project's files.
-        lines: Path -> the words of those lines that the user wrote.
+        lines: Path -> the words in the lines that the user wrote.
     """
     patterns = re.findall(r"(?m)\bpattern:[ \t]*([^|>\s].*)$", rule)
     if not patterns or len(patterns) < rule.count("pattern:"):
@@ -115,6 +114,7 @@ def concerns(rule: str, files: Mapping[str, File], lines: Mapping[str, Container
 
 
 def _title(rule: str) -> str:
+    """Return the `id` of a rule, or its first line."""
     lines = [line.strip() for line in rule.splitlines() if line.strip()]
     named = [line.removeprefix("id:").strip() for line in lines if line.startswith("id:")]
     return "".join(sign for sign in (named or lines or [""])[0][:60] if sign.isprintable())
@@ -122,11 +122,8 @@ def _title(rule: str) -> str:
 
 def _matches(
     program: Path, rule: str, sources: Mapping[str, File], seconds: float
-) -> tuple[dict[str, list[tuple[int, int, str]]], float]:
-    """Run one rule; return path -> (first byte, end, replacement) and the seconds that it took."""
-    from time import monotonic
-
-    started = monotonic()
+) -> dict[str, list[tuple[int, int, str]]]:
+    """Run one rule; return path -> (first byte, end, replacement) of each match."""
     paths = list(sources)
     with tempfile.TemporaryDirectory(prefix="paccel-", ignore_cleanup_errors=True) as place:
         folder = Path(place)
@@ -136,23 +133,9 @@ def _matches(
             (folder / "code" / f"{number}.py").write_bytes(content)
         (folder / "rule.yml").write_text(rule, encoding="utf-8")
         (folder / "sgconfig.yml").write_text("ruleDirs: []\n", encoding="utf-8")
-        command = [
-            str(program),
-            "scan",
-            "--config",
-            "sgconfig.yml",
-            "--rule",
-            "rule.yml",
-            "--json=stream",
-            "--threads",
-            "1",
-        ]
-        # No ignore files of the surroundings: everything below `code` is to be looked at.
-        command += [
-            option
-            for kind in ("hidden", "dot", "exclude", "global", "parent", "vcs")
-            for option in ("--no-ignore", kind)
-        ]
+        command = [str(program), "scan", "--config=sgconfig.yml", "--rule=rule.yml", "--json=stream", "--threads=1"]
+        # Search everything below `code`, whatever ignore files say.
+        command += [f"--no-ignore={kind}" for kind in ("hidden", "dot", "exclude", "global", "parent", "vcs")]
         out = _run([*command, "code"], folder, seconds)
     found: dict[str, list[tuple[int, int, str]]] = {}
     for line in out.splitlines():
@@ -160,12 +143,12 @@ def _matches(
             match: dict[str, Any] = json.loads(line)
             path = paths[int(Path(match["file"]).stem)]
             if "replacement" not in match:
-                raise _RuleError("it has no `fix`, and so nothing to write")
+                raise _RuleError("it has no `fix`, so there is nothing to write")
             offsets = match["replacementOffsets"]
             found.setdefault(path, []).append((int(offsets["start"]), int(offsets["end"]), str(match["replacement"])))
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise _RuleError("ast-grep's answer cannot be read") from error
-    return found, monotonic() - started
+    return found
 
 
 def _run(command: list[str], folder: Path, seconds: float) -> bytes:
@@ -191,12 +174,12 @@ def _run(command: list[str], folder: Path, seconds: float) -> bytes:
         if code not in (0, 1):  # 1: matches of a rule whose severity is `error`
             lines = [line.strip(" ╰▻✖") for line in said.splitlines() if line.strip()]
             reasons = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")] or lines[:1]
-            raise _RuleError(f"ast-grep refuses it: {''.join(reasons[:1]) or f'exit code {code}'}")
+            raise _RuleError(f"ast-grep rejects it: {''.join(reasons[:1]) or f'exit code {code}'}")
         return out.read()
 
 
 def _limit(process: int) -> None:
-    """Bound the memory and the output of a process, where the system can."""
+    """Limit the memory and output of a process, on Linux."""
     if sys.platform == "linux":
         import resource
 
@@ -204,11 +187,11 @@ def _limit(process: int) -> None:
             resource.prlimit(process, resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
             resource.prlimit(process, resource.RLIMIT_FSIZE, (MAX_OUTPUT, MAX_OUTPUT))
         except OSError:
-            return  # it has ended already
+            return  # the process has ended
 
 
 def _replaced(path: str, content: bytes, matches: list[tuple[int, int, str]]) -> tuple[bytes, list[Edit]]:
-    """Make replacements that do not overlap; of those that do, the outermost."""
+    """Replace all matches; of overlapping ones, only the outermost."""
     bom = b"\xef\xbb\xbf" if content.startswith(b"\xef\xbb\xbf") else b""
     text = content[len(bom) :]
     edits: list[Edit] = []

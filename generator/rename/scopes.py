@@ -1,21 +1,24 @@
-"""A Python module, read: which name stands for what, scope by scope, and where each stands in the text."""
+"""The scopes of a Python module: which name refers to which binding, and where each name is in the text."""
 
 import ast
 import re
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
 
 
 class Binding(NamedTuple):
-    """One place that gives a name its value.
+    """One place that binds a name.
 
     Attributes:
-        node: The definition, import alias, argument or name.
-        statement: The statement around it.
+        node: The definition, import alias, parameter or name.
+        statement: The statement that contains it.
     """
 
     node: ast.AST
@@ -31,20 +34,19 @@ class Scope:
     parent: "Scope | None" = None
     names: dict[str, list[Binding]] = field(default_factory=dict)
     outside: dict[str, "Scope"] = field(default_factory=dict)
-    """Names that `global` or `nonlocal` give to another scope."""
+    """Names that `global` or `nonlocal` assign to another scope."""
 
     def owner(self, name: str) -> "Scope | None":
-        """The scope that binds `name` as it is read here; None for builtins and what a `*` import brings."""
-        scope: Scope | None = self
-        while scope is not None:
+        """The scope that binds `name` as it is read here; None for builtins and names from `import *`."""
+        for scope in self.chain():
             if name in scope.outside:
                 return scope.outside[name]
             if name in scope.names and (scope.kind != "class" or scope is self):
                 return scope
-            scope = scope.parent
         return None
 
     def chain(self) -> Iterator["Scope"]:
+        """Yield this scope and those around it, from the inside out."""
         scope: Scope | None = self
         while scope is not None:
             yield scope
@@ -52,19 +54,20 @@ class Scope:
 
 
 class Source:
-    """A module's text and syntax tree.
+    """A module's text, its syntax tree and its scopes.
 
     Attributes:
-        tree: Its syntax tree.
-        scope: The module's scope.
-        places: Each name that is read or written, with the scope in which it stands.
-        scopes: Each function and class, with the scope that it opens.
-        within: Each expression and definition, with the scope in which it stands.
-        quoted: Annotations, or parts of them, that are strings, with the scope in which they stand.
-        declared: `global` and `nonlocal` statements, with the scope in which they stand.
+        tree: The syntax tree.
+        scope: The module's own scope.
+        places: Each name that is read or written, with the scope around it.
+        scopes: Function, class, lambda or comprehension -> the scope that it opens.
+        within: Expression or definition -> the scope around it.
+        quoted: String annotations, or strings in annotations, with the scope around them.
+        declared: `global` and `nonlocal` statements, with the scope around them.
+        starts: The offset of each line.
 
     Raises:
-        SyntaxError, ValueError, RecursionError: It does not parse.
+        SyntaxError, ValueError, RecursionError: The text does not parse.
     """
 
     def __init__(self, text: str) -> None:
@@ -81,7 +84,7 @@ class Source:
         _Reader(self).read_module()
 
     def offset(self, line: int, column: int) -> int:
-        """Where in the text a line (from 1) and a column (in bytes of UTF-8, as `ast` counts) are."""
+        """The offset in the text of a line (from 1) and a column (in UTF-8 bytes, as in `ast`)."""
         text = self._lines[line - 1]
         column = column if text.isascii() else len(text.encode()[:column].decode(errors="replace"))
         return self.starts[line - 1] + column
@@ -93,16 +96,18 @@ class Source:
         return self.offset(node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
 
     def line_of(self, offset: int) -> int:
-        """The line (from 1) in which a place of the text is."""
-        low, high = 0, len(self.starts)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self.starts[middle] <= offset else (low, middle)
-        return low + 1
+        """The line (from 1) that contains an offset of the text."""
+        return bisect_right(self.starts, offset)
+
+    def class_around(self, node: ast.AST) -> ast.ClassDef | None:
+        """The innermost class that contains a node."""
+        scope = self.within.get(node)
+        scopes = scope.chain() if scope is not None else ()
+        return next((one.node for one in scopes if isinstance(one.node, ast.ClassDef)), None)
 
 
 class _Reader:
-    """Walks a tree once and fills a `Source`."""
+    """Walks the syntax tree once and fills a `Source`."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -110,7 +115,7 @@ class _Reader:
         self.waiting: deque[tuple[Sequence[ast.AST], Scope, ast.AST]] = deque()
 
     def read_module(self) -> None:
-        """Read everything; the body of a function when the scope around it is complete, as Python runs it."""
+        """Read everything; like Python, read the body of a function after the scope around it is complete."""
         self.read(self.source.tree, self.source.scope)
         while self.waiting:
             body, scope, self.statement = self.waiting.popleft()
@@ -141,7 +146,7 @@ class _Reader:
             self.bind(node.id, node, scope)
         self.source.places.append((node, scope))
 
-    def read_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope) -> None:
+    def read_FunctionDef(self, node: Function, scope: Scope) -> None:
         self.bind(node.name, node, scope)
         self.read_all(node.decorator_list, scope)
         self._function(node, scope, node.body)
@@ -161,14 +166,12 @@ class _Reader:
     def read_Lambda(self, node: ast.Lambda, scope: Scope) -> None:
         self._function(node, scope, [node.body])
 
-    def _function(
-        self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, scope: Scope, body: Sequence[ast.AST]
-    ) -> None:
+    def _function(self, node: Function | ast.Lambda, scope: Scope, body: Sequence[ast.AST]) -> None:
         arguments = node.args
         self.read_all([*arguments.defaults, *(default for default in arguments.kw_defaults if default)], scope)
         inner = Scope("function", node, scope)
         self.source.scopes[node] = inner
-        # Type parameters are seen by annotations too; other names of the function are not.
+        # Annotations see the type parameters, but not the other names of the function.
         outer = self._type_parameters(node, scope)
         for argument in all_arguments(arguments):
             self.source.within[argument] = inner
@@ -182,6 +185,7 @@ class _Reader:
         self.waiting.append((body, inner, self.statement))
 
     def _type_parameters(self, node: ast.AST, scope: Scope) -> Scope:
+        """Return the scope of a definition's type parameters; the scope around it if there are none."""
         parameters = getattr(node, "type_params", [])
         if not parameters:
             return scope
@@ -234,17 +238,12 @@ class _Reader:
             owners = (one for one in list(scope.chain())[1:] if one.kind != "class" and name in one.names)
             scope.outside[name] = next(owners, self.source.scope)
 
-    def read_ExceptHandler(self, node: ast.ExceptHandler, scope: Scope) -> None:
+    def read_ExceptHandler(self, node: ast.ExceptHandler | ast.MatchAs | ast.MatchStar, scope: Scope) -> None:
         if node.name:
             self.bind(node.name, node, scope)
         self.read_all(ast.iter_child_nodes(node), scope)
 
-    def read_MatchAs(self, node: ast.MatchAs | ast.MatchStar, scope: Scope) -> None:
-        if node.name:
-            self.bind(node.name, node, scope)
-        self.read_all(ast.iter_child_nodes(node), scope)
-
-    read_MatchStar = read_MatchAs
+    read_MatchAs = read_MatchStar = read_ExceptHandler
 
     def read_MatchMapping(self, node: ast.MatchMapping, scope: Scope) -> None:
         if node.rest:
@@ -253,6 +252,6 @@ class _Reader:
 
 
 def all_arguments(arguments: ast.arguments) -> list[ast.arg]:
-    """The parameters of a function, in their order."""
-    some = [*arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg]
-    return [argument for argument in some if argument is not None]
+    """The parameters of a function, in order."""
+    known = [*arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg]
+    return [argument for argument in known if argument is not None]

@@ -1,4 +1,4 @@
-"""Where a project uses a name whose meaning has changed: what a rename would edit, but nothing is renamed."""
+"""Where a project uses a name whose meaning changed: the places that a rename would edit, found without renaming."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
@@ -7,10 +7,9 @@ from ..catalog.api import ApiName
 from ..catalog.metadata import ChangedMeaning
 from ..files.tree import File
 from .edits import Blocked, applied
-from .members import rename_member
 from .modules import Project
-from .names import rename_name
 from .notebook import with_code_of_notebooks
+from .rename import find_edits
 
 
 class Use(NamedTuple):
@@ -18,9 +17,9 @@ class Use(NamedTuple):
 
     Attributes:
         path: The file.
-        line: The line in it, from 1.
-        text: That line, without the space around it.
-        certain: Whether the name is certainly meant; not where the class of a value is not plain.
+        line: The line, from 1.
+        text: The line's text, stripped.
+        certain: Whether it certainly uses the name; False if the class of a value is unclear.
     """
 
     path: str
@@ -30,14 +29,14 @@ class Use(NamedTuple):
 
 
 class Uses(NamedTuple):
-    """A name that means something else now, and where the user's own lines use it."""
+    """A name with a new meaning, and the user's own lines that use it."""
 
     name: ApiName
     text: str
     uses: tuple[Use, ...]
 
     def without(self, places: Collection[tuple[str, int]]) -> "Uses":
-        """The uses that are not at one of these paths and lines."""
+        """Drop the uses at these paths and lines."""
         return self._replace(uses=tuple(use for use in self.uses if (use.path, use.line) not in places))
 
     def to_json(self) -> dict[str, Any]:
@@ -45,21 +44,20 @@ class Uses(NamedTuple):
 
 
 def find_uses(files: Mapping[str, File], changed: ChangedMeaning, base: Mapping[str, File]) -> Uses:
-    """Find where the user's own files, and lines that are not in the baseline's files, use a name.
+    """Find the lines that use a name, in the user's own files and in lines that the baseline does not have.
 
-    Imports are no uses. Of a parameter, all calls of its function are: those that leave it out have its default.
+    Imports do not count. For a parameter, every call of its function counts, as a call without it uses its default.
     """
     name = changed.name
     code = with_code_of_notebooks(files)
     project = Project(code.files)
-    fresh = f"{name.member or name.name}_"
-    while any(fresh.encode() in file.content for file in project.files.values()):
-        fresh += "_"
+    unused = f"{name.member or name.name}_"
+    while any(unused.encode() in file.content for file in project.files.values()):
+        unused += "_"
+    old = name._replace(parameter="")
+    new = old._replace(member=unused) if name.member else old._replace(name=unused)
     try:
-        if name.member:
-            found = rename_member(project, name._replace(parameter=""), name._replace(member=fresh, parameter=""))
-        else:
-            found = rename_name(project, name._replace(parameter=""), name._replace(name=fresh, parameter=""))
+        found = find_edits(project, old, new)
     except (Blocked, RecursionError):
         return Uses(name, changed.text, ())
     uses: list[Use] = []
@@ -67,7 +65,7 @@ def find_uses(files: Mapping[str, File], changed: ChangedMeaning, base: Mapping[
         module = project.module(path)
         if module is None:
             continue
-        shown = code.shown(path)
+        shown = code.real_path(path)
         generated = {*base[shown].content.splitlines()} if shown in base and shown == path else set()
         lines = module.source.text.splitlines()
         places = {edit.line: True for edit in applied(module, one.edits)[1]}

@@ -1,6 +1,6 @@
-"""Format the Python files of a tree with black, by the tree's own `[tool.black]`.
+"""Format the Python files of a tree with black, with the `[tool.black]` options of its own `pyproject.toml`.
 
-black is imported for the first file that needs it: that takes longer than everything else in most upgrades.
+black is imported only when a file needs it, because the import takes longer than everything else in most upgrades.
 """
 
 import re
@@ -11,9 +11,10 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ..catalog.patterns import search
 from ..errors import TemplateError
+from ..files.gitignore import ignore_spec
 from ..files.tree import PROJECT_FILE, File, Tree
+from ..sandbox.patterns import search
 
 if TYPE_CHECKING:
     from black import Mode
@@ -29,12 +30,12 @@ BLACKS_EXCLUDE = re.compile(
 
 
 class Formatted(NamedTuple):
-    """A formatted tree, and what it was before.
+    """A formatted tree.
 
     Attributes:
         tree: POSIX path -> file.
-        unformatted: Path -> SHA-256 of the file before, for those that were formatted: with it, an upgrade need not
-            format again what has not changed, which takes longer than the rest of it.
+        unformatted: Path -> SHA-256 before formatting, for each formatted file. With it, an upgrade skips files that have
+            not changed; formatting them would take longer than the rest of the upgrade.
     """
 
     tree: Mapping[str, File]
@@ -42,18 +43,18 @@ class Formatted(NamedTuple):
 
 
 def format_tree(tree: Tree, template: str, earlier: Formatted | None = None) -> Formatted:
-    """Format the Python files of a render by its `pyproject.toml`; nothing if that has no `[tool.black]`.
+    """Format the Python files of a render, if its `pyproject.toml` has a `[tool.black]`.
 
-    What `black .` leaves alone stays as it is: excluded and ignored files, and those that are not valid Python.
+    Files that `black .` skips do not change: excluded and ignored files, and files that are not valid Python.
 
     Args:
         tree: POSIX path -> file.
         template: The template's name, for errors.
-        earlier: What the same version of paccel formatted before. With the same settings, files that were the same
-            before they were formatted are taken from it.
+        earlier: An earlier result of the same version of paccel. If the settings are the same, it provides the files
+            that are the same before formatting.
 
     Raises:
-        TemplateError: An option in `[tool.black]` is not what black takes.
+        TemplateError: An option in `[tool.black]` is not valid.
     """
     formatter = Formatter.of(tree, template)
     if formatter is None:
@@ -76,12 +77,12 @@ def format_tree(tree: Tree, template: str, earlier: Formatted | None = None) -> 
 
 @dataclass(frozen=True)
 class Formatter:
-    """What a render says about its formatting.
+    """The formatting settings of a render.
 
     Attributes:
         black_options: The `[tool.black]` of its `pyproject.toml`, with underscores in the names.
         requires_python: Its `requires-python`.
-        ignored: Folder -> the text of its `.gitignore`, outer folders first. black has it only without an `exclude`.
+        ignored: Folder -> the text of its `.gitignore`, outer folders first. black reads them only without an `exclude`.
         template: The template's name, for errors.
     """
 
@@ -92,11 +93,11 @@ class Formatter:
 
     @classmethod
     def of(cls, tree: Tree, template: str) -> "Formatter | None":
-        """Read a render's settings; None if it has no `[tool.black]` that can be read: then nothing is formatted."""
+        """Read the settings of a render; None if there is no readable `[tool.black]`, so that nothing is formatted."""
         try:
             data = tomllib.loads(tree[PROJECT_FILE].content.decode())
         except (KeyError, ValueError, RecursionError):
-            return None  # what a template makes is its own affair
+            return None  # a template may generate whatever it likes
         tool, project = data.get("tool"), data.get("project")
         options = tool.get("black") if isinstance(tool, dict) else None
         if not isinstance(options, dict):
@@ -111,19 +112,21 @@ class Formatter:
         return cls(options, requires if isinstance(requires, str) else None, ignored, template)
 
     def included(self, paths: Iterable[str]) -> set[str]:
-        """Return the files that black's own options include, and no option excludes."""
+        """Return the files that black's options include and do not exclude."""
         wanted = [path for path in paths if path.endswith((".py", ".pyi"))]
         include = self._option("include", str, "")
         if include:
             wanted = [path for path, found in zip(wanted, self._search(include, wanted), strict=True) if found]
         for name in ("exclude", "extend_exclude", "force_exclude"):
             pattern = self._option(name, str, "")
-            if pattern or (name == "exclude" and "exclude" not in self.black_options):
+            if name == "exclude" and name not in self.black_options:
+                wanted = [path for path in wanted if not BLACKS_EXCLUDE.search(f"/{path}")]
+            elif pattern:
                 wanted = self._without(pattern, wanted)
         return set(wanted)
 
     def ignores(self, path: str) -> bool:
-        """Return whether git ignores a file, and so does black."""
+        """Return whether git, and so black, ignores a file."""
         return any(
             spec.match_file(part.removeprefix(f"{folder}/" if folder else ""))
             for folder, spec in self._ignoring
@@ -132,7 +135,7 @@ class Formatter:
         )
 
     def format(self, content: bytes, path: str) -> bytes:
-        """Format one file; its line ends and byte-order mark are kept, and what is not valid Python stays as it is."""
+        """Format one file. Line ends and byte order mark are kept; a file that is not valid Python does not change."""
         from black import format_str
 
         mode = replace(self._mode, is_pyi=self._mode.is_pyi or path.endswith(".pyi"))
@@ -141,14 +144,14 @@ class Formatter:
             lines = text.replace("\r\n", "\n").splitlines(keepends=True)
             first = int(mode.skip_source_first_line)
             formatted = "".join(lines[:first]) + format_str("".join(lines[first:]), mode=mode)
-        except Exception:  # black raises its own for what it cannot parse, and others for what it trips over
+        except Exception:  # black raises its own errors for invalid code, and others where it has a bug
             return content
         newline = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
         bom = b"\xef\xbb\xbf" if content.startswith(b"\xef\xbb\xbf") else b""
         return bom + formatted.replace("\n", newline).encode()
 
     def _option(self, name: str, kind: type[T], usual: T) -> T:
-        """Return an option of `[tool.black]`, which TOML may have as a text, as black does."""
+        """Return an option of `[tool.black]`; like black, accept numbers and booleans as text."""
         value = self.black_options.get(name, usual)
         if isinstance(value, str) and kind is bool and value.lower() in ("true", "false"):
             value = value.lower() == "true"
@@ -164,29 +167,19 @@ class Formatter:
         return TemplateError(f"`{option}` of `[tool.black]`, rendered from `{self.template}`, {problem}")
 
     def _without(self, pattern: str, paths: list[str]) -> list[str]:
-        """Return the paths in which, or in whose folders, a pattern finds nothing; black's own one if it is empty."""
-        if pattern:
-            steps = sorted({step for path in paths for step in _steps(path)})
-            found = dict(zip(steps, self._search(pattern, steps), strict=True))
-            return [path for path in paths if not any(found[step] for step in _steps(path))]
-        return [path for path in paths if not BLACKS_EXCLUDE.search(f"/{path}")]
+        """Return the paths that a pattern does not match, nor any of their folders."""
+        steps = sorted({step for path in paths for step in _steps(path)})
+        found = dict(zip(steps, self._search(pattern, steps), strict=True))
+        return [path for path in paths if not any(found[step] for step in _steps(path))]
 
     def _search(self, pattern: str, paths: list[str]) -> list[bool]:
-        verbose = f"(?x){pattern}" if "\n" in pattern else pattern  # as black does
+        verbose = f"(?x){pattern}" if "\n" in pattern else pattern  # like black
         where = f"an expression in `[tool.black]`, rendered from `{self.template}`"
         return [bool(match) for match in search(verbose, [f"/{path}" for path in paths], where)]
 
     @cached_property
     def _ignoring(self) -> "list[tuple[str, GitIgnoreSpec]]":
-        from pathspec import GitIgnoreSpec
-
-        specs = []
-        for folder, text in self.ignored.items():
-            try:
-                specs.append((folder, GitIgnoreSpec.from_lines(text.splitlines())))
-            except ValueError:
-                continue  # git passes over what is not a pattern
-        return specs
+        return [(folder, ignore_spec(text)) for folder, text in self.ignored.items()]
 
     @cached_property
     def _mode(self) -> "Mode":
@@ -204,7 +197,7 @@ class Formatter:
         project = {"project": {"requires-python": self.requires_python}} if self.requires_python else {}
         try:
             inferred = infer_target_version(project)
-        except Exception:  # black knows which errors an odd version raises only in part
+        except Exception:  # black does not catch every error of an odd version
             inferred = None
         unstable = self._option("unstable", bool, False)
         return Mode(
@@ -221,6 +214,6 @@ class Formatter:
 
 
 def _steps(path: str) -> list[str]:
-    """Return the folders on the way to a file, with a slash at the end, and the file."""
+    """Return the folders above a file, each with a slash at the end, and the file."""
     parts = path.split("/")
     return ["/".join(parts[:end]) + "/" for end in range(1, len(parts))] + [path]

@@ -1,17 +1,17 @@
-"""What a rendered project needs to be installed with: it cannot be called like one of these packages."""
+"""The packages that a rendered project needs: the project cannot have the name of one of them."""
 
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, distribution, requires
 
-from ..catalog.catalog import Template
 from ..catalog.questions import PROJECT_NAME, Answer
+from ..catalog.template import Template
 from ..errors import UsageError
 from ..files.tree import PROJECT_FILE, Tree
 
 
 def refuse_own_requirement(template: Template, answers: Mapping[str, Answer], tree: Tree) -> None:
-    """Raise UsageError if a new project has the name of a package that it needs, where that name is the user's choice."""
+    """Raise UsageError if the user gave a new project the name of a package that it needs."""
     name = answers.get(PROJECT_NAME)
     is_package = any(question.is_folder for question in template.questions)
     if not is_package or not isinstance(name, str) or PROJECT_FILE not in tree:
@@ -24,13 +24,13 @@ def refuse_own_requirement(template: Template, answers: Mapping[str, Answer], tr
         installed = True
     except PackageNotFoundError:
         installed = False
-    # To follow every requirement takes as long as a render, and only a package that is installed here can be found so.
+    # Following requirements of requirements takes as long as a render, and can only find installed packages.
     if plain in _needed(tree, plain, deep=installed):
         raise UsageError(f"`{name}` is the name of a package that the project needs; did you mean `my-{name}`?")
 
 
 def _needed(tree: Tree, project: str, deep: bool) -> set[str]:
-    """Return the names of the packages that `project` needs: those named in it, those of paccel, or, if `deep`, all."""
+    """Return the packages that `project` needs: its own requirements and paccel's, or, if `deep`, those of all of them."""
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 
@@ -40,7 +40,7 @@ def _needed(tree: Tree, project: str, deep: bool) -> set[str]:
             try:
                 found.append(Requirement(text))
             except InvalidRequirement:
-                continue  # pip will say so
+                continue  # pip will report it
         return found
 
     try:
@@ -48,7 +48,7 @@ def _needed(tree: Tree, project: str, deep: bool) -> set[str]:
         optional = [text for texts in table.get("optional-dependencies", {}).values() for text in texts]
         left = [
             *read(table.get("dependencies", [])),
-            # A project's extra may name the project itself, with other extras.
+            # An extra may require other extras of the project itself.
             *(extra for extra in read(optional) if canonicalize_name(extra.name) != project or not extra.extras),
         ]
     except (ValueError, KeyError, TypeError, AttributeError):

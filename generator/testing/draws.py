@@ -5,7 +5,7 @@ from collections.abc import Callable
 from string import ascii_letters
 from uuid import UUID
 
-from ..catalog.draws import Draws
+from ..sandbox.draws import Draws
 
 TIME = "2020-01-01T00:00:00+00:00"
 

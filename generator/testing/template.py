@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ..catalog.catalog import Template, bundled_names, load_template
-from ..catalog.questions import Answer, resolve_answers
+from ..catalog.answers import resolve_answers
+from ..catalog.catalog import bundled_names, load_template
+from ..catalog.questions import Answer
 from ..catalog.released import files_at, last_release, template_at
 from ..catalog.secrets import hide
+from ..catalog.template import Template
 from ..errors import UsageError
 from ..files.tree import File, Tree, read_tree, write_tree
 from ..project.compare import as_generated, compare, modes_tell

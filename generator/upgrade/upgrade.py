@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .. import __version__
-from ..catalog.address import without_secrets
-from ..catalog.catalog import Template, load_recorded, load_template
+from ..catalog.answers import resolve_answers
+from ..catalog.catalog import load_recorded, load_template
 from ..catalog.changelog import changes_between
-from ..catalog.draws import Draws
 from ..catalog.migrate import carry_answers
-from ..catalog.questions import Answer, resolve_answers
+from ..catalog.questions import Answer
 from ..catalog.secrets import hide, is_hidden, paths_with_secrets, recover, reveal
+from ..catalog.template import Template
 from ..check.finding import Finding
 from ..errors import PaccelError, PreconditionError, StateError, UsageError
+from ..fetch.credentials import without_secrets
 from ..files import disk
 from ..files.tree import File, Tree, check_path
 from ..merge.languages import language_of, parses
@@ -32,6 +33,7 @@ from ..project.folder import read_paths
 from ..project.snapshot import own_files, take_snapshot
 from ..project.state import MANIFEST_PATH, Manifest, read_manifest, read_state, state_bytes
 from ..render.formatter import Formatted
+from ..sandbox.draws import Draws
 from ..vendor.rewrite import in_project, without_copy
 from ..vendor.runtime import Vendored
 from . import apply

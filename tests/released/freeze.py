@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from paccel import __version__
+from paccel.catalog.answers import resolve_answers
 from paccel.catalog.catalog import bundled_names, load_template
-from paccel.catalog.questions import Answer, resolve_answers
+from paccel.catalog.questions import Answer
 from paccel.project.state import Manifest, state_bytes
 from paccel.render.render import render
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from paccel.catalog.catalog import DEFAULT_TEMPLATE, Template, bundled_names, load_template
-from paccel.catalog.questions import resolve_answers
+from paccel.catalog.answers import resolve_answers
+from paccel.catalog.catalog import DEFAULT_TEMPLATE, bundled_names, load_template
+from paccel.catalog.template import Template
 from paccel.files.tree import File
 from paccel.lint import combinations
 from paccel.lint.combinations import choices

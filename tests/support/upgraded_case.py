@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from paccel.catalog.answers import resolve_answers
 from paccel.catalog.catalog import load_template
-from paccel.catalog.questions import resolve_answers
 from paccel.project.folder import create_project
 from paccel.project.state import Manifest
 from paccel.render.render import render

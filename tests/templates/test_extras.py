@@ -13,8 +13,8 @@ import yaml
 from support.generated import TEMPLATES, Answers, choices, rendered
 from support.sampled import over_three_days
 
+from paccel.catalog.answers import resolve_answers
 from paccel.catalog.catalog import DEFAULT_TEMPLATE, load_template
-from paccel.catalog.questions import resolve_answers
 from paccel.files.tree import Tree, read_tree, write_tree
 from paccel.project.folder import create_project
 from paccel.project.state import Manifest

@@ -12,7 +12,8 @@ from support.in_project import run_in
 from support.sampled import every_third_day, over_three_days, sampled
 
 from paccel import __version__
-from paccel.catalog.catalog import DEFAULT_TEMPLATE, Template
+from paccel.catalog.catalog import DEFAULT_TEMPLATE
+from paccel.catalog.template import Template
 from paccel.files.tree import write_tree
 
 BUILD_TOOLS = str(Path(setuptools.__file__).parents[1])  # instead of a build environment, which would be downloaded

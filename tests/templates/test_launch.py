@@ -20,9 +20,9 @@ from support.sampled import every_third_day
 from support.schemas import load, problems
 from support.slurm import HAS_SLURM, ask, slurm
 
+from paccel.catalog.answers import resolve_answers
 from paccel.catalog.catalog import DEFAULT_TEMPLATE, load_template
 from paccel.catalog.migrate import carry_answers
-from paccel.catalog.questions import resolve_answers
 from paccel.files.tree import write_tree
 from paccel.render.render import render
 

@@ -1,4 +1,4 @@
-"""How a template writes what it renamed, and what it is told when it is written wrongly."""
+"""How a template declares renamed names, and the errors for invalid declarations."""
 
 import pytest
 

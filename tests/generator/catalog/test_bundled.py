@@ -1,4 +1,4 @@
-"""What holds for every template that comes with paccel, whichever those are."""
+"""Rules for every template that comes with paccel."""
 
 import ast
 import os
@@ -13,8 +13,9 @@ from support.generated import rendered
 from support.quick import quick_first
 from support.sampled import every_third_day
 
-from paccel.catalog.catalog import Template, bundled_names, load_template
+from paccel.catalog.catalog import bundled_names, load_template
 from paccel.catalog.questions import PROJECT_NAME
+from paccel.catalog.template import Template
 from paccel.files.tree import File, tree_hash
 
 NAMES = bundled_names()
@@ -89,7 +90,7 @@ def test_the_project_is_named_and_formatted(name: str) -> None:
 PROGRAM = """
 import sys
 from paccel.catalog.catalog import load_template
-from paccel.catalog.questions import resolve_answers
+from paccel.catalog.answers import resolve_answers
 from paccel.render.render import render
 from paccel.files.tree import tree_hash
 for name in sys.argv[1:]:

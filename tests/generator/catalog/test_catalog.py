@@ -1,4 +1,4 @@
-"""Templates are found where they are said to be, read whole, and refused with a reason."""
+"""Templates are found and read; whatever is not a valid template is refused with a reason."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Versions of a changelog are in order, however they are written."""
+"""Versions of a changelog are sorted, however they are written."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""What a `paccel.toml` may say, and what happens when it says something else."""
+"""The keys of a `paccel.toml`, and the errors for invalid ones."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -51,8 +51,8 @@ def test_everything_about_a_question_is_read() -> None:
         ("[questions.a]\nwhen = 1\n", "`questions.a.when` must be text or a table"),
         ("[questions.a]\nwhen = { b = 1 }\n", "`questions.a.when` must be a table of answers"),
         ("requires_paccel = 2\n", "`requires_paccel` must be text"),
-        ("requires_paccel = '~=0.2'\n", "must be a least version, like `>=0.2`, not `~=0.2`"),
-        ("requires_paccel = '1e9'\n", "must be a least version"),
+        ("requires_paccel = '~=0.2'\n", "must be a minimum version, like `>=0.2`, not `~=0.2`"),
+        ("requires_paccel = '1e9'\n", "must be a minimum version"),
         ("a = " + "[" * 9999, "is not valid TOML"),
     ],
 )

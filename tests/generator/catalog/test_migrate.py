@@ -1,4 +1,4 @@
-"""Answers over time: what a stored answer is worth to the questions of today."""
+"""Stored answers are carried over to the questions of today's template."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ def template(questions: dict[str, Any], *renamed: tuple[str, str, dict[str, str]
 
 
 def test_an_answer_stays_with_its_question_while_that_is_asked() -> None:
-    """A name may be given to another question later; whoever answers it now does not mean the one it once was."""
+    """A later question may reuse the name of a renamed one: an answer to it is not renamed."""
     found = template({"log": "no", "tracker": "none"}, ("log", "tracker", {}))
     assert carry_answers({"log": "yes"}, found, {})[0] == {"log": "yes", "tracker": "none"}
 

@@ -20,7 +20,7 @@ CODE = 'KEY = "{{ cookiecutter.api_key }}"\nLENGTH = {{ cookiecutter.api_key | l
 
 @pytest.fixture
 def made(template: Make, paccel: Run, work: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """A template with a secret question, and a project of it."""
+    """A template with a secret question, and a project made from it."""
     source = template({".env": ENV, "code.py": CODE, "plain.txt": "x\n"}, {"api_key": "", "ema": False}, metadata=META)
     outcome = paccel("new", "net", "--template", source, "--no-input", "--set", "api_key=s3cret-value", "--json")
     assert (outcome.code, "s3cret" in outcome.out + outcome.err) == (0, False)
@@ -138,7 +138,7 @@ def test_what_stands_for_it_is_found_where_only_one_can_be_meant() -> None:
 
 
 class SecretQuestion:
-    """As much of a question as `hide` needs."""
+    """The part of a question that `hide` needs."""
 
     secret = True
 

@@ -23,10 +23,10 @@ def test_an_answer_that_is_switched_off_stops_acting(
     assert text.read_text() == "default\n"
     said = paccel("set", "runs=other")
     assert said.code == 0
-    assert "`runs` has its default" in said.out + said.err
+    assert "`runs` uses its default" in said.out + said.err
     assert text.read_text() == "default\n"
     assert paccel("upgrade", "--check").code == 0
     new = paccel("new", "../q", "--template", folder, "--no-input", "--set", "runs=mine")
     assert new.code == 0
-    assert "`runs` has its default" in new.err
+    assert "`runs` uses its default" in new.err
     assert (work / "q" / "a.txt").read_text() == "default\n"

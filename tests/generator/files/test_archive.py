@@ -1,4 +1,4 @@
-"""ZIP files from anywhere: read whole, or refused with a reason."""
+"""ZIP files from untrusted sources are read completely, or refused with a reason."""
 
 import io
 import stat
@@ -13,7 +13,7 @@ from paccel.files.tree import read_tree
 
 
 def zipped(entries: dict[str, bytes], mode: int = stat.S_IFREG) -> bytes:
-    """A ZIP file with these names, as they are."""
+    """A ZIP file with exactly these names."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in entries.items():

@@ -1,4 +1,4 @@
-"""What the disk is asked, and in which order: nothing that a step needs may still be in a cache when the step is made."""
+"""The order of writes and flushes: everything that a step relies on is on the disk before the step."""
 
 import errno
 import os
@@ -50,7 +50,7 @@ def test_nothing_is_renamed_that_is_not_on_the_disk_yet(tmp_path: Path, monkeypa
 
 
 class Watched:
-    """Every rename and every wait for the disk, as (what, name of the target or folder)."""
+    """Every rename and every flush, as (operation, name of the target or folder)."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root = root
@@ -66,7 +66,7 @@ class Watched:
         return noted
 
     def between(self, first: tuple[str, str], last: tuple[str, str]) -> set[str]:
-        """What was waited for after `first` and before `last`."""
+        """The names that were flushed after `first` and before `last`."""
         start = self.events.index(first)
         return {name for what, name in self.events[start : self.events.index(last, start)] if what == "settle"}
 

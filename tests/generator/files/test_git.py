@@ -1,4 +1,4 @@
-"""git is run in one place, away from the repository that somebody else is at work on."""
+"""git is run in one place, isolated from any repository that a hook works on."""
 
 import ast
 import shutil

@@ -1,4 +1,4 @@
-"""Names that mean something else on another disk are refused on every one."""
+"""Names that mean another file on some disk are refused everywhere."""
 
 import pytest
 

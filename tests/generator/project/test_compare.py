@@ -1,4 +1,4 @@
-"""What counts as an edit: not what a checkout, an editor or a disk does to each line or each file."""
+"""Edits are told from changes that a checkout, an editor or a disk makes to every line or file."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`new` in a folder that has files already: only those that meet a file of the template are in its way."""
+"""`paccel new` in a folder with files: only files at the paths of template files are in the way."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Which Python is the project's."""
+"""The Python of a project is found."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ def environment(root: Path, name: str) -> str:
 
 
 def test_what_is_activated_comes_before_what_lies_in_the_project(tmp_path: Path) -> None:
-    """Taken away one by one, each gives way to the next."""
+    """When one is removed, the next is used."""
     variables = {
         "VIRTUAL_ENV": environment(tmp_path, "active"),
         "UV_PROJECT_ENVIRONMENT": "uvs",

@@ -1,4 +1,4 @@
-"""What is read of a project's folder, and what is not."""
+"""Which files of a project's folder are read for an upgrade."""
 
 import errno
 import os
@@ -81,7 +81,7 @@ def test_a_path_has_one_way_to_be_written_and_stays_inside(path: str) -> None:
 
 
 def test_each_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many files it has: an upgrade takes the square of their number otherwise."""
+    """However many files it has: otherwise the time of an upgrade grows quadratically."""
     paths = [f"{folder}/{number}.json" for folder in ("data", "data/deep", "more") for number in range(50)]
     for path in paths:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

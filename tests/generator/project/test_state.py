@@ -1,4 +1,4 @@
-"""What a project carries survives, and nothing that is not so is believed."""
+"""The state of a project is written and read back; damaged or forged state is refused."""
 
 import io
 import json

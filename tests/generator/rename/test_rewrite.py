@@ -1,4 +1,4 @@
-"""Rules of ast-grep rewrite calls, are bounded, and are named where they cannot be applied."""
+"""ast-grep rules rewrite calls within limits; a rule that cannot be applied is reported."""
 
 import time
 from pathlib import Path
@@ -44,12 +44,12 @@ def test_rules_are_applied_in_their_order_in_a_folder_of_no_configuration(tmp_pa
 @pytest.mark.parametrize(
     ("rule", "reason"),
     [
-        ("id: [", "ast-grep refuses it"),
+        ("id: [", "ast-grep rejects it"),
         (RULE.replace("pattern", "patern"), "unknown field"),
         (RULE.replace("fix: swap($B, $A)\n", ""), "it has no `fix`"),
         (RULE.replace("fix: swap($B, $A)", "fix: 'swap('"), "would not be valid Python"),
         (RULE.replace("fix: swap($B, $A)", f"fix: {'x' * 60000}+$A+{'x' * 60000}"), "would grow too large"),
-        ("id: a\nlanguage: python\nrule: {kind: identifier, regex: '((a{1,500}){1,500}){1,500}'}\nfix: b\n", "ast-grep refuses it"),
+        ("id: a\nlanguage: python\nrule: {kind: identifier, regex: '((a{1,500}){1,500}){1,500}'}\nfix: b\n", "ast-grep rejects it"),
     ],
 )  # fmt: skip
 def test_a_rule_that_cannot_be_applied_is_named_and_changes_nothing(rule: str, reason: str) -> None:

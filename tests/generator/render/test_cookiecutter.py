@@ -1,4 +1,4 @@
-"""Every file of a layer renders to what cookiecutter itself makes of it."""
+"""Every file of a layer renders to the same bytes as with cookiecutter itself."""
 
 import contextlib
 from collections.abc import Mapping
@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from jinja2 import FileSystemLoader
 from support.sampled import examples, sampled
 
-from paccel.catalog.catalog import DEFAULT_TEMPLATE, PARTIALS_DIR, Layer, Template, bundled_names, load_template
-from paccel.catalog.jinja import make_environment
-from paccel.catalog.questions import Answer, resolve_answers
+from paccel.catalog.answers import resolve_answers
+from paccel.catalog.catalog import DEFAULT_TEMPLATE, PARTIALS_DIR, bundled_names, load_template
+from paccel.catalog.questions import Answer
+from paccel.catalog.template import Layer, Template
 from paccel.errors import TemplateError
 from paccel.files.tree import File, Tree, write_tree
 from paccel.render.render import LayerRenderer
+from paccel.sandbox.environment import make_environment
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +33,7 @@ def answers_of(template: Template, **given: Answer) -> dict[str, Answer]:
 
 
 def one_changed(template: Template) -> list[dict[str, Answer]]:
-    """Each question answered otherwise: one at a time for the default template, else all at once."""
+    """Other answers: one question at a time for the default template, all questions together for the others."""
     if template.name != DEFAULT_TEMPLATE:
         others = {q.name: q.choices[-1] if q.choices else not q.default for q in template.questions if q.kind != "text"}
         return [answers_of(template, **others)]

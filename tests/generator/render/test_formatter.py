@@ -1,4 +1,4 @@
-"""An upgrade formats only what has changed, and that never shows in the result."""
+"""An upgrade formats only changed files, and the result is the same as if it formatted all."""
 
 import subprocess
 import sys
@@ -170,7 +170,7 @@ def test_an_odd_python_version_is_passed_over(python: str) -> None:
 
 @pytest.mark.slow
 def test_a_pattern_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paccel.catalog.patterns.SECONDS", 0.5)
+    monkeypatch.setattr("paccel.sandbox.patterns.SECONDS", 0.5)
     files = tree("[tool.black]\nextend-exclude = '(a+)+$'\n", **{"a" * 60 + "_": UGLY})
     with pytest.raises(TemplateError, match=r"takes more than 0\.5 seconds"):
         format_tree(files, "demo")
@@ -225,7 +225,7 @@ def test_a_manifest_of_paccel_0_1_0_is_read_and_formats_everything_again(styled:
 
 
 def test_a_skipped_file_is_formatted_when_it_is_restored(styled: Case) -> None:
-    """The baseline keeps its old version: it must not pass for the new one."""
+    """The baseline keeps its old version, which must not be mistaken for the new one."""
     (styled.source / PROJECT / "data.py").write_text("value  = 2\n")
     assert styled.run("upgrade", "--skip", "data.py").code == 0
     assert styled.read("data.py") == "value = 1\n"

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import pytest
 from cookiecutter.main import cookiecutter
 
+from paccel.catalog.answers import resolve_answers
 from paccel.catalog.catalog import load_template
-from paccel.catalog.questions import resolve_answers
 from paccel.files.tree import read_tree
 from paccel.lint.check import check_template
 from paccel.render.render import render

@@ -1,4 +1,4 @@
-"""One tree comes out of a template and its answers: cookiecutter's bytes, black's formatting, on every machine."""
+"""A template and its answers render to one tree: cookiecutter's bytes, black's formatting, on every machine."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from paccel.catalog.answers import resolve_answers
 from paccel.catalog.catalog import load_template
-from paccel.catalog.questions import resolve_answers
 from paccel.errors import TemplateError, UsageError
 from paccel.files.tree import File, read_tree, tree_hash
 from paccel.render.render import render
@@ -253,7 +253,7 @@ def test_rendering_leaves_no_trace(template: Make, tmp_path: Path, monkeypatch: 
 PROGRAM = """
 import sys
 from paccel.catalog.catalog import load_template
-from paccel.catalog.questions import resolve_answers
+from paccel.catalog.answers import resolve_answers
 from paccel.render.render import render
 from paccel.files.tree import tree_hash
 template = load_template(sys.argv[1])

@@ -1,4 +1,4 @@
-"""A project is not called like a package that it needs."""
+"""A project cannot have the name of a package that it needs."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -72,7 +72,7 @@ def test_an_answer_that_is_typed_as_on_the_command_line_is_understood(case: Case
     [
         ({"average": "perhaps"}, 2, "`average=perhaps` is neither `true` nor `false`"),
         ({"tracker": "tbb"}, 2, "`tracker=tbb` is not valid; choose from `none`, `tb`; did you mean `tb`?"),
-        ({"tracker": 3}, 3, "the answer `tracker` is neither text nor true or false"),
+        ({"tracker": 3}, 3, "the answer `tracker` must be text, true, false or a list"),
     ],
 )
 def test_an_answer_that_is_none_is_named(case: Case, answers: dict[str, object], code: int, message: str) -> None:

@@ -13,8 +13,9 @@ import pytest
 from support.edits import EDITS, narrow, renamed
 from support.sampled import over_three_days
 
+from paccel.catalog.answers import resolve_answers
 from paccel.catalog.catalog import load_template
-from paccel.catalog.questions import Answer, resolve_answers
+from paccel.catalog.questions import Answer
 from paccel.project.folder import create_project
 from paccel.project.state import Manifest
 from paccel.render.render import render

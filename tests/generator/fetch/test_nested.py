@@ -1,4 +1,4 @@
-"""Several templates in one place, and folders that are not the template: how to choose is said."""
+"""Several templates in one place: one is chosen, or the error says how to choose."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def test_the_folder_of_several_templates_is_explained(tmp_path: Path, write: Wri
 
 def test_a_folder_inside_a_template_is_explained(tmp_path: Path, write: Write) -> None:
     folder = write(tmp_path / "pack", template("one")) / "one"
-    with pytest.raises(TemplateError, match=rf"has no `cookiecutter\.json`; `{folder}`, which it is in, has one"):
+    with pytest.raises(TemplateError, match=rf"has no `cookiecutter\.json`; the folder around it, `{folder}`, has one"):
         load_template(str(folder / PROJECT))
 
 

@@ -1,7 +1,6 @@
-"""The Jinja environment of a template: like cookiecutter's own, but sandboxed, as a template may come from anywhere."""
+"""The Jinja environment of a template: like cookiecutter's, but sandboxed, because a template may come from anywhere."""
 
 import functools
-import io
 import math
 import random
 import re
@@ -9,36 +8,33 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import CodeType
 from typing import Any, cast
 
-from jinja2 import BaseLoader, Environment, StrictUndefined, nodes, pass_context
+from jinja2 import StrictUndefined, nodes, pass_context
 from jinja2.exceptions import SecurityError, TemplateNotFound
 from jinja2.exceptions import TemplateError as JinjaError
-from jinja2.ext import Extension
-from jinja2.loaders import split_template_path
-from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 from markupsafe import Markup
 
 from ..errors import TemplateError
-from ..files.tree import Tree
 from .budget import Budget, TooMuch, check_format, check_operator, check_product, check_size, check_slow, weight
 from .draws import Draws
-from .patterns import call
+from .extensions import CookiecutterExtensions
 
 _ALLOWED_EXTENSIONS = ("jinja2.ext.", "cookiecutter.extensions.")
 _BUILT_IN_EXTENSIONS = {
-    "jinja2_time.TimeExtension",  # what `{% now %}` was called before cookiecutter had it
+    "jinja2_time.TimeExtension",  # `{% now %}`, before cookiecutter included it
     *(f"cookiecutter.extensions.{name}Extension" for name in ("Jsonify", "RandomString", "Slugify", "Time", "UUID")),
 }
 _GROWING_FILTERS = {"batch", "center", "format", "indent", "join", "jsonify", "replace", "slice", "tojson", "wordwrap"}
-"""Filters whose result may be larger than all that they are given together."""
+"""Filters whose result may be larger than their arguments."""
 _SLOW_FILTERS = {"wordwrap"}
-"""Filters whose time grows with the square of a text that is made for it, in one step that nothing interrupts."""
+"""Filters that a crafted text makes quadratically slow, in one step that nothing can interrupt."""
+_RANDOM_FUNCTIONS = ("random_ascii_string", "uuid4", "lipsum")
 
 
-class Drawing:
-    """A function of templates whose results are drawn once for a project."""
+class RandomFunction:
+    """A random function for templates. Its values are drawn once per project and then recorded."""
 
     def __init__(self, draws: Draws, name: str, draw: Callable[..., str]) -> None:
         self._draws, self._name, self._draw = draws, name, draw
@@ -47,85 +43,18 @@ class Drawing:
         return self.at("", "", *arguments, **options)
 
     def at(self, template: str, line: str, *arguments: Any, **options: Any) -> str:
-        """Return the value for a call in `line` of `template`."""
+        """Return the value of a call in `line` of `template`."""
         value = self._draws.value(self._name, template, line, lambda: str(self._draw(*arguments, **options)))
         is_html = self._name == "lipsum" and options.get("html", arguments[1:2] != (False,))
         return Markup(value) if is_html else value
 
 
-class CookiecutterExtensions(Extension):
-    """The extensions that cookiecutter has in every template, imported when a template uses one.
-
-    Importing them (`arrow`, `slugify`) takes as long as rendering a template.
-    """
-
-    tags = {"now"}  # noqa: RUF012  # Jinja's own type
-
-    def __init__(self, environment: Environment) -> None:
-        super().__init__(environment)
-        environment.extend(datetime_format="%Y-%m-%d")
-        environment.filters["jsonify"] = _lazy("JsonifyExtension", "jsonify")
-        environment.filters["slugify"] = _slugify
-        environment.globals["random_ascii_string"] = _lazy("RandomStringExtension", "random_ascii_string")
-        environment.globals["uuid4"] = _lazy("UUIDExtension", "uuid4")
-
-    def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
-        extension = _time_extension()
-        self.environment.add_extension(extension)
-        return self.environment.extensions[extension.identifier].parse(parser)
-
-
-def _slugify(*arguments: Any, **options: Any) -> str:
-    """cookiecutter's filter; with an expression of the template's own in a process that can be ended."""
-    if len(arguments) > 10 or options.get("regex_pattern") is not None:
-        return call("slugify", "slugify", arguments, options, "`regex_pattern` of `slugify`")
-    return str(_real_slugify(*arguments, **options))
-
-
-def _lazy(extension: str, name: str) -> Callable[..., Any]:
-    @functools.cache
-    def real() -> Callable[..., Any]:
-        from cookiecutter import extensions
-
-        scratch = Environment()
-        getattr(extensions, extension)(scratch)
-        return cast(Callable[..., Any], scratch.filters.get(name) or scratch.globals[name])
-
-    return lambda *arguments, **options: real()(*arguments, **options)
-
-
-_real_slugify = _lazy("SlugifyExtension", "slugify")
-
-
-@functools.cache
-def _time_extension() -> type[Extension]:
-    """cookiecutter's `{% now %}`, at the time that `Draws` has."""
-    import arrow
-    from cookiecutter.extensions import TimeExtension
-
-    class DrawnTime(TimeExtension):  # type: ignore[misc]
-        def _now(self, timezone: str, datetime_format: str | None) -> str:
-            return self._text(arrow.get(self.environment.draws.now()).to(timezone), datetime_format)
-
-        def _datetime(self, timezone: str, operator: str, offset: str, datetime_format: str | None) -> str:
-            steps: dict[str, Any] = {}
-            for part in offset.split(","):
-                unit, value = part.split("=")
-                steps[unit.strip()] = float(operator + value.strip())
-            return self._text(arrow.get(self.environment.draws.now()).to(timezone).shift(**steps), datetime_format)
-
-        def _text(self, moment: arrow.Arrow, datetime_format: str | None) -> str:
-            return moment.strftime(self.environment.datetime_format if datetime_format is None else datetime_format)
-
-    return DrawnTime
-
-
 class TemplateEnvironment(SandboxedEnvironment):
-    """Undefined names are errors, and a template can only reach the Python objects that it is given.
+    """A Jinja sandbox with limits. Undefined names are errors.
 
     Attributes:
-        draws: What is random, or from the clock.
-        budget: What rendering may take.
+        draws: The template's random values and its clock.
+        budget: The limits of the render.
     """
 
     intercepted_binops = frozenset({"*", "**", "+", "%"})
@@ -134,14 +63,15 @@ class TemplateEnvironment(SandboxedEnvironment):
         super().__init__(**options)
         self.draws, self.budget = draws, budget
         for name in _GROWING_FILTERS | _SLOW_FILTERS:
-            self.filters[name] = self._bounded(name, self.filters[name])
-        for name in ("random_ascii_string", "uuid4", "lipsum"):
-            self.globals[name] = Drawing(draws, name, self._bounded(name, cast(Callable[..., Any], self.globals[name])))
+            self.filters[name] = self._limited(name, self.filters[name])
+        for name in _RANDOM_FUNCTIONS:
+            function = self._limited(name, cast(Callable[..., Any], self.globals[name]))
+            self.globals[name] = RandomFunction(draws, name, function)
         self.filters["random"] = _random
-        self.finalize = self.spent
+        self.finalize = self.count_output
 
     def preprocess(self, source: str, name: str | None = None, filename: str | None = None) -> str:
-        """Keep the blank line after a line statement, which Jinja would remove together with it."""
+        """Keep the blank line after a line statement, which Jinja would remove with the statement."""
         text = str(super().preprocess(source, name, filename))
         if self.line_statement_prefix is None:
             return text
@@ -157,15 +87,15 @@ class TemplateEnvironment(SandboxedEnvironment):
         raw: bool = False,
         defer_init: bool = False,
     ) -> str | CodeType:
-        """Compile a template that asks the budget in each loop, and says in which line it draws a value."""
+        """Compile a template so that its loops check the budget and its random calls know their line."""
         if isinstance(source, str):
-            prepared = _Prepared(name or "", source.splitlines())
-            source = prepared.visit(self.parse(source, name, filename)).set_environment(self)
-            self.draws.add_sites(name or "", prepared.sites)
+            instrument = _Instrument(name or "", source.splitlines())
+            source = instrument.visit(self.parse(source, name, filename)).set_environment(self)
+            self.draws.add_sites(name or "", instrument.sites)
         return super().compile(source, name, filename, raw=raw, defer_init=defer_init)  # type: ignore[call-overload, no-any-return]
 
     def call(__self, __context: Context, __callable: Any, *arguments: Any, **options: Any) -> Any:
-        """Call a function for a template, within the budget."""
+        """Call a function for a template, within the limits."""
         __self.budget.check()
         method = getattr(__callable, "__wrapped__", __callable)  # the sandbox wraps `str.format`
         owner = getattr(method, "__self__", None)
@@ -184,33 +114,35 @@ class TemplateEnvironment(SandboxedEnvironment):
         return result
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Apply an operator, within the budget."""
+        """Apply an operator, within the limits."""
         check_operator(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
-    def paced(self, items: Iterable[Any], size: int) -> Iterator[Any]:
-        """Yield the items of a loop whose body has `size` characters of text."""
+    def count_loop(self, items: Iterable[Any], size: int) -> Iterator[Any]:
+        """Yield the items of a loop; its body has `size` characters of text."""
         for item in items:
             self.budget.spend(size)
             yield item
 
-    def joined(self, text: str) -> str:
-        """Return the result of `~`, if it is not too long."""
+    def check_joined(self, text: str) -> str:
+        """Return the result of `~`, unless it is too long."""
         check_size(len(text))
         return text
 
-    def spent(self, value: Any) -> Any:
-        """Return what a template puts out, after counting it."""
+    def count_output(self, value: Any) -> Any:
+        """Return the value of an expression in the text, after counting its size."""
         self.budget.spend(weight(value))
         return value
 
-    def drawing(self, function: Any, template: str, line: str) -> Any:
-        """Return `function` for a call in `line` of `template`."""
-        return functools.partial(function.at, template, line) if isinstance(function, Drawing) else function
+    def at_line(self, function: Any, template: str, line: str) -> Any:
+        """Return a random function as it is called in `line` of `template`."""
+        return functools.partial(function.at, template, line) if isinstance(function, RandomFunction) else function
 
-    def _bounded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)  # with Jinja's marks, which say what it is passed
-        def bounded(*arguments: Any, **options: Any) -> Any:
+    def _limited(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a filter or function that checks the limits before each call."""
+
+        @functools.wraps(function)  # keeps Jinja's attributes, such as `jinja_pass_arg`
+        def limited(*arguments: Any, **options: Any) -> Any:
             self.budget.check()
             first = int(hasattr(function, "jinja_pass_arg"))
             value, given = arguments[first : first + 1], [*arguments[first + 1 :], *options.values()]
@@ -226,30 +158,30 @@ class TemplateEnvironment(SandboxedEnvironment):
                 check_slow(value[0], name)
             return function(*arguments, **options)
 
-        return bounded
+        return limited
 
 
-class _Prepared(NodeTransformer):
-    """Puts the environment's questions into a template: loops, `~`, and what draws a value."""
+class _Instrument(NodeTransformer):
+    """Inserts calls of the environment into a parsed template: in loops, at `~`, and where it draws random values."""
 
     def __init__(self, template: str, lines: list[str]) -> None:
         self.template, self.lines = template, lines
         self.sites: list[str] = []
 
-    def visit_For(self, node: nodes.For) -> nodes.Node:  # Jinja's own way
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # Jinja finds visitors by this name
         size = sum(len(text.data) for text in node.find_all(nodes.TemplateData))
         self.generic_visit(node)
-        node.iter = _asked("paced", cast(nodes.Expr, node.iter), nodes.Const(size))
+        node.iter = _environment_call("count_loop", cast(nodes.Expr, node.iter), nodes.Const(size))
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
-        return _asked("joined", node)
+        return _environment_call("check_joined", node)
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:
         self.generic_visit(node)
-        if isinstance(node.node, nodes.Name) and node.node.name in ("random_ascii_string", "uuid4", "lipsum"):
-            node.node = _asked("drawing", node.node, *self._site(node))
+        if isinstance(node.node, nodes.Name) and node.node.name in _RANDOM_FUNCTIONS:
+            node.node = _environment_call("at_line", node.node, *self._site(node))
         return node
 
     def visit_Filter(self, node: nodes.Filter) -> nodes.Node:
@@ -259,13 +191,14 @@ class _Prepared(NodeTransformer):
         return node
 
     def _site(self, node: nodes.Node) -> list[nodes.Expr]:
+        """Return the template and line of a node as constants; the line is numbered if it occurs more than once."""
         line = self.lines[node.lineno - 1].strip() if node.lineno <= len(self.lines) else ""
         same = sum(site == line or site.startswith(f"{line} #") for site in self.sites)
         self.sites.append(f"{line} #{same + 1}" if same else line)
         return [nodes.Const(self.template), nodes.Const(self.sites[-1])]
 
 
-def _asked(method: str, *arguments: nodes.Expr) -> nodes.Call:
+def _environment_call(method: str, *arguments: nodes.Expr) -> nodes.Call:
     lineno = arguments[0].lineno
     function = nodes.EnvironmentAttribute(method, lineno=lineno)
     return nodes.Call(function, [*arguments], [], None, None, lineno=lineno)
@@ -273,7 +206,7 @@ def _asked(method: str, *arguments: nodes.Expr) -> nodes.Call:
 
 @pass_context
 def _random(context: Context, values: Sequence[Any], template: str = "", line: str = "") -> Any:
-    """Jinja's filter `random`, drawn once for a project."""
+    """Jinja's filter `random`, drawn once per project."""
     texts = [str(value) for value in values]
     draws: Draws = context.environment.draws  # type: ignore[attr-defined]
     text = draws.value("random", template, line, lambda: random.choice(texts) if texts else "")
@@ -285,16 +218,16 @@ def _random(context: Context, values: Sequence[Any], template: str = "", line: s
 def make_environment(
     entries: Mapping[str, Any], where: str, draws: Draws | None = None, budget: Budget | None = None
 ) -> TemplateEnvironment:
-    """Build the environment that a `cookiecutter.json` asks for.
+    """Build the environment that a `cookiecutter.json` configures.
 
     Args:
-        entries: Its content.
+        entries: The content of `cookiecutter.json`.
         where: The template's name, for errors.
-        draws: What is random, or from the clock.
-        budget: What rendering may take.
+        draws: The template's random values and its clock.
+        budget: The limits of the render.
 
     Raises:
-        TemplateError: It asks for an extension that would run the template's code, or for options that Jinja lacks.
+        TemplateError: An extension would run the template's code, or Jinja does not have an option.
     """
     wanted, options = entries.get("_extensions", []), entries.get("_jinja2_env_vars", {})
     if not isinstance(wanted, list) or not isinstance(options, dict):
@@ -315,37 +248,12 @@ def make_environment(
             keep_trailing_newline=True,
             **options,
         )
-    except Exception as error:  # the options are the template's, and Jinja does not check them in one place
+    except Exception as error:  # Jinja does not check its options in one place
         raise TemplateError(f"`_jinja2_env_vars` or `_extensions` of `{where}` cannot be used: {error}") from error
 
 
-class TreeLoader(BaseLoader):
-    """Loads what a file of a layer may include: the layer's files by path, then the partials.
-
-    Attributes:
-        names: The paths of all texts loaded so far, as errors name them.
-    """
-
-    def __init__(self, project: Tree, partials: Tree, partials_dir: str) -> None:
-        self.places = [("", project), (f"{partials_dir}/", partials)]
-        self.names: set[str] = set()
-
-    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
-        path = "/".join(split_template_path(template))
-        for prefix, tree in self.places:
-            if path in tree:
-                self.names.add(prefix + path)
-                return text_of(tree[path].content).read(), prefix + path, lambda: True
-        raise TemplateNotFound(template)
-
-
-def text_of(content: bytes) -> io.TextIOWrapper:
-    """Open the text of a file as Python does: any line ends are read as `\\n`."""
-    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")
-
-
 def describe(error: Exception) -> str:
-    """Say in one line what went wrong inside a template."""
+    """Describe an error of a template in one line."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if isinstance(error, TemplateNotFound):
         return f"it includes `{error.name}`, which does not exist"
@@ -354,7 +262,7 @@ def describe(error: Exception) -> str:
     if isinstance(error, TooMuch):
         return text
     if isinstance(error, RecursionError):
-        return "it is nested too deeply, or includes or calls itself without end"
+        return "it is nested too deeply, or includes or calls itself endlessly"
     missing = re.fullmatch(r"'.*[dD]ict object' has no attribute '(.*)'", text)
     if missing is not None:
         return f"`cookiecutter.{missing[1]}` is not defined"

@@ -1,4 +1,4 @@
-"""What a template draws at random, or reads from the clock, is drawn once for a project."""
+"""Random values and the time in a template are drawn once per project."""
 
 import re
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from paccel.catalog.draws import Draws
-from paccel.catalog.jinja import make_environment
 from paccel.project.state import MANIFEST_PATH, read_manifest
+from paccel.sandbox.draws import Draws
+from paccel.sandbox.environment import make_environment
 
 Run = Callable[..., Any]
 Make = Callable[..., Path]
@@ -34,7 +34,7 @@ ENTRIES = {"__key": "{{ uuid4() }}", "__keys": ["{{ uuid4() }}", "{{ uuid4() }}"
 
 @pytest.fixture
 def drawn(template: Make, paccel: Run, work: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """A template that draws, and a project of it."""
+    """A template with random values, and a project made from it."""
     files = {
         "settings.py": SETTINGS,
         "same.txt": '{{ cookiecutter.__key }}\nSECRET = "{{ random_ascii_string(20, punctuation=true) }}"\n',

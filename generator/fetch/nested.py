@@ -1,4 +1,4 @@
-"""Several templates in one place: the one that is meant, or how to choose it."""
+"""Find the template in a folder, archive or repository, which may hold several."""
 
 import json
 import re
@@ -7,24 +7,26 @@ from pathlib import Path
 from ..errors import TemplateError
 from ..files.names import is_text
 from .address import Address
-from .metadata import CONTEXT_FILE
+
+CONTEXT_FILE = "cookiecutter.json"
+"""The file that makes a folder a cookiecutter template."""
 
 
 def find_template(top: Path, address: Address) -> Path:
-    """Return the folder of the template in `top`: the one that the address names, or the only one that can be meant.
+    """Return the folder of the template in `top`: the one that the address names, or else the only one.
 
     Args:
         top: A folder, an unpacked archive or a cloned repository.
-        address: Where it comes from.
+        address: The address that led to it.
 
     Raises:
-        TemplateError: There is none, or there are several.
+        TemplateError: There is no template, or there are several.
     """
     folder = top / address.inside
     if not folder.is_dir() or not folder.resolve().is_relative_to(top.resolve()):
         raise TemplateError(f"`{address.shown}` has no folder `{address.inside}`")
     seen: set[Path] = set()
-    while folder not in seen:  # a list of nested templates may lead round in a circle
+    while folder not in seen:  # nested templates may list each other in a circle
         seen.add(folder)
         choices = _nested(folder, top)
         if not choices and (folder / CONTEXT_FILE).is_file():
@@ -37,18 +39,18 @@ def find_template(top: Path, address: Address) -> Path:
         if choices:
             folder = choices[0]
     around = next((parent for parent in folder.absolute().parents if (parent / CONTEXT_FILE).is_file()), None)
-    hint = f"; `{around}`, which it is in, has one: give that" if around is not None else ""
+    hint = f"; the folder around it, `{around}`, has one: give that" if around is not None else ""
     raise TemplateError(f"`{address.shown}` is not a cookiecutter template: it has no `{CONTEXT_FILE}`{hint}")
 
 
 def _nested(folder: Path, top: Path) -> list[Path]:
-    """The templates that a `cookiecutter.json` lists instead of questions, in either of cookiecutter's two forms."""
-    if not (folder / CONTEXT_FILE).is_file():  # a pipe of that name would be waited for without end
+    """The templates that a `cookiecutter.json` lists instead of questions, in either of cookiecutter's two formats."""
+    if not (folder / CONTEXT_FILE).is_file():  # reading a named pipe would never return
         return []
     try:
         context = json.loads((folder / CONTEXT_FILE).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
-        return []  # it is damaged, which is said when the template is read
+        return []  # reading the template will report it
     paths: list[object] = []
     if isinstance(context, dict) and isinstance(context.get("templates"), dict):
         paths = [entry.get("path") for entry in context["templates"].values() if isinstance(entry, dict)]
@@ -60,7 +62,7 @@ def _nested(folder: Path, top: Path) -> list[Path]:
 
 
 def _below(folder: Path) -> list[Path]:
-    """Templates in the folder or one level further down; what begins with `_` is a layer of one."""
+    """The templates in a folder, or else one level further down; names with `_` are layers, not templates."""
     for candidates in (folder.iterdir(), folder.glob("[!.]*/*")):
         found = [path for path in candidates if (path / CONTEXT_FILE).is_file() and path.name[0] not in "_."]
         if found:

@@ -1,4 +1,4 @@
-"""Git repositories as templates: versions, submodules, bare ones, and why one cannot be cloned."""
+"""Git repositories as templates: versions, submodules, bare repositories, and the reasons of failed clones."""
 
 import shutil
 import subprocess
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from paccel.catalog import clone as module
 from paccel.catalog.catalog import load_template
 from paccel.errors import TemplateError
+from paccel.fetch import clone as module
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 

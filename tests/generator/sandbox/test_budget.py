@@ -1,4 +1,4 @@
-"""A template that one does not trust neither hangs nor fills the memory: one error, soon."""
+"""An untrusted template neither hangs nor fills the memory: it fails soon, with one error."""
 
 import contextlib
 import threading
@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from support.sampled import sampled
 
-from paccel.catalog.budget import TooMuch, check_format, check_operator, check_product, weight
+from paccel.catalog.answers import resolve_answers
 from paccel.catalog.catalog import load_template
-from paccel.catalog.jinja import make_environment
-from paccel.catalog.questions import resolve_answers
 from paccel.errors import TemplateError
 from paccel.render.render import render
+from paccel.sandbox.budget import TooMuch, check_format, check_operator, check_product, weight
+from paccel.sandbox.environment import make_environment
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +80,7 @@ BOMBS = {
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paccel.catalog.budget.FILE_SECONDS", 0.1)
+    monkeypatch.setattr("paccel.sandbox.budget.FILE_SECONDS", 0.1)
 
 
 @pytest.mark.parametrize("name", sampled([*BOMBS], 17))
@@ -95,7 +95,7 @@ def test_a_bomb_is_one_error(name: str, template: Callable[..., Path]) -> None:
 def test_an_expression_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = make_environment({}, "demo")
     assert environment.from_string("{{ 'A b1' | slugify(regex_pattern='[^a-z]') }}").render() == "a-b"
-    monkeypatch.setattr("paccel.catalog.patterns.SECONDS", 0.5)
+    monkeypatch.setattr("paccel.sandbox.patterns.SECONDS", 0.5)
     with pytest.raises(TemplateError, match="`regex_pattern` of `slugify` takes more than"):
         environment.from_string("{{ ('a' * 60 ~ '!') | slugify(regex_pattern='(a+)+$') }}").render()
 
@@ -126,7 +126,7 @@ def test_the_bound_holds_in_a_thread(template: Callable[..., Path]) -> None:
 
 
 def test_a_whole_render_is_bounded(template: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paccel.catalog.budget.RENDER_SIZE", 5000)
+    monkeypatch.setattr("paccel.sandbox.budget.RENDER_SIZE", 5000)
     loaded = load_template(str(template({f"{i}.txt": "{{ 'x' * 999 }}" for i in range(9)})))
     with pytest.raises(TemplateError, match="the template makes more than"):
         render(loaded, {"project_name": "net"})

@@ -1,6 +1,6 @@
-"""Regular expressions of a template, searched for within a time limit.
+"""Regular expressions of a template, matched within a time limit.
 
-Python's `re` cannot be interrupted, and some expressions take for ever on some texts: another process searches.
+Some expressions take forever on some texts, and Python's `re` cannot be interrupted, so another process does the matching.
 """
 
 import json
@@ -29,16 +29,16 @@ json.dump(getattr(importlib.import_module(module), name)(*arguments, **options),
 
 
 def search(pattern: str, texts: Sequence[str], where: str, *, whole: bool = False) -> list[str | None]:
-    """Return what the pattern finds in each text, None for nothing.
+    """Return the first match in each text, or None.
 
     Args:
         pattern: A regular expression.
         texts: The texts.
-        where: What has the pattern, for errors.
-        whole: Whether it must match a whole text.
+        where: The place of the pattern, for errors.
+        whole: Whether the pattern must match the whole text.
 
     Raises:
-        TemplateError: It is not a regular expression, or takes too long.
+        TemplateError: The pattern is not valid, or takes too long.
     """
     try:
         re.compile(pattern)
@@ -49,10 +49,10 @@ def search(pattern: str, texts: Sequence[str], where: str, *, whole: bool = Fals
 
 
 def call(module: str, name: str, arguments: Sequence[Any], options: Mapping[str, Any], where: str) -> str:
-    """Return what a function of an installed module makes of a template's expression.
+    """Call a function of an installed module with a template's regular expression, and return its result as text.
 
     Raises:
-        TemplateError: It cannot be called so, or takes too long.
+        TemplateError: The call fails, or takes too long.
     """
     return str(_run(["-c", _CALL], [module, name, arguments, options], where))
 
@@ -61,7 +61,7 @@ def _run(program: list[str], data: Any, where: str) -> Any:
     try:
         result = subprocess.run(
             [sys.executable, "-I", *program],
-            input=json.dumps(data).encode(),  # not an argument, which other users of the machine can see
+            input=json.dumps(data).encode(),  # not as arguments, which other users of the machine can see
             capture_output=True,
             timeout=SECONDS,
             check=True,

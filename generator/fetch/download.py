@@ -1,4 +1,4 @@
-"""Download a ZIP file, within a limit of bytes and of time, whatever the server does."""
+"""Download a ZIP file within a limit on size and time, whatever the server does."""
 
 import threading
 from base64 import b64encode
@@ -17,10 +17,10 @@ _CHUNK = 2**16
 
 
 def download(address: Address) -> bytes:
-    """Return what is at the address, a http or https URL.
+    """Return the content at an HTTP or HTTPS address.
 
     Raises:
-        TemplateError: It cannot be downloaded, is larger than `MAX_BYTES`, or takes longer than `SECONDS` in all.
+        TemplateError: The download fails, is larger than `MAX_BYTES`, or takes longer than `SECONDS` in total.
     """
     content = bytearray()
     problems: list[str] = []
@@ -29,10 +29,10 @@ def download(address: Address) -> bytes:
     def work() -> None:
         try:
             _read(address.place, content, stopped)
-        except Exception as error:  # urllib, http, ssl and socket raise many kinds for what a server may answer
+        except Exception as error:  # urllib, http, ssl and socket raise many kinds of errors
             problems.append(_reason(error))
 
-    # A thread, which can be left behind: a server that sends a byte now and then keeps every wait of a socket short.
+    # In a thread, which can be abandoned: a server that sends a byte now and then never runs into a socket's timeout.
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(SECONDS)
@@ -47,7 +47,7 @@ def download(address: Address) -> bytes:
 
 
 def _read(url: str, content: bytearray, stopped: threading.Event) -> None:
-    from urllib.request import Request, build_opener  # loads ssl, which takes longer than most commands
+    from urllib.request import Request, build_opener  # imports ssl, which takes longer than most commands
 
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
@@ -72,7 +72,7 @@ def _log_in(request: "Request", login: str) -> None:
 
 
 def _redirects(login: str) -> Any:
-    """Follow redirects to http and https only, never from https to http, and log in on the same host alone."""
+    """A handler that follows redirects to HTTP and HTTPS only, never from HTTPS to HTTP, and logs in on the same host only."""
     from urllib.error import URLError
     from urllib.request import HTTPRedirectHandler
 
@@ -90,7 +90,7 @@ def _redirects(login: str) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Say in one line what went wrong; what a server sent is quoted, as it may hold anything."""
+    """Describe an error in one line, with only printable characters of what the server sent."""
     from http.client import HTTPException, IncompleteRead, InvalidURL
 
     inner = getattr(error, "reason", None)

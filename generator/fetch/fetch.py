@@ -1,4 +1,4 @@
-"""Fetch a template that is not a folder of this disk: unpack or download a ZIP file, or clone a git repository."""
+"""Fetch a template: find its folder on this disk, unpack or download its ZIP file, or clone its git repository."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,27 +20,30 @@ class Fetched(NamedTuple):
     """A template's folder on the disk.
 
     Attributes:
-        folder: The template.
-        within: The folder that was fetched, which no link may leave; None where nothing was fetched.
-        commit: The commit of a git repository; else empty.
-        unfetched: Submodules whose files are missing -> why.
+        folder: The template's folder.
+        within: The archive's or repository's top folder, which no link may leave; None for a folder of this disk.
+        commit: The commit of a git repository; empty for others.
+        unfetched: Submodules that could not be fetched -> why.
     """
 
     folder: Path
-    within: Path | None
+    within: Path | None = None
     commit: str = ""
     unfetched: Mapping[Path, str] = {}
 
 
 @contextmanager
 def fetched(address: Address) -> Iterator[Fetched]:
-    """Fetch a ZIP file or git repository and yield the template in it; it is removed afterwards.
+    """Yield the template at an address. What was downloaded or cloned is removed after the block.
 
     Raises:
-        TemplateError: It cannot be fetched, or contains no template.
+        TemplateError: The template cannot be fetched, or there is none.
     """
+    if address.kind == "folder":
+        yield Fetched(find_template(Path(address.place), address))
+        return
     with scratch_dir() as scratch:
-        # The folder is named as the archive or repository is: that is the template's name, where it has no folder there.
+        # A template at the top of an archive or repository has its name.
         top = scratch.resolve() / (address.name if address.name and not problem_of_name(address.name) else "template")
         if address.kind == "zip":
             unpack(_content(address), address.shown, top)

@@ -1,4 +1,4 @@
-"""Clone one commit of a git repository, with its submodules, and say why where that fails."""
+"""Clone one commit of a git repository, with its submodules."""
 
 import os
 import re
@@ -13,20 +13,18 @@ from .address import Address
 SECONDS = 120
 
 _PROTOCOLS = "git:http:https:ssh"
-# The bytes as they are in the repository, whatever the user's own settings are.
+# Keep the bytes of the repository, whatever the user's git settings are.
 _SETTINGS = ("-c", "core.autocrlf=false", "-c", "core.eol=lf", "-c", "submodule.recurse=false")
-# A helper of git that outlives it ends too, once the server sends next to nothing.
-_SPEED = ("-c", "http.lowSpeedLimit=100", "-c", f"http.lowSpeedTime={SECONDS}")
 _COMMIT = re.compile(r"[0-9a-fA-F]{7,64}")
 _HASH_LENGTHS = (40, 64)  # SHA-1, SHA-256
 
 
 class Clone(NamedTuple):
-    """A repository on the disk.
+    """A cloned repository.
 
     Attributes:
         commit: The commit that is checked out.
-        unfetched: Submodule, by its path -> why it could not be fetched.
+        unfetched: Path of a submodule -> why it could not be fetched.
     """
 
     commit: str
@@ -34,10 +32,10 @@ class Clone(NamedTuple):
 
 
 def clone(address: Address, target: Path) -> Clone:
-    """Clone the version that the address names into `target`, which does not exist.
+    """Clone the version that the address names into `target`, which must not exist.
 
     Raises:
-        TemplateError: git is not installed, or cannot clone it, or takes too long.
+        TemplateError: git is not installed, fails, or takes too long.
     """
     deadline = time.monotonic() + SECONDS
     url = Path(address.place).as_uri() if os.path.isabs(address.place) else address.place
@@ -47,9 +45,9 @@ def clone(address: Address, target: Path) -> Clone:
         except GitError as error:
             if address.sure or not address.version or isinstance(error, GitTimeoutError | GitMissingError):
                 raise
-            if "not found in upstream" in error.reason:  # then the repository exists
+            if "not found in upstream" in error.reason:  # the repository exists, only the version does not
                 raise
-            try:  # the `@` is part of the address
+            try:  # the `@` may be part of the URL
                 _check_out(f"{url}@{address.version}", "", target, deadline)
             except GitError:
                 raise error from None
@@ -78,7 +76,7 @@ def _check_out(url: str, version: str, target: Path, deadline: float) -> None:
     except GitError as error:
         if "not found in upstream" not in error.reason or not _COMMIT.fullmatch(version):
             raise
-        _check_out_commit(url, version, target, deadline)  # a hash that is cut short
+        _check_out_commit(url, version, target, deadline)  # an abbreviated hash
 
 
 def _check_out_commit(url: str, commit: str, target: Path, deadline: float) -> None:
@@ -87,23 +85,15 @@ def _check_out_commit(url: str, commit: str, target: Path, deadline: float) -> N
         _git(deadline, "fetch", "--quiet", "--depth=1", "origin", commit, folder=target)
     except GitTimeoutError:
         raise
-    except GitError:  # not every server gives out a commit by its hash, and none by a part of it
-        _git(
-            deadline,
-            "fetch",
-            "--quiet",
-            "--unshallow",
-            "--tags",
-            "origin",
-            "+refs/*:refs/remotes/origin/*",
-            folder=target,
-        )
+    except GitError:  # not every server sends a commit by its hash, and none by an abbreviated one
+        everything = ("--unshallow", "--tags", "origin", "+refs/*:refs/remotes/origin/*")
+        _git(deadline, "fetch", "--quiet", *everything, folder=target)
     try:
         _git(deadline, "checkout", "--quiet", "--detach", commit, "--", folder=target)
     except GitTimeoutError:
         raise
     except GitError as error:
-        raise GitError(f"it has no commit `{commit}`, or more than one that begins so") from error
+        raise GitError(f"it has no commit `{commit}`, or the hash is ambiguous") from error
 
 
 def _commit_of(target: Path, address: Address) -> str:
@@ -118,8 +108,8 @@ def _commit_of(target: Path, address: Address) -> str:
 
 
 def _fetch_submodules(target: Path, deadline: float) -> dict[str, str]:
-    """Fetch the submodules; return path -> reason for those that cannot be had."""
-    # As git itself: a submodule may name a folder of this disk only if the user's own settings say so.
+    """Fetch the submodules; return path -> reason for those that fail."""
+    # Like git itself, allow submodules in folders of this disk only if the user's settings do.
     local = _setting("protocol.file.allow", target) == "always"
     listed = run_git("ls-files", "--stage", "-z", folder=target, seconds=SECONDS).decode(errors="surrogateescape")
     paths = [entry.partition("\t")[2] for entry in listed.split("\0") if entry.startswith("160000 ")]

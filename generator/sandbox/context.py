@@ -1,7 +1,7 @@
-"""What `cookiecutter.…` means in a template: its entries one by one, as cookiecutter's `prompt_for_config` makes them.
+"""The values of `cookiecutter.…` in a template, built entry by entry like cookiecutter's `prompt_for_config`.
 
-Names that begin with `_` are constants, names with `__` are rendered, tables are rendered last; the rest are questions, of
-which the answers are given.
+Entries that begin with `__` are rendered, others that begin with `_` are constants, tables are rendered last. All other
+entries are questions; their values are the answers.
 """
 
 from collections import OrderedDict
@@ -15,7 +15,7 @@ from .budget import Budget
 from .draws import Draws
 
 if TYPE_CHECKING:
-    from .jinja import TemplateEnvironment
+    from .environment import TemplateEnvironment
 
 _MARKS = {
     "block_start_string": "{%",
@@ -27,19 +27,19 @@ _MARKS = {
 
 
 class Context:
-    """The context of a template, or of one layer of it, as far as it is known.
+    """The context of a template, or of one of its layers, while it is being built.
 
     Args:
         entries: The content of `cookiecutter.json`.
         name: The template's or layer's name, for errors.
-        draws: What is random, or from the clock.
-        budget: What rendering may take.
+        draws: The template's random values and its clock.
+        budget: The limits of the render.
 
     Attributes:
-        values: Name -> value, in the order of the entries.
+        values: Name -> value of the entries added so far.
 
     Raises:
-        TemplateError: An option for Jinja is of the wrong type, or asks for something that a template cannot have.
+        TemplateError: A Jinja option has the wrong type or is not allowed.
     """
 
     def __init__(
@@ -51,24 +51,24 @@ class Context:
         self.budget = budget or Budget()
         self.values: dict[str, Any] = OrderedDict()  # a template may print it
         if entries.get("_extensions") or not isinstance(entries.get("_jinja2_env_vars", {}), dict):
-            _ = self.environment  # refuses what a template cannot have, whether or not it would be used
+            _ = self.environment  # rejects invalid options, even if nothing needs Jinja
 
     @cached_property
     def environment(self) -> "TemplateEnvironment":
-        """The Jinja environment. Importing Jinja takes a fifth of an upgrade in which no file needs it."""
-        from .jinja import make_environment
+        """The Jinja environment, built on first use: importing Jinja takes a fifth of an upgrade that does not need it."""
+        from .environment import make_environment
 
         return make_environment(self.entries, self.name, self.draws, self.budget)
 
     @cached_property
     def marks(self) -> list[str]:
-        """What Jinja syntax begins with in this template: a text without any of it renders to itself."""
+        """The strings that begin Jinja syntax in this template. A text without them renders to itself."""
         given = self.entries.get("_jinja2_env_vars", {})
         return [str(mark) for mark in (given.get(name, usual) for name, usual in _MARKS.items()) if mark]
 
     @cached_property
     def names(self) -> dict[str, Any]:
-        """What files can name: `cookiecutter`, and the entries as they are in `_cookiecutter`."""
+        """The global names in files: `cookiecutter`, and `_cookiecutter` with the unrendered questions."""
         asked = {name: value for name, value in self.entries.items() if not name.startswith("_")}
         return {"cookiecutter": self.values, "_cookiecutter": OrderedDict(asked)}
 
@@ -77,12 +77,12 @@ class Context:
 
         Args:
             text: The text.
-            where: What it is, for errors.
-            place: What it is, for `Draws`.
-            keep: Whether what it draws is recorded.
+            where: A description of the text, for errors.
+            place: Its place, for `Draws`.
+            keep: Whether to record the random values that it draws.
 
         Raises:
-            TemplateError: It cannot be rendered.
+            TemplateError: The text cannot be rendered.
         """
         if "\r" not in text and not any(mark in text for mark in self.marks):
             return text
@@ -90,10 +90,10 @@ class Context:
             return self.environment.from_string(text).render(self.names)
 
     def render(self, raw: Any, where: str, place: str, keep: bool = True) -> Any:
-        """Render an entry, at all depths: texts and numbers become texts; true, false and null stay.
+        """Render an entry at all depths: texts and numbers become texts; true, false and null stay.
 
         Raises:
-            TemplateError: It cannot be rendered.
+            TemplateError: The entry cannot be rendered.
         """
         try:
             return self._at_depth(raw, where, place, keep)
@@ -115,28 +115,25 @@ class Context:
         return self.text(str(raw), where, place, keep)
 
     def add_private(self, name: str) -> None:
-        """Add an entry that begins with `_`: two of them are rendered.
+        """Add an entry that begins with `_`; it is rendered if it begins with `__`.
 
         Raises:
-            TemplateError: It cannot be rendered.
+            TemplateError: The entry cannot be rendered.
         """
-        raw = self.entries[name]
-        if name.startswith("__"):
-            raw = self._entry(name)
-        self.values[name] = raw
+        self.values[name] = self._entry(name) if name.startswith("__") else self.entries[name]
 
     def add_tables(self) -> None:
-        """Add the tables, which may name every other entry.
+        """Add the tables, which may use every other entry.
 
         Raises:
-            TemplateError: One cannot be rendered.
+            TemplateError: A table cannot be rendered.
         """
         for name, raw in self.entries.items():
             if isinstance(raw, dict) and (name.startswith("__") or not name.startswith("_")) and name != "__prompts__":
                 self.values[name] = self._entry(name)
 
     def add_answer(self, name: str, answer: Any) -> None:
-        """Add the answer to a question: of a choice, what is chosen, which need not be text."""
+        """Add the answer to a question. The value of a choice keeps its type, which need not be text."""
         raw = self.entries.get(name)
         if isinstance(raw, list) and isinstance(answer, str):
             answer = next((option for option in self.options(name) if str(option) == answer), answer)
@@ -146,27 +143,27 @@ class Context:
         """Return the rendered choices of a question.
 
         Raises:
-            TemplateError: One cannot be rendered.
+            TemplateError: A choice cannot be rendered.
         """
         return [
             self.render(choice, f"A choice of `{name}` in `{self.name}`", name, False) for choice in self.entries[name]
         ]
 
     def order(self) -> list[str]:
-        """Return the names of the entries in their order, without what only prompts use."""
+        """Return the names of the entries in their order, without cookiecutter's texts for prompts."""
         return [name for name in self.entries if name != "__prompts__"]
 
     @contextmanager
     def rendering(self, where: str, place: str, keep: bool = True) -> Iterator[None]:
-        """Render something within the bounds; what fails becomes a TemplateError that names `where`."""
+        """Render in this block: limits start anew, and every error becomes a TemplateError that names `where`."""
         self.budget.begin()
         self.draws.begin(place, keep)
         try:
             yield
         except TemplateError:
             raise
-        except Exception as error:  # a template's expressions raise whatever Python raises
-            from .jinja import describe
+        except Exception as error:  # a template's expressions can raise anything
+            from .environment import describe
 
             raise TemplateError(f"{where} cannot be rendered: {describe(error)}") from error
 

@@ -1,4 +1,4 @@
-"""Templates from ZIP files and git repositories: found, fetched with care, and gone afterwards."""
+"""Templates from ZIP files and git repositories: they are fetched safely, and removed afterwards."""
 
 import io
 import shutil

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from support.quick import quick_first
 
-from paccel.catalog import download as module
-from paccel.catalog.address import parse_address
-from paccel.catalog.download import download
 from paccel.errors import TemplateError
+from paccel.fetch import download as module
+from paccel.fetch.address import parse_address
+from paccel.fetch.download import download
 
 Answer = Callable[[socket.socket, str], None]
 Serve = Callable[[Answer], str]

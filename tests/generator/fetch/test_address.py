@@ -1,11 +1,12 @@
-"""Addresses of templates: taken apart as people write them, and shown without their secrets."""
+"""Addresses of templates are parsed as people write them, and shown without their secrets."""
 
 from pathlib import Path
 
 import pytest
 
-from paccel.catalog.address import address_from, parse_address, without_secrets
 from paccel.errors import TemplateError
+from paccel.fetch.address import address_from, parse_address
+from paccel.fetch.credentials import without_secrets
 
 TOKEN = "glpat-12345678901234567890"
 

@@ -1,7 +1,7 @@
-"""What rendering a template may take: a template that one does not trust must neither hang nor fill the memory.
+"""Limits on time and output: an untrusted template must neither hang nor fill the memory.
 
-Jinja has no bounds of its own. Every loop, call, operator and output asks the budget; what it cannot interrupt is a single
-step of Python's own (one filter on one text), whose arguments are bounded instead.
+Jinja has no limits. Here, every loop, call, operator and output checks the budget. A single step of Python (one filter on
+one text) cannot be interrupted, so its arguments are limited instead.
 """
 
 import math
@@ -17,37 +17,37 @@ RENDER_SECONDS = 60.0
 """CPU seconds for a whole render."""
 
 FILE_SIZE = 2**26
-"""Characters (or items) of one file, and of each value on the way to it."""
+"""Characters of one file; also characters or items of each value that a template computes."""
 
 RENDER_SIZE = 2**28
 """Characters of a whole render."""
 
 SLOW_SIZE = 2**16
-"""Characters of a text for a filter whose time may grow with its square."""
+"""Characters of a text for a filter whose time may grow quadratically."""
 
 LIST_SIZE = 2**20
-"""Items of a value that is counted at any depth."""
+"""Items of a nested value, counted at all depths."""
 
-_DIGITS = 3.3  # bits for each
+_BITS_PER_DIGIT = 3.3
 
 
 class TooMuch(Exception):
-    """A template asks for more than a render may take."""
+    """Raised when a template exceeds a limit."""
 
 
 class Budget:
-    """The bounds of one render; call `begin` for each file."""
+    """The limits of one render. Call `begin` for each file."""
 
     def __init__(self) -> None:
         self._started = self._file_started = time.thread_time()
         self._size = self._file_size = 0.0
 
     def begin(self) -> None:
-        """Begin a file."""
+        """Start the limits of a new file."""
         self._file_started, self._file_size = time.thread_time(), 0.0
 
     def check(self) -> None:
-        """Raise TooMuch if the time is over. The processor's time counts: a busy machine is no fault of the template."""
+        """Raise TooMuch if time is up. CPU time counts, because a busy machine is not the template's fault."""
         now = time.thread_time()
         if now - self._file_started > FILE_SECONDS:
             raise TooMuch(f"it takes more than {FILE_SECONDS:g} seconds")
@@ -55,7 +55,7 @@ class Budget:
             raise TooMuch(f"the template takes more than {RENDER_SECONDS:g} seconds")
 
     def spend(self, size: float) -> None:
-        """Take `size` characters of output from what is left."""
+        """Count `size` characters of output."""
         self.check()
         self._size += size
         self._file_size += size
@@ -65,28 +65,28 @@ class Budget:
 
 
 def check_size(size: float) -> None:
-    """Raise TooMuch if a text or a list would have more than FILE_SIZE characters or items."""
+    """Raise TooMuch if a text or list would exceed FILE_SIZE characters or items."""
     if size > FILE_SIZE:
         raise TooMuch(f"it makes a text, number or list of more than {FILE_SIZE >> 20} MiB")
 
 
 def check_product(value: Any, arguments: Iterable[Any]) -> None:
-    """Raise TooMuch if a function of texts and numbers could make too large a text of `value` and `arguments`.
+    """Raise TooMuch if a text function could return too large a text.
 
-    `'x'.center(n)`, `text.replace(a, b)`, `separator.join(texts)`: none makes more than the product of its sizes.
+    The result of `'x'.center(n)`, `text.replace(a, b)` or `separator.join(texts)` is at most the product of their sizes.
     """
     largest = max((weight(argument, counts=True) for argument in arguments), default=1)
     check_size(max(1, weight(value)) * max(1, largest))
 
 
 def check_slow(value: Any, function: str) -> None:
-    """Raise TooMuch if a text is too long for a function whose time may grow with the square of its length."""
+    """Raise TooMuch if a text is too long for a function that may take quadratic time."""
     if isinstance(value, str) and len(value) > SLOW_SIZE:
         raise TooMuch(f"`{function}` takes texts of at most {SLOW_SIZE >> 10} KiB")
 
 
 def check_format(text: Any, arguments: Iterable[Any]) -> None:
-    """Raise TooMuch if `text.format(…)` or `text % …` could make too large a text."""
+    """Raise TooMuch if `text.format(…)` or `text % …` could return too large a text."""
     text = str(text)
     widths = sum(int(digits) for digits in re.findall(r"[0-9]{1,9}", text))
     nested = re.search(r":[^{}]*\{|%[^a-zA-Z%]*\*", text) is not None
@@ -94,11 +94,11 @@ def check_format(text: Any, arguments: Iterable[Any]) -> None:
 
 
 def weight(value: Any, counts: bool = False) -> float:
-    """The number of characters and items in a value, at any depth, as far as it matters.
+    """Count the characters and items in a value at all depths, up to the limits.
 
     Args:
-        value: Anything.
-        counts: Numbers count as themselves (how often, how wide), and not as their digits.
+        value: Any value.
+        counts: Whether a number counts as itself (it may be a width or a repetition), instead of by its digits.
     """
     total, seen = 0.0, 0
     left = [value]
@@ -110,7 +110,7 @@ def weight(value: Any, counts: bool = False) -> float:
         if isinstance(item, (str, bytes)):
             total += len(item)
         elif isinstance(item, int):
-            total += abs(item) if counts else item.bit_length() / _DIGITS
+            total += abs(item) if counts else item.bit_length() / _BITS_PER_DIGIT
         elif isinstance(item, (list, tuple, set, frozenset)):
             total += len(item)
             left += item
@@ -123,10 +123,10 @@ def weight(value: Any, counts: bool = False) -> float:
 
 
 def check_operator(operator: str, left: Any, right: Any) -> None:
-    """Raise TooMuch if `left operator right` would be too large."""
+    """Raise TooMuch if the result of `left operator right` would be too large."""
     numbers = isinstance(left, int) and isinstance(right, int)
     if operator == "**" and numbers:
-        check_size(left.bit_length() * max(1, right) * 64)  # a long multiplication takes the square of its digits
+        check_size(left.bit_length() * max(1, right) * 64)  # multiplying long numbers takes quadratic time
     elif operator == "*" and numbers:
         check_size((left.bit_length() + right.bit_length()) * 64)
     elif operator == "*" and (isinstance(left, int) or isinstance(right, int)):

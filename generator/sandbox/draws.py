@@ -1,7 +1,7 @@
-"""What a template draws at random or reads from the clock: once for a project, and the same in every later render.
+"""Random values and the time in a template: drawn once per project, and the same in every later render.
 
-A value belongs to a *site*: the line of the template that draws it. When a line changes, or its file moves, its values
-go to the line that takes its place.
+A value belongs to a *site*: the line of the template that draws it. When a line changes or its file moves, the line that
+replaces it inherits its values.
 """
 
 import re
@@ -12,22 +12,22 @@ from typing import Any
 from ..files.tree import Tree
 
 Values = dict[str, dict[str, list[str]]]
-"""Place -> site -> the values drawn there, in order. A place is a file of the template or an entry of `cookiecutter.json`;
-what follows a colon is a part of it."""
+"""Place -> site -> the values drawn there, in order. A place is a file of the template or an entry of `cookiecutter.json`,
+with a colon before a part of it."""
 
 SHORTEST = 4
-"""Shorter values are not looked for in a project that has no record of them: they stand anywhere."""
+"""Shorter values are not searched for in a project without a record: they occur anywhere."""
 
 
 class Draws:
-    """The values drawn so far.
+    """The random values of a project.
 
     Args:
-        recorded: What `to_json` returned for the project's last render.
+        recorded: The result of `to_json` after the project's last render.
 
     Attributes:
-        places: The places that the template has today. Values of other places may be inherited.
-        includes: What its files may include today.
+        places: The places of today's template. Values of other places can be inherited.
+        includes: The files of today's template that can be included.
     """
 
     def __init__(self, recorded: Mapping[str, Any] = {}) -> None:
@@ -40,35 +40,35 @@ class Draws:
         }
         self._sites: dict[str, set[str]] = {}
         self._place = ""
-        self._drawn: dict[str, int] = {}  # site -> how many values it has drawn here
+        self._drawn: dict[str, int] = {}  # site -> number of values drawn since `begin`
         self._keeps = True
 
     def to_json(self) -> dict[str, Any]:
-        """Return what to record: the time and the values, where there are any."""
+        """Return the record for the manifest: the time and the values, if there are any."""
         time = {"time": self._time} if self._time is not None else {}
         return time | ({"values": self._values} if self._values else {})
 
     def begin(self, place: str, keep: bool = True) -> None:
-        """Begin to render a place; what is drawn there is recorded if `keep`."""
+        """Start to render a place; its values are recorded if `keep`."""
         self._place, self._drawn, self._keeps = place, {}, keep
 
     def add_sites(self, template: str, sites: Iterable[str]) -> None:
-        """Note the sites of a template: values of the others may be inherited by these."""
+        """Declare the sites of a template. They can inherit the values of sites that are gone."""
         self._sites[template] = set(sites)
 
     def now(self) -> datetime:
-        """Return the time at which the project was made."""
+        """Return the time at which the project was created."""
         if self._time is None:
             self._time = datetime.now(UTC).isoformat(timespec="seconds")
         return datetime.fromisoformat(self._time)
 
     def value(self, function: str, template: str, line: str, draw: Callable[[], str]) -> str:
-        """Return the next value of a line: the recorded one, one that it inherits, or a new one by `draw`.
+        """Return the next value of a line: the recorded one, an inherited one, or a new one.
 
         Args:
-            function: What draws it: a word in the line.
-            template: The file that the line is in, which may be included by the place; empty for an entry.
-            line: The line, as `add_sites` was told.
+            function: The name of the random function, which occurs in the line.
+            template: The file with the line, which the current place may include; empty for an entry.
+            line: The line, as in `add_sites`.
             draw: Draws a new value.
         """
         site = _site(self._place, template, line)
@@ -83,7 +83,7 @@ class Draws:
         return values[number]
 
     def _inherited(self, function: str, template: str, line: str) -> list[str]:
-        """Take over the values of a line that is gone: the same one elsewhere, or another one of this template."""
+        """Take the values of a line that is gone: the same line elsewhere, or another line of this template."""
         site = _site(self._place, template, line)
         for place, sites in self._values.items():
             if place.partition(":")[0] not in self.places and site in sites:
@@ -92,22 +92,22 @@ class Draws:
         today = {_site(self._place, template, other) for other in self._sites.get(template, ())}
         gone = {old: self._included(old) for old in here if old not in today and function in old}
         for old, included in gone.items():
-            if not included and (old == line or old.endswith(f": {line}")):  # what was included has another name now
+            if not included and (old == line or old.endswith(f": {line}")):  # the included file was renamed
                 return here.pop(old)
         own = "" if template == self._place else template
         return next((here.pop(old) for old, included in gone.items() if included == own), [])
 
     def _included(self, site: str) -> str:
-        """Return what was included to draw there; empty for a line of the place itself, or of what is gone."""
+        """Return the included file of a site; empty if the site is in the place itself, or in a file that is gone."""
         template, colon, _ = site.partition(": ")
         return template if colon and template in self.includes else ""
 
     def recover(self, drawn: Tree, made: Tree) -> bool:
-        """Take over the values of a project that has no record of them, and return whether there were any.
+        """Find the values of a project without a record in its files; return whether there were any.
 
         Args:
-            drawn: A render with the values drawn now.
-            made: The files as the project was made.
+            drawn: A render with new values.
+            made: The project's files as they were generated.
         """
         lists = [values for sites in self._values.values() for values in sites.values()]
         new = sorted({value for values in lists for value in values if len(value) >= SHORTEST}, key=len, reverse=True)
@@ -136,7 +136,7 @@ def _site(place: str, template: str, line: str) -> str:
 
 
 def _replaced(value: str, values: Sequence[str], drawn: Tree, made: Tree) -> str | None:
-    """Return what stood in `made` where `value` stands in `drawn`, if that is certain."""
+    """Return the text in `made` at the places where `drawn` has `value`, if it is the same at all of them."""
     found = set()
     for path, file in drawn.items():
         if value.encode() not in file.content or path not in made:

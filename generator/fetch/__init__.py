@@ -1,0 +1,1 @@
+"""An address in, a folder on this disk out: directories, ZIP files and git repositories."""
