@@ -41,9 +41,10 @@ from .hardware.sharding import check_launched_parallelism
 from .limits import check_limits
 from .loop.finder import NonFiniteFinder, is_wanted
 from .loop.finite import FiniteGuard
+from .loop.micro_batch import MicroBatch
 from .loop.position import Position
 from .loop.same import added_up, same_on_all
-from .loop.step import MicroBatch, Step
+from .loop.step import Step
 from .loop.stopping import StopRequest
 from .loop.walk import Walk
 from .record import progress

@@ -1,7 +1,6 @@
 """One optimizer update and its micro-batches."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
@@ -11,66 +10,10 @@ import torch.distributed as dist
 from ..data.delivery import cloned
 from ..data.loader import Loader
 from ..data.order import Portion
-from ..data.randomness import at, key, seeder
 from ..errors import ConfigError
-from ..hardware.prepare import Prepared
 from ..limits import check_limits
 from ..record.throughput import Throughput
-
-
-class MicroBatch:
-    """The micro-batch, or batch of an evaluation, that this process is at: what follows from its place.
-
-    Args:
-        seed: The seed of the run.
-        rank: The rank of this process.
-        prepared: The models that exchange gradients.
-
-    Attributes:
-        num_processes: How many processes take part in each step.
-        device: Where this process computes.
-        is_filler: It counts nowhere: this process only takes part in what all processes must call.
-        keeps: Whether steps keep their micro-batches, as the loop has iterated one again.
-    """
-
-    def __init__(self, seed: int, rank: int, prepared: Prepared) -> None:
-        self.is_filler = False
-        self.keeps = False
-        self._key = key(seed, "step", rank)
-        self._prepared = prepared
-        self.num_processes = prepared.accelerator.num_processes
-        self.device = prepared.accelerator.device
-        self._seed_all = seeder(self.device)
-
-    @property
-    def loss_factor(self) -> int:
-        """What a loss is multiplied by, as wrappers average over processes where a sum is meant; 0 in a filler."""
-        return 0 if self.is_filler else self.num_processes
-
-    def begin(self, step: int, number: int, samples: int, of: int) -> None:
-        """Begin micro-batch `number`, counted from 1 through all passes, of a step with `of` in each pass."""
-        self._seed_all(at(self._key, step << 16 | number))
-        self.is_filler = samples == 0
-        if of > 1:
-            self._prepared.exchange_gradients(number % of == 0)
-
-    def begin_evaluation(self, step: int, number: int, samples: int) -> None:
-        """Begin batch `number`, counted from 0, of an evaluation after a step."""
-        self._seed_all(at(~self._key, step << 16 | number))
-        self.is_filler = samples == 0
-
-    def end(self) -> None:
-        """What follows counts again."""
-        self.is_filler = False
-
-    @contextmanager
-    def uncounted(self) -> Iterator[None]:
-        """Within it, meters count nothing."""
-        before, self.is_filler = self.is_filler, True
-        try:
-            yield
-        finally:
-            self.is_filler = before
+from .micro_batch import MicroBatch
 
 
 class Step:

@@ -14,8 +14,9 @@ from ..hardware.agreement import Agreement
 from ..record.progress import bar
 from ..record.reporting import Reporter
 from .finite import FiniteGuard
+from .micro_batch import MicroBatch
 from .position import Position
-from .step import MicroBatch, Step
+from .step import Step
 
 
 class Walk:
