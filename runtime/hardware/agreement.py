@@ -23,7 +23,12 @@ _ROUND = timedelta(seconds=1)  # in which those that have waited for as long say
 _HEAD = struct.Struct("!HQ")  # bytes of the name of a call, and of a value
 _SIZE = 512  # bytes of a message; a longer value follows in a second one
 _PACKAGE = __name__.removesuffix(".hardware.agreement")
-_NAMES = {"Run._batches": "Run.batches", "Run.__init__": "Run(…)", "Run.__exit__": "the end of `with Run(…)`"}
+_NAMES = {  # of calls that the user's script makes under another name
+    "Evaluation.batches": "Run.batches",
+    "Walk.steps": "Run.steps",
+    "Run.__init__": "Run(…)",
+    "Run.__exit__": "the end of `with Run(…)`",
+}
 
 
 class Agreement:

@@ -32,29 +32,6 @@ def takes_found_inf(optimizer: Any) -> bool:
     return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
 
 
-def is_mean(loss: Tensor) -> bool:
-    """Whether a loss is a mean by the last operations of its graph: a reduction, or a sum or small share of those.
-
-    What is multiplied by a number above 1, such as a batch size, may be a sum. Compiled losses tell nothing.
-    """
-    return _is_mean(loss.grad_fn)
-
-
-def _is_mean(node: Any) -> bool:
-    name = "" if node is None else node.name()
-    inner = [following for following, _ in node.next_functions if following is not None] if name else []
-    if name.startswith("MeanBackward"):
-        return True
-    if name.startswith("AddBackward"):
-        return bool(inner) and all(map(_is_mean, inner))
-    if name.startswith("MulBackward"):
-        factors = [
-            f for f in (getattr(node, "_saved_other", None), getattr(node, "_saved_self", None)) if f is not None
-        ]
-        return len(inner) == len(factors) == 1 and abs(float(factors[0])) <= 1 and _is_mean(inner[0])
-    return getattr(node, "_saved_reduction", 0) == 1  # of PyTorch's loss functions: 0 is none, 1 mean, 2 sum
-
-
 def leaves(loss: Tensor) -> list[Tensor]:
     """The leaf tensors that a loss depends on, such as parameters: in an order that follows from its graph alone."""
     found: dict[Tensor, None] = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState, is_initialized
 from accelerate.utils import DistributedType
 
@@ -155,6 +155,23 @@ def precision_name(accelerates: str) -> str:
     return next((ours for ours, theirs in PRECISIONS.items() if theirs == accelerates), accelerates)
 
 
+def check_launched_parallelism() -> None:
+    """Check that `accelerate launch` configured no parallelism in which processes share samples.
+
+    Raises:
+        ConfigError: It configured tensor, context or sequence parallelism.
+    """
+    if os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "false").lower() != "true":
+        return
+    kinds = {"TP": "tensor", "CP": "context", "SP": "sequence"}
+    asked = [name for kind, name in kinds.items() if os.environ.get(f"PARALLELISM_CONFIG_{kind}_SIZE", "1") != "1"]
+    if asked:
+        raise ConfigError(
+            f"accelerate is set up for {' and '.join(asked)} parallelism, in which processes share samples. That is not "
+            "supported: use FSDP2 (`dp_shard_size`, `dp_replicate_size`) for models that do not fit one device"
+        )
+
+
 def set_up_numerics(device: torch.device, deterministic: bool) -> None:
     """TensorFloat-32 for float32 matrices on CUDA, or deterministic algorithms only, slower and the same each time."""
     if deterministic:
@@ -163,3 +180,9 @@ def set_up_numerics(device: torch.device, deterministic: bool) -> None:
         torch.backends.cudnn.benchmark = False
     elif device.type == "cuda":
         torch.set_float32_matmul_precision("high")
+
+
+def leave_processes(accelerator: Accelerator) -> None:
+    """End the process group, and reset accelerate, so that the process can start another run. Collective."""
+    accelerator.state.destroy_process_group()
+    AcceleratorState._reset_state(reset_partial_state=True)

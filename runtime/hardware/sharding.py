@@ -4,7 +4,6 @@ A sharded tensor is a DTensor, as FSDP2 makes it, or a parameter of DeepSpeed's 
 first takes half a second, so a DTensor, and a model that FSDP2 has sharded, is recognised by a method.
 """
 
-import os
 from collections.abc import Container, Iterable, Iterator
 from functools import partial
 from itertools import count
@@ -86,23 +85,6 @@ def shard(full: Tensor, like_it: Any) -> Tensor:
 def shape(tensor: Any) -> torch.Size:
     """The shape of the whole tensor."""
     return deepspeed.shape_of(tensor)
-
-
-def check_launched_parallelism() -> None:
-    """Refuse what `accelerate launch` may be told, and in which processes share the work of a sample.
-
-    Raises:
-        ConfigError: It is set up for tensor, context or sequence parallelism.
-    """
-    if os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "false").lower() != "true":
-        return
-    kinds = {"TP": "tensor", "CP": "context", "SP": "sequence"}
-    asked = [name for kind, name in kinds.items() if os.environ.get(f"PARALLELISM_CONFIG_{kind}_SIZE", "1") != "1"]
-    if asked:
-        raise ConfigError(
-            f"accelerate is set up for {' and '.join(asked)} parallelism, in which processes share samples; here each has "
-            "its own: use FSDP2 (`dp_shard_size`, `dp_replicate_size`) for models that do not fit one device"
-        )
 
 
 def check_shards(models: Iterable[nn.Module], num_processes: int) -> None:

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from paccel.runtime import ConfigError, NonFiniteError, Run
-from paccel.runtime.hardware.gradients import clip_grad_norm, is_mean
+from paccel.runtime.hardware.gradients import clip_grad_norm
+from paccel.runtime.loop.mean_loss import is_mean
 
 
 def parameters(scale: float, dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> list[nn.Parameter]:

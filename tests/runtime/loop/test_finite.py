@@ -173,9 +173,9 @@ class TestOnADevice:
 
     def test_skipped_updates_explain_a_loss_that_is_not_finite(self) -> None:
         guard = self.make(0)[0]
-        guard.take_loss(float("nan"), 1, skipped=1)
+        guard.take_loss(float("nan"), skipped=1)
         with pytest.raises(NonFiniteError, match="The training loss became nan in step 0"):
-            guard.take_loss(float("nan"), 1, skipped=0)
+            guard.take_loss(float("nan"), skipped=0)
 
     def test_the_norms_since_the_last_look_name_the_first_bad_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
         made = self.make(0)

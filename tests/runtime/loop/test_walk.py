@@ -64,7 +64,7 @@ def test_each_loader_of_an_epoch_has_its_own_place_also_when_a_run_is_resumed(tm
 
 
 def test_steps_within_the_steps_of_another_loader_are_refused_with_the_way_that_works() -> None:
-    with Run(Config(), record=False) as run, pytest.raises(ConfigError, match=r"take `for batch, other in step.beside"):
+    with Run(Config(), record=False) as run, pytest.raises(ConfigError, match=r"use `for batch, other in step.beside"):
         first, second = run.loader(rows(8), 4), run.loader(rows(8), 4)
         for _ in run.epochs(1):
             for steps in zip(run.steps(first), run.steps(second), strict=True):
@@ -122,7 +122,7 @@ def test_that_saves_within_an_epoch_and_breaks_off_cannot_both_be_is_said(
 
 
 def test_steps_that_go_on_after_a_save_outside_of_them_are_refused(tmp_path: Path) -> None:
-    with Run(Config(tmp_path / "run")) as run, pytest.raises(ConfigError, match="save within the steps"):
+    with Run(Config(tmp_path / "run")) as run, pytest.raises(ConfigError, match="save inside a loop over steps"):
         loader, checkpoints = run.loader(rows(8), 2), Checkpoints(run, model=nn.Linear(1, 1))
         for _ in run.epochs(1):
             for _ in range(2):
@@ -254,27 +254,27 @@ NAMES = [f"{i}.png" for i in range(8)]
 CHANGES: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
     "more": (lambda: rows(8), lambda: rows(9), "8 samples, now 9"),
     "fewer": (lambda: Subset(rows(9), range(8)), lambda: Subset(rows(9), range(7)), "8 samples, now 7"),
-    "values": (lambda: rows(8), lambda: rows(8, 1), "as many samples, with other content"),
+    "values": (lambda: rows(8), lambda: rows(8, 1), "the same number of samples, with other content"),
     "values in a wrapper": (
         lambda: Wrapped(Wrapped(rows(8))),
         lambda: Wrapped(Wrapped(rows(8, 1))),
-        "as many samples, with other content",
+        "the same number of samples, with other content",
     ),
     "another part": (
         lambda: Subset(rows(9), range(8)),
         lambda: Subset(rows(9), range(1, 9)),
-        "as many samples, with other content",
+        "the same number of samples, with other content",
     ),
     "files": (
         lambda: Files(NAMES, ["a"]),
         lambda: Files([*NAMES[1:], "9.png"], ["a"]),
-        "as many samples, with other content",
+        "the same number of samples, with other content",
     ),
     "classes": (lambda: Files(NAMES, ["a", "b"]), lambda: Files(NAMES, ["a", "c"]), "the classes a, b, now a, c"),
     "a list": (
         lambda: [1, 2, 3, 4, 5, 6, 7, 8],
         lambda: [1, 2, 3, 4, 5, 6, 7, 9],
-        "as many samples, with other content",
+        "the same number of samples, with other content",
     ),
 }
 
@@ -336,8 +336,8 @@ class TestDataThatChanges:
         train(tmp_path / "run", rows(8))
         train(tmp_path / "fork", rows(9), str(tmp_path / "run" / "checkpoints" / "step-2"))
         said = capsys.readouterr().out
-        assert "differs from that of the checkpoint: 8 samples, now 9. Epoch 1 goes on after 4 samples" in said
-        assert "some come twice in it, some never" in said
+        assert "differs from that of the checkpoint: 8 samples, now 9. Epoch 1 continues after 4 samples" in said
+        assert "some samples come twice in it, some never" in said
 
     def test_a_fork_with_another_batch_size_sees_the_rest_of_its_epoch_once(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -347,7 +347,7 @@ class TestDataThatChanges:
         rest = train(tmp_path / "fork", rows(11), fork, batch_size=3, stop_at=5)
         assert [len(step) for step in rest] == [3, 3, 1]
         assert sorted(itertools.chain(*first, *rest)) == list(range(11))
-        assert "steps of 2, now 3. Epoch 1 goes on after 4 samples" in capsys.readouterr().out
+        assert "steps of 2, now 3. Epoch 1 continues after 4 samples" in capsys.readouterr().out
 
     def test_a_checkpoint_of_paccel_0_1_is_continued(self, tmp_path: Path) -> None:
         straight = train(tmp_path / "straight", rows(8), stop_at=0)
@@ -473,7 +473,7 @@ def test_a_micro_batch_size_says_how_often_a_step_is_cut(size: int, micro_batche
 def test_what_is_no_loader_is_named_with_what_to_give() -> None:
     with Run(Config(), record=False) as run:
         for call in (run.steps, run.batches):
-            with pytest.raises(ConfigError, match=r"takes what `run.loader` returns, not a `DataLoader`: make it by"):
+            with pytest.raises(ConfigError, match=r"takes a loader of `run.loader`, not a `DataLoader`: make one with"):
                 call(DataLoader(rows(4)))  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match=r"give it the dataset, `run.loader\(loader.dataset, 2"):
             run.loader(DataLoader(rows(4), batch_size=2), 2)
