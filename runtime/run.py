@@ -414,7 +414,7 @@ class Run:
             ConfigError: DeepSpeed does not support an option, or `create_graph` is set on several processes.
         """
         if self._finder is not None:
-            self._finder.look_at_loss(loss)
+            self._finder.check_loss(loss)
         if self._checks_for_mean and mean_of is None:
             is_mean = warn_of_mean(loss, count, self.reporter.warn)
             self._checks_for_mean = not is_mean and self.position.step < _STEPS_CHECKED_FOR_MEAN
@@ -437,7 +437,7 @@ class Run:
         if not (isinstance(max_norm, float) and max_norm > 0):  # skips the table of limits in the usual case
             check_limits({"max_grad_norm": max_norm})
         if self._finder is not None and isinstance(model, nn.Module):
-            self._finder.look_at_gradients(self.prepared.unwrapped(model))
+            self._finder.check_gradients(self.prepared.unwrapped(model))
         parameters = self.prepared.parameters(model)
         norm = self.prepared.clip_grad_norm(parameters, max_norm, reads=self.guard.reads)
         self.guard.take(norm, parameters)

@@ -26,8 +26,12 @@ ENGINES = {DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedTy
 """What steps and keeps state in its own way."""
 
 
+def is_dtensor(tensor: Any) -> bool:
+    return hasattr(tensor, "to_local")
+
+
 def is_sharded(tensor: Any) -> bool:
-    return hasattr(tensor, "to_local") or deepspeed.is_sharded(tensor)
+    return is_dtensor(tensor) or deepspeed.is_sharded(tensor)
 
 
 def is_sharded_model(thing: Any) -> "TypeGuard[FSDPModule]":
@@ -35,13 +39,15 @@ def is_sharded_model(thing: Any) -> "TypeGuard[FSDPModule]":
     return hasattr(thing, "set_requires_gradient_sync")
 
 
+def own_values(tensor: Any) -> Tensor:
+    """The values of a plain tensor or a DTensor that this process holds, as a plain tensor that shares their memory."""
+    own: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return own
+
+
 def local(tensor: Any) -> Tensor:
-    """The values that this process holds, as a plain tensor. It shares their memory; to change them, use `write`."""
-    if deepspeed.is_sharded(tensor):
-        return deepspeed.local(tensor)
-    detached = tensor.detach()
-    part: Tensor = detached.to_local() if is_sharded(detached) else detached
-    return part
+    """The same for any parameter, detached. To change its values, use `write`."""
+    return deepspeed.local(tensor) if deepspeed.is_sharded(tensor) else own_values(tensor.detach())
 
 
 @torch.no_grad()

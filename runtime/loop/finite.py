@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..errors import NonFiniteError
 from ..hardware.gradients import takes_found_inf
 from ..hardware.prepare import Prepared
+from ..hardware.sharding import own_values
 from .position import Position
 
 _SCALER_SKIPS = 24  # steps in a row that a loss scaler may skip: its first scale, 2¹⁶, is halved to 2⁻⁸ then
@@ -154,13 +155,13 @@ class FiniteGuard:
         decay still act.
         """
         fused, rest = self._split(parameters)
-        is_bad = _local(norm).isfinite().logical_not()
+        is_bad = own_values(norm).isfinite().logical_not()
         flag = is_bad.float()
         for optimizer in fused:
             optimizer.found_inf = flag
         for parameter in rest:
             if parameter.grad is not None:
-                _local(parameter.grad).masked_fill_(is_bad, 0.0)
+                own_values(parameter.grad).masked_fill_(is_bad, 0.0)
 
     def _split(self, parameters: list[nn.Parameter]) -> tuple[list[Any], list[nn.Parameter]]:
         """The fused optimizers that update only these parameters, and the parameters that they do not cover."""
@@ -180,9 +181,3 @@ def _named(samples: Samples | None) -> str:
         return ""
     more = f" and {len(indices) - _NAMED} more" if len(indices) > _NAMED else ""
     return f"; its samples are {', '.join(map(str, indices[:_NAMED]))}{more}"
-
-
-def _local(tensor: Any) -> Tensor:
-    """The values on this process: the local shard of a sharded tensor."""
-    local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    return local
