@@ -21,17 +21,8 @@ from ..storage.shards import Turns, check_has_memory
 from .deepspeed import EngineOptimizer, configure
 from .exchange import average, take_from_main
 from .gradients import clip_grad_norm, leaves, takes_found_inf
-from .sharding import (
-    ENGINES,
-    check_shards,
-    is_sharded,
-    is_sharded_model,
-    load_model,
-    load_optimizer,
-    model_state,
-    parts,
-    whole,
-)
+from .sharding import ENGINES, check_shards, is_sharded, is_sharded_model, whole
+from .states import load_model, load_optimizer, parts
 
 
 class Prepared:
@@ -251,7 +242,7 @@ class Prepared:
             return thing.parts(Turns(rank, count))
         if isinstance(thing, nn.Module):
             check_has_memory(thing)
-            state = model_state(self.unwrapped(thing))
+            state = self.unwrapped(thing).state_dict(keep_vars=True)  # so that tied parameters are one object
         else:
             state = thing.state_dict()
         replicated = self._replicated() if spread and count > 1 else set()
