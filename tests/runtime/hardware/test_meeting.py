@@ -46,7 +46,7 @@ def test_what_earlier_starts_have_left_in_the_store_is_no_answer(agent: TCPStore
 
 def test_a_process_that_does_not_come_is_an_error_after_the_time_limit(agent: TCPStore) -> None:
     agent.set("paccel-asks-1", "dead")
-    with pytest.raises(AgreementError, match=r"waited 0:00:00\.200000 for 1 others to start, and they did not come"):
+    with pytest.raises(AgreementError, match=r"waited 0:00:00\.200000 for all 2 processes to start, and some did not"):
         meeting._name_of_start(client(agent, 0.2), 0, 2)
 
 

@@ -79,7 +79,7 @@ def test_an_accelerator_of_the_script_that_computes_otherwise_is_refused_by_a_me
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
     accelerator = Accelerator(mixed_precision="bf16", cpu=True)
     try:
-        with pytest.raises(ConfigError, match=r"computes in `bf16`, and the run would in `fp32`.*`run.accelerator`"):
+        with pytest.raises(ConfigError, match=r"the precision `bf16`, and the run would use `fp32`.*`run.accelerator`"):
             Run(Config(tmp_path / "run"))
         assert not (tmp_path / "run").exists()
     finally:
