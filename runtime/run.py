@@ -90,7 +90,7 @@ class Run:
         trackers = settings.trackers if record else ()
         check_trackers(trackers)
 
-        # The parts of a run are public for what takes a `Run`: `Checkpoints`, `Meter`, `find_learning_rate`
+        # The parts are public for classes that take a `Run`, such as `Checkpoints` and `Meter`
         timeout = None if settings.process_timeout is None else timedelta(seconds=settings.process_timeout)
         self.agreement = Agreement(processes.num_processes, processes.process_index, timeout)
         seed = self.agreement.from_main(draw_seed()) if settings.seed is None else settings.seed
@@ -179,8 +179,8 @@ class Run:
     ) -> Loader:
         """Make a loader of a dataset. Its batches are the same for any number of processes.
 
-        What a sample draws from the global generators of `random`, NumPy and PyTorch is a function of (seed, epoch,
-        index), whichever process fetches it. A dataset with its own generators may define `set_sample_seed(seed)`,
+        The random numbers that a sample draws from the global generators of `random`, NumPy and PyTorch are a function of
+        (seed, epoch, index), whichever process loads it. A dataset with its own generators may define `set_sample_seed(seed)`,
         which is called before each sample. The rows of a `TensorDataset` are gathered a micro-batch at a time.
 
         Args:
@@ -301,8 +301,8 @@ class Run:
                 result.
             micro_batch_size: At most this many samples per micro-batch of a process, instead of `accumulate`, which is
                 computed from it for any number of processes. None is off.
-            passes: How often each step is iterated. More than 1 keeps its micro-batches from the first step on, which
-                saves loading those of the first step twice; later steps keep them anyway.
+            passes: How often each step is iterated. With 1, a step that is iterated again loads its micro-batches again
+                if it is the first one; later steps keep them. With more, the first step keeps them, too.
             flops_per_sample: FLOPs of a forward and backward pass, to log model FLOPs utilization as `time/mfu`.
             peak_flops: FLOPs per second of one device. None looks it up for the device and the run's precision.
 
@@ -359,7 +359,7 @@ class Run:
         return self._evaluation.rehearsal()
 
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
-        """Gather the rows of all processes, in rank order; each may have another number. A filler has none. Collective.
+        """Gather the rows of all processes in rank order; their numbers may differ. A filler has none. Collective.
 
         For losses over all samples of a micro-batch, such as contrastive losses: gradients flow back to each process's
         own rows, summed over the losses of all processes, as `backward` sums them.
@@ -440,7 +440,7 @@ class Run:
             self._finder.check_gradients(self.prepared.unwrapped(model))
         parameters = self.prepared.parameters(model)
         norm = self.prepared.clip_grad_norm(parameters, max_norm, reads=self.guard.reads)
-        self.guard.take(norm, parameters)
+        self.guard.check_norm(norm, parameters)
         return norm
 
     def log(self, section: str, *groups: Mapping[str, Any], **values: Any) -> None:
@@ -467,7 +467,7 @@ class Run:
         self.agreement.on_main(lambda: self.reporter.log(position.step, position.epoch, section, numbers, times))
         if section == "train":
             loss = None if found.get("loss") is NOTHING else numbers.get("loss")  # a mean over no labels is fine
-            self.guard.take_loss(loss, skipped)
+            self.guard.check_loss(loss, skipped)
 
     def stopping(self) -> bool:
         """Whether to save and stop after this step: a signal came or the time limit is reached, on any process.

@@ -55,7 +55,7 @@ class FiniteGuard:
         self._skipped = 0  # updates since the last log point
         self._bad_losses = 0  # log points in a row at which only the loss was not finite
 
-    def take(self, norm: Tensor, parameters: list[nn.Parameter]) -> None:
+    def check_norm(self, norm: Tensor, parameters: list[nn.Parameter]) -> None:
         """Check the norm of this step's gradient, before its update."""
         step = self._position.step
         if self.reads:
@@ -85,7 +85,7 @@ class FiniteGuard:
                 if not math.isfinite(value):
                     self._count(step, samples, value)
 
-    def take_loss(self, loss: Any, skipped: int) -> None:
+    def check_loss(self, loss: Any, skipped: int) -> None:
         """Check the mean training loss since the last log point, at a log point.
 
         A loss that is not finite is explained by skipped updates. If all gradients were finite, there is no update to

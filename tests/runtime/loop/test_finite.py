@@ -136,7 +136,7 @@ class TestOnADevice:
         with monkeypatch.context() as patched:  # nothing is read, so nothing is waited for
             patched.setattr(torch.Tensor, "item", lambda self: pytest.fail("a device was waited for"))
             patched.setattr(torch.Tensor, "__bool__", lambda self: pytest.fail("a device was waited for"))
-            guard.take(norm, parameters)
+            guard.check_norm(norm, parameters)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -173,9 +173,9 @@ class TestOnADevice:
 
     def test_skipped_updates_explain_a_loss_that_is_not_finite(self) -> None:
         guard = self.make(0)[0]
-        guard.take_loss(float("nan"), skipped=1)
+        guard.check_loss(float("nan"), skipped=1)
         with pytest.raises(NonFiniteError, match="The training loss became nan in step 0"):
-            guard.take_loss(float("nan"), skipped=0)
+            guard.check_loss(float("nan"), skipped=0)
 
     def test_the_norms_since_the_last_look_name_the_first_bad_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
         made = self.make(0)
