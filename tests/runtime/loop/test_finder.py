@@ -1,4 +1,4 @@
-"""`--find-non-finite`: the module and the step where a number that is not finite first appears."""
+"""`--find-non-finite`: the module and the step where a NaN or infinity first appears."""
 
 import os
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Config:
 
 
 class Breaks(nn.Module):
-    """Returns its input, or what `how` makes of it."""
+    """Returns its input, or breaks its output or gradient."""
 
     def __init__(self, how: str) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def test_parameters_and_their_gradients_are_looked_at(tmp_path: Path, monkeypatc
 
 
 class Returns(nn.Module):
-    """A module that returns a parameter, as tied weights are handed on."""
+    """A module that returns a parameter, for tied weights."""
 
     def __init__(self, weight: nn.Parameter) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Returns(nn.Module):
 
 
 class Unusual(nn.Module):
-    """Works in place, has tied weights, and a module that returns one."""
+    """A model with an in-place operation, tied weights, and a module that returns a parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ def test_tied_weights_and_work_in_place_are_no_trouble(tmp_path: Path, monkeypat
             run.backward(model(torch.ones(3, 2)).sum())
             run.clip_grad_norm(model, None)
             optimizer.step()
-    assert all(not weight._backward_hooks for weight in model.parameters())  # none is left behind
+    assert all(not weight._backward_hooks for weight in model.parameters())  # none is left
 
 
 def test_without_it_the_error_says_how_to_find_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

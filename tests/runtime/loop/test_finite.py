@@ -18,7 +18,7 @@ from paccel.runtime.loop.position import Position
 
 @dataclass
 class Config:
-    """What a run reads."""
+    """The settings that a run reads."""
 
     run_dir: Path
 
@@ -115,7 +115,7 @@ def test_the_count_of_such_losses_survives_a_resume(start, tmp_path: Path) -> No
 
 
 class TestOnADevice:
-    """What a device decides for itself, on the CPU: no norm is read before the log point."""
+    """The code for a device, run on the CPU: no norm is read before the log point."""
 
     def make(self, may_skip: int, **options: Any) -> tuple[FiniteGuard, nn.Module, torch.optim.Optimizer, Any]:
         torch.manual_seed(0)
@@ -133,7 +133,7 @@ class TestOnADevice:
         (model(torch.ones(1, 3)).sum() * factor).backward()
         parameters = list(model.parameters())
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
-        with monkeypatch.context() as patched:  # nothing is read, so nothing is waited for
+        with monkeypatch.context() as patched:  # reading a value would wait for a device
             patched.setattr(torch.Tensor, "item", lambda self: pytest.fail("a device was waited for"))
             patched.setattr(torch.Tensor, "__bool__", lambda self: pytest.fail("a device was waited for"))
             guard.check_norm(norm, parameters)
