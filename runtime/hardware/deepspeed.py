@@ -131,7 +131,7 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
             self._link(parameters, buffers)
             own = (
                 self.optimizer.state.get(buffers[0], {}) if buffers else {}
-            )  # the same names and dtypes in all buffers of a group
+            )  # all buffers of a group have the same names
             for parameter in parameters if own else ():
                 states[numbers[parameter]] = state = {}
                 for name, value in own.items():

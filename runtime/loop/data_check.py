@@ -76,7 +76,7 @@ class DataCheck:
         if trains and position.samples_in_epoch and not position.stream_is_over:
             said += f". Epoch {position.epoch} continues after {position.samples_in_epoch} samples"
             if _have_different_orders(saved, description):
-                said += " in another order: some samples come twice in it, some never"
+                said += " in another order: some samples come twice, some never"
         self._reporter.say(said)
 
 

@@ -144,9 +144,9 @@ class FiniteGuard:
         may_skip = max(self._may_skip, _SCALER_SKIPS) if self._has_loss_scaler() else self._may_skip
         if self._in_a_row > may_skip:
             row = f", as in the {may_skip} steps before it" if may_skip else ""
-            raise NonFiniteError(f"The gradient of step {step} has the norm {value}{row}{_named(samples)}")
+            raise NonFiniteError(f"The gradient norm of step {step} is {value}{row}{_named(samples)}")
         if not self._has_loss_scaler():
-            self._warn(f"step {step} is skipped: its gradient has the norm {value}")
+            self._warn(f"step {step} is skipped: its gradient norm is {value}")
 
     def _neutralize(self, norm: Tensor, parameters: list[nn.Parameter]) -> None:
         """Make the next update harmless if the norm is not finite, without reading it.

@@ -43,8 +43,8 @@ class Walk:
         self._position, self._micro_batch, self._guard = position, micro_batch, guard
         self._reporter, self._data_check, self._is_fork = reporter, data_check, is_fork
         self._beside = BesideLoaders(position, data_check, micro_batch.num_processes)
-        self._is_in_steps = False  # the loop is between two steps, or in one
-        self._num_passes = 0  # loops over steps that were begun in this epoch since the run was started or resumed
+        self._is_in_steps = False  # the script is inside a loop over steps
+        self._num_passes = 0  # loops over steps begun in this epoch, since the run was started or resumed
         self._loader: Loader | None = None  # of the last of these loops
         self._has_begun = False  # the first epoch
         self._was_left = False  # the loop left the steps of this epoch with `break`
@@ -142,7 +142,7 @@ class Walk:
         finally:
             self._is_in_steps = False
             position.epoch_is_over = True
-        self._was_left = False  # or another loop has continued with these steps
+        self._was_left = False  # also if this loop continued one that was left
         position.epoch_is_cut = position.step >= last_step and not position.stream_is_over
         if position.stream_is_over and position.step_in_epoch == 0:
             raise ConfigError(
@@ -151,7 +151,7 @@ class Walk:
             )
 
     def _total_steps(self, loader: Loader) -> int | None:
-        """The step at which the run ends; None if that is unknown. Says if a fork ends at another one than its loader tells."""
+        """The step at which the run ends; None if that is unknown. Prints a line if a fork ends at another step."""
         position = self._position
         if loader.known_steps is None and position.max_steps is None:
             return None
@@ -176,7 +176,7 @@ class Walk:
         return end if position.max_steps is None else min(end, position.max_steps)
 
     def updates(self, number: int, num_samples: int) -> Iterator[Step]:
-        """Yield the remaining ones of `number` steps, without batches of a loader."""
+        """Yield the remaining steps up to `number`. They have no batches."""
         position, throughput = self._position, self._reporter.throughput
         position.max_steps, position.epoch_is_over = number, False
         self._reporter.total_steps = number

@@ -94,7 +94,7 @@ def test_a_loss_or_gradient_that_is_not_finite_on_one_ends_both_and_names_step_a
     samples = ", ".join(map(str, order(tmp_path / "loss")[5]))
     for case in cases:
         alone, too_often = "alone" in case.name, case.name.endswith("too-often")
-        what = "The training loss became inf in step 5" if alone else "The gradient of step 5 has the norm nan"
+        what = "The training loss became inf in step 5" if alone else "The gradient norm of step 5 is nan"
         row = f", as {'at the 2 log points' if alone else 'in the 2 steps'} before it" if too_often else ""
         expected = f"NonFiniteError: {what}{row}; its samples are {samples}"
         assert [end.error for end in ends[case.name]] == [expected] * 2, case

@@ -141,7 +141,7 @@ class TestDataThatChanges:
         train(tmp_path / "fork", rows(9), str(tmp_path / "run" / "checkpoints" / "step-2"))
         said = capsys.readouterr().out
         assert "differs from that of the checkpoint: 8 samples, now 9. Epoch 1 continues after 4 samples" in said
-        assert "some samples come twice in it, some never" in said
+        assert "some samples come twice, some never" in said
 
     def test_a_fork_with_another_batch_size_sees_the_rest_of_its_epoch_once(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -125,7 +125,7 @@ def test_tied_weights_and_work_in_place_are_no_trouble(tmp_path: Path, monkeypat
 
 def test_without_it_the_error_says_how_to_find_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    with pytest.raises(NonFiniteError, match="gradient of step 1") as caught:
+    with pytest.raises(NonFiniteError, match="gradient norm of step 1") as caught:
         train(tmp_path / "run", "output")
     assert f"paccel verify {tmp_path / 'run'} --find-non-finite" in caught.value.__notes__[0]
 
