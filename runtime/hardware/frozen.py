@@ -29,7 +29,7 @@ class FrozenWeights:
     @torch.no_grad()
     def note(self, others: Mapping[str, Collection[str]] | None = None) -> None:
         """Hash the parameters that are frozen at the first call, and `others` by model. Collective."""
-        places = [] if self._is_noted else [place for place, _ in self._frozen()]
+        places = [] if self._is_noted else list(self._frozen())
         places += [(name, key) for name, keys in (others or {}).items() for key in keys]
         own: dict[tuple[str, str], str] = {}
         for number, (name, key) in enumerate(dict.fromkeys(places)):
@@ -49,7 +49,7 @@ class FrozenWeights:
     def unchanged(self) -> dict[str, dict[str, str]]:
         """By model and parameter, the hashes of those that are frozen and unchanged since `note`. Collective."""
         self.note()
-        now = dict(self._frozen())
+        now = self._frozen()
         same = {place for place, sums in self._sums.items() if place in now and _sum(now[place]) == sums}
         on_all = set.intersection(*self._agreement.gather(same))
         return {
@@ -81,14 +81,14 @@ class FrozenWeights:
     def _parameters(self, name: str) -> dict[str, Any]:
         return dict(self._models[name].named_parameters(remove_duplicate=False))
 
-    def _frozen(self) -> list[tuple[tuple[str, str], Any]]:
-        """Model and name of each frozen parameter, and the parameter."""
-        return [
-            ((name, key), parameter)
+    def _frozen(self) -> dict[tuple[str, str], Any]:
+        """The frozen parameters, by model and name."""
+        return {
+            (name, key): parameter
             for name in self._models
             for key, parameter in self._parameters(name).items()
             if not parameter.requires_grad
-        ]
+        }
 
 
 def _hash(tensor: Tensor) -> str:

@@ -18,7 +18,7 @@ class Position:
     epoch_is_over: bool = True  # the loop over its steps has ended: a checkpoint saved now resumes with the next epoch
     epoch_is_cut: bool = False  # `max_steps` ended it early: a run resumed with more steps continues in it
     finished: str | None = None  # why the run ended before its last epoch
-    stream: Any = None  # of the training data after this step, if it is a stream
+    stream: Any = None  # the state of the training data after this step, if it is a stream
     stream_is_over: bool = False  # the epoch has no more data
     samples_in_epoch: int | None = None  # in its first `step_in_epoch` steps; None if saved by paccel 0.1
     pass_in_epoch: int = 0  # if an epoch has several loops over steps: which one, counted from 0
