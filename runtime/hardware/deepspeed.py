@@ -129,9 +129,7 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
         states: dict[int, dict[str, Any]] = {}
         for parameters, buffers in self._shards():
             self._link(parameters, buffers)
-            own = (
-                self.optimizer.state.get(buffers[0], {}) if buffers else {}
-            )  # all buffers of a group have the same names
+            own = self.optimizer.state.get(buffers[0], {}) if buffers else {}  # alike in all buffers of a group
             for parameter in parameters if own else ():
                 states[numbers[parameter]] = state = {}
                 for name, value in own.items():
