@@ -1,6 +1,7 @@
-"""What a train.py stands on: helpers for device, precision, distribution, checkpoints and records.
+"""The runtime of a train.py: helpers for device, precision, distribution, checkpoints and run directories.
 
-The loop is the user's. Each of these does one thing that a reader could write out; `Run.accelerator` is always there.
+The training loop is the user's. Each helper does one thing that you could write yourself; `Run.accelerator` is always
+there.
 """
 
 from importlib import import_module
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Load all of it when the first name is asked for, so that `paccel.runtime.supervise` starts without PyTorch."""
+    """Import everything when the first name is used, so that `paccel.runtime.supervise` starts without PyTorch."""
     if name.startswith("__") and name != "__all__":
         raise AttributeError(f"module `{__name__}` has no attribute `{name}`", name=name)
     return getattr(import_module(".api", __name__), name)

@@ -1,4 +1,4 @@
-"""The names of `paccel.runtime`, which loads this file, and with it PyTorch, when the first of them is asked for."""
+"""The public names of `paccel.runtime`, which imports this file, and PyTorch, when the first name is used."""
 
 import difflib
 from typing import NoReturn

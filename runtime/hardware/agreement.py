@@ -1,4 +1,4 @@
-"""What all processes must agree on, over a separate group on the host, so that no device waits for it."""
+"""Collectives of small Python values, over a process group on the host, so that no device waits for them."""
 
 import inspect
 import pickle
@@ -18,25 +18,30 @@ from ..errors import AgreementError
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(seconds=30)  # that a process waits for the others before it says so
-_ROUND = timedelta(seconds=1)  # in which those that have waited for as long say so, too
-_HEAD = struct.Struct("!HQ")  # bytes of the name of a call, and of a value
-_SIZE = 512  # bytes of a message; a longer value follows in a second one
+_PATIENCE = timedelta(seconds=30)  # before a process notes that it is waiting
+_ROUND = timedelta(seconds=1)  # for the others to note the same, before one of them prints who is missing
+_HEAD = struct.Struct("!HQ")  # number of bytes of the call's name, and of the value
+_SIZE = 512  # bytes of a message; a longer value is sent in a second one
 _PACKAGE = __name__.removesuffix(".hardware.agreement")
-_NAMES = {"Run._batches": "Run.batches", "Run.__init__": "Run(…)", "Run.__exit__": "the end of `with Run(…)`"}
+_NAMES = {  # methods that a script calls under another name
+    "Evaluation.batches": "Run.batches",
+    "Walk.steps": "Run.steps",
+    "Run.__init__": "Run(…)",
+    "Run.__exit__": "the end of `with Run(…)`",
+}
 
 
 class Agreement:
-    """Small host-side collectives over all processes; with one process each is a plain function call.
+    """Collectives of small values over all processes, on the host. With one process, each is a plain function call.
 
-    Each sends along which call of the user's script it belongs to. So where processes are at different calls, all of
-    them raise an error that names both; and one that waits for half a minute says where, and for which others.
+    Each value is sent with the name and line of the call in the user's script. If processes are at different calls, all
+    of them raise an error that names both. A process that waits for half a minute prints where, and for which others.
 
     Args:
         num_processes: How many there are.
-        rank: Which one this is.
-        timeout: How long a process waits for the others. None is as long as PyTorch's default group does.
-        is_for_thread: Whether it is one more of a run, for a thread that goes on at a pace of its own.
+        rank: The rank of this one.
+        timeout: How long a process waits for the others. None is the timeout of PyTorch's default group.
+        is_for_thread: Whether it is a second one for a background thread, which does not wait for the loop.
     """
 
     def __init__(
@@ -45,7 +50,7 @@ class Agreement:
         self.num_processes = num_processes
         self.rank = rank
         self.group: dist.ProcessGroup | None = None
-        self._numbers = count()  # of the exchanges: the same on all processes
+        self._numbers = count()  # of the gathers, the same on all processes
         if num_processes > 1:
             group = dist.new_group(backend="gloo", timeout=timeout or _timeout_of_default_group())
             assert isinstance(group, dist.ProcessGroup), "every process is in it"
@@ -54,60 +59,46 @@ class Agreement:
             _current[:] = [self]
 
     def close(self) -> None:
-        """Let go of the group, so that its threads end now: one that is busy when Python ends aborts the process."""
+        """Release the group, so that its threads end now: a thread that still works when Python exits aborts the process."""
         self.group = None
 
-    def start(self, value: T) -> "Exchange[T]":
-        """Begin a `gather` whose values are read later. Collective."""
-        return Exchange(self, value, next(self._numbers))
+    def start(self, value: T) -> "PendingGather[T]":
+        """Start a `gather` between several processes, and wait for it later. Collective."""
+        return PendingGather(self, value, next(self._numbers))
 
     def gather(self, value: T) -> list[T]:
         """The values of all processes in rank order, on every process. Collective.
 
         Raises:
-            AgreementError: Other processes are at other calls, or do not come in time.
+            AgreementError: Other processes are at another call, or this one timed out.
         """
         return [value] if self.group is None else self.start(value).wait()
 
     def from_main(self, value: T) -> T:
-        """What the main process passes, on every process. Collective."""
+        """The value of the main process, on every process. Collective."""
         return self.gather(value if self.rank == 0 else None)[0]  # type: ignore[return-value]
 
     def on_main(self, function: Callable[[], T]) -> T:
         """Run `function` on the main process and return its result on every process. Collective.
 
         Raises:
-            AgreementError: It failed there; raised on the other processes, while the main one raises the original.
+            AgreementError: It failed; raised on the other processes. The main process raises the original error.
         """
-        if self.group is None:
-            return function()
-        result: T | None = None
-        error: Exception | None = None
-        if self.rank == 0:
-            try:
-                result = function()
-            except Exception as caught:
-                error = caught
-        result, reason = self.from_main((result, None if error is None else f"{type(error).__name__}: {error}"))
-        if error is not None:
-            raise error
-        if reason is not None:
-            raise AgreementError(f"The main process failed: {reason}")
-        return result  # type: ignore[return-value]
+        return self.on_all(function if self.rank == 0 else lambda: None)[0]  # type: ignore[return-value]
 
     def on_all(self, function: Callable[[], T]) -> list[T]:
-        """Run `function` on each process; its results in rank order, on every process. Collective.
+        """Run `function` on each process and return all results in rank order, on every process. Collective.
 
         Raises:
-            AgreementError: It failed on another process; those on which it failed raise the original.
+            AgreementError: It failed on another process. Those on which it failed raise the original error.
         """
+        if self.group is None:
+            return [function()]
         result: T | None = None
         error: Exception | None = None
         try:
             result = function()
         except Exception as caught:
-            if self.group is None:
-                raise
             error = caught
         found = self.gather((result, None if error is None else f"{type(error).__name__}: {error}"))
         if error is not None:
@@ -118,22 +109,19 @@ class Agreement:
         return [value for value, _ in found]  # type: ignore[misc]
 
 
-_current: list[Agreement] = []  # of the run that was started last
+_current: list[Agreement] = []  # that of the newest run
 
 
 def from_main(value: T) -> T:
-    """`Agreement.from_main` in the run of this process, for what decides without being given one."""
+    """`Agreement.from_main` in the newest run of this process, for objects that are made without a run."""
     return _current[0].from_main(value) if _current else value
 
 
-class Exchange(Generic[T]):
-    """A value from each process, under way. All messages have one form, so that any two calls can be told apart."""
+class PendingGather(Generic[T]):
+    """A gather that was started. All messages have the same form, so that different calls are noticed."""
 
     def __init__(self, agreement: Agreement, value: T, number: int) -> None:
         self._agreement, self._number = agreement, number
-        self._own = value
-        if agreement.group is None:
-            return
         self._call, self._place = _calling()
         self._value = pickle.dumps(value)
         call = f"{self._call}\n{self._place}".encode()[: _SIZE // 2]
@@ -146,9 +134,7 @@ class Exchange(Generic[T]):
         return dist.all_gather(others, own, group=self._agreement.group, async_op=True), found
 
     def wait(self) -> list[T]:
-        """The values in rank order; `Agreement.gather` says what it raises."""
-        if self._agreement.group is None:
-            return [self._own]
+        """Wait for the values, in rank order. Raises the same errors as `Agreement.gather`."""
         self._await()
         calls, sizes, values = [], [], []
         for message in map(bytes, self._found):
@@ -163,9 +149,10 @@ class Exchange(Generic[T]):
             self._work, self._found = self._send(self._value, max(sizes))
             self._await()
             values = list(map(bytes, self._found))
-        return [pickle.loads(value) for value in values]  # what follows a pickle is not read
+        return [pickle.loads(value) for value in values]  # ignores the padding after a pickle
 
     def _await(self) -> None:
+        """Wait for the messages of all processes. After a while, print which ones are missing."""
         for patience in (_PATIENCE, _ROUND, None):
             try:
                 self._work.wait(patience) if patience else self._work.wait()
@@ -177,28 +164,39 @@ class Exchange(Generic[T]):
                     where = f"{self._call}{_at(self._place)}"
                     raise AgreementError(
                         f"Process {self._agreement.rank} waited in {where} for other processes, and they did not come "
-                        f"in time: {error}\n`process_timeout` sets how many seconds they wait"
+                        f"in time: {error}\n`process_timeout` sets the limit, in seconds"
                     ) from error
-            with suppress(RuntimeError):  # the process that holds the store has ended
-                self._say_who_is_missing(first=patience is _PATIENCE)
+            with suppress(RuntimeError):  # if the process that holds the store has ended
+                if patience is _PATIENCE:
+                    self._note_waiting()
+                else:
+                    self._say_who_is_missing()
 
-    def _say_who_is_missing(self, *, first: bool) -> None:
-        """Leave word that this process waits; a round later, the first of those that wait says who does not."""
-        agreement = self._agreement
-        assert agreement.group is not None
-        store, name = agreement.group.get_group_store(), f"waits-{self._number}"
-        if first:
-            store.set(f"{name}-{agreement.rank}", "")
-            return
-        waiting = [rank for rank in range(agreement.num_processes) if store.check([f"{name}-{rank}"])]
-        missing = [rank for rank in range(agreement.num_processes) if rank not in waiting]
-        if missing and agreement.rank == min(waiting):
-            text = f"{_processes(waiting)} in {self._call}{_at(self._place)} for {_processes(missing, wait=None)}"
+    def _note_waiting(self) -> None:
+        self._store.set(self._key(self._agreement.rank), "")
+
+    def _say_who_is_missing(self) -> None:
+        """On the first of the processes that wait, print for which others."""
+        everyone = range(self._agreement.num_processes)
+        waiting = [rank for rank in everyone if self._store.check([self._key(rank)])]
+        missing = [rank for rank in everyone if rank not in waiting]
+        if missing and self._agreement.rank == min(waiting):
+            verb = "waits" if len(waiting) == 1 else "wait"
+            place = f"{self._call}{_at(self._place)}"
+            text = f"{_processes(waiting)} {verb} in {place} for {_processes(missing)}"
             print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    @property
+    def _store(self) -> Any:
+        assert self._agreement.group is not None
+        return self._agreement.group.get_group_store()
+
+    def _key(self, rank: int) -> str:
+        return f"waits-{self._number}-{rank}"
 
 
 def _calling() -> tuple[str, str]:
-    """The call of this package that the user's code is at, and the line of it."""
+    """The call of this package in the user's script, and its file and line."""
     frame, call = inspect.currentframe(), ""
     while frame is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
         call, frame = frame.f_code.co_qualname, frame.f_back
@@ -214,24 +212,21 @@ def _different(calls: Sequence[Sequence[str]]) -> str:
     ranks: dict[tuple[str, ...], list[int]] = {}
     for rank, call in enumerate(calls):
         ranks.setdefault(tuple(call), []).append(rank)
-    where = ", ".join(
-        f"{_processes(found, wait=None)} in {call}{_at(''.join(p))}" for (call, *p), found in ranks.items()
-    )
-    return f"The processes are at different calls: {where}. Each is for all processes: take it out of the `if`"
+    where = ", ".join(f"{_processes(found)} in {call}{_at(''.join(place))}" for (call, *place), found in ranks.items())
+    return f"The processes are at different calls: {where}. All processes must make the same calls: move them out of the `if`"
 
 
-def _processes(ranks: list[int], wait: str | None = "wait") -> str:
+def _processes(ranks: list[int]) -> str:
     some = ", ".join(map(str, ranks[:8])) + (", …" if len(ranks) > 8 else "")
-    words = f"process {some}" if len(ranks) == 1 else f"processes {some}"
-    return words if wait is None else f"{words} {wait}{'s' if len(ranks) == 1 else ''}"
+    return f"process {some}" if len(ranks) == 1 else f"processes {some}"
 
 
 def _timeout_of_default_group() -> timedelta | None:
-    """How long its collectives wait, as accelerate's users set it; PyTorch has no public word for it. None: unknown."""
+    """The timeout of its collectives, which users of accelerate may set; None if unknown. PyTorch has no public name for it."""
     group = dist.group.WORLD
     assert group is not None
     device = torch.accelerator.current_accelerator() if "gloo" not in dist.get_backend(group) else None
-    with suppress(AttributeError, RuntimeError):  # of a backend that has none
+    with suppress(AttributeError, RuntimeError):  # the backend has none
         backend: Any = group._get_backend(device or torch.device("cpu"))
         timeout: timedelta = backend.options._timeout
         return timeout

@@ -1,4 +1,4 @@
-"""Buffers of models: kept as they are, or noticed where no checkpoint has them."""
+"""Buffers of models: restored after a rehearsal, or reported if no checkpoint saves them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 @contextmanager
 def kept(model: nn.Module) -> Iterator[None]:
-    """Within it, buffers may change, as those of observers do in evaluation too; afterwards all are as they were."""
+    """A context after which all buffers are restored, such as those of observers, which change in evaluation too."""
     before = [(module, name, buffer, buffer.clone()) for module, name, buffer in _buffers(model)]
     try:
         yield
@@ -25,12 +25,12 @@ def kept(model: nn.Module) -> Iterator[None]:
 
 
 class UnsavedBuffers:
-    """The buffers with `persistent=False` of some models, which no checkpoint has.
+    """The buffers of models with `persistent=False`, which no checkpoint saves.
 
-    Most are caches. One that training changes is part of the model, and a resumed run would begin it afresh.
+    Most are caches. A buffer that training changes is part of the model's state, and a resumed run would lose it.
 
     Args:
-        models: As they were written, by name.
+        models: By name, without wrappers.
     """
 
     def __init__(self, models: Mapping[str, nn.Module]) -> None:
@@ -38,11 +38,11 @@ class UnsavedBuffers:
         self._before: dict[str, Tensor] = {}
 
     def note(self) -> None:
-        """Keep a copy of each as it is now."""
+        """Copy each buffer, to compare it later."""
         self._before = {name: buffer.detach().clone() for name, buffer in self._found()}
 
     def take_changed(self) -> list[str]:
-        """Those that have other values than when they were noted; one of another shape is a cache. Told once."""
+        """The names of buffers whose values changed since `note`, once. A buffer that changed its shape is a cache."""
         before, self._before = self._before, {}
         return [
             name

@@ -1,8 +1,8 @@
-"""DeepSpeed's engine, driven by the lines of the loop, through its public functions only.
+"""DeepSpeed's engine, driven by a plain loop, through its public functions only.
 
-ZeRO shards the optimizer's state (stage 1), the gradients (2) and the weights (3) over the processes, each in flat
-buffers. A checkpoint shows none of this: it holds what PyTorch's own optimizer and model would save, so a run continues
-in any stage, or without DeepSpeed. What DeepSpeed's public functions do not reach is refused with an error.
+ZeRO shards the optimizer's state (stage 1), the gradients (2) and the weights (3) over the processes, in flat buffers.
+Checkpoints hold what PyTorch's own optimizer and model would save, so a run can resume in any stage, or without
+DeepSpeed. Features that DeepSpeed's public functions do not support are refused with an error.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,18 +21,18 @@ from .gradients import clip_grad_norm
 
 
 def configure(accelerator: Accelerator, say: Callable[[str], None]) -> None:
-    """Set what DeepSpeed must know before it starts, and what the loop controls.
+    """Complete DeepSpeed's configuration, and turn off what the loop controls.
 
-    DeepSpeed takes the size of a micro-batch, for its reports only, from a `DataLoader` that is prepared with the
-    model; here none is, as `Run.loader` makes the batches. Its own bf16 would convert weights and inputs; PyTorch's
-    autocast keeps the weights in float32, as everywhere else.
+    DeepSpeed wants a micro-batch size, for its reports only, and accelerate would read it from a `DataLoader` that is
+    prepared with the model; here there is none. DeepSpeed's own bf16 would convert weights and inputs; PyTorch's
+    autocast keeps the weights in float32, as without DeepSpeed.
 
     Args:
-        accelerator: Holds DeepSpeed's configuration, which is changed.
-        say: Receives a line for each setting that is ignored.
+        accelerator: Has DeepSpeed's configuration, which is changed in place.
+        say: Prints a line for each setting that is ignored.
 
     Raises:
-        ConfigError: The precision is fp16, or shards are offloaded to where checkpoints cannot read them.
+        ConfigError: The precision is fp16, or shards are offloaded in a way that cannot be saved.
     """
     if accelerator.mixed_precision == "fp16":
         raise ConfigError(
@@ -62,16 +62,16 @@ def configure(accelerator: Accelerator, say: Callable[[str], None]) -> None:
 class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
     """The optimizer of DeepSpeed's engine, for a loop that calls backward, clipping and step itself.
 
-    In stages 1 to 3 DeepSpeed clips and updates in one call. `clip_grad_norm` makes it, and the `step` after it does
-    nothing. There, DeepSpeed skips an update whose gradient norm is not finite.
+    In stages 1 to 3 DeepSpeed clips and updates in one call. `clip_grad_norm` makes this call, and the `step` after it
+    does nothing. In these stages DeepSpeed skips an update whose gradient norm is not finite.
 
     Args:
         engine: DeepSpeed's engine.
-        groups: The parameters of each of the optimizer's groups, as they were before DeepSpeed took them over.
+        groups: The parameters of each of the optimizer's groups, from before DeepSpeed replaced them by flat buffers.
 
     Attributes:
         stage: The ZeRO stage, 0 to 3.
-        parameter_groups: The parameters of each group, of which DeepSpeed's own groups have flat buffers or nothing.
+        parameter_groups: The parameters of each group.
     """
 
     def __init__(self, engine: Any, groups: list[list[nn.Parameter]]) -> None:
@@ -106,20 +106,20 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
         self._is_stepped = True
 
     def take_weights(self) -> None:
-        """Copy the model's weights to the optimizer's own copy of them, after they were loaded."""
+        """Update the optimizer's copy of the weights after the model has loaded others."""
         if self.stage > 0:
             self.optimizer.refresh_fp32_params()
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as PyTorch's optimizer has it: whole tensors by parameter number, on the host. Collective."""
+        """The state as PyTorch's optimizer saves it: whole tensors by parameter number, on the host. Collective."""
         return self._state_by(lambda _, gather: gather(True))
 
     def parts(self, turns: Turns) -> dict[str, Any]:
-        """The same with a `Shard` for each sharded tensor, which the process holds whose turn it is. Collective."""
+        """The same with a `Shard` for each sharded tensor, held by the process whose turn it is. Collective."""
         return self._state_by(lambda like_it, gather: turns.shard(*like_it, gather))
 
     def _state_by(self, take: Callable[[tuple[torch.Size, torch.dtype], Callable[[bool], Any]], Any]) -> dict[str, Any]:
-        """The state with what `take` makes of each sharded tensor's shape and type, and of what gathers it."""
+        """The state, with each sharded tensor replaced by `take((shape, dtype), gather)`."""
         if self.stage == 0:
             plain: dict[str, Any] = self.optimizer.state_dict()
             return plain
@@ -129,14 +129,14 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
         states: dict[int, dict[str, Any]] = {}
         for parameters, buffers in self._shards():
             self._link(parameters, buffers)
-            own = self.optimizer.state.get(buffers[0], {}) if buffers else {}  # of one kind in all buffers of a group
+            own = self.optimizer.state.get(buffers[0], {}) if buffers else {}  # alike in all buffers of a group
             for parameter in parameters if own else ():
                 states[numbers[parameter]] = state = {}
                 for name, value in own.items():
                     if isinstance(value, Tensor) and value.shape == buffers[0].shape:
                         gather = partial(_full, safe_get_full_optimizer_state, parameter, name)
                         state[name] = take((shape_of(parameter), value.dtype), gather)
-                    else:  # such as the number of steps, which PyTorch keeps for each parameter
+                    else:  # such as the number of steps, which PyTorch has for each parameter
                         state[name] = value.clone() if isinstance(value, Tensor) else value
         groups = [
             {**group, "params": [numbers[parameter] for parameter in parameters]}
@@ -146,7 +146,7 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from the state of an optimizer in any stage, or of PyTorch's own.
+        """Load the state of an optimizer of any stage, or of PyTorch's own optimizer.
 
         Raises:
             ValueError: Its groups or tensors do not fit these parameters.
@@ -166,7 +166,7 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
         states = {parameter: state_dict["state"].get(number, {}) for parameter, number in numbers.items()}
         for group, (parameters, buffers) in zip(self.optimizer.param_groups, self._shards(), strict=True):
             kinds = _kinds({parameter: states[parameter] for parameter in parameters})
-            on_device = group.get("fused") or group.get("capturable")  # where PyTorch then keeps the number of steps
+            on_device = group.get("fused") or group.get("capturable")  # where PyTorch then has the number of steps
             for buffer in buffers:
                 self.optimizer.state[buffer] = {n: _like(kind, buffer, on_device) for n, kind in kinds.items()}
             self._link(parameters, buffers)
@@ -179,7 +179,7 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
                         safe_set_full_optimizer_state(parameter, full.to(buffers[0].device), name)
 
     def _numbers(self) -> dict[nn.Parameter, int]:
-        """PyTorch numbers the parameters of an optimizer through its groups."""
+        """The number of each parameter: PyTorch counts through all groups of an optimizer."""
         return {
             parameter: number for number, parameter in enumerate(p for group in self.parameter_groups for p in group)
         }
@@ -203,7 +203,7 @@ class EngineOptimizer(DeepSpeedOptimizerWrapper):  # type: ignore[misc]
             yield [parameter for parameter in parameters if parameter.requires_grad], buffers
 
     def _link(self, parameters: list[nn.Parameter], buffers: list[Tensor]) -> None:
-        """Let DeepSpeed's functions find a group's state. By itself it links the first group, in the first step."""
+        """Make a group's state available to DeepSpeed's functions, which otherwise see the first group after the first step."""
         if self.stage < 3:
             from deepspeed.utils import lazy_init_hp_params_optimizer_state
 
@@ -216,7 +216,7 @@ def _full(get: Callable[..., Tensor], parameter: nn.Parameter, name: str, keep: 
 
 
 def _kinds(states: dict[nn.Parameter, dict[str, Any]]) -> dict[str, Any]:
-    """By name, the type of state that has one value for each weight, and any other state itself."""
+    """By name, the dtype of a state with one value per weight, or any other state itself."""
     kinds: dict[str, Any] = {}
     for parameter, state in states.items():
         for name, value in state.items():
@@ -224,24 +224,24 @@ def _kinds(states: dict[nn.Parameter, dict[str, Any]]) -> dict[str, Any]:
             if shape is not None and shape not in (shape_of(parameter), torch.Size()):
                 shapes = f"{tuple(shape)}, and its parameter {tuple(shape_of(parameter))}"
                 raise ValueError(
-                    f"ZeRO shards only state with one value for each weight: the saved `{name}` has {shapes}"
+                    f"ZeRO shards only optimizer state with one value per weight: the saved `{name}` has {shapes}"
                 )
             kinds[name] = value.dtype if shape == shape_of(parameter) else value
     return kinds
 
 
 def _like(kind: Any, buffer: Tensor, on_device: bool) -> Any:
-    """The state of a flat buffer: zeros of a type, or a copy of what all of its parameters have in common."""
+    """The state of a flat buffer: zeros of a dtype, or a copy of a state that all its parameters share."""
     if isinstance(kind, torch.dtype):
         return torch.zeros_like(buffer, dtype=kind)
     return kind.to(buffer.device if on_device else kind.device, copy=True) if isinstance(kind, Tensor) else kind
 
 
-# The shards of stage 3. They are flat, of one size on all processes: the last ones are padded.
+# The shards of stage 3 are flat, and have the same size on all processes: the last ones are padded.
 
 
 def is_sharded(tensor: Any) -> bool:
-    """Whether stage 3 has sharded a parameter, as DeepSpeed's own functions tell it."""
+    """Whether stage 3 has sharded a parameter, by the test that DeepSpeed's own functions use."""
     return hasattr(tensor, "ds_id")
 
 
@@ -267,13 +267,13 @@ def local(parameter: nn.Parameter) -> Tensor:
         )
     if own.numel() != -(-shape_of(parameter).numel() // dist.get_world_size()):
         raise ConfigError(
-            "DeepSpeed's stage 3 is supported only where it shards over all processes: use FSDP2 for others"
+            "DeepSpeed's stage 3 is supported only if it shards over all processes: use FSDP2 for other layouts"
         )
     return own.detach()
 
 
 def gather(own: Tensor, parameter: nn.Parameter) -> Tensor:
-    """The whole of what is sharded as `parameter` is, on every process. Collective."""
+    """The whole tensor, on every process, of shards that are sharded like `parameter`. Collective."""
     full = own.new_empty(own.numel() * dist.get_world_size())
     dist.all_gather_into_tensor(full, own)
     shape = shape_of(parameter)
@@ -298,7 +298,7 @@ def gathered(parameter: nn.Parameter, keep: bool) -> Tensor | None:
 
 @torch.no_grad()
 def write(parameter: nn.Parameter, full: Tensor) -> None:
-    """Give a parameter the values of a whole tensor, in the model and in the optimizer. Collective."""
+    """Set a parameter to a whole tensor, in the model and in the optimizer. Collective."""
     from deepspeed import zero
     from deepspeed.utils import safe_set_local_fp32_param
 

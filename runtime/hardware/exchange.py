@@ -1,4 +1,4 @@
-"""Tensors exchanged between all processes, on their own device."""
+"""Collectives of tensors, on their own device."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -14,13 +14,13 @@ from .agreement import Agreement
 
 @torch.no_grad()
 def take_from_main(tensors: Iterable[Tensor]) -> None:
-    """Give tensors, in place, the values that they have on the main process. Collective."""
+    """Overwrite tensors with their values on the main process. Collective."""
     _as_one(tensors, lambda values: dist.broadcast(values, src=0))
 
 
 @torch.no_grad()
 def average(tensors: Iterable[Tensor]) -> None:
-    """Give tensors, in place, their mean over all processes. Collective."""
+    """Overwrite tensors with their mean over all processes. Collective."""
 
     def mean(values: Tensor) -> None:
         dist.all_reduce(values)
@@ -30,7 +30,7 @@ def average(tensors: Iterable[Tensor]) -> None:
 
 
 def _as_one(tensors: Iterable[Tensor], exchange: Callable[[Tensor], Any]) -> None:
-    """Exchange all tensors of a type at once: one message takes as long as a thousand small ones wait."""
+    """Exchange all tensors of a device and dtype as one, instead of waiting for each."""
     groups: dict[Any, list[Tensor]] = defaultdict(list)
     for tensor in tensors:
         groups[tensor.device, tensor.dtype].append(tensor)
@@ -42,26 +42,26 @@ def _as_one(tensors: Iterable[Tensor], exchange: Callable[[Tensor], Any]) -> Non
 
 
 def gather_rows(tensor: Tensor, agreement: Agreement) -> Tensor:
-    """The rows of all processes in rank order, with gradients for those of this one. Collective.
+    """The rows of all processes in rank order. Gradients flow back to this process's rows. Collective.
 
     Args:
         tensor: Shape (rows, …), with any number of rows on each process.
-        agreement: With the other processes.
+        agreement: The processes.
 
     Raises:
-        AgreementError: Other processes are at other calls.
-        ConfigError: The rows of the processes differ in shape or type; raised on all of them.
+        AgreementError: Other processes are at another call.
+        ConfigError: Shape or dtype of the rows differ between processes; raised on all of them.
     """
-    kinds = agreement.gather((tuple(tensor.shape), tensor.dtype))  # on the host, where a call without partners says so
+    kinds = agreement.gather((tuple(tensor.shape), tensor.dtype))  # on the host, where a missing process is reported
     if len({(shape[1:], dtype) for shape, dtype in kinds}) > 1:
         shapes = ", ".join(f"{shape} {str(dtype).removeprefix('torch.')}" for shape, dtype in kinds)
-        raise ConfigError(f"`run.gather` joins rows of one shape and type, and the processes have {shapes}")
+        raise ConfigError(f"`run.gather` needs rows of one shape and dtype, and the processes have {shapes}")
     rows: Tensor = _GatherRows.apply(tensor, [shape[0] for shape, _ in kinds], agreement.rank)
     return rows
 
 
 class _GatherRows(torch.autograd.Function):
-    """All processes' rows; backward, the sum of what all processes' losses say about this one's."""
+    """Gathers rows; backward, sums the gradients of all processes' losses with respect to this process's rows."""
 
     @staticmethod
     def forward(context: Any, own: Tensor, sizes: list[int], rank: int) -> Tensor:

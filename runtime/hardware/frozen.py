@@ -1,4 +1,4 @@
-"""Weights that do not train, which a checkpoint may leave out: they are found again in what the run began with."""
+"""Frozen weights, which a checkpoint may leave out because the script loads them before it resumes."""
 
 import hashlib
 from collections.abc import Collection, Mapping
@@ -13,23 +13,23 @@ from .sharding import local, whole
 
 
 class FrozenWeights:
-    """The frozen parameters of models as they were at the start, each with the SHA-256 of its values.
+    """The frozen parameters of models, each with the SHA-256 of its values at the start of the run.
 
     Args:
-        models: As they were written, by name.
+        models: By name, without wrappers.
         agreement: The processes.
     """
 
     def __init__(self, models: Mapping[str, nn.Module], agreement: Agreement) -> None:
         self._models, self._agreement = models, agreement
         self._hashes: dict[str, dict[str, str]] = {name: {} for name in models}
-        self._sums: dict[tuple[str, str], Any] = {}
+        self._sums: dict[tuple[str, str], int] = {}  # by model and parameter: a fast checksum
         self._is_noted = False
 
     @torch.no_grad()
     def note(self, others: Mapping[str, Collection[str]] | None = None) -> None:
-        """Take the hashes of what is frozen now, unless that was done, and of `others` by model. Collective."""
-        places = [] if self._is_noted else [place for place, _ in self._frozen()]
+        """Hash the parameters that are frozen at the first call, and `others` by model. Collective."""
+        places = [] if self._is_noted else list(self._frozen())
         places += [(name, key) for name, keys in (others or {}).items() for key in keys]
         own: dict[tuple[str, str], str] = {}
         for number, (name, key) in enumerate(dict.fromkeys(places)):
@@ -47,9 +47,9 @@ class FrozenWeights:
 
     @torch.no_grad()
     def unchanged(self) -> dict[str, dict[str, str]]:
-        """By model and parameter, the hashes of what is frozen and has not changed since `note`. Collective."""
+        """By model and parameter, the hashes of those that are frozen and unchanged since `note`. Collective."""
         self.note()
-        now = dict(self._frozen())
+        now = self._frozen()
         same = {place for place, sums in self._sums.items() if place in now and _sum(now[place]) == sums}
         on_all = set.intersection(*self._agreement.gather(same))
         return {
@@ -58,36 +58,41 @@ class FrozenWeights:
         }
 
     def fill_in(self, name: str, state: Mapping[str, Any], left_out: Mapping[str, str]) -> dict[str, Any]:
-        """A model's saved state with what was left out of it, from the model itself; all of that must be noted.
+        """Complete a model's saved state with the weights that it leaves out, from the model. They must have been noted.
+
+        Args:
+            name: The model.
+            state: Its saved state.
+            left_out: The saved hashes of the parameters that it leaves out.
 
         Raises:
-            CheckpointError: The model has other values; names them.
+            CheckpointError: The model's weights have other hashes; names them.
         """
         own = self._parameters(name)
         others = sorted(key for key, digest in left_out.items() if self._hashes[name].get(key) != digest)
         if others:
             some = ", ".join(f"`{key}`" for key in others[:3]) + (f" and {len(others) - 3} more" if others[3:] else "")
             raise CheckpointError(
-                f"`{name}` was saved without its frozen weights (`trainable_only`), and here they are other ones: {some}. "
-                "Load the weights on which the run began, and freeze them, before `restore`"
+                f"`{name}` was saved without its frozen weights (`trainable_only`), and they differ here: {some}. "
+                "Load the weights that the run started from, and freeze them, before `restore`"
             )
         return {**state, **{key: own[key] for key in left_out}}
 
     def _parameters(self, name: str) -> dict[str, Any]:
         return dict(self._models[name].named_parameters(remove_duplicate=False))
 
-    def _frozen(self) -> list[tuple[tuple[str, str], Any]]:
-        """Model and name of each frozen parameter, and the parameter."""
-        return [
-            ((name, key), parameter)
+    def _frozen(self) -> dict[tuple[str, str], Any]:
+        """The frozen parameters, by model and name."""
+        return {
+            (name, key): parameter
             for name in self._models
             for key, parameter in self._parameters(name).items()
             if not parameter.requires_grad
-        ]
+        }
 
 
 def _hash(tensor: Tensor) -> str:
-    """Of a tensor's type, shape and values, on any device and with any strides."""
+    """The SHA-256 of dtype, shape and values, for any device and strides."""
     flat = _flat(tensor.cpu()).view(torch.uint8)
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
     digest.update(flat.numpy().data)
@@ -95,7 +100,7 @@ def _hash(tensor: Tensor) -> str:
 
 
 def _sum(parameter: Any) -> int:
-    """Of the bits that this process holds, each number by its place; shows at the speed of memory that some changed."""
+    """A checksum of the bits that this process holds. It notices changes, and is as fast as reading the memory."""
     own = _flat(local(parameter))
     bits = own.view(_INTEGERS[min(own.element_size(), 8)])
     total = torch.zeros((), dtype=torch.int64, device=bits.device)
@@ -107,8 +112,8 @@ def _sum(parameter: Any) -> int:
 
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_PIECE = 1 << 22  # numbers that are summed at once
-_FACTOR = 0x5851F42D4C957F2D  # odd, of Knuth's generator
+_PIECE = 1 << 22  # numbers summed at once
+_FACTOR = 0x5851F42D4C957F2D  # odd, from Knuth's MMIX generator
 
 
 def _flat(tensor: Tensor) -> Tensor:

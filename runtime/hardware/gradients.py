@@ -10,13 +10,13 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 def clip_grad_norm(parameters: Sequence[nn.Parameter], max_norm: float | None, *, reads: bool) -> Tensor:
     """Scale the gradients in place so that their norm is at most `max_norm`; None only measures.
 
-    PyTorch multiplies by 1 where nothing is to be clipped, which takes as long as the norm itself. Where the norm may
-    be read, only one that comes near the limit has the gradients touched.
+    PyTorch multiplies by 1 if nothing is to be clipped, which takes as long as the norm itself. If the norm can be read
+    without waiting, gradients are only scaled when the norm comes near the limit.
 
     Args:
-        parameters: Whose gradients; one without a gradient is left out.
+        parameters: Parameters without a gradient are ignored.
         max_norm: The limit.
-        reads: Whether the norm may be read, as on the CPU, where that waits for nothing.
+        reads: Whether to read the norm, as on the CPU, where that waits for nothing.
 
     Returns:
         The norm before clipping. Shape (), on the gradients' device.
@@ -28,35 +28,12 @@ def clip_grad_norm(parameters: Sequence[nn.Parameter], max_norm: float | None, *
 
 
 def takes_found_inf(optimizer: Any) -> bool:
-    """Whether an optimizer skips its update on the device where its attribute `found_inf` says so, as fused ones do."""
+    """Whether an optimizer skips its update on the device if its attribute `found_inf` is set, as fused ones do."""
     return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
 
 
-def is_mean(loss: Tensor) -> bool:
-    """Whether a loss is a mean by the last operations of its graph: a reduction, or a sum or small share of those.
-
-    What is multiplied by a number above 1, such as a batch size, may be a sum. Compiled losses tell nothing.
-    """
-    return _is_mean(loss.grad_fn)
-
-
-def _is_mean(node: Any) -> bool:
-    name = "" if node is None else node.name()
-    inner = [following for following, _ in node.next_functions if following is not None] if name else []
-    if name.startswith("MeanBackward"):
-        return True
-    if name.startswith("AddBackward"):
-        return bool(inner) and all(map(_is_mean, inner))
-    if name.startswith("MulBackward"):
-        factors = [
-            f for f in (getattr(node, "_saved_other", None), getattr(node, "_saved_self", None)) if f is not None
-        ]
-        return len(inner) == len(factors) == 1 and abs(float(factors[0])) <= 1 and _is_mean(inner[0])
-    return getattr(node, "_saved_reduction", 0) == 1  # of PyTorch's loss functions: 0 is none, 1 mean, 2 sum
-
-
 def leaves(loss: Tensor) -> list[Tensor]:
-    """The leaf tensors that a loss depends on, such as parameters: in an order that follows from its graph alone."""
+    """The leaf tensors that a loss depends on, such as parameters, in an order that depends only on its graph."""
     found: dict[Tensor, None] = {}
     for node in _nodes(loss.grad_fn):
         if hasattr(node, "variable"):

@@ -1,7 +1,7 @@
-"""Where the processes that a launcher has started find each other: in one store, under a name for each start.
+"""The rendezvous of the processes that a launcher started: one store, with a prefix for each start.
 
-`torchrun` hands the processes that it restarts the store of those before, with their addresses in it. Its own count of
-restarts cannot tell starts apart: with several nodes each agent has its own, and a node that joins is not counted.
+`torchrun` gives restarted processes the store of the ones before, with the old addresses in it. Its count of restarts
+does not identify a start: with several nodes each agent has its own count, and a node that joins is not counted.
 """
 
 import itertools
@@ -16,18 +16,18 @@ from torch.distributed.rendezvous import rendezvous
 
 from ..errors import AgreementError, ConfigError
 
-_LOOK = 0.02  # seconds between two looks for processes that have come
+_POLL = 0.02  # seconds between two looks for processes that have started
 _RUN_DIR = "paccel-run-dir"
 
 _stores: dict[tuple[str, ...], tuple[Any, str]] = {}  # by address: the launcher's store, and the name of this start
-_runs = itertools.count(1)  # with several processes: each makes the same number of them
+_runs = itertools.count(1)  # the same number on all processes
 
 
 def meeting_place() -> dict[str, Any]:
-    """What `init_process_group` takes: a store, under a prefix for each run of each start; empty for one process.
+    """Arguments for `init_process_group`: a store with a prefix for each run of each start. Empty for one process.
 
-    A store, with the addresses of a run's processes in it, lives on while a model that was wrapped in the run does. A
-    later group at the same port would find them and wait for threads that are gone.
+    The store of a run, with the addresses of its processes, lives as long as a model that was wrapped in the run.
+    Without the prefix, a later group at the same port would find them, and wait for threads that have ended.
 
     Raises:
         AgreementError: Other processes did not come.
@@ -39,7 +39,7 @@ def meeting_place() -> dict[str, Any]:
     number = next(_runs)
     if number > 1 and is_for_deepspeed():
         raise ConfigError(
-            "DeepSpeed works in one run of a process, since its process group ends with the run: "
+            "DeepSpeed works in one run of a process, because its process group ends with the run: "
             "start each further run in a new process"
         )
     prefix = dist.PrefixStore(f"{start}-run-{number}", store)  # type: ignore[attr-defined]
@@ -54,7 +54,7 @@ def is_for_deepspeed() -> bool:
 def _store() -> tuple[Any, str]:
     """The launcher's store and the name of this start, which is empty for one process.
 
-    (None, "") without a launcher, and where it has made the process group itself, as Ray does.
+    (None, "") without a launcher, and if the launcher has made the process group itself, as Ray does.
     """
     names = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"
     rank, size, *where = (os.environ.get(name, "") for name in names)
@@ -70,10 +70,10 @@ def _store() -> tuple[Any, str]:
 
 
 def _name_of_start(store: Any, rank: int, size: int) -> str:
-    """A name that all processes of this start have, and those of no other. Collective.
+    """A name for this start, the same on all its processes and unlike that of any other start. Collective.
 
-    Process 0 draws it. Each other one asks for it by a name of its own, so that what is left of an earlier start is no
-    answer, and confirms it, so that process 0 notices whose question it has read too early.
+    Process 0 draws it. Each other process asks for it under a random key, so that it cannot read an answer from an
+    earlier start, and confirms it, so that process 0 notices questions that were from an earlier start.
     """
     own = secrets.token_hex(8)
     if rank:
@@ -90,24 +90,21 @@ def _name_of_start(store: Any, rank: int, size: int) -> str:
             answered |= asked
         elif time.monotonic() > deadline:
             raise AgreementError(
-                f"Process 0 waited {store.timeout} for {size - 1} others to start, and they did not come"
+                f"Process 0 waited {store.timeout} for all {size} processes to start, and some did not"
             )
-        time.sleep(_LOOK)
+        time.sleep(_POLL)
     return own
 
 
 def run_before_restart(number: int) -> Path | None:
-    """The directory of this script's first, second, … run in the processes that the launcher started before these.
-
-    None if these are the first.
-    """
+    """The directory of this script's first, second, … run before the launcher restarted its processes; None if it did not."""
     store, _ = _store()
     key = f"{_RUN_DIR}-{number}"
     return Path(store.get(key).decode()) if store is not None and store.check([key]) else None
 
 
 def remember_run(number: int, run_dir: Path) -> None:
-    """Let the processes that the launcher starts after these know which run to continue."""
+    """Tell processes that the launcher restarts which run to resume."""
     store, _ = _store()
     if store is not None:
         store.set(f"{_RUN_DIR}-{number}", str(run_dir.absolute()))

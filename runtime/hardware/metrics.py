@@ -1,4 +1,4 @@
-"""Metrics of torchmetrics in a checkpoint: their own `state_dict` leaves out what they have added up."""
+"""Metrics of torchmetrics in a checkpoint, because their own `state_dict` leaves out the values so far."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,10 +10,10 @@ from .agreement import Agreement
 
 
 class MetricState:
-    """What a metric, or a collection of some, has added up on each process since its last `reset`.
+    """The state of a metric, or a collection of metrics, on each process since its last `reset`.
 
     Args:
-        metric: Of torchmetrics.
+        metric: A metric or collection of torchmetrics.
         agreement: The processes.
     """
 
@@ -21,7 +21,7 @@ class MetricState:
         self._metric, self._agreement = metric, agreement
 
     def state_dict(self) -> dict[str, Any]:
-        """What each process has, in rank order. Collective."""
+        """The values of each process, in rank order. Collective."""
         own: dict[str, Any] = {
             name: {"updates": metric.update_count, "values": _on_device(metric.metric_state, torch.device("cpu"))}
             for name, metric in _metrics(self._metric)
@@ -29,7 +29,7 @@ class MetricState:
         return {"processes": self._agreement.gather(own)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what this process had; on fewer processes than before, the main one takes up the rest."""
+        """Restore the values of this process; on fewer processes than before, the main one adds those of the others."""
         self._metric.reset()
         rank, processes = self._agreement.rank, state["processes"]
         surplus = processes[self._agreement.num_processes :] if rank == 0 else []
@@ -47,8 +47,8 @@ def is_metric(thing: Any) -> bool:
 
 
 def _metrics(metric: Any) -> Iterator[tuple[str, Any]]:
-    """Each metric in it that adds up by itself, by its path."""
-    _ = metric.metric_state  # a collection shares states between metrics, and shows them when it is asked
+    """Yield the path and each metric that has a state."""
+    _ = metric.metric_state  # makes a collection copy states that its metrics share
     for name, module in metric.named_modules():
         if is_metric(module) and hasattr(module, "update_count"):
             yield name, module
@@ -61,7 +61,7 @@ def _load(metric: Any, saved: dict[str, Any]) -> None:
 
 
 def _on_device(value: Any, device: torch.device) -> Any:
-    """Copies, as a metric adds to its values in place."""
+    """Copy values, because a metric changes its own in place."""
     if isinstance(value, Tensor):
         return value.detach().to(device, copy=True)
     if isinstance(value, dict):

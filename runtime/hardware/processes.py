@@ -1,4 +1,4 @@
-"""Settled once, before a run starts: process group, device, precision, numerics."""
+"""Setting up a run: process group, device, precision, numerics."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState, is_initialized
 from accelerate.utils import DistributedType
 
@@ -18,14 +18,14 @@ PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # ours -> accelerat
 
 
 def start_processes(timeout: float | None = None) -> PartialState:
-    """Join the process group that a launcher has prepared, on the accelerator if there is one, else on the CPU.
+    """Join the launcher's process group, on the accelerator if there is one, otherwise on the CPU.
 
     Args:
-        timeout: Seconds that processes wait for each other. None is PyTorch's own: 10 minutes for NCCL, else 30.
+        timeout: Seconds that processes wait for each other. None is PyTorch's default: 10 minutes for NCCL, else 30.
 
     Raises:
-        ConfigError: There are several processes, each of which would train by itself, as `srun` and `mpirun` start them,
-            or `WORLD_SIZE` is set without the rest.
+        ConfigError: Several processes were started without a launcher (`srun`, `mpirun`), so that each would train by
+            itself, or only some of a launcher's environment variables are set.
     """
     _check_world()
     if "RANK" not in os.environ and os.environ.get("WORLD_SIZE") != "1":  # no launcher
@@ -33,16 +33,16 @@ def start_processes(timeout: float | None = None) -> PartialState:
             raise ConfigError(
                 f"{tasks} started this script, and each process would train by itself: start one process on each node "
                 "that runs `torchrun` or `accelerate launch`, such as `srun --ntasks-per-node=1 torchrun … train.py`. "
-                "If each is to be a run of its own, set `WORLD_SIZE=1`"
+                "For separate runs, set `WORLD_SIZE=1`"
             )
-        os.environ.pop("LOCAL_RANK", None)  # of an environment made for other tools: -1 is "not distributed" there
+        os.environ.pop("LOCAL_RANK", None)  # left by other tools, as no launcher set it
     asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_PORT" in os.environ
     if asked and not {"WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"} & os.environ.keys():  # seen in accelerate 1.15
         text = "`accelerate launch --cpu` starts one process, whatever `--num_processes` says: use `torchrun --nproc-per-node`"
         print(f"warning: {text}", file=sys.stderr, flush=True)
     waits: dict[str, Any] = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
     place = meeting_place()
-    if place and is_for_deepspeed():  # which takes no store, but the process group that it finds
+    if place and is_for_deepspeed():  # it takes no store, but uses an existing process group
         device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
         dist.init_process_group(dist.get_default_backend_for_device(device), **place, **waits)
         place = {}
@@ -57,7 +57,7 @@ def start_processes(timeout: float | None = None) -> PartialState:
 
 
 def _check_world() -> None:
-    """Refuse a `WORLD_SIZE` that no launcher has set: accelerate would fail of it, or wait for processes that never come."""
+    """Refuse a `WORLD_SIZE` that no launcher set: accelerate would fail, or wait for processes that do not exist."""
     size = os.environ.get("WORLD_SIZE")
     if size is not None and not size.isdecimal():
         raise ConfigError(f"`WORLD_SIZE` is {size!r}, and must be a number of processes: unset it to train with one")
@@ -75,11 +75,11 @@ def _mpi_processes() -> int:
 
 
 def _tasks() -> str | None:
-    """Which program has started this process several times, and how often; None if it is the only one.
+    """The program that started several processes without a launcher, and how many; None if there is one process.
 
-    A batch script of Slurm, and the shell of `salloc`, know the number of tasks of the job without being one of them.
+    A Slurm batch script and the shell of `salloc` have the job's number of tasks in their environment, but are not tasks.
     In a step of `srun`, `SLURM_STEP_NUM_TASKS` is the number of its tasks. On CPUs, accelerate joins the processes of
-    `mpirun` that `MASTER_ADDR` tells where to meet.
+    `mpirun` if `MASTER_ADDR` is set.
     """
     processes = _mpi_processes()
     if processes > 1:
@@ -97,34 +97,33 @@ def _number(name: str, default: int = 1) -> int:
 
 
 def skip_search_for_gpus() -> None:
-    """Keep PyTorch from searching for GPUs in each step, where there is none.
+    """Keep PyTorch from searching for GPUs in each step if there is none.
 
-    DeepSpeed and Lightning set this variable when they are imported, accelerate imports DeepSpeed where it is
-    installed, and a launcher hands it on. Without a GPU it changes no answer, and every optimizer step searches for
-    NVIDIA's library again.
+    DeepSpeed and Lightning set this variable when they are imported, accelerate imports DeepSpeed if it is installed, and
+    launchers pass it on. Without a GPU, its only effect is that every optimizer step searches for NVIDIA's library.
     """
     if not torch.cuda.is_available():
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
 
 
 def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
-    """The precision to train in, in accelerate's word for it, and why.
+    """The precision to train in, by accelerate's name, and the reason for it.
 
-    The `Config` wins over the launcher, which wins over `auto`. The launcher's `no` counts as not chosen:
-    `accelerate launch` writes it where nobody chose.
+    The `Config` has priority, then the launcher, then `auto`. The launcher's `no` counts as not set, because
+    `accelerate launch` writes it by default.
 
     Raises:
-        ConfigError: Unknown, or fp16 on a device on which there is no loss scaling for it, or not that of an `Accelerator`
-            which the script has made by itself.
+        ConfigError: The precision is unknown, is fp16 on a device without loss scaling, or differs from that of an
+            `Accelerator` that exists already.
     """
     chosen, why = _choose(wanted, device)
     if is_initialized():
         state = AcceleratorState()
         if state.mixed_precision != chosen and state.distributed_type is not DistributedType.DEEPSPEED:
             raise ConfigError(
-                f"An `Accelerator` of this process computes in `{precision_name(state.mixed_precision)}`, and the run would in "
-                f"`{precision_name(chosen)}` ({why}): make none before `Run(…)`, which has one as `run.accelerator`, or "
-                "end the run that it is of"
+                f"This process has an `Accelerator` with the precision `{precision_name(state.mixed_precision)}`, and the "
+                f"run would use `{precision_name(chosen)}` ({why}): use `run.accelerator` instead of making one before "
+                "`Run(…)`, or end the earlier run first"
             )
     return chosen, why
 
@@ -152,14 +151,38 @@ def _choose(wanted: str, device: torch.device) -> tuple[str, str]:
 
 
 def precision_name(accelerates: str) -> str:
+    """Our name of a precision, from accelerate's."""
     return next((ours for ours, theirs in PRECISIONS.items() if theirs == accelerates), accelerates)
 
 
+def check_launched_parallelism() -> None:
+    """Check that `accelerate launch` configured no parallelism in which processes share samples.
+
+    Raises:
+        ConfigError: It configured tensor, context or sequence parallelism.
+    """
+    if os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "false").lower() != "true":
+        return
+    kinds = {"TP": "tensor", "CP": "context", "SP": "sequence"}
+    asked = [name for kind, name in kinds.items() if os.environ.get(f"PARALLELISM_CONFIG_{kind}_SIZE", "1") != "1"]
+    if asked:
+        raise ConfigError(
+            f"accelerate is set up for {' and '.join(asked)} parallelism, in which processes share samples. That is not "
+            "supported: use FSDP2 (`dp_shard_size`, `dp_replicate_size`) for models that do not fit one device"
+        )
+
+
 def set_up_numerics(device: torch.device, deterministic: bool) -> None:
-    """TensorFloat-32 for float32 matrices on CUDA, or deterministic algorithms only, slower and the same each time."""
+    """Use only deterministic algorithms, which are slower, or TF32 for float32 matrix products on CUDA."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
     elif device.type == "cuda":
         torch.set_float32_matmul_precision("high")
+
+
+def leave_processes(accelerator: Accelerator) -> None:
+    """End the process group, and reset accelerate, so that the process can start another run. Collective."""
+    accelerator.state.destroy_process_group()
+    AcceleratorState._reset_state(reset_partial_state=True)

@@ -1,1 +1,1 @@
-"""Where a run is, and its walk through epochs and steps."""
+"""The position of a run, its walk through epochs and steps, and its end."""

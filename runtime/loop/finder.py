@@ -1,4 +1,4 @@
-"""Where a number that is not finite first appears: which module of a model, in which step. For `--find-non-finite`."""
+"""Finding the module and the step where a NaN or infinity first appears, for `--find-non-finite`."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import NonFiniteError
+from ..hardware.sharding import own_values
 from .position import Position
 
 VARIABLE = "PACCEL_FIND_NON_FINITE"
-"""The environment variable that `--find-non-finite` sets: `1` looks, in each run of the process."""
+"""The environment variable that `--find-non-finite` sets: `1` turns it on for each run of the process."""
 
 
 def is_wanted() -> bool:
@@ -20,8 +21,8 @@ def is_wanted() -> bool:
 
 
 class NonFiniteFinder:
-    """Looks at what every module returns, at its gradient, and at the gradients of parameters, and stops at the first that is
-    not finite. Each look waits for the device, so a run is several times slower.
+    """Checks every module's output, the gradient of the output, and parameter gradients. The first that is not finite is an
+    error. Each check waits for the device, so a run is several times slower.
 
     Args:
         position: Which step it is.
@@ -31,58 +32,67 @@ class NonFiniteFinder:
         self._position = position
 
     def watch(self, model: nn.Module) -> None:
-        """Look at each module of a model from now on."""
+        """Check each module of a model from now on."""
         for name, module in model.named_modules():
-            called = f"`{name}` ({type(module).__name__})" if name else f"the model ({type(module).__name__})"
-            module.register_forward_hook(partial(self._look_at_output, called), with_kwargs=True)
+            title = f"`{name}` ({type(module).__name__})" if name else f"the model ({type(module).__name__})"
+            module.register_forward_hook(partial(self._check_output, title), with_kwargs=True)
 
-    def look_at_loss(self, loss: Tensor) -> None:
-        """Raises a NonFiniteError where the loss is not finite, though all that modules returned is."""
-        if bad := _how_many(loss):
-            raise self._found(
-                f"the loss is not finite ({bad}), though what every module returned is: look at its formula"
+    def check_loss(self, loss: Tensor) -> None:
+        """Check the loss, after all outputs of modules were finite.
+
+        Raises:
+            NonFiniteError: It is not finite.
+        """
+        if bad := _non_finite(loss):
+            raise self._error(
+                f"the loss is not finite ({bad}), although the output of every module is: check how it is computed"
             )
 
-    def look_at_gradients(self, model: nn.Module) -> None:
-        """Raises a NonFiniteError where the gradient of a parameter is not finite, though those of all outputs are."""
-        for name, parameter in model.named_parameters():
-            if parameter.grad is not None and (bad := _how_many(parameter.grad)):
-                raise self._found(f"the gradient of the parameter `{name}` is not finite ({bad})")
+    def check_gradients(self, model: nn.Module) -> None:
+        """Check the gradients of parameters, after those of all outputs were finite.
 
-    def _look_at_output(
-        self, called: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any
+        Raises:
+            NonFiniteError: One is not finite; names the first.
+        """
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None and (bad := _non_finite(parameter.grad)):
+                raise self._error(f"the gradient of the parameter `{name}` is not finite ({bad})")
+
+    def _check_output(
+        self, title: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any
     ) -> None:
         for tensor in _tensors(output):
-            if bad := _how_many(tensor):
-                raise self._found(
-                    f"what {called} returns is not finite ({bad}); {_why(module, (*args, *kwargs.values()))}"
+            if bad := _non_finite(tensor):
+                raise self._error(
+                    f"the output of {title} is not finite ({bad}); {_cause(module, (*args, *kwargs.values()))}"
                 )
-            if tensor.requires_grad and not tensor.is_leaf:  # a parameter would keep its hooks, and is looked at anyway
-                tensor.register_hook(partial(self._look_at_gradient, called))  # type: ignore[no-untyped-call]
+            if (
+                tensor.requires_grad and not tensor.is_leaf
+            ):  # hooks on a parameter would stay; its gradient is checked anyway
+                tensor.register_hook(partial(self._check_gradient, title))  # type: ignore[no-untyped-call]
 
-    def _look_at_gradient(self, called: str, gradient: Tensor) -> None:
-        if bad := _how_many(gradient):
-            raise self._found(
-                f"the gradient of what {called} returns is not finite ({bad}), the first one on the way back from the loss"
+    def _check_gradient(self, title: str, gradient: Tensor) -> None:
+        if bad := _non_finite(gradient):
+            raise self._error(
+                f"the gradient of the output of {title} is not finite ({bad}), the first in the backward pass"
             )
 
-    def _found(self, what: str) -> NonFiniteError:
-        return NonFiniteError(f"In step {self._position.step}, {what}")
+    def _error(self, problem: str) -> NonFiniteError:
+        return NonFiniteError(f"In step {self._position.step}, {problem}")
 
 
-def _why(module: nn.Module, inputs: Iterable[Any]) -> str:
-    names = [name for name, parameter in module.named_parameters() if _how_many(parameter)]
+def _cause(module: nn.Module, inputs: Iterable[Any]) -> str:
+    names = [name for name, parameter in module.named_parameters() if _non_finite(parameter)]
     if names:
-        return f"its parameter `{names[0]}` is not finite: an earlier update has made it so"
-    if any(_how_many(tensor) for tensor in _tensors(list(inputs))):
-        return "what it is given is not finite either: look at the data, or at the code before it"
-    return "what it is given is finite, and so are its parameters"
+        return f"its parameter `{names[0]}` is not finite, from an earlier update"
+    if any(_non_finite(tensor) for tensor in _tensors(list(inputs))):
+        return "its input is not finite either: check the data, or the code before this module"
+    return "its input and parameters are finite"
 
 
-def _how_many(tensor: Tensor) -> str:
-    """How many values are not finite, in words; nothing where all are."""
-    local: Tensor = tensor.detach()
-    local = local.to_local() if hasattr(local, "to_local") else local
+def _non_finite(tensor: Tensor) -> str:
+    """How many values are not finite, in words; empty if all are finite."""
+    local = own_values(tensor.detach())
     if not (local.is_floating_point() or local.is_complex()):
         return ""
     bad = int(torch.isfinite(local).logical_not().sum())
@@ -90,6 +100,7 @@ def _how_many(tensor: Tensor) -> str:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in a value, at any depth."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):

@@ -1,7 +1,6 @@
 """One optimizer update and its micro-batches."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
@@ -11,79 +10,23 @@ import torch.distributed as dist
 from ..data.delivery import cloned
 from ..data.loader import Loader
 from ..data.order import Portion
-from ..data.randomness import at, key, seeder
 from ..errors import ConfigError
-from ..hardware.prepare import Prepared
 from ..limits import check_limits
 from ..record.throughput import Throughput
-
-
-class MicroBatch:
-    """The micro-batch, or batch of an evaluation, that this process is at: what follows from its place.
-
-    Args:
-        seed: The seed of the run.
-        rank: The rank of this process.
-        prepared: The models that exchange gradients.
-
-    Attributes:
-        num_processes: How many processes take part in each step.
-        device: Where this process computes.
-        is_filler: It counts nowhere: this process only takes part in what all processes must call.
-        keeps: Whether steps keep their micro-batches, as the loop has iterated one again.
-    """
-
-    def __init__(self, seed: int, rank: int, prepared: Prepared) -> None:
-        self.is_filler = False
-        self.keeps = False
-        self._key = key(seed, "step", rank)
-        self._prepared = prepared
-        self.num_processes = prepared.accelerator.num_processes
-        self.device = prepared.accelerator.device
-        self._seed_all = seeder(self.device)
-
-    @property
-    def loss_factor(self) -> int:
-        """What a loss is multiplied by, as wrappers average over processes where a sum is meant; 0 in a filler."""
-        return 0 if self.is_filler else self.num_processes
-
-    def begin(self, step: int, number: int, samples: int, of: int) -> None:
-        """Begin micro-batch `number`, counted from 1 through all passes, of a step with `of` in each pass."""
-        self._seed_all(at(self._key, step << 16 | number))
-        self.is_filler = samples == 0
-        if of > 1:
-            self._prepared.exchange_gradients(number % of == 0)
-
-    def begin_evaluation(self, step: int, number: int, samples: int) -> None:
-        """Begin batch `number`, counted from 0, of an evaluation after a step."""
-        self._seed_all(at(~self._key, step << 16 | number))
-        self.is_filler = samples == 0
-
-    def end(self) -> None:
-        """What follows counts again."""
-        self.is_filler = False
-
-    @contextmanager
-    def uncounted(self) -> Iterator[None]:
-        """Within it, meters count nothing."""
-        before, self.is_filler = self.is_filler, True
-        try:
-            yield
-        finally:
-            self.is_filler = before
+from .micro_batch import MicroBatch
 
 
 class Step:
     """One optimizer update: iterate it for its micro-batches on this process, as often as you like.
 
-    Each time the batches are the same, and what the loop draws at random is drawn anew; `replay` repeats that as well.
+    Each iteration yields the same batches, with new random draws; `replay` repeats the random draws as well.
 
     Attributes:
         number: The step in the run, counted from 1.
         epoch: The epoch it belongs to, counted from 1.
         num_samples: Samples in the step, over all micro-batches and processes.
         micro_batch_samples: Samples in the current micro-batch of this process; 0 in a filler.
-        is_last_of_epoch: No step of this pass over the data follows in this epoch, or none of the run.
+        is_last_of_epoch: Whether it is the last step of its pass over the data in this epoch, or of the run.
     """
 
     def __init__(
@@ -108,12 +51,12 @@ class Step:
         self._is_last = is_last  # of the run
         self._size = size
         self._micro_batch, self._throughput = micro_batch, throughput
-        self._begun = 0  # micro-batches, over all passes
+        self._begun = 0  # micro-batches, over all iterations
         self._keeps = passes > 1 or micro_batch.keeps
         self._own = _Batches(portion, size, throughput)
         self._take_beside = beside
         self._others: dict[Loader, _Batches] = {}
-        self._beside: list[Any] = []  # batches of the others in the current micro-batch
+        self._beside: list[Any] = []  # their batches in the current micro-batch
 
     def __iter__(self) -> Iterator[Any]:
         return self._walk([], replays=False)
@@ -121,19 +64,19 @@ class Step:
     def replay(self) -> Iterator[Any]:
         """Iterate it again with the same batches and the same random draws as the first time.
 
-        For what computes one loss in several forward passes, such as the closure of LBFGS, or a cache of embeddings
-        whose gradients are computed in a second pass: dropout is the same in both.
+        For one loss that takes several forward passes with the same dropout: the closure of LBFGS, or cached embeddings
+        whose gradients are computed in a second pass.
         """
         return self._walk([], replays=True)
 
     def beside(self, *loaders: Loader) -> Iterator[tuple[Any, ...]]:
-        """Iterate it together with a step of each other loader, epoch after epoch of that one: `for batch, other in …`.
+        """Iterate it together with a step of each other loader: `for batch, other in step.beside(other_loader)`.
 
-        Each loader has its own batch size, order and place in its data, saved in checkpoints, and its steps are cut into
-        as many micro-batches. Divide what is summed over its samples by its `batch_size`. Make it before `run.epochs`.
+        Each other loader has its own batch size, order, epochs and position, which is saved in checkpoints. Its steps have
+        as many micro-batches as this one. Divide a sum over its samples by its `batch_size`. Make it before `run.epochs`.
 
         Raises:
-            ConfigError: A step may have too few samples for every micro-batch of every process to have one.
+            ConfigError: A step may have fewer samples than there are micro-batches on all processes.
         """
         others = [self._beside_of(loader) for loader in loaders]
         for batch in self._walk(others, replays=False):
@@ -141,13 +84,13 @@ class Step:
 
     def _walk(self, others: list["_Batches"], *, replays: bool) -> Iterator[Any]:
         if not self._size:
-            raise ConfigError("A step of `run.updates` has no batches: it is the loop that makes its data")
+            raise ConfigError("A step of `run.updates` has no batches: the loop makes its own data")
         taken = self._begun % self._size
-        if self._begun >= self._size:  # from now on in this run, as it will be iterated again in other steps too
+        if self._begun >= self._size:  # later steps will be iterated again, too
             self._micro_batch.keeps = True
         for place in range(taken, self._size):
             batch, self.micro_batch_samples = self._own.take(place, self._keeps)
-            if others:  # before the micro-batch begins: fetching may draw at random
+            if others:  # before the micro-batch seeds the generators: loading may draw at random
                 self._beside = [other.take(place, self._keeps)[0] for other in others]
             self._begun += 1
             number = place + 1 if replays else self._begun
@@ -157,13 +100,13 @@ class Step:
 
     def _beside_of(self, loader: Loader) -> "_Batches":
         if self._take_beside is None:
-            raise ConfigError("`step.beside` is for the steps of `run.steps`")
+            raise ConfigError("`step.beside` works only for steps of `run.steps`")
         if loader not in self._others:
             self._others[loader] = _Batches(self._take_beside(loader, self._size), self._size, self._throughput)
         return self._others[loader]
 
     def check_taken(self) -> None:
-        """Raise where the loop has left the step in its middle."""
+        """Raise a RuntimeError if the loop left the step half way."""
         taken = self._begun % self._size
         if taken or not self._begun:
             raise RuntimeError(
@@ -174,11 +117,11 @@ class Step:
     def total(self, count: Callable[[Any], int | torch.Tensor], *, unit: str | None = "tokens") -> torch.Tensor:
         """The sum of `count(batch)` over all micro-batches of the step on all processes, such as its tokens.
 
-        Fetches all micro-batches of the step. Collective: one reduction on the device, which is not waited for.
+        Loads all micro-batches of the step. Collective: one reduction on the device, which nothing waits for.
 
         Args:
             count: From a micro-batch to a number, or a tensor of shape () on the run's device.
-            unit: What is counted, in the plural: logged as `time/<unit>_per_second`. None logs nothing.
+            unit: What is counted, in the plural, to log `time/<unit>_per_second`. None logs nothing.
 
         Returns:
             Shape (), float64 (float32 on a device without it), on the run's device.
@@ -196,7 +139,7 @@ class Step:
         return total
 
     def every(self, steps: int | None) -> bool:
-        """Whether this is one of every `steps` steps; None is never.
+        """Whether the step number is a multiple of `steps`; None is never.
 
         Raises:
             ConfigError: `steps` is below 1.
@@ -205,7 +148,7 @@ class Step:
         return steps is not None and self.number % steps == 0
 
     def due(self, steps: int | None) -> bool:
-        """Like `every`, but None means at the end of each epoch, and the end of the run always counts.
+        """Like `every`, but None is the end of each epoch, and the last step of the run is always due.
 
         Raises:
             ConfigError: `steps` is below 1.
@@ -217,32 +160,32 @@ class Step:
 
 
 def _check(name: str, steps: int | None) -> None:
-    if steps is not None and not steps >= 1:  # asked at each step, so the table is read only for its words
+    if steps is not None and not steps >= 1:  # skips the table of limits in the usual case
         check_limits({name: steps})
 
 
 class _Batches:
-    """The micro-batches of a portion, from first to last, as often as they are taken.
+    """The micro-batches of a portion, which may be taken several times, each time from first to last.
 
-    They are kept as copies, as the loop may change its own in place, or fetched again where it was not known that they
-    would be taken again: they may be much memory.
+    If it is known that they will be taken again, copies are kept, because the loop may change its batches in place.
+    Otherwise they are loaded again: keeping all of them could take much memory.
     """
 
     def __init__(self, portion: Portion, size: int, throughput: Throughput) -> None:
         self._portion, self._size, self._throughput = portion, size, throughput
         self._source: Iterator[tuple[Any, int]] = iter(portion.micro_batches)
-        self._next = 0  # in the source
-        self._held: dict[int, tuple[Any, int]] = {}  # fetched before their time
-        self._kept: dict[int, tuple[Any, int]] = {}  # for another time
+        self._next = 0  # place in the source
+        self._held: dict[int, tuple[Any, int]] = {}  # loaded before they were taken
+        self._kept: dict[int, tuple[Any, int]] = {}  # copies for the next time
 
     def hold(self) -> list[tuple[Any, int]]:
-        """All of them, before the first is taken."""
+        """All micro-batches, before the first is taken."""
         for place in range(self._next, self._size):
             self._held[place] = self._fetch()
         return list(self._held.values())
 
     def take(self, place: int, keeps: bool) -> tuple[Any, int]:
-        """The one at a place, counted from 0, with the number of its samples that count."""
+        """The micro-batch at a place, counted from 0, and how many of its samples count."""
         if place in self._held:
             batch, samples = self._held.pop(place)
         elif place in self._kept:
@@ -250,9 +193,9 @@ class _Batches:
             return cloned(batch), samples
         else:
             if place < self._next:
-                for later in range(self._next, self._size):  # the source may go on with the next step
+                for later in range(self._next, self._size):  # the source may continue with the next step
                     self._kept[later] = self._fetch()
-                assert self._portion.again is not None, "a loader says how its batches are fetched again"
+                assert self._portion.again is not None, "every loader can load a step again"
                 self._source, self._next = iter(self._portion.again()), 0
             while self._next < place:
                 self._fetch()

@@ -1,33 +1,33 @@
-"""The walk through epochs and steps."""
+"""The walk through epochs and steps, from the position of the run on."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from time import perf_counter
-from typing import Any
-from weakref import WeakSet
 
 from ..data.loader import Loader
 from ..data.order import Portion
-from ..errors import ConfigError, DataError, Stopped
-from ..hardware.agreement import Agreement
+from ..errors import ConfigError, Stopped
 from ..record.progress import bar
 from ..record.reporting import Reporter
+from .beside import BesideLoaders
+from .data_check import DataCheck
 from .finite import FiniteGuard
+from .micro_batch import MicroBatch
 from .position import Position
-from .step import MicroBatch, Step
+from .step import Step
 
 
 class Walk:
-    """Yields epochs and steps from the run's place on, and keeps that place.
+    """Yields the remaining epochs and steps of a run, and moves its position along.
 
     Args:
-        position: The place.
-        micro_batch: What follows from it.
-        guard: Names the samples of a step.
-        reporter: Counts what is trained.
-        agreement: Lets processes tell that they are given the same data.
-        is_fork: Whether the place comes from another run, so that other data is no mistake.
+        position: Where the run is.
+        micro_batch: Handed to each step.
+        guard: Gets the samples of each step, to name them in errors.
+        reporter: Counts samples and seconds.
+        data_check: Compares the data of each loader, at its first step.
+        is_fork: Whether the position comes from the checkpoint of another run.
     """
 
     def __init__(
@@ -36,71 +36,69 @@ class Walk:
         micro_batch: MicroBatch,
         guard: FiniteGuard,
         reporter: Reporter,
-        agreement: Agreement,
+        data_check: DataCheck,
         *,
         is_fork: bool,
     ) -> None:
         self._position, self._micro_batch, self._guard = position, micro_batch, guard
-        self._reporter, self._agreement, self._is_fork = reporter, agreement, is_fork
-        self._is_under_way = False  # steps are being yielded
-        self._begun = 0  # passes of this epoch that this start of the run has seen the loop begin
-        self._loader: Loader | None = None  # of the last of them
-        self._has_begun = False  # whether an epoch has begun
-        self._was_left = False  # the loop has left the steps of this epoch with `break`
-        self._has_warned = False  # of that
-        self._has_said_end = False  # where a fork ends
-        self._known: WeakSet[Loader] = WeakSet()  # whose data was looked at
-        self._named = 0  # loaders so far
-        self._sources: dict[str, tuple[int, Generator[Portion]]] = {}  # of loaders beside others: epoch, its steps
+        self._reporter, self._data_check, self._is_fork = reporter, data_check, is_fork
+        self._beside = BesideLoaders(position, data_check, micro_batch.num_processes)
+        self._is_in_steps = False  # the script is inside a loop over steps
+        self._num_passes = 0  # loops over steps begun in this epoch, since the run was started or resumed
+        self._loader: Loader | None = None  # of the last of these loops
+        self._has_begun = False  # the first epoch
+        self._was_left = False  # the loop left the steps of this epoch with `break`
+        self._has_warned_of_break = False
+        self._has_said_end_of_fork = False
+        self._num_named = 0  # loaders
+
+    def name(self, loader: Loader) -> None:
+        """Name a loader for checkpoints, by its number. A loader made after the first epoch began has no name."""
+        if not self._has_begun:
+            loader.name, self._num_named = str(self._num_named), self._num_named + 1
 
     def epochs(self) -> Iterator[int]:
-        """Yield the numbers of the epochs that are left, from the restored position on."""
+        """Yield the numbers of the remaining epochs."""
         position = self._position
         while not position.is_over():
             if position.epoch_is_over and not position.epoch_is_cut:
                 position.epoch += 1
                 position.begin_pass(0)
             position.epoch_is_over = position.epoch_is_cut = position.was_saved_after_pass = False
-            self._begun, self._loader, self._has_begun, self._was_left = 0, None, True, False
+            self._num_passes, self._loader, self._has_begun, self._was_left = 0, None, True, False
             yield position.epoch
-            position.epoch_is_over = True  # also where the loop has left it with `break` before a step
-            if self._was_left and not self._has_warned and not position.is_over():
-                self._has_warned = True
+            position.epoch_is_over = True  # also if the loop left it with `break` before a step
+            if self._was_left and not self._has_warned_of_break and not position.is_over():
+                self._has_warned_of_break = True
                 self._reporter.warn(
-                    f"epoch {position.epoch} was left with `break`: save after its steps, as a run that is resumed from a "
-                    "checkpoint saved within them goes on with the next ones; or shorten epochs by `limit_batches`"
+                    f"epoch {position.epoch} was left with `break`: save after the loop over its steps, because a run "
+                    "resumed from a checkpoint saved inside that loop continues with the remaining steps; or shorten "
+                    "epochs with `limit_batches`"
                 )
 
     def steps(self, loader: Loader, micro_batches: int, passes: int) -> Iterator[Step]:
-        """Yield the steps of one pass over a loader that are left in this epoch."""
-        if self._is_under_way:
+        """Yield the remaining steps of one pass over a loader in this epoch. Collective at its first step."""
+        if self._is_in_steps:
             raise ConfigError(
-                "`run.steps` was called within the steps of another: for batches of two loaders in one step, take "
-                "`for batch, other in step.beside(other_loader)`; for one after the other, end the first loop first"
+                "`run.steps` was called inside another loop over steps: for batches of two loaders in one step, use "
+                "`for batch, other in step.beside(other_loader)`; for one loader after the other, finish the first loop"
             )
         position, reporter = self._position, self._reporter
         if not self._begin_pass(loader):
             return
-        self.look_at(loader)
-        is_bounded = loader.known_steps is not None or position.max_steps is not None
-        total = loader.total_steps(position.epochs, position.max_steps) if is_bounded else None
-        if total is not None and self._is_fork and (end := self._end_of_fork(loader)) not in (None, total):
-            if not self._has_said_end:
-                reporter.say(
-                    f"this run ends at step {end}, not at {total}, as steps of another size came before: a schedule made "
-                    f"for {total} steps ends there"
-                )
-            total, self._has_said_end = end, True
+        self._data_check.check(loader)
+        total = self._total_steps(loader)
         reporter.total_steps = total if position.pass_in_epoch == 0 else position.max_steps
         if notice := loader.notice() if position.step == 0 else loader.notice_of_resume(position.stream):
             reporter.say(notice)
         if position.step_in_epoch and position.stream_is_over:
             return
         start = position.samples_in_epoch
-        start = position.step_in_epoch * loader.batch_size if start is None else start  # of paccel 0.1
+        start = position.step_in_epoch * loader.batch_size if start is None else start  # None: saved by paccel 0.1
         throughput, last_step, shown = reporter.throughput, position.last_step, reporter.accelerator.is_main_process
+        beside = partial(self._beside.next_step, loader)
         source = loader.divided_portions(position.epoch, position.step_in_epoch, micro_batches, position.stream, start)
-        self._is_under_way = True
+        self._is_in_steps = True
         try:
             with (
                 closing(source) as portions,
@@ -130,7 +128,7 @@ class Walk:
                         self._micro_batch,
                         throughput,
                         passes=passes,
-                        beside=self._beside,
+                        beside=beside,
                         is_last_of_epoch=portion.is_last or out_of_steps,
                         is_last=out_of_steps or (portion.is_last and position.epoch == position.epochs),
                     )
@@ -142,18 +140,35 @@ class Walk:
             self._was_left = True
             raise
         finally:
-            self._is_under_way = False
+            self._is_in_steps = False
             position.epoch_is_over = True
-        self._was_left = False  # another `run.steps` has gone on with them
+        self._was_left = False  # also if this loop continued one that was left
         position.epoch_is_cut = position.step >= last_step and not position.stream_is_over
         if position.stream_is_over and position.step_in_epoch == 0:
             raise ConfigError(
-                f"`{type(loader.dataset).__name__}` had no step in epoch {position.epoch}: "
-                "it must start again each time it is iterated, and hold a batch"
+                f"`{type(loader.dataset).__name__}` had no step in epoch {position.epoch}: each iteration must start from "
+                "its beginning, and yield at least one batch"
             )
 
+    def _total_steps(self, loader: Loader) -> int | None:
+        """The step at which the run ends; None if that is unknown. Prints a line if a fork ends at another step."""
+        position = self._position
+        if loader.known_steps is None and position.max_steps is None:
+            return None
+        total = loader.total_steps(position.epochs, position.max_steps)
+        end = self._end_of_fork(loader) if self._is_fork else None
+        if end is None or end == total:
+            return total
+        if not self._has_said_end_of_fork:
+            self._reporter.say(
+                f"this run ends at step {end}, not at {total}, because earlier steps had another size; a schedule made for "
+                f"{total} steps keeps that length"
+            )
+        self._has_said_end_of_fork = True
+        return end
+
     def _end_of_fork(self, loader: Loader) -> int | None:
-        """The last step of a run that goes on with other batches or data than it began with; None if it is not known."""
+        """The last step of a fork, whose earlier steps may have had another size or other data; None if it is unknown."""
         position, start = self._position, self._position.samples_in_epoch
         if loader.is_stream or position.epochs is None or start is None or position.pass_in_epoch or position.beside:
             return None
@@ -161,7 +176,7 @@ class Walk:
         return end if position.max_steps is None else min(end, position.max_steps)
 
     def updates(self, number: int, num_samples: int) -> Iterator[Step]:
-        """Yield the steps that are left of `number`, none of which has data of a loader."""
+        """Yield the remaining steps up to `number`. They have no batches."""
         position, throughput = self._position, self._reporter.throughput
         position.max_steps, position.epoch_is_over = number, False
         self._reporter.total_steps = number
@@ -188,127 +203,23 @@ class Walk:
         position.epoch_is_over = True
 
     def _end_replay(self) -> None:
-        """Leave a replay before the step that follows its last one."""
+        """End a replay after its last step."""
         if self._position.step >= self._position.replay_until:
             raise Stopped(f"replayed to step {self._position.step}")
 
-    def look_at(self, loader: Loader, *, trains: bool = True) -> None:
-        """Compare a loader's data with that of the checkpoint, and on all processes, the first time. Collective.
-
-        Only data that was there before the first epoch is compared with a checkpoint: data that the loop makes may be
-        other data each time.
-
-        Raises:
-            DataError: A run is resumed with other training data, or the processes are given different data; that on all
-                of them.
-        """
-        if loader in self._known:
-            return
-        self._known.add(loader)
-        self._compare_data(loader, found := loader.describe(), trains=trains)
-        record, name = self._reporter.record, loader.name
-        if name and record is not None:
-            self._agreement.on_main(lambda: record.write_data("train" if trains else "eval", name, found))
-
-    def _compare_data(self, loader: Loader, found: dict[str, Any], *, trains: bool) -> None:
-        for other in self._agreement.gather(found):
-            differing = _differences(found, other)
-            if differing and (trains or found.get("samples") != other.get("samples")):
-                raise DataError(
-                    f"The processes are given different data ({'; '.join(differing)}): give `run.loader` the whole "
-                    "dataset on every process, in the same order, since paccel divides it by itself"
-                )
-        place = self._position
-        saved = place.data.get(loader.name or "", found)
-        changed = [] if found in place.data.values() else _differences(saved, found, with_batch_size=trains)
-        if loader.name:
-            place.data[loader.name] = found
-        if not changed:
-            return
-        what = f"the data of `run.loader` differs from that of the checkpoint: {'; '.join(changed)}"
-        if trains and not self._is_fork:
-            raise DataError(
-                f"{what[0].upper()}{what[1:]}. Put it back, or start a new run from the checkpoint with the data as it "
-                "is now: `--resume RUN/checkpoints/step-N --run-dir NEW`"
-            )
-        if trains and place.samples_in_epoch and not place.stream_is_over:
-            what += f". Epoch {place.epoch} goes on after {place.samples_in_epoch} samples"
-            what += " of another order: some come twice in it, some never" if _is_other(saved, found) else ""
-        self._reporter.say(what)
-
     def _begin_pass(self, loader: Loader) -> bool:
-        """Find the place for steps of a loader in this epoch; False if they were done before the run was resumed."""
+        """Set the position for a loop over a loader's steps; False if they were done before the run was resumed."""
         position = self._position
-        goes_on = self._loader is loader and not position.stream_is_over  # the loop has left its steps with `break`
-        number = self._begun - 1 if goes_on else self._begun
-        self._begun, self._loader = number + 1, loader
-        if goes_on or number > position.pass_in_epoch:
+        continues = self._loader is loader and not position.stream_is_over  # the loop left its steps with `break`
+        number = self._num_passes - 1 if continues else self._num_passes
+        self._num_passes, self._loader = number + 1, loader
+        if continues or number > position.pass_in_epoch:
             if position.was_saved_after_pass:
                 raise ConfigError(
-                    "A checkpoint was saved after the steps of one loader, and more steps follow in the same epoch, where "
-                    "a resumed run would begin the next epoch: save within the steps, or after the last ones"
+                    "A checkpoint was saved after the steps of one loader, and more steps follow in the same epoch, but a "
+                    "run resumed from it would begin the next epoch: save inside a loop over steps, or after the last one"
                 )
             position.epoch_is_over = False
         if number > position.pass_in_epoch:
             position.begin_pass(number)
         return number == position.pass_in_epoch
-
-    def name(self, loader: Loader) -> None:
-        """Give a loader the name of its place in a checkpoint: its number. One that the loop makes has none."""
-        if not self._has_begun:
-            loader.name, self._named = str(self._named), self._named + 1
-
-    def _beside(self, loader: Loader, micro_batches: int) -> Portion:
-        """The next step of a loader that is taken beside the steps of another, epoch after epoch."""
-        if not loader.name:
-            raise ConfigError("The loader of `step.beside` must be made before `run.epochs`: its place is saved by it")
-        if loader not in self._known:
-            self.look_at(loader)
-            for each in (loader, self._loader):
-                _check_no_fillers(each, micro_batches, self._micro_batch.num_processes)
-        places = self._position.beside
-        epoch, start = places.get(loader.name, (1, 0))
-        opened, source = self._sources.get(loader.name, (0, None))
-        if source is None or opened != epoch:
-            source = loader.portions(epoch, start // loader.batch_size, micro_batches, start=start)
-            self._sources[loader.name] = epoch, source
-        portion = next(source, None)
-        if portion is None or portion.is_last:
-            places[loader.name] = [epoch + 1, 0]
-        else:
-            places[loader.name] = [epoch, start + portion.num_samples]
-        if portion is not None:
-            return portion
-        if not start:
-            raise ConfigError(f"`{type(loader.dataset).__name__}` had no step in epoch {epoch}: it holds no batch")
-        return self._beside(loader, micro_batches)
-
-
-def _check_no_fillers(loader: Loader | None, micro_batches: int, num_processes: int) -> None:
-    """Raise where some process has no sample in some micro-batch: a filler would count in the loss of the other loader."""
-    if loader is not None and (smallest := loader.smallest_step) < micro_batches * num_processes:
-        raise ConfigError(
-            f"`step.beside` needs a sample for every micro-batch of every process ({num_processes} by {micro_batches}), "
-            f"and the smallest step of `{type(loader.dataset).__name__}` may have {smallest}: "
-            "pass `drop_last=True` to `run.loader`, or a larger batch size"
-        )
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any], *, with_batch_size: bool = True) -> list[str]:
-    """What differs between two descriptions of data, in words."""
-    words = {"samples": "{} samples", "classes": "the classes {}"} | (
-        {"batch_size": "steps of {}", "order": "{}"} if with_batch_size else {}
-    )
-    differing = [name for name in words if name in before and name in now and before[name] != now[name]]
-    found = [f"{words[name].format(_short(before[name]))}, now {_short(now[name])}" for name in differing]
-    if not {"samples", "classes"} & set(differing) and before.get("content") != now.get("content"):
-        found.append("as many samples, with other content")
-    return found
-
-
-def _is_other(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    return any(before.get(name, now.get(name)) != now.get(name) for name in ("samples", "content", "order"))
-
-
-def _short(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, list) else str(value)

@@ -61,9 +61,7 @@ def test_another_base_is_refused_by_name(tmp_path: Path) -> None:
     for only in (True, False):
         with (
             Run(Config(tmp_path)) as run,
-            pytest.raises(
-                CheckpointError, match=r"here they are other ones: `0\.bias`, `0\.weight`\. Load the weights"
-            ),
+            pytest.raises(CheckpointError, match=r"they differ here: `0\.bias`, `0\.weight`\. Load the weights"),
         ):
             Checkpoints(run, trainable_only=only, model=adapted(1)).restore()
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from paccel.runtime import EMA, Checkpoints, ConfigError, Run, load_weights
 from paccel.runtime.errors import AgreementError, CheckpointError
-from paccel.runtime.hardware import prepare, sharding
+from paccel.runtime.hardware import prepare, sharding, states
 from paccel.runtime.storage import files, stored
 
 LAYOUTS = {"plain": 1, "ddp on 2": 2, "fsdp2 on 2": 2, "fsdp2 on 3": 3}
@@ -97,7 +97,7 @@ def tracked(model: nn.Module, optimizer: Any, ema: EMA | None) -> dict[str, Any]
 
 
 def save_all(layouts: list[str], background: bool) -> dict[str, torch.Tensor]:
-    prepare.SPREAD_FROM, sharding._SPLIT, stored.BLOCK = 1, 1000, 20000  # as if it were large
+    prepare.SPREAD_FROM, states._SPLIT, stored.BLOCK = 1, 1000, 20000  # as if it were large
     found: dict[str, torch.Tensor] = {}
     for layout in layouts:
         with Run(Config(Path(layout))) as run:
@@ -317,7 +317,7 @@ def test_processes_that_would_have_to_share_samples_are_refused_before_the_first
     found = together(tensor_parallel, tmp_path)
     assert found[0] == found[1]
     split, both, some, replicas = found[0]
-    assert "is no data parallelism: shard with `fully_shard` over all processes" in split
+    assert "is no data parallelism: shard it with `fully_shard` over all processes" in split
     assert "is no data parallelism" in both
     assert "over 1 of 2 processes" in some
     assert replicas == "nothing"

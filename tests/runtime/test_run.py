@@ -26,7 +26,7 @@ from paccel.runtime.record import progress
 
 @dataclass
 class Config:
-    """What a run reads."""
+    """The settings that a run reads."""
 
     run_dir: Path | None = None
     precision: str = "auto"
@@ -143,7 +143,7 @@ def test_an_optimizer_does_not_search_for_gpus_in_each_step_where_there_is_none(
     monkeypatch: pytest.MonkeyPatch, has_gpu: bool
 ) -> None:
     name, searches = "PYTORCH_NVML_BASED_CUDA_CHECK", []
-    monkeypatch.setenv(name, "1")  # as an import of DeepSpeed or Lightning leaves it
+    monkeypatch.setenv(name, "1")  # as DeepSpeed and Lightning do when they are imported
     monkeypatch.setattr(torch.cuda, "_device_count_nvml", lambda: searches.append(1) or 0)
     if has_gpu:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -166,7 +166,7 @@ def test_a_loss_and_its_count_give_the_gradients_of_their_quotient_to_the_bit(
     dtype: torch.dtype, count: int | torch.Tensor, factor: int
 ) -> None:
     with Run(Config(), record=False) as run:
-        run.micro_batch.num_processes = factor  # that a wrapper averages over
+        run.micro_batch.num_processes = factor  # as if a wrapper averaged over this many
         run.micro_batch.is_filler = factor == 0
         inputs = torch.linspace(-1, 1, 31).to(dtype)
         given, divided = (inputs.clone().requires_grad_() for _ in range(2))
@@ -209,7 +209,7 @@ def test_an_error_is_not_hidden_by_a_disk_that_cannot_say_so(tmp_path: Path) -> 
     with pytest.raises(KeyError, match="the label 7"), Run(Config(run_dir=tmp_path / "run")):
         shutil.rmtree(tmp_path / "run")
         (tmp_path / "run").mkdir(mode=0o500)
-        (tmp_path / "run" / "status.json").mkdir()  # nothing can be written in its place
+        (tmp_path / "run" / "status.json").mkdir()  # so that it cannot be replaced
         raise KeyError("the label 7")
 
 
@@ -326,7 +326,7 @@ def test_finishing_early_ends_both_loops_after_the_step() -> None:
 
 
 def threads_of_groups() -> list[str]:
-    """This process's threads that exchange data with others."""
+    """The names of this process's gloo threads."""
     return [name for path in Path("/proc/self/task").glob("*/comm") if "gloo" in (name := path.read_text())]
 
 
@@ -346,7 +346,7 @@ def test_no_thread_is_left_behind_that_could_abort_a_process_at_its_end(tmp_path
 
 def test_a_run_that_has_ended_has_no_workers_and_is_held_by_no_cycle(tmp_path: Path) -> None:
     class Rows(TensorDataset):
-        """Of another type than a `TensorDataset`, so that workers fetch it."""
+        """Another type than `TensorDataset`, so that workers load it."""
 
     def train(fails: bool) -> list[Any]:
         with Run(Config(tmp_path / str(fails), precision="fp32")) as run:

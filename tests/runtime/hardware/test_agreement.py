@@ -1,4 +1,4 @@
-"""Two processes stop, fail and skip together, whatever comes to one of them and whenever."""
+"""Two processes stop, fail and skip together, whichever of them gets a signal or an error, and when."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ def status(run_dir: Path) -> dict[str, Any]:
 
 
 def outcome(run_dir: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
-    """The weights, the last checkpoints but for their manifests, and what was logged."""
+    """The weights, the last checkpoints without their manifests, and the logged lines."""
     paths = [*(run_dir / "weights").rglob("*"), *(run_dir / "checkpoints").rglob("*")]
     files = {str(p.relative_to(run_dir)): p.read_bytes() for p in paths if p.is_file() and p.suffix != ".json"}
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
@@ -60,7 +60,7 @@ def test_what_asks_one_of_two_to_stop_stops_both_at_one_step_and_resumed_they_en
 def test_a_disk_that_fails_the_writing_process_ends_both_by_name_and_the_last_good_checkpoint_stands(
     tmp_path: Path,
 ) -> None:
-    quiet = {"log_every": None}  # so that nothing but a save touches the disk
+    quiet = {"log_every": None}  # so that only saves write to the disk
     words = {"ENOSPC": "No space left on device", "EROFS": "Read-only file system"}
     cases = [
         Case(f"{kind}-{how}", fails_in_save=kind, settings=settings)
@@ -94,7 +94,7 @@ def test_a_loss_or_gradient_that_is_not_finite_on_one_ends_both_and_names_step_a
     samples = ", ".join(map(str, order(tmp_path / "loss")[5]))
     for case in cases:
         alone, too_often = "alone" in case.name, case.name.endswith("too-often")
-        what = "The training loss became inf in step 5" if alone else "The gradient of step 5 has the norm nan"
+        what = "The training loss became inf in step 5" if alone else "The gradient norm of step 5 is nan"
         row = f", as {'at the 2 log points' if alone else 'in the 2 steps'} before it" if too_often else ""
         expected = f"NonFiniteError: {what}{row}; its samples are {samples}"
         assert [end.error for end in ends[case.name]] == [expected] * 2, case

@@ -1,4 +1,4 @@
-"""Buffers that an evaluation changes, and those that no checkpoint has."""
+"""Buffers that an evaluation changes, and buffers that no checkpoint saves."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ from paccel.runtime.hardware.buffers import UnsavedBuffers, kept
 
 
 class Observer(nn.Module):
-    """Changes its buffers whenever it is called: in place, by another tensor, and in shape."""
+    """Changes its buffers in each call: in place, by assigning a tensor, and in shape."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,9 @@ def test_buffers_are_put_back_as_the_same_tensors_whatever_was_done_to_them() ->
     with torch.no_grad(), kept(model):
         model[0](torch.ones(2))
         assert model[0].calls.item() == 1
-    assert all(buffer is other for buffer, other in zip(model[0].buffers(), before, strict=True))  # DDP holds them
+    assert all(
+        buffer is other for buffer, other in zip(model[0].buffers(), before, strict=True)
+    )  # DDP keeps references to them
     assert (model[0].calls.item(), model[0].last.tolist(), model[0].seen.tolist()) == (0, [0, 0], [])
 
 

@@ -1,4 +1,4 @@
-"""Processes at different calls, or without partners, say so."""
+"""Processes that are at different calls, or wait alone, report it."""
 
 import os
 import time
@@ -16,6 +16,7 @@ from accelerate.state import AcceleratorState
 from support.sampled import every_third_day
 from support.together import free_ports, together
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from paccel.runtime import AgreementError, Checkpoints, EarlyStopping, Meter, Run
 from paccel.runtime.hardware import agreement as module
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass
 class Config:
-    """What a run reads."""
+    """The settings that a run reads."""
 
     run_dir: Path
     process_timeout: float | None = None
@@ -33,6 +34,16 @@ class Config:
 
 def tracked(run: Run) -> Checkpoints:
     return Checkpoints(run, best="score", model=run.prepare(nn.Linear(1, 1)))
+
+
+def train(run: Run) -> None:
+    for _ in run.epochs(1):
+        for step in run.steps(run.loader(TensorDataset(torch.ones(2)), 2)):
+            list(step)
+
+
+def evaluate(run: Run) -> None:
+    list(run.batches(run.loader(TensorDataset(torch.ones(2)), 2)))
 
 
 PAIRS: dict[str, tuple[Callable[[Run], Any], Callable[[Run], Any], str]] = {
@@ -43,6 +54,8 @@ PAIRS: dict[str, tuple[Callable[[Run], Any], Callable[[Run], Any], str]] = {
         lambda run: (tracked(run), run.finish("early")),
         "process 1 in Run.finish",
     ),
+    "steps": (train, lambda run: run.log("train"), "process 0 in Run.steps"),
+    "batches": (evaluate, lambda run: run.log("train"), "process 0 in Run.batches"),
     "end": (lambda run: None, lambda run: run.log("train"), "process 0 in the end of `with Run"),
     "stopping": (lambda run: [run.stopping() for _ in range(9)], lambda run: run.log("train"), "0 in Run.stopping"),
     "gather": (lambda run: run.gather(torch.ones(2, 3)), lambda run: run.log("train"), "process 0 in Run.gather"),

@@ -1,4 +1,4 @@
-"""Gradients and buffers on several processes are those of one."""
+"""Gradients and buffers on several processes equal those on one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def of_means(run: Run, inner: TwoHeads, losses: Any, step: Any) -> None:
 
 
 def against_all(run: Run, inner: TwoHeads, losses: Any, step: Any) -> None:
-    """Each sample of this process against those of all: what is true of one process, whatever each of several has."""
+    """Compare each sample of this process with those of all processes."""
     ours = losses[2][: step.micro_batch_samples]
     run.backward((ours - run.gather(losses[3]).T).square().sum(), step.num_samples)
 
@@ -61,7 +61,7 @@ WAYS = {way.__name__: way for way in (at_once, apart, for_some, of_means, agains
 
 
 def train(names: list[str], accumulate: int) -> dict[str, torch.Tensor]:
-    """The weights after nine steps of an epoch whose last step leaves a process without a sample."""
+    """The weights after an epoch of nine steps; in the last one, a process has no sample."""
     found = {}
     for name in names:
         with Run(Config(), record=False) as run:
@@ -106,7 +106,7 @@ def test_several_processes_get_the_gradients_of_one(
 
 
 class Keeper(nn.Module):
-    """Keeps statistics of what it has seen: running ones, and a queue of its own."""
+    """Keeps running statistics of its inputs, and a queue."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ def collective(function: Callable[[], Any]) -> str:
 
 
 def evaluate() -> dict[str, Any]:
-    """Each process's score of a model and a teacher that have seen other samples on each, and what else is refused."""
+    """Each process's scores of a model and a teacher that saw different samples on each, and the errors of what DDP cannot do."""
     found: dict[str, Any] = {}
     with Run(Config(), record=False) as run:
         rank = run.accelerator.process_index
@@ -166,7 +166,7 @@ def evaluate() -> dict[str, Any]:
 
 
 class Either(nn.Module):
-    """Uses one of its parts."""
+    """Uses only one of its layers."""
 
     def __init__(self, parts: nn.ModuleList) -> None:
         super().__init__()

@@ -46,7 +46,7 @@ def main(run_dir: str, seed: int) -> nn.Module:
 
 
 def twice() -> None:
-    of_the_first = main("first", 1)  # a notebook keeps it, and with it the port at which its processes have met
+    of_the_first = main("first", 1)  # kept, as in a notebook, and with it the port of its rendezvous
     main("second", 2)
     assert of_the_first is not None
 

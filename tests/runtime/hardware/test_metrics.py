@@ -1,4 +1,4 @@
-"""What metrics of torchmetrics have added up, in a checkpoint and on any number of processes."""
+"""The values of torchmetrics in a checkpoint, on any number of processes."""
 
 from functools import partial
 from importlib import import_module
@@ -10,19 +10,19 @@ import torch
 
 from paccel.runtime.hardware.metrics import MetricState, is_metric
 
-pytestmark = pytest.mark.slow  # to import torchmetrics takes seconds
+pytestmark = pytest.mark.slow  # importing torchmetrics takes seconds
 
-# Imported by the tests that use it, as each worker collects each file
+# Imported in the tests that use it, because each worker collects each file
 torchmetrics = partial(import_module, "torchmetrics")
 
 
 def on(rank: int, num_processes: int, everyone: list[Any] | None = None) -> Any:
-    """An agreement in which each process has been heard."""
+    """An agreement that has the values of all processes."""
     return SimpleNamespace(rank=rank, num_processes=num_processes, gather=lambda own: everyone or [own])
 
 
 def of_processes(metrics: list[Any]) -> dict[str, Any]:
-    """The state that as many processes save."""
+    """The state that this many processes save."""
     own = [MetricState(metric, on(0, 1)).state_dict()["processes"][0] for metric in metrics]
     return MetricState(metrics[0], on(0, len(metrics), own)).state_dict()
 
@@ -37,10 +37,10 @@ def errors(*values: float) -> Any:
 def test_each_process_takes_up_what_it_had() -> None:
     state = of_processes([errors(1.0, 3.0), errors(5.0)])
     for rank, mean in enumerate((5.0, 25.0)):
-        metric = errors(100.0)  # of no account
+        metric = errors(100.0)  # reset when the state is loaded
         MetricState(metric, on(rank, 2)).load_state_dict(state)
         assert metric.compute().item() == mean
-        metric.update(torch.tensor([0.0]), torch.zeros(1))  # it goes on, and has not changed what is saved
+        metric.update(torch.tensor([0.0]), torch.zeros(1))  # a later update does not change the saved state
     assert state["processes"][1][""]["values"]["total"].item() == 1
 
 
@@ -84,7 +84,7 @@ def test_lists_and_extremes_are_merged_as_they_are_reduced(kind: str, values: tu
         metric.update(value)
     alone = make()
     MetricState(alone, on(0, 1)).load_state_dict(of_processes(metrics))
-    assert alone.compute().sum().item() == result  # of a list in any order
+    assert alone.compute().sum().item() == result  # a list may be in any order
 
 
 def test_what_is_a_metric() -> None:

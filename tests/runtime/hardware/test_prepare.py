@@ -1,4 +1,4 @@
-"""What accelerate and DeepSpeed leave undone for optimizers in fp16, shown on the CPU with the classes that a GPU has."""
+"""Preparing models and optimizers; loss scaling and DeepSpeed's configuration, tested on the CPU."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ class Config:
 
 
 def train(fused: bool, overflow_at: int = 2, given: Any = None) -> tuple[list[float], list[float], torch.Tensor, Any]:
-    """Four steps with a loss scaler: the scale and the learning rate behind each, the weights, the optimizer."""
+    """Train four steps with a loss scaler. Returns the scale and learning rate after each, the weights, and what was prepared."""
     with loss_scaler(), Run(Config(), record=False) as run:
         torch.manual_seed(0)
         model = nn.Linear(3, 1)
@@ -56,7 +56,7 @@ def test_a_second_run_in_a_process_scales_by_a_scaler_of_its_own(fused: bool) ->
     second = train(fused)
     assert second[0] == scales
     assert torch.equal(second[2], weights)
-    again = train(fused, given=first)  # as prepared by a run that is over
+    again = train(fused, given=first)  # prepared by an earlier run
     assert again[0] == scales
     assert again[1][1] == again[1][0]
 
@@ -98,7 +98,7 @@ def test_what_would_be_handed_back_unprepared_is_refused(thing: Any) -> None:
 
 
 def test_states_of_an_optimizer_keep_their_type_when_they_are_loaded() -> None:
-    """PyTorch makes them bfloat16, as their parameter is."""
+    """PyTorch casts them to bfloat16, the dtype of their parameter."""
 
     def make() -> torch.optim.Optimizer:
         parameter = nn.Parameter(torch.ones(2, dtype=torch.bfloat16))

@@ -1,4 +1,4 @@
-"""What is decided before a run starts: precision, numerics, compilation, a disk that all processes share."""
+"""Setting up a run: precision, numerics, compilation, a shared disk."""
 
 import json
 import os
@@ -30,7 +30,7 @@ SRUN = {"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}
 
 @dataclass
 class Config:
-    """What a run reads."""
+    """The settings that a run reads."""
 
     run_dir: Path
     resume: str = "never"
@@ -40,7 +40,7 @@ class Config:
 
 @pytest.fixture
 def _numerics() -> Iterator[None]:
-    """Puts back what belongs to the whole process."""
+    """Restores the settings of the whole process."""
     matmul, benchmark = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
     yield
     torch.use_deterministic_algorithms(False)
@@ -79,7 +79,7 @@ def test_an_accelerator_of_the_script_that_computes_otherwise_is_refused_by_a_me
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
     accelerator = Accelerator(mixed_precision="bf16", cpu=True)
     try:
-        with pytest.raises(ConfigError, match=r"computes in `bf16`, and the run would in `fp32`.*`run.accelerator`"):
+        with pytest.raises(ConfigError, match=r"the precision `bf16`, and the run would use `fp32`.*`run.accelerator`"):
             Run(Config(tmp_path / "run"))
         assert not (tmp_path / "run").exists()
     finally:
@@ -91,7 +91,7 @@ def test_deterministic_allows_nothing_else_and_without_it_a_gpu_uses_tf32(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "x")
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")  # so that it is away again afterwards
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")  # so that it is unset again afterwards
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.benchmark = True
     with Run(Config(tmp_path / "run", deterministic=True)):
@@ -120,7 +120,7 @@ def test_models_are_compiled_in_place_if_that_is_asked_for(
 class TestWhoHasStartedThisProcess:
     @pytest.fixture(autouse=True)
     def _alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Neither a launcher nor a scheduler, and accelerate without what it keeps from earlier tests."""
+        """No launcher, no scheduler, and no state of accelerate from earlier tests."""
         for name in list(os.environ):
             if name.startswith(("SLURM_", "OMPI_", "PMI_", "MV2_", "MASTER_")) or name in LAUNCHED:
                 monkeypatch.delenv(name)
@@ -138,7 +138,7 @@ class TestWhoHasStartedThisProcess:
             ({"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}, "`srun` with 2 tasks"),
             (BATCH | {"SLURM_PROCID": "3"}, "`srun` with 4 tasks"),
             (BATCH | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"}, "`srun` with 2 tasks"),
-            # A script for other tools has said where to meet, and nobody who is who
+            # An address from a script for other tools, but no ranks
             (SRUN | {"MASTER_ADDR": "node1", "MASTER_PORT": "1"}, "`srun` with 2 tasks"),
             (SRUN | {"MASTER_ADDR": "node1", "WORLD_SIZE": "2"}, "`srun` with 2 tasks"),
             (SRUN | {"LOCAL_RANK": "-1"}, "`srun` with 2 tasks"),
@@ -158,11 +158,11 @@ class TestWhoHasStartedThisProcess:
         "environment",
         [
             {},
-            BATCH | {"SLURM_PROCID": "0"},  # python in a batch script: the script is no task
+            BATCH | {"SLURM_PROCID": "0"},  # Python in a batch script, which is not a task
             {"SLURM_NTASKS": "4"},  # in the shell of salloc
             BATCH | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"},
-            SRUN | {"WORLD_SIZE": "1"},  # runs of their own
-            SRUN | {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"},  # torchrun with one process, in a task
+            SRUN | {"WORLD_SIZE": "1"},  # separate runs
+            SRUN | {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"},  # torchrun with one process inside a task
             {"OMPI_COMM_WORLD_SIZE": "1"},
             {"LOCAL_RANK": "-1"},
             {"SLURM_NTASKS": "many"},
@@ -172,7 +172,7 @@ class TestWhoHasStartedThisProcess:
         self, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
     ) -> None:
         self.start(monkeypatch, environment)
-        assert os.environ.get("LOCAL_RANK") != "-1"  # accelerate's for "not distributed", and no rank
+        assert os.environ.get("LOCAL_RANK") != "-1"  # the value for "not distributed", which is no rank
 
     def test_accelerate_joins_the_processes_of_mpirun_on_cpus_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         environment = {"OMPI_COMM_WORLD_SIZE": "2", "MASTER_ADDR": "node1"}

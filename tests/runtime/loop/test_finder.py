@@ -1,4 +1,4 @@
-"""`--find-non-finite`: the module and the step where a number that is not finite first appears."""
+"""`--find-non-finite`: the module and the step where a NaN or infinity first appears."""
 
 import os
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Config:
 
 
 class Breaks(nn.Module):
-    """Returns its input, or what `how` makes of it."""
+    """Returns its input, or breaks its output or gradient."""
 
     def __init__(self, how: str) -> None:
         super().__init__()
@@ -47,14 +47,14 @@ def train(folder: Path, how: str, value: float = 1.0, loss: Any = torch.sum) -> 
             "output",
             1.0,
             torch.sum,
-            r"In step 1, what `1` \(Breaks\) returns is not finite \(6 of 6 values\); what it is given is finite",
+            r"In step 1, the output of `1` \(Breaks\) is not finite \(6 of 6 values\); its input and parameters are finite",
         ),
-        ("gradient", 1.0, torch.sum, r"In step 1, the gradient of what `0` \(Linear\) returns is not finite"),
+        ("gradient", 1.0, torch.sum, r"In step 1, the gradient of the output of `0` \(Linear\) is not finite"),
         (
             "",
             float("inf"),
             torch.sum,
-            r"`0` \(Linear\) returns is not finite .*; what it is given is not finite either",
+            r"`0` \(Linear\) is not finite .*; its input is not finite either",
         ),
         ("", 1.0, lambda x: x.sum() / 0, "In step 1, the loss is not finite"),
     ],
@@ -87,7 +87,7 @@ def test_parameters_and_their_gradients_are_looked_at(tmp_path: Path, monkeypatc
 
 
 class Returns(nn.Module):
-    """A module that returns a parameter, as tied weights are handed on."""
+    """A module that returns a parameter, for tied weights."""
 
     def __init__(self, weight: nn.Parameter) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Returns(nn.Module):
 
 
 class Unusual(nn.Module):
-    """Works in place, has tied weights, and a module that returns one."""
+    """A model with an in-place operation, tied weights, and a module that returns a parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,12 +120,12 @@ def test_tied_weights_and_work_in_place_are_no_trouble(tmp_path: Path, monkeypat
             run.backward(model(torch.ones(3, 2)).sum())
             run.clip_grad_norm(model, None)
             optimizer.step()
-    assert all(not weight._backward_hooks for weight in model.parameters())  # none is left behind
+    assert all(not weight._backward_hooks for weight in model.parameters())  # none is left
 
 
 def test_without_it_the_error_says_how_to_find_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    with pytest.raises(NonFiniteError, match="gradient of step 1") as caught:
+    with pytest.raises(NonFiniteError, match="gradient norm of step 1") as caught:
         train(tmp_path / "run", "output")
     assert f"paccel verify {tmp_path / 'run'} --find-non-finite" in caught.value.__notes__[0]
 

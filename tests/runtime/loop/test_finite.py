@@ -18,7 +18,7 @@ from paccel.runtime.loop.position import Position
 
 @dataclass
 class Config:
-    """What a run reads."""
+    """The settings that a run reads."""
 
     run_dir: Path
 
@@ -34,7 +34,7 @@ def test_it_ends_the_run_before_the_update_and_names_step_and_samples(start, ord
     assert done.returncode == 1
     samples = ", ".join(map(str, order(run_dir)[5]))
     reason = status(run_dir)["reason"]
-    assert f"NonFiniteError: The gradient of step 5 has the norm nan; its samples are {samples}" in reason
+    assert f"NonFiniteError: The gradient norm of step 5 is nan; its samples are {samples}" in reason
     assert [path.name for path in (run_dir / "checkpoints").iterdir()] == ["step-4"]
 
 
@@ -44,7 +44,7 @@ def test_skipped_updates_are_counted_and_leave_weights_and_optimizer_as_they_wer
     settings: dict[str, Any] = {"skip_non_finite": 2, "max_steps": 8, "save_every": 1, "keep_last": 9}
     done = start(tmp_path / "run", fault="nan:5,6:0", **settings)
     assert done.returncode == 0, done.stderr
-    assert "step 5 is skipped: its gradient has the norm nan" in done.stderr
+    assert "step 5 is skipped: its gradient norm is nan" in done.stderr
     counted = {line["step"]: line.get("train/skipped_updates") for line in metrics(tmp_path / "run")}
     assert counted == {1: None, 2: None, 3: None, 4: None, 5: 1, 6: 1, 7: None, 8: None}
     files = [tmp_path / "run" / "checkpoints" / f"step-{n}" for n in (4, 5, 6, 7)]
@@ -57,14 +57,14 @@ def test_skipped_updates_are_counted_and_leave_weights_and_optimizer_as_they_wer
 def test_one_more_in_a_row_than_may_be_skipped_ends_the_run(start, tmp_path: Path) -> None:
     done = start(tmp_path / "run", fault="nan:2,4,5,6:0", skip_non_finite=2)
     assert done.returncode == 1
-    assert "The gradient of step 6 has the norm nan, as in the 2 steps before it" in status(tmp_path / "run")["reason"]
+    assert "The gradient norm of step 6 is nan, as in the 2 steps before it" in status(tmp_path / "run")["reason"]
 
 
 @pytest.mark.slow
 def test_the_count_in_a_row_survives_a_resume(start, tmp_path: Path) -> None:
     assert start(tmp_path / "run", fault="nan:4,5:0", max_steps=5, skip_non_finite=2).returncode == 0
     done = start(tmp_path / "run", fault="nan:6:0", skip_non_finite=2, resume="auto", epochs=4, max_steps=8)
-    assert "The gradient of step 6 has the norm nan, as in the 2 steps before it" in done.stderr
+    assert "The gradient norm of step 6 is nan, as in the 2 steps before it" in done.stderr
 
 
 @pytest.mark.slow
@@ -115,7 +115,7 @@ def test_the_count_of_such_losses_survives_a_resume(start, tmp_path: Path) -> No
 
 
 class TestOnADevice:
-    """What a device decides for itself, on the CPU: no norm is read before the log point."""
+    """The code for a device, run on the CPU: no norm is read before the log point."""
 
     def make(self, may_skip: int, **options: Any) -> tuple[FiniteGuard, nn.Module, torch.optim.Optimizer, Any]:
         torch.manual_seed(0)
@@ -133,10 +133,10 @@ class TestOnADevice:
         (model(torch.ones(1, 3)).sum() * factor).backward()
         parameters = list(model.parameters())
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
-        with monkeypatch.context() as patched:  # nothing is read, so nothing is waited for
+        with monkeypatch.context() as patched:  # reading a value would wait for a device
             patched.setattr(torch.Tensor, "item", lambda self: pytest.fail("a device was waited for"))
             patched.setattr(torch.Tensor, "__bool__", lambda self: pytest.fail("a device was waited for"))
-            guard.take(norm, parameters)
+            guard.check_norm(norm, parameters)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -173,13 +173,13 @@ class TestOnADevice:
 
     def test_skipped_updates_explain_a_loss_that_is_not_finite(self) -> None:
         guard = self.make(0)[0]
-        guard.take_loss(float("nan"), 1, skipped=1)
+        guard.check_loss(float("nan"), skipped=1)
         with pytest.raises(NonFiniteError, match="The training loss became nan in step 0"):
-            guard.take_loss(float("nan"), 1, skipped=0)
+            guard.check_loss(float("nan"), skipped=0)
 
     def test_the_norms_since_the_last_look_name_the_first_bad_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
         made = self.make(0)
         for factor in (1.0, float("inf"), 1.0):
             self.step(made, factor, monkeypatch)
-        with pytest.raises(NonFiniteError, match="The gradient of step 2 has the norm"):
+        with pytest.raises(NonFiniteError, match="The gradient norm of step 2 is"):
             made[0].check()

@@ -1,4 +1,4 @@
-"""Between log points, nothing waits for the device and no process for another, beyond the wrapper's own exchange."""
+"""Between log points, nothing waits for the device or for another process, except the wrapper's own collectives."""
 
 import json
 import socket
@@ -10,7 +10,7 @@ from support.counted import LOG_EVERY, count, count_as_process
 from support.sampled import over_three_days
 from support.together import new_process
 
-pytestmark = pytest.mark.slow  # each counts what a whole run asks of the device
+pytestmark = pytest.mark.slow  # each trains a whole run
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -56,5 +56,5 @@ def test_processes_exchange_gradients_token_counts_and_now_and_then_a_flag(
             assert blocking == ["all_reduce"] * own
             assert interval["buckets"] == LOG_EVERY  # the gradients, once in a step of 2 micro-batches
             flags = len(interval["collectives"]) - own - interval["buckets"]
-            assert flags <= LOG_EVERY  # the stop flag, on the host, not waited for
+            assert flags <= LOG_EVERY  # the asynchronous stop flag on the host
             assert set(interval["reads"]) <= {"tolist"}  # of that flag

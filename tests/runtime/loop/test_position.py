@@ -1,4 +1,4 @@
-"""Where a run is, and whether it is over."""
+"""The position of a run, and whether the run is over."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from paccel.runtime.loop.position import Position
     ("is_over", "place"),
     [
         (False, Position(epochs=1)),
-        (False, Position(6, 1, 3, epoch_is_over=False, epochs=1)),  # an evaluation or a save of the last step is left
+        (False, Position(6, 1, 3, epoch_is_over=False, epochs=1)),  # the last step is still to be evaluated or saved
         (True, Position(6, 1, 3, epochs=1)),
         (False, Position(6, 1, 3, epochs=2)),
         (True, Position(6, 1, 3, max_steps=6)),

@@ -1,4 +1,4 @@
-"""All processes agree on stopping, and a failure on one is a failure of all."""
+"""All processes stop at the same step, and a failure on one ends all."""
 
 import json
 import os
@@ -116,9 +116,9 @@ def test_a_terminal_that_hangs_up_is_a_request_to_stop_and_none_under_nohup() ->
         ({}, True, "SIGTERM", 75),
         ({"TORCHELASTIC_MAX_RESTARTS": "0"}, True, "SIGTERM", 75),
         ({"TORCHELASTIC_MAX_RESTARTS": "3"}, True, "SIGUSR1", 0),
-        ({"TORCHELASTIC_MAX_RESTARTS": "3"}, False, "SIGTERM", 0),  # asked was another process of this torchrun
+        ({"TORCHELASTIC_MAX_RESTARTS": "3"}, False, "SIGTERM", 0),  # another process of this torchrun got the signal
         ({"TORCHELASTIC_MAX_RESTARTS": "3", "GROUP_WORLD_SIZE": "2"}, True, "SIGTERM", 0),
-        ({"TORCHELASTIC_MAX_RESTARTS": "3", "GROUP_WORLD_SIZE": "2"}, False, "SIGTERM", 75),  # another node leaves
+        ({"TORCHELASTIC_MAX_RESTARTS": "3", "GROUP_WORLD_SIZE": "2"}, False, "SIGTERM", 75),  # another node is leaving
         ({"TORCHELASTIC_MAX_RESTARTS": "3", "GROUP_WORLD_SIZE": "2"}, False, "time limit", 0),
         ({"TORCHELASTIC_MAX_RESTARTS": "3"}, False, None, 0),  # stopped by the loop
     ],

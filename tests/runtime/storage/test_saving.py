@@ -160,7 +160,7 @@ def test_what_is_not_finite_gets_into_no_file(tmp_path: Path) -> None:
             run.position.step += 1
             model(torch.full((1, 1), float("nan"))).sum().backward()
             run.clip_grad_norm(model, None)
-            with pytest.raises(NonFiniteError, match=f"The gradient of step {run.position.step} has the norm nan"):
+            with pytest.raises(NonFiniteError, match=f"The gradient norm of step {run.position.step} is nan"):
                 write()
         assert not tree(run.run_dir)
         raise NonFiniteError

@@ -1,4 +1,4 @@
-"""What processes tell each other about a stream: that all read the same one, or how many samples each has of a step."""
+"""What processes exchange about a stream: that all read the same samples, or how many each has of a step."""
 
 from collections.abc import Callable, Generator, Iterator
 
@@ -11,27 +11,28 @@ from ..hardware.agreement import Agreement
 
 
 def same_on_all(agreement: Agreement, stream: str, portions: Iterator[Portion]) -> Generator[Portion]:
-    """The portions of a stream, compared with those of the other processes. Collective.
+    """Yield the portions of a stream, and compare them between processes. Collective.
 
-    The samples that a pass begins with are compared before its first step, and how many samples a step has, and whether
-    it is the last one, while it is trained on: the answer is there by the next step, so nothing waits for it.
+    The first samples of a pass are compared before its first step. The number of samples of a step, and whether it is the
+    last one, are compared while it is trained on: the result is there by the next step, so nothing waits for it.
 
     Args:
-        agreement: With the other processes.
-        stream: Its name, for errors.
-        portions: Of this process.
+        agreement: The processes.
+        stream: The name of the stream, for errors.
+        portions: The portions of this process.
 
     Raises:
-        DataError: A process reads other samples, or more of them; raised on all processes.
+        DataError: A process reads other samples, or more of them. Raised on all processes.
     """
     pending: dist.Work | None = None
     number, ends = 0, torch.zeros(2, dtype=torch.int64)
     portion = next(portions, None)
     if len(set(agreement.gather(None if portion is None else portion.digest))) > 1:
         raise DataError(
-            f"`{stream}` yields other samples on each process: it shards itself by rank, or draws an order or noise of its "
-            "own. Let every process read all of it, as paccel divides it (no `split_dataset_by_node`, "
-            "`split_by_node`, `rank`), and seed what it draws, by `set_sample_seed` or the global generators"
+            f"`{stream}` yields other samples on each process: it shards itself by rank, or shuffles or augments with its "
+            "own generator. Let every process read the whole stream, because paccel splits it (no "
+            "`split_dataset_by_node`, `split_by_node`, `rank`), and draw random numbers from the global generators or "
+            "one that `set_sample_seed` seeds"
         )
     while True:
         if pending is not None:
@@ -40,7 +41,7 @@ def same_on_all(agreement: Agreement, stream: str, portions: Iterator[Portion]) 
             if most != -least:
                 raise DataError(
                     f"`{stream}` ends at another sample on some processes, in step {number} of this pass: every process "
-                    "must read the same samples, as paccel divides them"
+                    "must read the same samples, because paccel splits them"
                 )
         if portion is None:
             return
@@ -52,8 +53,8 @@ def same_on_all(agreement: Agreement, stream: str, portions: Iterator[Portion]) 
         portion = next(portions, None)
 
 
-def added_up(agreement: Agreement, number: int) -> Callable[[], int]:
-    """Start a sum over all processes; what is returned waits for it. Collective."""
+def summed(agreement: Agreement, number: int) -> Callable[[], int]:
+    """Start a sum over all processes. Returns a function that waits for the sum and returns it. Collective."""
     total = torch.tensor([number])
     work = dist.all_reduce(total, group=agreement.group, async_op=True)
 
