@@ -46,7 +46,7 @@ def fingerprint(dataset: Any) -> dict[str, Any]:
             hasher.update(item)
     for path in _without_common_folder(files):
         hasher.update(path.encode(errors="replace") + b"\0")
-    for path in _spread(files, _FILES):
+    for path in spread(files, _FILES):
         hasher.update(str(os.path.getsize(path)).encode() if os.path.isfile(path) else b"-")
     known: dict[str, Any] = {"content": hasher.hexdigest() if found else None}
     classes = next((part.classes for part in _parts(dataset) if isinstance(getattr(part, "classes", None), list)), None)
@@ -141,7 +141,7 @@ def _bytes(value: Any, files: list[str] | None, depth: int) -> Iterator[bytes]:
     elif isinstance(value, Mapping | list | tuple) and depth:
         yield str(len(value)).encode()
         inner = list(value.items()) if isinstance(value, Mapping) else value
-        for item in inner if files is None or len(inner) <= _ITEMS else _spread(inner, _SPREAD):
+        for item in inner if files is None or len(inner) <= _ITEMS else spread(inner, _SPREAD):
             yield from _bytes(item, files, depth - 1)
     elif callable(getattr(value, "tobytes", None)):  # an image
         yield value.tobytes()
@@ -155,14 +155,14 @@ def _places(rows: int, size: int, files: list[str] | None) -> list[int]:
     """The rows to look at of so many with `size` bytes: all that a digest is made of, and of what is not large."""
     if files is None or size <= _BYTES:
         return list(range(rows))
-    return _spread(range(rows), min(_SPREAD, max(2, _BYTES * rows // size)))
+    return spread(range(rows), min(_SPREAD, max(2, _BYTES * rows // size)))
 
 
 def _is_path(text: str) -> bool:
     return len(text) < 1024 and ("/" in text or "\\" in text) and PurePath(text).suffix != ""
 
 
-def _spread(items: Sequence[Any], most: int) -> list[Any]:
+def spread(items: Sequence[Any], most: int) -> list[Any]:
     """At most so many of the items: the first, the last and others at equal distances."""
     if len(items) <= most:
         return list(items)

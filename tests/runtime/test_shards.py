@@ -153,9 +153,9 @@ class TestTar:
     @pytest.mark.parametrize(
         ("members", "message"),
         [
-            ([("1.jpg", b"x"), ("1.JPG", b"y")], r"1\.tar` is damaged.*`1\.JPG` comes twice"),
-            ([("1.jpg", "nowhere.jpg")], r"`1\.jpg` is a link to `nowhere\.jpg`, which is no file in it"),
-            ([("1.jpg", "2.jpg"), ("2.jpg", "1.jpg")], r"`1\.jpg` is a link that leads to no file"),
+            ([("1.jpg", b"x"), ("1.JPG", b"y")], r"1\.tar` is damaged.*`1\.JPG` occurs twice"),
+            ([("1.jpg", "nowhere.jpg")], r"`1\.jpg` is a link to `nowhere\.jpg`, which is not a file in this shard"),
+            ([("1.jpg", "2.jpg"), ("2.jpg", "1.jpg")], r"`1\.jpg` is a link that does not lead to a file"),
             (
                 [("0.txt", b"y"), ("1.txt", b"y")],
                 r"the sample `0` begins in `.*0\.tar`: all files of a sample must be in",
@@ -191,13 +191,15 @@ class TestLines:
 
     def test_a_line_that_is_no_json_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "0.jsonl").write_text('{"n": 0}\n{"n"\n{"n": 2}\n')
-        with pytest.raises(DataError, match=r"Line 2 of `.*0\.jsonl` is no JSON \(Expecting .* at column 5\): mend it"):
+        with pytest.raises(
+            DataError, match=r"Line 2 of `.*0\.jsonl` is not valid JSON \(Expecting .* at column 5\): fix it"
+        ):
             Shards(tmp_path)[1]
         (tmp_path / "blank.jsonl").write_bytes(b'\n\n{"n": 0}\r\n\n\n' + b"[" * 100_000 + b'\n{"n": 2}\n')
-        with pytest.raises(DataError, match=r"Line 6 of `.*blank\.jsonl` is no JSON \(maximum recursion"):
+        with pytest.raises(DataError, match=r"Line 6 of `.*blank\.jsonl` is not valid JSON \(maximum recursion"):
             Shards(tmp_path / "blank.jsonl", index=tmp_path / "blank")[1]
         (tmp_path / "1.jsonl").write_text('{"n": 0}\n{"n"')
-        with pytest.raises(DataError, match=r"1\.jsonl` is damaged.*line 2 is no JSON"):
+        with pytest.raises(DataError, match=r"1\.jsonl` is damaged.*line 2 is not valid JSON"):
             Shards(tmp_path / "1.jsonl", index=tmp_path / "other")
 
 
@@ -232,6 +234,19 @@ class TestParquet:
         columns = [pyarrow.array([1]), pyarrow.array([2])]
         parquet.write_table(pyarrow.Table.from_arrays(columns, names=["a", "a"]), tmp_path / "0.parquet")
         with pytest.raises(DataError, match=r"0\.parquet` is damaged.*two columns `a`"):
+            Shards(tmp_path)
+
+    def test_a_missing_package_is_named_and_the_shard_is_not_called_damaged(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytest.importorskip("pyarrow")
+        write(tmp_path / "0.parquet", range(3))
+
+        def missing(module: str) -> None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name="pyarrow")
+
+        monkeypatch.setattr("paccel.runtime.data.shards.store.import_module", missing)
+        with pytest.raises(ConfigError, match=r"^`.*0\.parquet` needs pyarrow: `pip install pyarrow`$"):
             Shards(tmp_path)
 
 
@@ -296,7 +311,7 @@ class TestErrors:
         with first.open("r+b") as file:
             file.write(bytes(8))
         os.utime(first, ns=(2, 2))
-        with pytest.raises(DataError, match=r"0\..*` has changed since its index was made"):
+        with pytest.raises(DataError, match=r"0\..*` has changed since it was indexed"):
             shards[7]
 
     def test_a_shard_that_is_missing_new_changed_or_gone_is_named(self, folder: Path) -> None:
@@ -305,16 +320,20 @@ class TestErrors:
         second = next(folder.glob("1.*"))
         data = second.read_bytes()
         second.unlink()
-        with pytest.raises(DataError, match=r"of other shards \(`shards/1\..*` is missing\): put back what it was"):
+        with pytest.raises(
+            DataError, match=r"does not match the shards \(`shards/1\..*` is missing\): restore the shards"
+        ):
             Shards(folder)
-        with pytest.raises(DataError, match=r"1\..*` is gone"):
+        with pytest.raises(DataError, match=r"1\..*` no longer exists"):
             shards[11]
         second.write_bytes(data + b"\n")
         with pytest.raises(DataError, match=f"1{second.suffix}` has {len(data) + 1} bytes, and had {len(data)}"):
             Shards(folder)
         second.write_bytes(data)
+        with pytest.raises(DataError, match=r"does not match the shards \(they are in another order\)"):
+            Shards(sorted(folder.glob("[0-9].*"), reverse=True))
         (folder / f"3{second.suffix}").write_bytes(data)
-        with pytest.raises(DataError, match=r"`shards/3\..*` is not in it"):
+        with pytest.raises(DataError, match=r"`shards/3\..*` is not in the index"):
             Shards(folder)
 
     def test_a_shard_of_the_same_size_that_changed_is_named_where_it_is_read(self, folder: Path) -> None:
@@ -326,9 +345,7 @@ class TestErrors:
         first.write_bytes(data)
         shards = Shards(folder)
         assert number_of(shards[11]) == 11
-        with pytest.raises(
-            DataError, match=r"0\..*` has changed since its index was made: put back what it was, or del"
-        ):
+        with pytest.raises(DataError, match=r"0\..*` has changed since it was indexed: restore the shards, or del"):
             shards[0]
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -340,29 +357,29 @@ class TestErrors:
         data = path.read_bytes()
         for bad in (b"", data[: len(data) // 2 + 3]):
             path.write_bytes(bad)
-            with pytest.raises(DataError, match=r"0\.\w+` is damaged, or no|There is no sample in"):
+            with pytest.raises(DataError, match=r"0\.\w+` is damaged, or no|No samples in"):
                 Shards(tmp_path)
             assert not (tmp_path / ".index" / "index.json").exists()
 
     def test_what_is_no_shard_is_an_error(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="There is no shard at"):
+        with pytest.raises(DataError, match="No shards found at"):
             Shards(tmp_path)
-        with pytest.raises(DataError, match=r"There is no shard at `.*/\*.tar`"):
+        with pytest.raises(DataError, match=r"No shards found at `.*/\*.tar`"):
             Shards(f"{tmp_path}/*.tar")
-        with pytest.raises(DataError, match="No shards were given"):
+        with pytest.raises(DataError, match="No shards given"):
             Shards([])
         write(tmp_path / "a.tar", range(2))
         write(tmp_path / "b.jsonl", range(2))
-        with pytest.raises(ConfigError, match=r"b.jsonl` is no shard, or of another kind"):
+        with pytest.raises(ConfigError, match=r"b.jsonl` is not a shard, or of another kind"):
             Shards(tmp_path)
         (tmp_path / "c.tar.gz").write_bytes(b"")
-        with pytest.raises(ConfigError, match="compressed files cannot be read at a place"):
+        with pytest.raises(ConfigError, match="of one kind and not compressed"):
             Shards(tmp_path / "c.tar.gz")
 
     def test_an_index_that_is_damaged_is_named(self, folder: Path) -> None:
         Shards(folder)
         (folder / ".index" / "index.json").write_text("{}")
-        with pytest.raises(DataError, match="is no index of shards"):
+        with pytest.raises(DataError, match="is not a valid index of shards"):
             Shards(folder)
 
     @pytest.mark.skipif(os.name == "nt", reason="needs pipes")
@@ -375,13 +392,13 @@ class TestErrors:
         shards = pickle.loads(pickle.dumps(Shards(tmp_path)))
         (tmp_path / "0.jsonl").unlink()
         os.mkfifo(tmp_path / "0.jsonl")
-        with pytest.raises(DataError, match=r"0\.jsonl` is no file any more"):
+        with pytest.raises(DataError, match=r"0\.jsonl` is no longer a regular file"):
             shards[0]
         (tmp_path / ".index" / "index.json").unlink()
         os.mkfifo(tmp_path / ".index" / "index.json")
         (tmp_path / "0.jsonl").unlink()
         write(tmp_path / "0.jsonl", range(3))
-        with pytest.raises(DataError, match="is no index of shards"):
+        with pytest.raises(DataError, match="is not a valid index of shards"):
             Shards(tmp_path)
 
     @pytest.mark.parametrize("of", ["shard", "index"])
@@ -402,13 +419,13 @@ class TestErrors:
         Shards(tmp_path)
         (places,) = (tmp_path / ".index").glob("places-*.bin")
         places.write_bytes(b"\xff" * places.stat().st_size)
-        with pytest.raises(DataError, match=r"0\.jsonl` cannot be read where its index says"):
+        with pytest.raises(DataError, match=r"0\.jsonl` cannot be read at the offset in its index"):
             Shards(tmp_path)[0]
 
     @pytest.mark.parametrize("name", ["0.tar", "0.jsonl"])
     def test_a_compressed_shard_is_named_whatever_its_ending_says(self, name: str, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(gzip.compress(b"{}\n"))
-        with pytest.raises(DataError, match="it is compressed, and cannot be read at a place: unpack it"):
+        with pytest.raises(DataError, match="it is compressed, which has no random access: decompress it"):
             Shards(tmp_path)
 
 
@@ -425,7 +442,7 @@ def test_remote_shards_are_read_through_fsspec(kind: str, tmp_path: Path, monkey
         shards = Shards(path, decode=number_of)
         assert [shards[n] for n in range(len(shards))] == list(range(9))
         assert shards.index.parent == Path("data/index")
-    with pytest.raises(DataError, match="There is no shard at `memory://nothing`"):
+    with pytest.raises(DataError, match="No shards found at `memory://nothing`"):
         Shards("memory://nothing")
 
 
@@ -482,9 +499,11 @@ class TestServer:
             with pytest.raises(DataError, match=r"1\.jsonl`.* cannot be read \(FileNotFoundError"):
                 shards[899]
         else:
-            with pytest.raises(DataError, match=r"0\.jsonl` cannot be read at a place: its server sends whole files"):
+            with pytest.raises(
+                DataError, match=r"0\.jsonl` cannot be read in parts: its server ignores range requests"
+            ):
                 Shards(f"{server}/0.jsonl")
-        with pytest.raises(DataError, match=r"There is no shard at `.*/none\.tar`"):
+        with pytest.raises(DataError, match=r"No shards found at `.*/none\.tar`"):
             Shards(f"{server}/none.tar")
 
 
@@ -497,7 +516,7 @@ def server_sends_parts(server: str) -> bool:
 @pytest.mark.parametrize(
     ("paths", "message"),
     [
-        (["memory://x/0.tar", "1.tar"], "Some shards have `://` in their names and others have not"),
+        (["memory://x/0.tar", "1.tar"], "Some shards have `://` in their names and others do not"),
         ("nothing://x/0.tar", "`nothing://x/0.tar` cannot be opened by fsspec: Protocol not known: nothing"),
     ],
 )
