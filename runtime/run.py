@@ -17,7 +17,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from .config import RunSettings, compare_settings, config_to_dict, fixed_settings
-from .data.loader import IndexedLoader, Loader
+from .data.indexed import IndexedLoader
+from .data.loader import Loader
 from .data.order import Cut, Order
 from .data.randomness import key, seeder
 from .data.split import is_split, joined

@@ -19,13 +19,14 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 from ..errors import ConfigError
 from . import foreign
 from .delivery import cloned
-from .fetch import in_workers, seed_hooks, seed_sample
+from .fetch import seed_hooks, seed_sample
 from .fingerprint import digest
 from .loader import Loader
 from .order import Cut, Portion, share
 from .randomness import at, key, seed_host
 from .shuffle import newest_order
 from .split import Layout, ShardReader, is_of_layout, is_split, readers_of, shares_to_portions
+from .workers import in_workers
 
 
 class StreamLoader(Loader):
@@ -147,7 +148,7 @@ class StreamLoader(Loader):
         reader = ShardReader(shards, cut, epoch, micro_batches, states, turn, skip)
         workers = layout.workers if cut.num_workers else 0
         shares = (
-            self._items(in_workers(reader, workers, cut.device, cut.worker_options), stay=False)
+            self._workers.items(in_workers(reader, workers, cut.device, cut.worker_options), stay=False)
             if workers
             else iter(reader)
         )
@@ -171,7 +172,7 @@ class StreamLoader(Loader):
 
     def _by_worker(self, reader: "_Reader") -> Generator[Portion]:
         workers = in_workers(reader, 1, self._cut.device, self._cut.worker_options)  # one stream comes from one reader
-        yield from self._items(workers, stay=False)
+        yield from self._workers.items(workers, stay=False)
 
     def evaluation_batches(self, filler: bool) -> Iterator[tuple[Any, int]]:
         for portion in self.portions(0, 0, 1, filler=filler):

@@ -32,7 +32,7 @@ class TestStepsThatAreGatheredAtOnce:
     @pytest.fixture
     def loader(self, monkeypatch: pytest.MonkeyPatch) -> Loader:
         rows = TensorDataset(torch.randn(43, 3), torch.arange(43))
-        monkeypatch.setattr("paccel.runtime.data.loader._CHUNK_BYTES", 3 * 8 * (12 + 8))  # three steps
+        monkeypatch.setattr("paccel.runtime.data.tensors._CHUNK_BYTES", 3 * 8 * (12 + 8))  # three steps
         return make(rows)
 
     def test_every_step_is_where_it_belongs_and_aligned_alike_wherever_the_epoch_is_entered(

@@ -117,7 +117,7 @@ def test_a_signal_to_all_processes_of_a_group_does_not_take_the_workers_away(nam
     loader = make(Squares(), num_workers=2)
     source = batches(loader)
     begun = [next(source), next(source)]  # one of each worker
-    for worker in loader._working[0]._workers:
+    for worker in loader._workers._running[0]._workers:
         os.kill(worker.pid, signal.Signals[name])
     assert [*begun, *source] == list(batches(make(Squares())))
 
@@ -248,7 +248,7 @@ class TestWorkers:
         loader = make(Marked(9), num_workers=1, worker_options=options)
         source = batches(loader)
         assert next(source) == [[1] * 8, 8]
-        assert loader._working[0]._prefetch_factor == 3
+        assert loader._workers._running[0]._prefetch_factor == 3
         assert list(source) == [[[1], 1]]
         assert not multiprocessing.active_children(), "they were not to stay"
 
