@@ -40,9 +40,9 @@ class TestErrors:
         [
             (
                 {"shuffle": RandomSampler(range(3))},
-                "not a `RandomSampler`: instead of a sampler, `shuffle=lambda epoch",
+                "not a `RandomSampler`: instead of a sampler, pass `shuffle=lambda epoch",
             ),
-            ({"shuffle": [2, 0, 1]}, "`shuffle` is True, False, or a function .* not a `list`"),
+            ({"shuffle": [2, 0, 1]}, "`shuffle` must be True, False, or a function .* not a `list`"),
             ({"collate_fn": 3}, "`collate_fn` must be a function, not 3"),
             ({"batch_size": 2.5}, "`batch_size` must be a whole number, not 2.5"),
             ({"batch_size": "8"}, "`batch_size` must be at least 1, not '8'"),
@@ -176,9 +176,9 @@ class TestAnOrderOfOnesOwn:
     @pytest.mark.parametrize(
         ("order", "message"),
         [
-            (lambda epoch: range(10 * epoch), r"epoch 2 must be 10 whole numbers.*torch.int64, shape \(20,\)"),
+            (lambda epoch: range(10 * epoch), r"epoch 2 must be 10 whole numbers.*torch.int64 of shape \(20,\)"),
             (lambda epoch: [1.5] * 10, "must be 10 whole numbers.*float"),
-            (lambda epoch: [0, 43 if epoch == 2 else 42], "epoch 2 has the index 43, and there are 43 samples"),
+            (lambda epoch: [0, 43 if epoch == 2 else 42], "epoch 2 has the index 43, but there are 43 samples"),
             (lambda epoch: [0, -1], "the index -1"),
         ],
     )

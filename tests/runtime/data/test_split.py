@@ -176,7 +176,7 @@ class TestTwoProcesses:
     def test_shards_that_cannot_be_divided_are_read_whole_and_a_short_step_may_be_dropped(self, tmp_path: Path) -> None:
         three, dropped = zip(*together(two_streams, tmp_path), strict=True)
         assert of_epoch(list(three), 1) == everything(SIZES[:3])
-        assert "among which its 3 shards cannot be divided: make their number a multiple" in three[0]["said"]
+        assert "as its 3 shards cannot be divided evenly: use a multiple of 2" in three[0]["said"]
         assert set(dropped[0]["totals"].values()) == {4}
         assert len(of_epoch(list(dropped), 1)) == 4 * len(dropped[0]["totals"]) > 0
 
@@ -185,7 +185,7 @@ def test_a_process_without_a_sample_is_told_to_the_user(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run")) as run:
         cut = replace(run.loader(stream(), 4)._cut, add_up=lambda number: lambda: number + 2)
     waiting = shares_to_portions(iter(()), Layout(2, 1), [], cut, 0, "IterableDataset")
-    with pytest.raises(DataError, match="has no sample in the shards of process 0, while others have some"):
+    with pytest.raises(DataError, match="has no sample in the shards of process 0, but has some in others"):
         next(waiting)
 
 

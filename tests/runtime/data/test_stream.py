@@ -331,7 +331,7 @@ class TestWhatIsNotExact:
 class TestErrors:
     def test_what_a_stream_cannot_do_is_said_at_once(self, tmp_path: Path) -> None:
         with Run(Config(tmp_path / "run")) as run:
-            with pytest.raises(ConfigError, match="`Stream` has no index, so it cannot be shuffled here"):
+            with pytest.raises(ConfigError, match=r"`Stream` has no index, so `run\.loader` cannot shuffle"):
                 run.loader(Stream(), 8, shuffle=True)
             with pytest.raises(ConfigError, match="does not tell its length: set `max_steps` or `limit_batches`"):
                 run.loader(Stream(), 8).total_steps(3)
@@ -442,5 +442,5 @@ def test_passes_over_a_stream_that_overlap_are_refused_where_it_has_one_place() 
         assert [read(a)[0] for a in first] == [read(b)[0] for b in second]
         source = run.batches(stateful)
         next(source)
-        with pytest.raises(ConfigError, match="is being read already, and has one place"):
+        with pytest.raises(ConfigError, match="is already being read, and has only one position"):
             next(run.batches(stateful))
