@@ -7,6 +7,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from ..errors import DataError
+from .fingerprint import inner_datasets
 from .order import INDEX_MASK, Part
 from .randomness import Canary, at, seed_host
 
@@ -68,9 +69,8 @@ class Fetch(Dataset[tuple[Any, int]]):
 
 def seed_hooks(dataset: Any) -> list[Callable[[int], None]]:
     """The methods `set_sample_seed` of a dataset and of those it wraps, such as a `Subset`."""
-    inner = [*getattr(dataset, "datasets", ()), *([dataset.dataset] if hasattr(dataset, "dataset") else ())]
     own = [dataset.set_sample_seed] if hasattr(dataset, "set_sample_seed") else []
-    return [*own, *(hook for part in inner for hook in seed_hooks(part))]
+    return [*own, *(hook for part in inner_datasets(dataset) for hook in seed_hooks(part))]
 
 
 def seed_sample(seed: int, hooks: list[Callable[[int], None]]) -> None:
