@@ -98,10 +98,10 @@ def test_other_weights_or_sources_are_other_data_for_a_run_that_is_resumed() -> 
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"web": 1, "code": 1}, "are for web, code, and the sources of the mixture are web, code, books"),
-        ({"web": 1, "code": -1, "books": 1}, "must be 0 or more, and one of them above 0"),
-        ({"web": 0, "code": 0, "books": 0}, "must be 0 or more, and one of them above 0"),
-        ({"web": float("nan"), "code": 0, "books": 0}, "must be 0 or more"),
+        ({"web": 1, "code": 1}, "are for web, code, but the sources of the mixture are web, code, books"),
+        ({"web": 1, "code": -1, "books": 1}, "must be finite and at least 0, and not all 0"),
+        ({"web": 0, "code": 0, "books": 0}, "must be finite and at least 0, and not all 0"),
+        ({"web": float("nan"), "code": 0, "books": 0}, "must be finite and at least 0"),
         (lambda step: [1, 2, 3], r"The weights of step 0 must be a dict with one for each source, not \[1, 2, 3\]"),
         ({5: {"web": 1, "code": 1, "books": 1}}, "must begin at step 0, not at 5"),
     ],
