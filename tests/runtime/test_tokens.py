@@ -48,7 +48,7 @@ class TestFiles:
 
     def test_what_is_written_in_pieces_is_the_same(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = write_tokens(tmp_path / "whole", random_documents(99), 50)
-        monkeypatch.setattr("paccel.runtime.tokens._AT_ONCE", 10)
+        monkeypatch.setattr("paccel.runtime.data.token_files._AT_ONCE", 10)
         assert write_tokens(tmp_path / "pieces", random_documents(99), 50).content_hash == whole.content_hash
 
     @pytest.mark.parametrize(
