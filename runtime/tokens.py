@@ -18,24 +18,28 @@ PADDING = -1  # a target that is not predicted: `F.cross_entropy(…, ignore_ind
 class Rows(Dataset[tuple[torch.Tensor, ...]]):
     """Rows of `context` tokens: documents are packed end to end, and each token but the first is predicted once.
 
-    A sample is `(inputs, targets)`: int32 and int64, shape (context,). Targets are the inputs moved by one; `PADDING`
-    fills the end of the last row, where its inputs are 0.
+    A sample is `(inputs, targets)`: int32 and int64, shape (context,). Targets are the inputs shifted by one. The end of
+    the last row is filled with `PADDING` in the targets and 0 in the inputs.
 
-    With `documents=True` a sample is `(inputs, targets, documents)`: the number of each input's document within the
-    row, from 0, int32, of which `positions_of` and `mask_of` make position ids and the attention mask. Then no document
-    sees another, and the first token of each is no target, as if each were run by itself.
+    With `documents=True` a sample is `(inputs, targets, documents)`. The last is the number of each input's document
+    within the row, counted from 0, int32: `positions_of` and `mask_of` turn it into position ids and the attention mask, so
+    that no document sees another. The first token of each document is then no target.
 
     Args:
         tokens: From `tokenized` or `Tokens`.
-        context: Tokens in a row.
-        documents: Whether to tell documents apart.
+        context: Tokens per row.
+        documents: Whether to keep documents apart.
+
+    Raises:
+        ConfigError: `context` is below 1.
+        DataError: There is only one token.
     """
 
     def __init__(self, tokens: Tokens, context: int, *, documents: bool = False) -> None:
         if context < 1:
             raise ConfigError(f"`context` must be at least 1, not {context}")
         if tokens.num_tokens < 2:
-            raise DataError(f"`{tokens.folder}` has a single token: nothing can be predicted")
+            raise DataError(f"`{tokens.folder}` has a single token, so there is none to predict")
         self.tokens, self.context, self.documents = tokens, context, documents
         self.content_hash = f"{tokens.content_hash} {context} {documents}"
 
@@ -63,7 +67,7 @@ class Rows(Dataset[tuple[torch.Tensor, ...]]):
         return list(zip(inputs, targets, numbers[:, :-1], strict=True))
 
     def _documents_of(self, indices: Sequence[int]) -> npt.NDArray[np.int32]:
-        """The number of each token's document within its row. Shape (rows, context + 1)."""
+        """The number of each token's document within its row, counted from 0. Shape (rows, context + 1)."""
         first = np.asarray(indices, np.int64) * self.context
         starts = self.tokens.starts
         left, right = (np.searchsorted(starts, first + end, "right") for end in (0, self.context))
@@ -74,9 +78,9 @@ class Rows(Dataset[tuple[torch.Tensor, ...]]):
 
 
 def positions_of(documents: torch.Tensor) -> torch.Tensor:
-    """Position ids that begin with 0 in each document of a row. Shape of `documents`, (B, L), int64.
+    """Position ids that restart at 0 in each document of a row. Shape (B, L), like `documents`, int64.
 
-    The first document of a row may have begun in the row before; its positions begin with 0 as well.
+    They also start at 0 for a document that continues from the row before.
     """
     places = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
     begins = torch.ones_like(documents, dtype=torch.bool)
@@ -85,7 +89,7 @@ def positions_of(documents: torch.Tensor) -> torch.Tensor:
 
 
 def mask_of(documents: torch.Tensor) -> torch.Tensor:
-    """The causal attention mask in which no document sees another: True where a query may see a key.
+    """The causal attention mask in which no document sees another: True where a query attends to a key.
 
     Args:
         documents: Shape (B, L).

@@ -54,9 +54,9 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("documents", "vocabulary", "message"),
         [
-            ([[1], [2, 50]], 50, r"Document 1 has the token 50, and the vocabulary has 50 \(0 to 49\)"),
+            ([[1], [2, 50]], 50, r"Document 1 has the token 50, but the vocabulary has 50 \(0 to 49\)"),
             ([[1, -1]], 50, "Document 0 has the token -1"),
-            ([[0.5]], 50, "must be a row of whole numbers or bytes, not float64"),
+            ([[0.5]], 50, "must be bytes or a one-dimensional row of integers, not float64"),
             ([[[1]]], 50, r"not int64 of shape \(1, 1\)"),
             ([[], b""], 50, "There are no tokens to write to"),
             ([], 50, "There are no tokens to write to"),
@@ -80,14 +80,12 @@ class TestFiles:
         good = file.read_bytes()
         for bad in (good[:-1], b"", good[:-4] + b"\1\1\1\1", b"\x09" + good[1:]):
             file.write_bytes(bad)
-            with pytest.raises(
-                DataError, match=r"tokens-.*.bin` is not the file that `index.json` beside it describes"
-            ):
+            with pytest.raises(DataError, match=r"tokens-.*.bin` does not match `index.json` beside it"):
                 Tokens(folder)
         flipped = bytearray(good)
         flipped[100_000] ^= 1  # in a part that is not looked at when files are opened
         file.write_bytes(flipped)
-        with pytest.raises(DataError, match="is damaged: a byte differs"):
+        with pytest.raises(DataError, match="is damaged: its SHA-256 differs"):
             Tokens(folder).verify()
         file.write_bytes(good)
         whole.verify()
@@ -99,12 +97,12 @@ class TestFiles:
         ("index", "message"),
         [
             (None, "has no token files: there is no `index.json`; tokenize the text first"),
-            ("{", "is no index of token files"),
-            ("[]", "is no index of token files"),
-            ('{"format": 1}', "is no index of token files"),
+            ("{", "is not an index of token files"),
+            ("[]", "is not an index of token files"),
+            ('{"format": 1}', "is not an index of token files"),
             (
                 '{"format": 2, "type": "uint8", "files": {}}',
-                "has the format 2, and this paccel reads 1: upgrade paccel",
+                "has the format 2, but this paccel reads 1: upgrade paccel",
             ),
         ],
     )
@@ -128,10 +126,10 @@ class TestFiles:
         os.utime(file, ns=(1, 1))
         assert rows[1][0].tolist() == list(range(8, 16)), "only its time has changed"
         os.truncate(file, 5000)
-        with pytest.raises(DataError, match=r"tokens-.*\.bin` is not the file that `index\.json` beside it describes"):
+        with pytest.raises(DataError, match=r"tokens-.*\.bin` does not match `index\.json` beside it"):
             rows[last]
         file.write_bytes(b"\7" * len(data))
-        with pytest.raises(DataError, match=r"tokens-.*\.bin` is not the file"):
+        with pytest.raises(DataError, match=r"tokens-.*\.bin` does not match"):
             rows[last]
 
     def test_a_run_that_has_begun_reads_its_tokens_to_the_end_though_others_are_written(self, tmp_path: Path) -> None:
@@ -147,16 +145,16 @@ class TestFiles:
         (path,) = tmp_path.glob(name)
         path.unlink()
         os.mkfifo(path)
-        with pytest.raises(DataError, match=r"it is no file|is not the file"):
+        with pytest.raises(DataError, match=r"it is not a regular file|does not match"):
             Tokens(tmp_path)
         path.unlink()
         path.mkdir()
-        with pytest.raises(DataError, match=r"it is no file|is not the file"):
+        with pytest.raises(DataError, match=r"it is not a regular file|does not match"):
             Tokens(tmp_path)
 
     def test_a_folder_that_is_a_file_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "train").write_text("")
-        with pytest.raises(DataError, match="train` cannot be made for token files"):
+        with pytest.raises(DataError, match="train` for token files cannot be created"):
             tokenized(tmp_path / "train", lambda: [[1, 2]], 256, {})
 
     def test_pickled_files_are_mapped_again_and_no_others(self, tmp_path: Path) -> None:
