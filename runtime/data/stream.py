@@ -43,7 +43,7 @@ class StreamLoader(Loader):
         name, problems = f"`{type(dataset).__name__}`", []
         if isinstance(dataset, DataLoader) and (dataset.batch_size is not None or dataset.batch_sampler is not None):
             raise ConfigError(
-                "`run.loader` makes the batches: instead of a `DataLoader`, pass its dataset, "
+                "`run.loader` makes the batches: instead of a `DataLoader`, give it the dataset, "
                 f"`run.loader(loader.dataset, {cut.batch_size}, collate_fn=loader.collate_fn, num_workers=…)`"
             )
         if cut.shuffle:

@@ -1,4 +1,4 @@
-"""Shards: every sample by its number, in any process, and each kind of damage named."""
+"""Shards: samples by number, in any process, and each kind of damage is named."""
 
 import functools
 import gzip
@@ -104,7 +104,7 @@ def test_a_custom_order_by_blocks_has_each_sample_once_and_its_neighbours_near(f
 
 
 def tar(path: Path, *members: tuple[str, bytes | str], form: int = tarfile.PAX_FORMAT) -> Path:
-    """A tar file of names and contents; text instead of bytes is what a symbolic link points to, after `=` a hard one."""
+    """A tar file of names and contents; text in place of bytes is the target of a symbolic link, or after `=` of a hard one."""
     with tarfile.open(path, "w", format=form) as archive:
         for name, content in members:
             member = tarfile.TarInfo(name)
@@ -162,7 +162,7 @@ class TestTar:
             ),
         ],
     )
-    def test_what_makes_no_whole_sample_names_the_shard_and_the_file(
+    def test_an_incomplete_sample_names_the_shard_and_the_file(
         self, members: list[tuple[str, bytes | str]], message: str, tmp_path: Path
     ) -> None:
         tar(tmp_path / "0.tar", ("0.jpg", b"x"))
@@ -170,7 +170,7 @@ class TestTar:
         with pytest.raises(DataError, match=message):
             Shards(tmp_path)
 
-    def test_a_header_that_is_damaged_in_the_middle_names_the_file_before_it(self, tmp_path: Path) -> None:
+    def test_a_damaged_header_names_the_file_before_it(self, tmp_path: Path) -> None:
         path = tar(tmp_path / "0.tar", *((f"{n}.bin", b"x") for n in range(9)))
         data = bytearray(path.read_bytes())
         data[5 * 1024 + 3] ^= 1
@@ -180,16 +180,14 @@ class TestTar:
 
 
 class TestLines:
-    def test_a_byte_order_mark_blank_lines_and_line_ends_of_windows_are_no_part_of_a_sample(
-        self, tmp_path: Path
-    ) -> None:
+    def test_byte_order_mark_blank_lines_and_windows_line_ends_are_skipped(self, tmp_path: Path) -> None:
         (tmp_path / "0.jsonl").write_bytes(b'\xef\xbb\xbf{"n": 0}\r\n\r\n{"n": 1}\r\n \n{"n": 2}')
         (tmp_path / "1.jsonl").write_bytes(b"")
         (tmp_path / "2.jsonl").write_bytes(b'\n{"n": 3}\n')
         shards = Shards(tmp_path)
         assert [shards[n]["n"] for n in range(len(shards))] == [0, 1, 2, 3]
 
-    def test_a_line_that_is_no_json_is_named(self, tmp_path: Path) -> None:
+    def test_a_line_that_is_not_json_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "0.jsonl").write_text('{"n": 0}\n{"n"\n{"n": 2}\n')
         with pytest.raises(
             DataError, match=r"Line 2 of `.*0\.jsonl` is not valid JSON \(Expecting .* at column 5\): fix it"
@@ -204,7 +202,7 @@ class TestLines:
 
 
 class TestParquet:
-    def test_nulls_nested_columns_and_empty_row_groups_and_files_are_what_arrow_reads(self, tmp_path: Path) -> None:
+    def test_nulls_nested_columns_empty_row_groups_and_empty_files_are_read_as_by_arrow(self, tmp_path: Path) -> None:
         pyarrow = pytest.importorskip("pyarrow")
         from pyarrow import parquet
 
@@ -227,7 +225,7 @@ class TestParquet:
         assert shards.__getitems__(range(4)) == [*table.to_pylist(), {"other": "x"}]
         assert sorted(shards.in_blocks(seed=1)(1).tolist()) == [0, 1, 2, 3]
 
-    def test_two_columns_of_one_name_are_an_error(self, tmp_path: Path) -> None:
+    def test_two_columns_of_the_same_name_are_an_error(self, tmp_path: Path) -> None:
         pyarrow = pytest.importorskip("pyarrow")
         from pyarrow import parquet
 
@@ -250,7 +248,7 @@ class TestParquet:
             Shards(tmp_path)
 
 
-def test_links_are_followed_and_what_is_hidden_or_no_file_is_no_shard(tmp_path: Path) -> None:
+def test_links_are_followed_and_hidden_and_special_files_are_skipped(tmp_path: Path) -> None:
     write(tmp_path / "data", range(0))
     (tmp_path / "data").write_text('{"n": 0}\n')
     (tmp_path / "0.jsonl").symlink_to("data")
@@ -264,7 +262,7 @@ def test_links_are_followed_and_what_is_hidden_or_no_file_is_no_shard(tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs fork")
-def test_several_processes_may_make_the_index_at_the_same_time(tmp_path: Path) -> None:
+def test_several_processes_may_write_the_index_at_the_same_time(tmp_path: Path) -> None:
     for shard in range(4):
         write(tmp_path / f"{shard}.jsonl", range(3000 * shard, 3000 * shard + 3000))
     fork = get_context("fork")
@@ -285,7 +283,7 @@ def test_several_processes_may_make_the_index_at_the_same_time(tmp_path: Path) -
     assert len(list((tmp_path / ".index").iterdir())) == 2
 
 
-def test_the_index_goes_elsewhere_where_the_folder_cannot_be_written_to(
+def test_the_index_is_under_data_if_the_folder_cannot_be_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -295,14 +293,14 @@ def test_the_index_goes_elsewhere_where_the_folder_cannot_be_written_to(
     assert not (tmp_path / ".index").exists()
 
 
-def test_an_index_of_an_older_paccel_is_made_anew(folder: Path) -> None:
+def test_an_index_of_an_older_paccel_is_rebuilt(folder: Path) -> None:
     Shards(folder)
     (folder / ".index" / "index.json").write_text('{"format": 1}')
     assert number_of(Shards(folder)[32]) == 32
 
 
 class TestErrors:
-    def test_a_shard_that_is_written_again_while_a_run_reads_it_is_named(self, folder: Path) -> None:
+    def test_a_shard_that_is_rewritten_while_a_run_reads_it_is_named(self, folder: Path) -> None:
         shards = Shards(folder, decode=number_of)
         first = next(folder.glob("0.*"))
         assert shards[5] == 5
@@ -361,7 +359,7 @@ class TestErrors:
                 Shards(tmp_path)
             assert not (tmp_path / ".index" / "index.json").exists()
 
-    def test_what_is_no_shard_is_an_error(self, tmp_path: Path) -> None:
+    def test_paths_without_shards_and_other_files_are_errors(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="No shards found at"):
             Shards(tmp_path)
         with pytest.raises(DataError, match=r"No shards found at `.*/\*.tar`"):
@@ -376,14 +374,14 @@ class TestErrors:
         with pytest.raises(ConfigError, match="of one kind and not compressed"):
             Shards(tmp_path / "c.tar.gz")
 
-    def test_an_index_that_is_damaged_is_named(self, folder: Path) -> None:
+    def test_a_damaged_index_is_named(self, folder: Path) -> None:
         Shards(folder)
         (folder / ".index" / "index.json").write_text("{}")
         with pytest.raises(DataError, match="is not a valid index of shards"):
             Shards(folder)
 
     @pytest.mark.skipif(os.name == "nt", reason="needs pipes")
-    def test_an_index_or_a_shard_that_is_no_file_is_named_and_not_waited_for(self, tmp_path: Path) -> None:
+    def test_a_pipe_in_place_of_an_index_or_a_shard_is_an_error_and_does_not_block(self, tmp_path: Path) -> None:
         write(tmp_path / "0.jsonl", range(3))
         (tmp_path / ".index").write_text("")
         with pytest.raises(DataError, match=r"The index cannot be written to `.*/\.index`"):
@@ -402,8 +400,10 @@ class TestErrors:
             Shards(tmp_path)
 
     @pytest.mark.parametrize("of", ["shard", "index"])
-    def test_what_may_not_be_read_is_named(self, of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """As if by another user: tests may run as root."""
+    def test_a_file_without_read_permission_is_named(
+        self, of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Simulated, as tests may run as root."""
         write(tmp_path / "0.jsonl", range(3))
         shards = pickle.loads(pickle.dumps(Shards(tmp_path)))
 
@@ -414,7 +414,7 @@ class TestErrors:
         with pytest.raises(DataError, match=rf"The {of} `.*` cannot be read \(Permission denied\)"):
             shards[0] if of == "shard" else Shards(tmp_path)
 
-    def test_an_index_of_places_that_are_none_is_named(self, tmp_path: Path) -> None:
+    def test_an_index_with_impossible_offsets_is_an_error(self, tmp_path: Path) -> None:
         write(tmp_path / "0.jsonl", range(3))
         Shards(tmp_path)
         (places,) = (tmp_path / ".index").glob("places-*.bin")
@@ -423,7 +423,7 @@ class TestErrors:
             Shards(tmp_path)[0]
 
     @pytest.mark.parametrize("name", ["0.tar", "0.jsonl"])
-    def test_a_compressed_shard_is_named_whatever_its_ending_says(self, name: str, tmp_path: Path) -> None:
+    def test_a_compressed_shard_is_named_whatever_its_extension(self, name: str, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(gzip.compress(b"{}\n"))
         with pytest.raises(DataError, match="it is compressed, which has no random access: decompress it"):
             Shards(tmp_path)
@@ -447,7 +447,7 @@ def test_remote_shards_are_read_through_fsspec(kind: str, tmp_path: Path, monkey
 
 
 class _Files(http.server.SimpleHTTPRequestHandler):
-    """A server of the files of a folder, which also sends parts of them, as servers of data do."""
+    """Serves the files of a folder, and answers range requests."""
 
     parts = True
 
@@ -488,7 +488,9 @@ class TestServer:
             server.shutdown()
             thread.join()
 
-    def test_shards_are_read_at_a_place_or_it_is_said_that_the_server_cannot(self, server: str, tmp_path: Path) -> None:
+    def test_shards_are_read_by_range_requests_and_a_server_without_them_is_named(
+        self, server: str, tmp_path: Path
+    ) -> None:
         for shard, numbers in enumerate((range(600), range(600, 900))):
             write(tmp_path / "shards" / f"{shard}.jsonl", numbers)
         if server_sends_parts(server):

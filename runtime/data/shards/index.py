@@ -67,7 +67,7 @@ class Index:
         folder: Where it is stored.
         shards: For each shard, in order, its `name` and `size`, and how many `samples` and `places` it has.
         suffixes: Of tar: the extensions, as the array `members` numbers them.
-        arrays: By name; which there are depends on the format.
+        arrays: Memory-mapped, by name; each format has its own.
         first: The number of each shard's first sample, and of the samples in all. Shape (shards + 1,).
     """
 

@@ -252,7 +252,7 @@ def _index_under_data(names: Iterable[str]) -> Path:
 
 
 def _too_short(name: str) -> DataError:
-    return DataError(f"`{name}` has changed since it was indexed, and ends too early: restore it")
+    return DataError(f"`{name}` is shorter than when it was indexed: restore it")
 
 
 def _filesystem(path: str) -> tuple[Any, str]:

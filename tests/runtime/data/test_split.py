@@ -1,4 +1,4 @@
-"""Streams of shards: each process and worker reads its own, and a run is resumed exactly on the same layout."""
+"""Streams of shards: each process and worker reads its own, and resuming on the same layout is exact."""
 
 import shutil
 import time
@@ -62,7 +62,7 @@ def train(
     accumulate: int = 1,
     drop_last: bool = False,
 ) -> dict[str, Any]:
-    """The samples of this process in each step, how many all had together, and what was said."""
+    """Train on a stream. Returns the samples of this process in each step, their number on all, and what the run said."""
     seen: dict[int, list[int]] = {}
     epoch_of: dict[int, int] = {}
     totals: dict[int, int] = {}
@@ -140,7 +140,7 @@ class TestOneProcess:
 
 
 def two_streams() -> list[dict[str, Any]]:
-    """One whose shards two processes cannot divide, and one in which they have different numbers of samples."""
+    """Train on shards that two processes cannot divide, and on shards with different numbers of samples."""
     return [
         train("three", "never", 0, sizes=SIZES[:3], epochs=1),
         train("dropped", "never", 0, sizes=(9, 3), epochs=1, drop_last=True),
@@ -181,7 +181,7 @@ class TestTwoProcesses:
         assert len(of_epoch(list(dropped), 1)) == 4 * len(dropped[0]["totals"]) > 0
 
 
-def test_a_process_without_a_sample_is_told_to_the_user(tmp_path: Path) -> None:
+def test_a_process_without_samples_is_an_error(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run")) as run:
         cut = replace(run.loader(stream(), 4)._cut, add_up=lambda number: lambda: number + 2)
     waiting = shares_to_portions(iter(()), Layout(2, 1), [], cut, 0, "IterableDataset")
@@ -189,7 +189,7 @@ def test_a_process_without_a_sample_is_told_to_the_user(tmp_path: Path) -> None:
         next(waiting)
 
 
-def test_a_stream_that_is_split_already_is_refused(tmp_path: Path) -> None:
+def test_a_stream_that_is_already_split_is_refused(tmp_path: Path) -> None:
     from datasets.distributed import split_dataset_by_node
 
     with Run(Config(tmp_path / "run")) as run, pytest.raises(ConfigError, match="was split by `split_dataset_by_node`"):
