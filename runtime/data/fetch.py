@@ -1,4 +1,4 @@
-"""Fetching samples: seeded and collated, the same in whichever process."""
+"""Fetching samples: seeded and collated, the same in every process."""
 
 import sys
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class Fetch(Dataset[tuple[Any, int]]):
             ) from error
 
     def _fetched(self, part: Part) -> tuple[Any, int]:
-        places: list[int] = part.indices.tolist()  # repetitions of an index differ, and so do their seeds
+        places: list[int] = part.indices.tolist()  # a repeated index has another place each time, and so another seed
         indices = [place & INDEX_MASK for place in places]
         if not self.draws:
             self.canary = self.canary or Canary()

@@ -34,7 +34,7 @@ class Cut:
     worker_options: Mapping[str, Any] = field(default_factory=dict)  # of `DataLoader`; None is its default
     compare: "Compare | None" = None  # for streams, on several processes
     add_up: "AddUp | None" = None  # on several processes
-    order_version: Callable[[], int] = newest_order  # a function, as it is known only after the restore
+    order_version: Callable[[], int] = newest_order  # called after the restore, when it is known
 
     def __post_init__(self) -> None:
         """Check the arguments.

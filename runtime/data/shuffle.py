@@ -63,7 +63,7 @@ class Shuffled:
         first, known = self._block
         if not first <= start <= stop <= first + len(known):
             end = max(stop, min(start + _BLOCK, self.size))
-            blocks = [self.indices(np.arange(at, min(at + _BLOCK, end))) for at in range(start, end, _BLOCK)]
+            blocks = [self.indices(np.arange(a, min(a + _BLOCK, end))) for a in range(start, end, _BLOCK)]
             first, known = start, torch.from_numpy(np.concatenate([np.empty(0, np.int64), *blocks]))
             self._block = first, known
         return known[start - first : stop - first]

@@ -50,21 +50,21 @@ class Workers:
             iterator = _start(workers)  # the same one each time, if they stay
         if iterator not in self._running:
             self._running.append(iterator)
-        failed = True
         try:
             while True:
                 with _explaining_the_limit(workers.num_workers):
                     item = next(iterator, _END)
                 if item is _END:
-                    break
+                    return
                 yield item
-            failed = False
-        except GeneratorExit:  # the loop has left the pass
-            failed = False
+        except GeneratorExit:  # the loop has left the pass, which is no failure
+            raise
+        except BaseException:
+            stay = False
             raise
         finally:
             if iterator in self._running:  # else closed in the meantime
-                if stay and not failed:
+                if stay:
                     self._idle.append(workers)
                 else:
                     self._running.remove(iterator)

@@ -169,7 +169,7 @@ def read_index(folder: Path) -> dict[str, Any] | None:
         if not path.exists():
             return None
         if not path.is_file():
-            raise ValueError  # opening a pipe would wait for its other end
+            raise ValueError("it is not a regular file")  # opening a pipe would wait for its other end
         index: dict[str, Any] = json.loads(path.read_bytes())
         if index["format"] < _FORMAT:
             return None
@@ -177,12 +177,10 @@ def read_index(folder: Path) -> dict[str, Any] | None:
             (folder / file["name"]).stat().st_size == file["size"] for file in index["files"].values()
         ):
             return index
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         pass
     except OSError as error:
         raise _unreadable(path, error) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        pass
     raise DataError(f"`{path}` is not a valid index of shards for this paccel: delete `{folder}` to rebuild it")
 
 
