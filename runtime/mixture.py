@@ -43,7 +43,7 @@ class _Stage(NamedTuple):
         return counts
 
     def owed(self, positions: int, shares: tuple[int, ...]) -> tuple[int, ...]:
-        """`carried` of a next stage with other shares after so many positions, so that small weights are not lost."""
+        """What sources are owed after so many positions, as `carried` of a next stage with these shares."""
         owed, left, rest, next_rest = [], positions, sum(self.shares), sum(shares)
         for share, carried, next_share in zip(self.shares, self.carried, shares, strict=True):
             amount = left * share + carried

@@ -1,6 +1,6 @@
 """Map-style datasets over tar, Parquet and JSON lines files, in folders and buckets.
 
-The first use reads all shards once and writes an index of where each sample lies. With it, samples are read by number:
+The first use reads all shards once and writes an index of where each sample is. With it, samples are read by number:
 any order, immediate exact resume, and the same samples on any number of processes and workers.
 """
 

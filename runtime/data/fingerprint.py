@@ -68,7 +68,7 @@ def inner_datasets(dataset: Any) -> list[Any]:
 
 
 def _parts(dataset: Any, depth: int = _DEPTH) -> Iterator[Any]:
-    """A dataset and those in it, also those that are attributes of any name."""
+    """A dataset and the datasets in it, including attributes of any name."""
     yield dataset
     if not depth:
         return

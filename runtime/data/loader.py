@@ -55,9 +55,7 @@ class Loader(ABC):
             ConfigError: This is a stream without a limit.
         """
         if self.known_steps is None:
-            raise ConfigError(
-                f"`{type(self.dataset).__name__}` does not tell its length: set `max_steps` or `limit_batches`"
-            )
+            raise ConfigError(f"`{type(self.dataset).__name__}` has no length: set `max_steps` or `limit_batches`")
         return self.known_steps
 
     def __len__(self) -> int:

@@ -19,13 +19,13 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class StreamReader(IterableDataset[T_co]):
-    """What all readers have in common.
+    """What all readers have in common: seeding, resuming and collating.
 
-    Draws are a function of a key, which stands for seed and epoch, and of the position in the stream.
+    Random draws are a function of a key, made from seed and epoch, and of the position in the stream.
     """
 
     def __init__(self, dataset: Any, cut: Cut) -> None:
-        # Without what belongs to the training process, as workers get a copy
+        # Workers get a copy of this, without objects of the training process
         self.dataset, self.cut = dataset, replace(cut, compare=None, add_up=None, order_version=newest_order)
         self.collate_fn = cut.collate_fn or default_collate
         self._hooks = seed_hooks(dataset)
@@ -36,7 +36,7 @@ class StreamReader(IterableDataset[T_co]):
         seed_sample(at(epoch_key, 0), self._hooks)
 
     def samples(self, epoch_key: int, start: int, state: Any) -> Iterator[Any]:
-        """The samples after the first `start`. With the stream's state there it jumps, without it reads up to there."""
+        """The samples after the first `start`: jumps there with the stream's state, or reads up to there without one."""
         jumps = self._has_state and state is not None
         if jumps:
             self.dataset.load_state_dict(state)
@@ -44,7 +44,7 @@ class StreamReader(IterableDataset[T_co]):
         return samples if jumps else islice(samples, start, None)
 
     def _seeded(self, source: Iterator[Any], epoch_key: int, position: int) -> Iterator[Any]:
-        """Samples from `position` on, each with its own seed; the very first with that of the start."""
+        """Samples from `position` on, each with its own seed. Position 0 has that of `seed_start`."""
         while True:
             if position > 0:
                 seed_sample(at(epoch_key, position), self._hooks)

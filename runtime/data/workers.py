@@ -28,7 +28,7 @@ _INLINE_BYTES = 1 << 18  # up to this size, sending a tensor through a pipe cost
 
 
 class Workers:
-    """The worker processes of one loader. Passes that overlap have workers of their own."""
+    """The worker processes of one loader. Overlapping passes have separate workers."""
 
     def __init__(self) -> None:
         self._idle: list[DataLoader[Any]] = []  # their workers wait for the next pass

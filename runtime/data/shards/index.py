@@ -1,4 +1,4 @@
-"""The index of shards on disk: where each sample lies, and how to notice that a shard has changed.
+"""The index of shards on disk: where each sample is, and how to notice that a shard has changed.
 
 `index.json` lists the shards and names the array files beside it, which are memory-mapped. It is written last, each file
 by one rename, so an interrupted process leaves no index that looks complete.
@@ -37,7 +37,7 @@ Integers = npt.NDArray[np.int64]
 
 
 class Scan(ABC):
-    """Reads shards of one format in order and notes where their samples lie.
+    """Reads shards of one format in order and notes where their samples are.
 
     Attributes:
         suffixes: Of tar: the extensions that occur.
@@ -128,7 +128,7 @@ class Index:
 
 
 class Reader(ABC):
-    """Reads samples of one format at the places that the index has."""
+    """Reads samples of one format at the offsets in the index."""
 
     def __init__(self, index: Index, store: Store) -> None:
         self._index, self._store = index, store

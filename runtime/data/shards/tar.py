@@ -112,7 +112,7 @@ class TarReader(Reader):
 
 
 def _resolve_links(links: Links, samples: Samples, file: Any) -> None:
-    """Replace the place of each link by that of the file it leads to."""
+    """Give each link the offset and size of the file it leads to."""
     for _ in range(_MAX_LINKS):
         if not links:
             return

@@ -335,7 +335,7 @@ class TestErrors:
         with Run(Config(tmp_path / "run")) as run:
             with pytest.raises(ConfigError, match=r"`Stream` has no index, so `run\.loader` cannot shuffle"):
                 run.loader(Stream(), 8, shuffle=True)
-            with pytest.raises(ConfigError, match="does not tell its length: set `max_steps` or `limit_batches`"):
+            with pytest.raises(ConfigError, match="has no length: set `max_steps` or `limit_batches`"):
                 run.loader(Stream(), 8).total_steps(3)
             assert run.loader(Stream(), 8, limit_batches=4).total_steps(3) == 12
             assert run.loader(Stream(), 8).total_steps(None, 7) == 7
