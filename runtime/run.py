@@ -14,7 +14,8 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import Dataset
 
-from .data.loader import IndexedLoader, Loader
+from .data.indexed import IndexedLoader
+from .data.loader import Loader
 from .data.order import Cut, Order
 from .data.randomness import key, seeder
 from .data.split import is_split, joined

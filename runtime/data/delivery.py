@@ -1,4 +1,4 @@
-"""Batches of any type, on their way to the device."""
+"""Moving batches of any type to the device."""
 
 import copy
 import dataclasses
@@ -10,18 +10,18 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..errors import ConfigError
 
-_DEPTH = 8  # of objects within objects that are searched for tensors
+_DEPTH = 8  # levels of nested objects that are searched for tensors
 
 
 class Delivery:
-    """Takes the batches of a loader to the device. On the CPU there is nothing to do after the first one.
+    """Moves the batches of a loader to the device. On the CPU, only the first batch is checked.
 
-    The first one is taken there on the CPU too, so that a type that no device can be given is found before a cluster is.
+    So a type that cannot be moved is found on the CPU, and not first on a cluster.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._is_done = False
+        self._has_checked = False
 
     def __call__(self, batch: Any) -> Any:
         """The batch on the device, of the same type.
@@ -31,41 +31,41 @@ class Delivery:
         """
         if self.device.type != "cpu":
             return to_device(batch, self.device)
-        if not self._is_done:
-            over_tensors(batch, lambda thing: thing)
-            self._is_done = True
+        if not self._has_checked:
+            over_tensors(batch, lambda tensor: tensor)
+            self._has_checked = True
         return batch
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Every tensor of a batch on the device, in objects of the same types; what holds no tensor stays as it is.
+    """A batch with its tensors on the device, of the same types. Objects without tensors are not copied.
 
-    accelerate's `send_to_device` fails for a `defaultdict`, which is what PyTorch collates samples of this type to,
-    and leaves dataclasses on the host.
+    accelerate's `send_to_device` fails for a `defaultdict`, to which PyTorch collates such samples, and leaves
+    dataclasses on the host.
 
     Raises:
         ConfigError: It holds tensors in an object that cannot be moved.
     """
-    return over_tensors(batch, lambda thing: _moved(thing, device))
+    return over_tensors(batch, lambda value: _moved(value, device))
 
 
 def cloned(batch: Any) -> Any:
-    """A copy of a batch, which stays as it is when the batch is changed in place. Of objects with `.to`, no copy."""
-    return over_tensors(batch, lambda thing: thing.clone() if isinstance(thing, torch.Tensor) else thing)
+    """A batch with copies of its tensors, to be changed in place. Objects with a `.to` are not copied."""
+    return over_tensors(batch, lambda value: value.clone() if isinstance(value, torch.Tensor) else value)
 
 
-def _moved(thing: Any, device: torch.device) -> Any:
-    if isinstance(thing, torch.Tensor):
-        return thing.to(device, non_blocking=True)
-    moved = thing.to(device)
-    return thing if moved is None else moved  # some move themselves
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=True)
+    moved = value.to(device)
+    return value if moved is None else moved  # some objects move in place and return nothing
 
 
 def over_tensors(batch: Any, function: Callable[[Any], Any]) -> Any:
-    """A batch with `function` applied to its tensors, and to objects that have a `.to` of their own.
+    """A batch with `function` applied to its tensors and to objects with a method `.to`.
 
-    These are packed sequences, graphs of PyG, what tokenizers return. Lists, tuples and mappings are rebuilt as what
-    they are, subclasses too, and so are dataclasses and the classes of attrs and pydantic, field by field.
+    Such objects are packed sequences, PyG graphs and the output of tokenizers. Lists, tuples and mappings are rebuilt with
+    their own type, and so are dataclasses and classes of attrs and pydantic, field by field.
     """
     kind = type(batch)
     if isinstance(batch, torch.Tensor) or callable(getattr(kind, "to", None)):
@@ -87,12 +87,13 @@ def over_tensors(batch: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def _rebuilt(batch: Any, function: Callable[[Any], Any]) -> Any:
-    """A copy of a container of some special type, with what is within it and in its attributes."""
+    """A copy of a container of a special type, with `function` applied to its items, attributes and fields."""
     kind, names = type(batch), list(getattr(batch, "__dict__", ()))
     if isinstance(batch, tuple):
         values = [over_tensors(value, function) for value in batch]
         made = kind._make(values) if hasattr(kind, "_fields") else tuple.__new__(kind, values)
-        names and vars(made).update(vars(batch))
+        if names:
+            vars(made).update(vars(batch))
     elif isinstance(batch, Mapping) and not isinstance(batch, MutableMapping):
         return kind({key: over_tensors(value, function) for key, value in batch.items()})
     else:
@@ -106,7 +107,7 @@ def _rebuilt(batch: Any, function: Callable[[Any], Any]) -> Any:
         else:
             names = _field_names(batch)
     for name in names:
-        object.__setattr__(made, name, over_tensors(getattr(made, name), function))  # of frozen classes too
+        object.__setattr__(made, name, over_tensors(getattr(made, name), function))  # also works on frozen classes
     return made
 
 
@@ -114,33 +115,33 @@ def _cannot_move(batch: Any, why: str = "") -> ConfigError:
     name = type(batch).__name__
     return ConfigError(
         f"A batch holds tensors in `{name}`, which cannot be moved to a device{why}: give it a method "
-        "`to(device)` that returns the moved object, or make it a dataclass, a dict, a list or a tuple"
+        "`to(device)` that returns the moved object, or use a dataclass, a dict, a list or a tuple"
     )
 
 
-def _field_names(thing: Any) -> list[str]:
-    """The fields of a dataclass, or of a class of attrs or pydantic; none of other objects."""
-    kind = type(thing)
-    if dataclasses.is_dataclass(thing):
-        return [field.name for field in dataclasses.fields(thing) if hasattr(thing, field.name)]
+def _field_names(value: Any) -> list[str]:
+    """The fields of a dataclass or a class of attrs or pydantic; empty for other objects."""
+    kind = type(value)
+    if dataclasses.is_dataclass(value):
+        return [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
     if hasattr(kind, "__attrs_attrs__"):
         return [field.name for field in kind.__attrs_attrs__]
-    return list(vars(thing)) if hasattr(kind, "__pydantic_fields__") else []
+    return list(vars(value)) if hasattr(kind, "__pydantic_fields__") else []
 
 
-def _holds_tensors(thing: Any, depth: int = _DEPTH) -> bool:
-    """Whether a tensor, or an object that is moved by its `.to`, is found in a batch."""
-    if isinstance(thing, torch.Tensor | PackedSequence):
+def _holds_tensors(value: Any, depth: int = _DEPTH) -> bool:
+    """Whether a batch holds a tensor or a packed sequence."""
+    if isinstance(value, torch.Tensor | PackedSequence):
         return True
-    if depth == 0 or thing is None or isinstance(thing, str | bytes | int | float | complex | type):
+    if depth == 0 or value is None or isinstance(value, str | bytes | int | float | complex | type):
         return False
-    if isinstance(thing, Mapping):
-        inner = list(thing.values())
-    elif isinstance(thing, list | tuple | Set):
-        inner = list(thing)
+    if isinstance(value, Mapping):
+        inner = list(value.values())
+    elif isinstance(value, list | tuple | Set):
+        inner = list(value)
     else:
         inner = [
-            *getattr(thing, "__dict__", {}).values(),
-            *(getattr(thing, name, None) for name in _field_names(thing)),
+            *getattr(value, "__dict__", {}).values(),
+            *(getattr(value, name, None) for name in _field_names(value)),
         ]
     return any(_holds_tensors(value, depth - 1) for value in inner)

@@ -1,6 +1,6 @@
-"""What data a run stands on, told cheaply: a hash of what a dataset holds in memory. No sample is fetched for it.
+"""A cheap hash by which a resumed run recognizes its data: of what a dataset holds in memory. No sample is fetched.
 
-Fetching one could open files that must not be open when workers are forked, and would draw at random.
+Fetching one could open files that must not be open when workers are forked, and could draw random numbers.
 """
 
 import os
@@ -14,28 +14,27 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-_ITEMS = 4096  # of a list or mapping that are all looked at; of a longer one, as many as of rows
-_BYTES = 1 << 22  # of a tensor that are all looked at; of a larger one, some rows
-_SPREAD = 256  # rows of a larger tensor: the first, the last and others between
-_FILES = 32  # whose size is asked for
-_SAMPLES = 64  # of a stream that a digest is made of
-_DEPTH = 6  # of datasets within datasets
-_CLASSES = 1000  # that are kept by name
+_MAX_ITEMS = 4096  # a longer list or mapping is sampled
+_MAX_BYTES = 1 << 22  # a larger tensor is sampled
+_SPREAD = 256  # items or rows that are sampled: the first, the last and others between
+_FILES = 32  # files whose size is read
+_SAMPLES = 64  # samples of a stream in a digest
+_DEPTH = 6  # levels of nested datasets, and of nested values
+_MAX_CLASSES = 1000  # longer lists of class names are left out
 _NUMBERS = bool | int | float | complex | np.generic
 _LISTS = (list, tuple, range)
 _ROWS = (torch.Tensor, np.ndarray, *_LISTS)
 
 
 def fingerprint(dataset: Any) -> dict[str, Any]:
-    """What tells this data from other data of the same length, as far as that is cheap: milliseconds.
+    """What distinguishes a dataset from others of the same length, as far as that takes milliseconds.
 
-    Looks at tensors, arrays, tables, lists and mappings that a dataset holds as its attributes, and at the datasets within
-    it. Of files, only their sizes count and the last two parts of their paths, below the folder that has them all: data may
-    move to another folder. A dataset
-    that knows a hash of its content has it as its attribute `content_hash`, a string, and is not looked at.
+    Covers the tensors, arrays, tables, lists and mappings that are attributes of the dataset or of the datasets in it. Of
+    files, it covers sizes and the last two parts of their paths below their common folder, so that data may move to
+    another folder. If a dataset has an attribute `content_hash`, a string, that is used instead.
 
     Returns:
-        `content`, a hash, None where nothing was found to tell it by; and `classes`, where the dataset names them.
+        `content`, a hash, None if there was nothing to hash; and `classes`, if the dataset has class names.
     """
     hasher = blake2b(digest_size=16)
     files: list[str] = []
@@ -46,34 +45,41 @@ def fingerprint(dataset: Any) -> dict[str, Any]:
             hasher.update(item)
     for path in _without_common_folder(files):
         hasher.update(path.encode(errors="replace") + b"\0")
-    for path in _spread(files, _FILES):
+    for path in spread(files, _FILES):
         hasher.update(str(os.path.getsize(path)).encode() if os.path.isfile(path) else b"-")
     known: dict[str, Any] = {"content": hasher.hexdigest() if found else None}
     classes = next((part.classes for part in _parts(dataset) if isinstance(getattr(part, "classes", None), list)), None)
-    if classes and len(classes) <= _CLASSES:
+    if classes and len(classes) <= _MAX_CLASSES:
         known["classes"] = [str(name) for name in classes]
     return known
 
 
 def digest(samples: Sequence[Any]) -> str:
-    """A hash of samples: the same for the same ones in whichever process; what is no data counts by its type."""
+    """A hash of samples, the same in every process. Objects without data count by their type."""
     hasher = blake2b(str(len(samples)).encode(), digest_size=16)
     for sample in samples[:_SAMPLES]:
         hasher.update(b"".join(_bytes(sample, None, _DEPTH)))
     return hasher.hexdigest()
 
 
+def inner_datasets(dataset: Any) -> list[Any]:
+    """The datasets that a `Subset`, a `ConcatDataset` or a similar wrapper holds."""
+    return [*getattr(dataset, "datasets", ()), *([dataset.dataset] if hasattr(dataset, "dataset") else ())]
+
+
 def _parts(dataset: Any, depth: int = _DEPTH) -> Iterator[Any]:
-    """A dataset and those within it, as in a `Subset` or under any name in a wrapper."""
+    """A dataset and the datasets in it, including attributes of any name."""
     yield dataset
-    inner = [*getattr(dataset, "datasets", ()), *([dataset.dataset] if hasattr(dataset, "dataset") else ())]
+    if not depth:
+        return
+    inner = inner_datasets(dataset)
     named = [value for _, value in sorted(getattr(dataset, "__dict__", {}).items()) if isinstance(value, Dataset)]
-    for part in [*inner, *(value for value in named if all(value is not part for part in inner))] if depth else ():
+    for part in [*inner, *(value for value in named if all(value is not part for part in inner))]:
         yield from _parts(part, depth - 1)
 
 
 def _contents(dataset: Any, files: list[str]) -> Iterator[bytes]:
-    """What a dataset is made of, as bytes; the paths in it are added to `files`."""
+    """The data that a dataset holds, as bytes. Paths are added to `files` instead."""
     if isinstance(known := getattr(dataset, "content_hash", None), str):
         yield known.encode()
         return
@@ -81,23 +87,23 @@ def _contents(dataset: Any, files: list[str]) -> Iterator[bytes]:
         yield from _bytes(dataset, files, _DEPTH)
     for name, value in sorted(getattr(dataset, "__dict__", {}).items()):
         if isinstance(columns := _columns(value), Mapping):
-            # such as `class_to_idx`, or what a tokenizer returns; settings may hold what is of no account
+            # rows by name, such as a tokenizer's output, or numbers, such as `class_to_idx`: neither caches nor settings
             inner = list(columns.values())
-            are_rows = all(isinstance(key, str) and isinstance(columns[key], _ROWS) for key in columns)  # no cache
+            are_rows = all(isinstance(key, str) and isinstance(columns[key], _ROWS) for key in columns)
             is_data = bool(inner) and (are_rows or all(isinstance(item, _NUMBERS) for item in inner))
         else:
             is_data = isinstance(value, torch.Tensor | np.ndarray) or (isinstance(value, _LISTS) and bool(value))
         if is_data:
             yield name.encode()
             yield from _bytes(columns, files, _DEPTH)
-    # of `datasets`, whose rows lie in files of its own
+    # `datasets` keeps its rows in files
     for name in ("features", "dataset_size"):
         if type(dataset).__module__.startswith("datasets.") and (value := getattr(dataset, name, None)):
             yield str(value).encode()
 
 
 def _without_common_folder(files: list[str]) -> list[str]:
-    """The last two parts of each path, or only the name of what lies in the folder that has all of them."""
+    """The last two parts of each path; only the name if the file is directly in the common folder of all."""
     folders = [PurePath(path).parent.parts for path in files]
     shortest = min(map(len, folders), default=0)
     common = next((n for n in range(shortest) if len({parts[n] for parts in folders}) > 1), shortest)
@@ -105,25 +111,32 @@ def _without_common_folder(files: list[str]) -> list[str]:
 
 
 def _columns(value: Any) -> Any:
-    """The columns of a table of pandas or polars by name; anything else as it is."""
+    """The columns of a pandas or polars table by name; any other value unchanged."""
     if hasattr(value, "columns") and callable(getattr(value, "to_numpy", None)):
         return {str(name): value[name].to_numpy() for name in value.columns}
     return value
 
 
 def _bytes(value: Any, files: list[str] | None, depth: int) -> Iterator[bytes]:
-    """The content of a value; of a large one a part that is spread over all, where `files` takes the paths in it."""
+    """The content of a value.
+
+    Args:
+        value: Any value.
+        files: Takes the paths in the value; large values are then sampled. None: paths count by their last two parts, and
+            all of the value counts.
+        depth: Levels of nested values that are followed.
+    """
     if isinstance(value, torch.Tensor):
         yield f"{tuple(value.shape)} {value.dtype}".encode()
         if value.layout is torch.strided and value.device.type != "meta" and value.numel():
             rows = value.detach().reshape(len(value) if value.ndim else 1, -1)
-            rows = rows[torch.as_tensor(_places(len(rows), rows.nbytes, files), device=rows.device)]
+            rows = rows[torch.as_tensor(_rows(len(rows), rows.nbytes, files), device=rows.device)]
             yield rows.cpu().contiguous().view(torch.uint8).numpy().tobytes()
     elif isinstance(value, np.ndarray):
         yield f"{value.shape} {value.dtype}".encode()
         if value.size:
             array = value.reshape(len(value) if value.ndim else 1, -1)
-            array = array[_places(len(array), array.nbytes, files)]
+            array = array[_rows(len(array), array.nbytes, files)]
             yield from (
                 _bytes(array.tolist(), files, depth - 1) if value.dtype == object and depth else [array.tobytes()]
             )
@@ -141,7 +154,7 @@ def _bytes(value: Any, files: list[str] | None, depth: int) -> Iterator[bytes]:
     elif isinstance(value, Mapping | list | tuple) and depth:
         yield str(len(value)).encode()
         inner = list(value.items()) if isinstance(value, Mapping) else value
-        for item in inner if files is None or len(inner) <= _ITEMS else _spread(inner, _SPREAD):
+        for item in inner if files is None or len(inner) <= _MAX_ITEMS else spread(inner, _SPREAD):
             yield from _bytes(item, files, depth - 1)
     elif callable(getattr(value, "tobytes", None)):  # an image
         yield value.tobytes()
@@ -151,19 +164,19 @@ def _bytes(value: Any, files: list[str] | None, depth: int) -> Iterator[bytes]:
             yield from _bytes(getattr(value, "__dict__", {}), files, depth - 1)
 
 
-def _places(rows: int, size: int, files: list[str] | None) -> list[int]:
-    """The rows to look at of so many with `size` bytes: all that a digest is made of, and of what is not large."""
-    if files is None or size <= _BYTES:
+def _rows(rows: int, size: int, files: list[str] | None) -> list[int]:
+    """The rows of a tensor of `size` bytes that are hashed: a sample of them if it is large, and `files` is given."""
+    if files is None or size <= _MAX_BYTES:
         return list(range(rows))
-    return _spread(range(rows), min(_SPREAD, max(2, _BYTES * rows // size)))
+    return spread(range(rows), min(_SPREAD, max(2, _MAX_BYTES * rows // size)))
 
 
 def _is_path(text: str) -> bool:
     return len(text) < 1024 and ("/" in text or "\\" in text) and PurePath(text).suffix != ""
 
 
-def _spread(items: Sequence[Any], most: int) -> list[Any]:
-    """At most so many of the items: the first, the last and others at equal distances."""
+def spread(items: Sequence[Any], most: int) -> list[Any]:
+    """At most `most` of the items: the first, the last and others at equal distances."""
     if len(items) <= most:
         return list(items)
     return [items[place * (len(items) - 1) // (most - 1)] for place in range(most)]

@@ -1,4 +1,4 @@
-"""What the streams of others keep of their place, and what they lose: datasets and torchdata."""
+"""Streams of Hugging Face `datasets` and of torchdata: what their state holds, and how they are split."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -8,27 +8,27 @@ import numpy as np
 import torch
 from torch.utils.data import RandomSampler
 
-_INNER = ("root", "source", "sampler", "dataset", "_ex_iterable", "ex_iterable")  # what a stream is made of
-_LARGEST_SEED = 2**64  # a seed that somebody wrote is smaller; entropy from the system, where nobody did, is larger
+_INNER = ("root", "source", "sampler", "dataset", "_ex_iterable", "ex_iterable")  # attributes with parts of a stream
+_MAX_SEED = 2**64  # a seed that somebody chose is smaller; NumPy draws 128 bits otherwise
 
 
 def has_whole_state(stream: Any) -> bool:
-    """Whether `state_dict` holds all that is needed to go on with the very next sample.
+    """Whether `state_dict` suffices to continue with the very next sample.
 
-    A shuffle buffer of `datasets` keeps its samples to itself: they would be lost. torchdata's loader counts along a
-    sampler whose order is drawn again. Read from its start, the order of both is the same.
+    The shuffle buffer of `datasets` is not saved, so its samples would be lost. torchdata's loader saves a count along a
+    sampler that draws another order. Read from the start, both have the same order again.
     """
     return hasattr(stream, "state_dict") and _left_out(stream) is None
 
 
 def is_unseeded(stream: Any) -> bool:
-    """Whether `datasets` shuffles with what the system gave it: in another order on each process, at each start."""
+    """Whether `datasets` shuffles with entropy of the system: in another order on each process and at each start."""
     generators = (getattr(part, "generator", None) for part in _parts(stream))
-    return any(isinstance(g, np.random.Generator) and _entropy(g) >= _LARGEST_SEED for g in generators)
+    return any(isinstance(g, np.random.Generator) and _entropy(g) >= _MAX_SEED for g in generators)
 
 
 def num_shards(stream: Any) -> int:
-    """Into how many parts `datasets` can split a stream; 1 of other streams."""
+    """How many parts `datasets` can split a stream into; 1 for other streams."""
     is_theirs = type(stream).__module__.startswith("datasets.")
     return int(getattr(stream, "num_shards", 1)) if is_theirs else 1
 
@@ -44,38 +44,39 @@ def of_process(stream: Any, rank: int, num_processes: int) -> Any:
 
 
 def notice(stream: Any) -> str | None:
-    """What is not exact, or takes long, when a run is resumed on this stream; None where nothing is."""
+    """What is inexact or slow when a run is resumed on this stream; None if nothing is."""
     name = f"`{type(stream).__name__}`"
     if is_unseeded(stream):
-        return f"{name} is shuffled without a seed: a resumed run reads it in another order; give `shuffle` a `seed`"
+        return f"{name} is shuffled without a seed: a resumed run reads it in another order; pass a `seed` to `shuffle`"
     if any(isinstance(getattr(part, "generator", None), torch.Generator) for part in _parts(stream)):
         return (
-            f"{name} draws its order from its own generator, which no state holds: a resumed run goes on in another "
+            f"{name} draws its order from its own generator, which is not saved: a resumed run continues in another "
             "order; a `RandomSampler` without a generator draws it from the run's seed and the epoch"
         )
     if not hasattr(stream, "state_dict"):
         return (
-            f"{name} has no `state_dict`: a resumed run reads it again up to where it stood, which takes as long as it "
-            "took, and is exact only if the same samples come in the same order"
+            f"{name} has no `state_dict`: a resumed run reads it again up to its position, which takes as long as the "
+            "first time, and is exact only if the stream yields the same samples in the same order"
         )
     if left_out := _left_out(stream):
         return (
-            f"{name} has {left_out}, which its `state_dict` leaves out: a resumed run reads it again up to where it "
-            "stood, which is exact and takes as long as it took"
+            f"{name} has {left_out}, which its `state_dict` leaves out: a resumed run reads it again up to its position, "
+            "which is exact and takes as long as the first time"
         )
     return None
 
 
-def _parts(thing: Any) -> Iterator[Any]:
-    """A stream and all that it is made of."""
-    yield thing
-    inner = [getattr(thing, name, None) for name in _INNER] + list(getattr(thing, "ex_iterables", ()))
+def _parts(stream: Any) -> Iterator[Any]:
+    """A stream and all its parts."""
+    yield stream
+    inner = [getattr(stream, name, None) for name in _INNER] + list(getattr(stream, "ex_iterables", ()))
     for part in inner:
-        if part is not None and part is not thing:
+        if part is not None and part is not stream:
             yield from _parts(part)
 
 
 def _left_out(stream: Any) -> str | None:
+    """The part of a stream that its `state_dict` does not restore, if there is one."""
     for part in _parts(stream):
         module = type(part).__module__
         if module.startswith("datasets.") and hasattr(part, "buffer_size"):

@@ -1,8 +1,8 @@
-"""Randomness as a function of where the run stands, so that no generator state has to be saved.
+"""Random numbers as a function of the position in the run, so that no generator state has to be saved.
 
-Order is a function of (seed, epoch), a sample's augmentation of (seed, epoch, index), a step's randomness of (seed,
-step, micro-batch, rank), an evaluation's of (seed, step, batch, rank). Skipping to a step therefore costs the same for
-step 10 and step 10 million.
+The order of samples is a function of (seed, epoch), augmentation of (seed, epoch, index), a training step's draws of
+(seed, step, micro-batch, rank), an evaluation's of (seed, step, batch, rank). So resuming at step 10 million costs no more
+than at step 10.
 """
 
 import random
@@ -17,7 +17,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 
 
 def key(seed: int, name: str, *where: int) -> int:
-    """A 64-bit key for the random numbers of a run that are used for `name`, the same on every machine."""
+    """A 64-bit key for one use of random numbers in a run, the same on every machine."""
     text = ":".join([str(seed), name, *map(str, where)])
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
@@ -37,7 +37,7 @@ def at(key: int, position: int) -> int:
 def seed_host(seed: int) -> None:
     """Seed the global generators of `random`, NumPy and PyTorch's CPU; no device is touched.
 
-    `torch.manual_seed` also queues lazy calls for every kind of device, which takes 160 µs more.
+    `torch.manual_seed` takes 160 µs more: it also queues lazy calls for every type of device.
     """
     torch.default_generator.manual_seed(seed)
     random.seed(seed)
@@ -45,7 +45,7 @@ def seed_host(seed: int) -> None:
 
 
 def seeder(device: torch.device) -> Callable[[int], None]:
-    """A function that seeds the host's global generators and the device's."""
+    """A function that seeds the global generators of the host and of a device."""
     if device.type == "cpu":
         return seed_host
     if device.type == "cuda":
@@ -67,10 +67,10 @@ def permutation(seed: int, epoch: int, size: int) -> torch.Tensor:
 
 
 class Canary:
-    """Tells whether anything drew from the host's global generators since the last `set`.
+    """Detects draws from the host's global generators since the last `set`.
 
-    The generators are put into one known state, whose first outputs are known too. It costs one seeding per batch
-    instead of one per sample, so data that draws nothing at random is not taxed.
+    `set` puts the generators into a state whose next outputs are known. Checking costs one seeding per batch instead of
+    one per sample, so data that draws nothing stays fast.
     """
 
     def __init__(self) -> None:
@@ -79,8 +79,8 @@ class Canary:
         self._python, self._numpy = random.getrandbits(64), np.random.random_sample()
 
     def set(self) -> None:
-        torch.default_generator.set_state(self._torch)
-        random.setstate(self._start)  # like PyTorch's, in less time than seeding takes
+        torch.default_generator.set_state(self._torch)  # faster than seeding
+        random.setstate(self._start)
         np.random.seed(0)
 
     def is_untouched(self) -> bool:

@@ -1,8 +1,8 @@
-"""The order of an epoch's samples, worked out where it is read: a large dataset takes no list of all its indices.
+"""The order of an epoch's samples, computed as it is read, so that large datasets need no list of all indices.
 
-Up to `LARGEST_LIST` samples, a shuffled order is `torch.randperm`, as in paccel 0.1: 8 MB, in which each order is as
-likely as any other. Beyond it, a keyed bijection maps each place to an index when the place comes, so that a billion
-samples take no memory and no time at the start.
+Up to `LARGEST_LIST` samples, a shuffled order is `torch.randperm`, as in paccel 0.1: 8 MB, and every order is equally
+likely. Beyond that, a keyed bijection maps each position to an index when it is read, so a billion samples take no memory
+and no time at the start.
 """
 
 import math
@@ -14,10 +14,10 @@ import torch
 
 from .randomness import at, key, permutation
 
-ORDER_VERSION = 2  # of large datasets; 1 is that of paccel 0.1, a list of all indices
+ORDER_VERSION = 2  # 1, of paccel 0.1, is `torch.randperm` at any size
 LARGEST_LIST = 1 << 20  # samples
-_ROUNDS = 6  # 4 make a pseudorandom permutation of a good round function (Luby and Rackoff 1988)
-_BLOCK = 1 << 12  # places worked out at once: 60 ns each instead of 4 µs, and in a core's cache
+_ROUNDS = 6  # with a good round function, 4 make a pseudorandom permutation (Luby and Rackoff 1988)
+_BLOCK = 1 << 12  # positions computed at once: 60 ns each instead of 4 µs, and in a core's cache
 
 Numbers = npt.NDArray[np.uint64]
 
@@ -25,23 +25,23 @@ Numbers = npt.NDArray[np.uint64]
 class EpochOrder(Protocol):
     """The indices of an epoch's samples, in order."""
 
-    def __getitem__(self, places: slice, /) -> torch.Tensor:
-        """The indices at places `start` to `stop`. Shape (places,), int64."""
+    def __getitem__(self, positions: slice, /) -> torch.Tensor:
+        """The indices at positions `start` to `stop`. Shape (positions,), int64."""
 
 
 class Ascending:
-    """Samples as they lie in the dataset."""
+    """The order of the dataset itself."""
 
-    def __getitem__(self, places: slice) -> torch.Tensor:
-        return torch.arange(places.start, places.stop)
+    def __getitem__(self, positions: slice) -> torch.Tensor:
+        return torch.arange(positions.start, positions.stop)
 
 
 class Shuffled:
-    """A permutation of `size` indices, a function of a key, of which only what is read is worked out.
+    """A permutation of `size` indices, a function of a key, of which only the part that is read is computed.
 
-    A Feistel network on pairs (left, right) with `lefts * rights` values, a few more than `size`: each round adds to one
-    half a hash of the other, which is reversible, so different places get different values. A value beyond `size` is
-    mapped again until it is an index ("cycle walking"; one place in `sqrt(size)` needs it).
+    A Feistel network on pairs (left, right), of which there are `lefts * rights`, a few more than `size`. Each round adds
+    a hash of one half to the other, which is reversible, so different positions get different values. A value beyond
+    `size` is mapped again until it is an index ("cycle walking", needed for one position in `sqrt(size)`).
 
     Source: Black and Rogaway 2002, "Ciphers with arbitrary finite domains", sections 4 and 5; the hash is the output
     function of SplitMix64 (Steele, Lea, Flood 2014).
@@ -56,26 +56,26 @@ class Shuffled:
         self._rights = math.isqrt(size - 1) + 1
         self._lefts = -(-size // self._rights)
         self._keys = [np.uint64(at(order_key, number)) for number in range(_ROUNDS)]
-        self._block = 0, torch.empty(0, dtype=torch.int64)  # worked out last: from which place on, and what
+        self._block = 0, torch.empty(0, dtype=torch.int64)  # the last computed one: its first position, its indices
 
-    def __getitem__(self, places: slice) -> torch.Tensor:
-        start, stop = places.start, min(places.stop, self.size)
+    def __getitem__(self, positions: slice) -> torch.Tensor:
+        start, stop = positions.start, min(positions.stop, self.size)
         first, known = self._block
         if not first <= start <= stop <= first + len(known):
             end = max(stop, min(start + _BLOCK, self.size))
-            blocks = [self.indices(np.arange(at, min(at + _BLOCK, end))) for at in range(start, end, _BLOCK)]
+            blocks = [self.indices(np.arange(a, min(a + _BLOCK, end))) for a in range(start, end, _BLOCK)]
             first, known = start, torch.from_numpy(np.concatenate([np.empty(0, np.int64), *blocks]))
             self._block = first, known
         return known[start - first : stop - first]
 
-    def indices(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The indices at any places in [0, size), in the shape given, int64."""
-        found = self._once(places.astype(np.uint64))
+    def indices(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The indices at any positions in [0, size), in the same shape, int64."""
+        found = self._permuted(positions.astype(np.uint64))
         while (beyond := found >= self.size).any():
-            found[beyond] = self._once(found[beyond])
+            found[beyond] = self._permuted(found[beyond])
         return found.astype(np.int64)
 
-    def _once(self, values: Numbers) -> Numbers:
+    def _permuted(self, values: Numbers) -> Numbers:
         lefts, rights = np.uint64(self._lefts), np.uint64(self._rights)
         left, right = np.divmod(values, rights)
         for number, round_key in enumerate(self._keys):
@@ -102,10 +102,10 @@ def shuffled(seed: int, epoch: int, size: int, version: int = ORDER_VERSION) -> 
     """The order of `size` samples in an epoch, counted from 1: a function of the seed and the epoch.
 
     Args:
-        seed: Of the run.
+        seed: Seed of the run.
         epoch: Counted from 1.
         size: Samples of the dataset.
-        version: `ORDER_VERSION`, or that of the run that is continued.
+        version: `ORDER_VERSION`, or that of the run that is resumed.
     """
     if version == 1 or size <= LARGEST_LIST:
         return permutation(seed, epoch, size)

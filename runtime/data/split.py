@@ -1,34 +1,74 @@
-"""A stream of shards, divided over processes and their workers: each reads only its own.
+"""A stream of shards, divided over processes and their workers: each reads only its own shards.
 
-Which samples make a step then depends on the layout, the number of processes and workers: with the same layout a resumed
-run goes on with the very next samples. The workers of a process make its share of the steps in turn.
+Which samples make a step depends on the layout: the number of processes and of workers. On the same layout, a resumed run
+continues with the very next samples. The workers of a process take turns: each makes the process's share of a whole step.
 """
 
-import copy
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
-from torch.utils.data import IterableDataset, default_collate, get_worker_info
+from torch.utils.data import get_worker_info
 
 from ..errors import DataError
 from . import foreign
-from .fetch import seed_hooks, seed_sample
 from .order import AddUp, Cut, Portion, share
-from .randomness import at, key, seed_host
-from .shuffle import newest_order
+from .randomness import at, key
+from .reader import StreamReader
+
+
+class Layout(NamedTuple):
+    """The number of processes that a stream is divided over, and of readers in each: its workers, or itself."""
+
+    processes: int
+    workers: int
+
+    @classmethod
+    def of(cls, stream: Any, cut: Cut) -> "Layout | None":
+        """None for a stream that each process reads whole: it has one reader, or shards that cannot be divided evenly."""
+        shards = foreign.num_shards(stream)
+        if shards % cut.num_processes:
+            return None
+        layout = cls(cut.num_processes, max(1, min(cut.num_workers, shards // cut.num_processes)))
+        return None if layout == (1, 1) else layout
+
+    def __str__(self) -> str:
+        processes, workers = self
+        return f"{processes} process{'es' * (processes > 1)} with {workers} reader{'s' * (workers > 1)} each"
+
+    def matches(self, state: dict[str, Any]) -> bool:
+        """Whether a divided stream had this layout when its state was saved."""
+        return tuple(state["layout"]) == self
+
+    def readers(self, state: Any, rank: int) -> tuple[list[dict[str, Any] | None], int]:
+        """The states of one process's readers, and whose turn it is. Empty if there is no state of this layout."""
+        if state is None or not self.matches(state):
+            return [], 0
+        readers, turn = state["processes"][rank] if "processes" in state else (state["readers"], state["next"])
+        return readers, turn
+
+
+def is_split(state: Any) -> bool:
+    """Whether this is the state of a divided stream."""
+    return isinstance(state, dict) and "layout" in state
+
+
+def joined(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One state for all processes from those of each, in rank order; a joined state is returned unchanged."""
+    if "processes" in states[0]:
+        return states[0]
+    return {"layout": states[0]["layout"], "processes": [[state["readers"], state["next"]] for state in states]}
 
 
 class Share(NamedTuple):
-    """What one reader has of a step.
+    """One process's share of a step.
 
     Attributes:
-        reader: The worker, from 0.
-        micro_batches: Each with the number of its samples that count.
+        reader: The worker that read it, from 0.
+        micro_batches: Each with the number of samples that count.
         counted: Samples in all of them.
-        state: Of the reader after them.
+        state: State of the reader after them.
     """
 
     reader: int
@@ -37,18 +77,18 @@ class Share(NamedTuple):
     state: dict[str, Any]
 
 
-class ShardReader(IterableDataset[Share | None]):
-    """Reads the shards of one process, in whichever worker iterates it, and makes of them its share of every step.
+class ShardReader(StreamReader[Share | None]):
+    """Reads the shards of one process, or of one of its workers, and makes its shares of steps.
 
     Args:
-        dataset: The shards of this process, at this epoch already: `datasets` keeps it in memory that the workers share,
-            and two of them that set it at once would add it twice.
-        cut: Batch size and more.
+        dataset: The shards of this process, after `set_epoch`: workers share the epoch of `datasets` in memory, and
+            would add to it several times.
+        cut: Batch size, rank and more.
         epoch: Counted from 1.
-        micro_batches: For each step on this process.
-        states: Of the readers, where they go on; an empty list at the start of an epoch.
+        micro_batches: Micro-batches per step on this process.
+        states: States of the readers; empty at the start of an epoch.
         first: The reader whose turn it is.
-        skip: Samples that each reader leaves out, where the layout has changed.
+        skip: Samples that each reader skips, where the layout has changed.
     """
 
     def __init__(
@@ -61,94 +101,28 @@ class ShardReader(IterableDataset[Share | None]):
         first: int,
         skip: int,
     ) -> None:
-        # What belongs to the training process does not go to its workers
-        self.dataset, self.cut = dataset, replace(cut, compare=None, add_up=None, order_version=newest_order)
-        self.hooks, self.collate_fn = seed_hooks(dataset), cut.collate_fn or default_collate
-        self.epoch, self.states, self.first, self.skip = epoch, states, first, skip
-        parts = [
-            share(cut.batch_size, micro_batches * cut.num_processes, n * cut.num_processes + cut.rank)
-            for n in range(micro_batches)
-        ]
-        self.size, self.micro_batches = sum(stop - start for start, stop in parts), micro_batches
+        super().__init__(dataset, cut)
+        self.epoch, self.micro_batches, self.states, self.first, self.skip = epoch, micro_batches, states, first, skip
+        parts = micro_batches * cut.num_processes
+        bounds = [share(cut.batch_size, parts, n * cut.num_processes + cut.rank) for n in range(micro_batches)]
+        self.size = sum(stop - start for start, stop in bounds)
 
     def __iter__(self) -> Generator[Share | None]:
         worker = get_worker_info()
         reader, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
         before = (self.states[reader] if self.states else None) or {"samples": self.skip, "steps": 0, "state": None}
-        epoch_key = at(key(self.cut.seed, "shards", self.cut.rank * count + reader), self.epoch)
-        seed_sample(at(epoch_key, 0), self.hooks)
         place, steps = before["samples"], before["steps"]
-        has_state = foreign.has_whole_state(self.dataset)
-        jumps = has_state and before["state"] is not None
-        if jumps:
-            self.dataset.load_state_dict(before["state"])
-        samples = self._samples(iter(self.dataset), epoch_key, place if jumps else 0)
-        for _ in islice(samples, 0 if jumps else place):
-            pass
+        epoch_key = at(key(self.cut.seed, "shards", self.cut.rank * count + reader), self.epoch)
+        self.seed_start(epoch_key)
+        samples = self.samples(epoch_key, place, before["state"])
         if reader < self.first:
-            yield None  # workers are asked in turn, from 0 on: this one has had its turn
+            yield None  # a pass asks the workers in turn from 0 on, and this one's turn is over
         while batch := list(islice(samples, self.size)):
             place, steps = place + len(batch), steps + 1
-            state = copy.deepcopy(self.dataset.state_dict()) if has_state else None
-            known = {"samples": place, "steps": steps, "state": state}
-            yield Share(reader, list(self._micro_batches(batch, epoch_key, steps)), len(batch), known)
-
-    def _samples(self, source: Iterator[Any], epoch_key: int, place: int) -> Iterator[Any]:
-        """The samples from `place` on, each drawn with a seed of its own; the first with that of the beginning."""
-        while True:
-            if place > 0:
-                seed_sample(at(epoch_key, place), self.hooks)
-            try:
-                yield next(source)
-            except StopIteration:
-                return
-            place += 1
-
-    def _micro_batches(self, batch: list[Any], epoch_key: int, step: int) -> Iterator[tuple[Any, int]]:
-        for number in range(self.micro_batches):
-            start, stop = share(len(batch), self.micro_batches, number)
-            seed_host(at(~epoch_key, step << 16 | number))  # for what draws at random while it collates
-            yield self.collate_fn(batch[start:stop] or batch[:1]), stop - start
-
-
-class Layout(NamedTuple):
-    """How a stream is divided: over how many processes, and workers of each."""
-
-    processes: int
-    workers: int
-
-    @classmethod
-    def of(cls, stream: Any, cut: Cut) -> "Layout | None":
-        """None for a stream that is read whole by each process, as its shards cannot be divided evenly."""
-        shards = foreign.num_shards(stream)
-        if shards % cut.num_processes:
-            return None
-        layout = cls(cut.num_processes, max(1, min(cut.num_workers, shards // cut.num_processes)))
-        return None if layout == (1, 1) else layout
-
-
-def is_split(state: Any) -> bool:
-    """Whether a state of a stream is one of shards."""
-    return isinstance(state, dict) and "layout" in state
-
-
-def joined(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The state of all processes from that of each, in rank order; what is joined already stays as it is."""
-    if "processes" in states[0]:
-        return states[0]
-    return {"layout": states[0]["layout"], "processes": [[state["readers"], state["next"]] for state in states]}
-
-
-def is_of_layout(state: dict[str, Any], layout: Layout) -> bool:
-    return tuple(state["layout"]) == layout
-
-
-def readers_of(state: Any, layout: Layout, rank: int) -> tuple[list[dict[str, Any] | None], int]:
-    """The states of one process's readers, and whose turn it is; none where the state is of another layout."""
-    if state is None or not is_of_layout(state, layout):
-        return [], 0
-    readers, turn = state["processes"][rank] if "processes" in state else (state["readers"], state["next"])
-    return readers, turn
+            state = {"samples": place, "steps": steps, "state": self.state()}
+            parts = range(self.micro_batches)
+            micro_batches = [self.micro_batch(batch, epoch_key, steps, self.micro_batches, part) for part in parts]
+            yield Share(reader, micro_batches, len(batch), state)
 
 
 def shares_to_portions(
@@ -159,12 +133,12 @@ def shares_to_portions(
     first_step: int,
     name: str,
 ) -> Generator[Portion]:
-    """The steps of one process, until no process has samples left. Collective where there are several.
+    """The steps of one process, until no process has samples left. Collective on several processes.
 
-    How many samples the step after the next has is added up while a step is trained on, so nothing waits for it.
+    The number of samples of a step is summed over the processes while the step before is trained on, so nothing waits.
 
     Raises:
-        DataError: A process has no sample at all, while others have.
+        DataError: This process has no sample at all, and others have.
     """
     add_up: AddUp = cut.add_up or (lambda number: lambda: number)
     readers = list(readers) or [None] * layout.workers
@@ -178,7 +152,7 @@ def shares_to_portions(
         totals.append(add_up(0 if found is None else found.counted))
 
     def read_total(step: int) -> int:
-        """Samples of a step that is the next; 0 where the epoch is over."""
+        """Samples of the next step, which follows `step`; 0 if the epoch is over."""
         total = 0 if step == cut.limit else totals.popleft()()
         return 0 if cut.drop_last and total < cut.batch_size else total
 
@@ -194,10 +168,10 @@ def shares_to_portions(
             last = mine.micro_batches
         elif last is None:
             raise DataError(
-                f"`{name}` has no sample in the shards of process {cut.rank}, while others have some: fill its shards, or "
-                "make fewer of them than processes, so that each reads all"
+                f"`{name}` has no sample in the shards of process {cut.rank}, but has some in others: add samples to "
+                "these shards, or use fewer shards than processes, so that each process reads all"
             )
-        else:  # no sample is left here, while others go on: what was trained on last, and counts nothing
+        else:  # fillers, while other processes have samples left
             last = [(batch, 0) for batch, _ in last]
         state = {"layout": list(layout), "readers": list(readers), "next": turn}
         if following:

@@ -1,4 +1,4 @@
-"""Mixtures: each source its share, in an order of its own, whatever the weights do."""
+"""Mixtures: each source gets its share, in its own order, whatever the weights do."""
 
 import pickle
 
@@ -41,7 +41,7 @@ def changing(step: int) -> dict[str, float]:
         changing,
     ],
 )
-def test_after_any_step_each_source_has_given_its_share_to_within_a_few_samples(weights: object) -> None:
+def test_after_any_step_each_source_has_contributed_its_share_to_within_a_few_samples(weights: object) -> None:
     mixed = mixture(weights)
     due, given = dict.fromkeys(SOURCES, 0.0), dict.fromkeys(SOURCES, 0)
     for step in range(400):
@@ -58,7 +58,7 @@ def test_after_any_step_each_source_has_given_its_share_to_within_a_few_samples(
 
 
 @pytest.mark.parametrize("weights", [{"web": 5, "code": 3, "books": 2}, changing])
-def test_each_source_is_read_whole_in_each_of_its_epochs_in_an_order_of_its_own(weights: object) -> None:
+def test_each_source_is_read_whole_in_each_of_its_epochs_in_a_new_order(weights: object) -> None:
     mixed = mixture(weights)
     seen: dict[str, list[int]] = {name: [] for name in SOURCES}
     for place in range(len(mixed)):
@@ -83,13 +83,13 @@ def test_a_place_is_the_same_on_any_processes_in_a_worker_and_after_a_resume() -
     assert [copied[place] for place in (3199, 5, 1777)] == [mixed[place] for place in (3199, 5, 1777)]
 
 
-def test_a_run_of_a_million_steps_of_a_thousand_takes_neither_time_nor_memory() -> None:
+def test_a_billion_samples_take_neither_time_nor_memory() -> None:
     large = Mixture(SOURCES, {"web": 0.9, "code": 0.1, "books": 1e-4}, 1000, 10**6, 0)
     assert sum(large.counts(999_999, 1000).values()) == 1000
     assert len(large._stages) == 1
 
 
-def test_other_weights_or_sources_are_other_data_for_a_run_that_is_resumed() -> None:
+def test_other_weights_are_other_data() -> None:
     same, other = {"web": 5, "code": 3, "books": 2}, {"web": 5, "code": 3, "books": 3}
     hashes = [make(mixture(w), shuffle=False).describe() for w in (same, dict(same), other)]
     assert hashes[0] == hashes[1] != hashes[2]
@@ -98,15 +98,15 @@ def test_other_weights_or_sources_are_other_data_for_a_run_that_is_resumed() -> 
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"web": 1, "code": 1}, "are for web, code, and the sources of the mixture are web, code, books"),
-        ({"web": 1, "code": -1, "books": 1}, "must be 0 or more, and one of them above 0"),
-        ({"web": 0, "code": 0, "books": 0}, "must be 0 or more, and one of them above 0"),
-        ({"web": float("nan"), "code": 0, "books": 0}, "must be 0 or more"),
+        ({"web": 1, "code": 1}, "are for web, code, but the sources of the mixture are web, code, books"),
+        ({"web": 1, "code": -1, "books": 1}, "must be finite and at least 0, and not all 0"),
+        ({"web": 0, "code": 0, "books": 0}, "must be finite and at least 0, and not all 0"),
+        ({"web": float("nan"), "code": 0, "books": 0}, "must be finite and at least 0"),
         (lambda step: [1, 2, 3], r"The weights of step 0 must be a dict with one for each source, not \[1, 2, 3\]"),
         ({5: {"web": 1, "code": 1, "books": 1}}, "must begin at step 0, not at 5"),
     ],
 )
-def test_weights_that_fit_no_sources_are_an_error(weights: object, message: str) -> None:
+def test_invalid_weights_are_an_error(weights: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         mixture(weights)
 

@@ -1,4 +1,4 @@
-"""Token files: written whole or not at all, checked when they are opened, and rows in which documents can be told apart."""
+"""Token files: written whole or not at all, checked when opened, and cut into rows that keep documents apart."""
 
 import json
 import os
@@ -39,31 +39,31 @@ class TestFiles:
         tokens = write_tokens(tmp_path / "train", [[0, vocabulary - 1]], vocabulary)
         assert (tokens.array.dtype, tokens.array.tolist()) == (np.dtype(kind), [0, vocabulary - 1])
 
-    def test_bytes_lists_arrays_and_tensors_come_back_as_the_documents_that_they_were(self, tmp_path: Path) -> None:
+    def test_documents_of_bytes_lists_arrays_and_tensors_are_read_back_unchanged(self, tmp_path: Path) -> None:
         given = [b"ab", [1, 2, 3], np.array([4, 5], np.int16), torch.tensor([6])]
         tokens = write_tokens(tmp_path / "train", iter(given), 256)
         assert [tokens.document(n).tolist() for n in range(4)] == [[97, 98], [1, 2, 3], [4, 5], [6]]
         assert (len(tokens), tokens.num_tokens, tokens.num_documents) == (8, 8, 4)
         tokens.verify()
 
-    def test_what_is_written_in_pieces_is_the_same(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_files_written_in_chunks_are_the_same(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = write_tokens(tmp_path / "whole", random_documents(99), 50)
-        monkeypatch.setattr("paccel.runtime.tokens._AT_ONCE", 10)
+        monkeypatch.setattr("paccel.runtime.data.token_files._AT_ONCE", 10)
         assert write_tokens(tmp_path / "pieces", random_documents(99), 50).content_hash == whole.content_hash
 
     @pytest.mark.parametrize(
         ("documents", "vocabulary", "message"),
         [
-            ([[1], [2, 50]], 50, r"Document 1 has the token 50, and the vocabulary has 50 \(0 to 49\)"),
+            ([[1], [2, 50]], 50, r"Document 1 has the token 50, but the vocabulary has 50 \(0 to 49\)"),
             ([[1, -1]], 50, "Document 0 has the token -1"),
-            ([[0.5]], 50, "must be a row of whole numbers or bytes, not float64"),
+            ([[0.5]], 50, "must be bytes or a one-dimensional row of integers, not float64"),
             ([[[1]]], 50, r"not int64 of shape \(1, 1\)"),
             ([[], b""], 50, "There are no tokens to write to"),
             ([], 50, "There are no tokens to write to"),
             ([[1]], 0, "A vocabulary must have 1 to"),
         ],
     )
-    def test_what_are_no_tokens_is_an_error_and_nothing_is_lost(
+    def test_invalid_tokens_are_an_error_and_the_previous_files_are_kept(
         self, documents: list[Any], vocabulary: int, message: str, tmp_path: Path
     ) -> None:
         before = write_tokens(tmp_path / "train", TEXTS, 256)
@@ -80,14 +80,12 @@ class TestFiles:
         good = file.read_bytes()
         for bad in (good[:-1], b"", good[:-4] + b"\1\1\1\1", b"\x09" + good[1:]):
             file.write_bytes(bad)
-            with pytest.raises(
-                DataError, match=r"tokens-.*.bin` is not the file that `index.json` beside it describes"
-            ):
+            with pytest.raises(DataError, match=r"tokens-.*.bin` does not match `index.json` beside it"):
                 Tokens(folder)
         flipped = bytearray(good)
-        flipped[100_000] ^= 1  # in a part that is not looked at when files are opened
+        flipped[100_000] ^= 1  # in a part that is not probed when files are opened
         file.write_bytes(flipped)
-        with pytest.raises(DataError, match="is damaged: a byte differs"):
+        with pytest.raises(DataError, match="is damaged: its SHA-256 differs"):
             Tokens(folder).verify()
         file.write_bytes(good)
         whole.verify()
@@ -99,12 +97,12 @@ class TestFiles:
         ("index", "message"),
         [
             (None, "has no token files: there is no `index.json`; tokenize the text first"),
-            ("{", "is no index of token files"),
-            ("[]", "is no index of token files"),
-            ('{"format": 1}', "is no index of token files"),
+            ("{", "is not an index of token files"),
+            ("[]", "is not an index of token files"),
+            ('{"format": 1}', "is not an index of token files"),
             (
                 '{"format": 2, "type": "uint8", "files": {}}',
-                "has the format 2, and this paccel reads 1: upgrade paccel",
+                "has the format 2, but this paccel reads 1: upgrade paccel",
             ),
         ],
     )
@@ -116,10 +114,10 @@ class TestFiles:
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows does not cut a file that is mapped")
     @pytest.mark.parametrize("is_mapped", [False, True])
-    def test_files_that_are_cut_or_written_while_a_run_reads_them_are_named(
+    def test_files_truncated_or_rewritten_while_a_run_reads_them_are_named(
         self, is_mapped: bool, tmp_path: Path
     ) -> None:
-        """A page of a mapped file that is cut ends the process."""
+        """Reading a page beyond the end of a truncated mapping kills the process."""
         rows = Rows(write_tokens(tmp_path, [range(200)] * 1000, 256), 8)
         (file,) = tmp_path.glob("tokens-*.bin")
         data, last = file.read_bytes(), len(rows) - 1
@@ -128,13 +126,13 @@ class TestFiles:
         os.utime(file, ns=(1, 1))
         assert rows[1][0].tolist() == list(range(8, 16)), "only its time has changed"
         os.truncate(file, 5000)
-        with pytest.raises(DataError, match=r"tokens-.*\.bin` is not the file that `index\.json` beside it describes"):
+        with pytest.raises(DataError, match=r"tokens-.*\.bin` does not match `index\.json` beside it"):
             rows[last]
         file.write_bytes(b"\7" * len(data))
-        with pytest.raises(DataError, match=r"tokens-.*\.bin` is not the file"):
+        with pytest.raises(DataError, match=r"tokens-.*\.bin` does not match"):
             rows[last]
 
-    def test_a_run_that_has_begun_reads_its_tokens_to_the_end_though_others_are_written(self, tmp_path: Path) -> None:
+    def test_a_running_process_keeps_its_tokens_when_others_are_written(self, tmp_path: Path) -> None:
         rows = Rows(write_tokens(tmp_path, [range(100)], 256), 8)
         before = rows[3][0].tolist()
         write_tokens(tmp_path, [[1], [2]], 256)
@@ -142,24 +140,26 @@ class TestFiles:
 
     @pytest.mark.skipif(os.name == "nt", reason="needs pipes")
     @pytest.mark.parametrize("name", ["index.json", "tokens-*.bin", "documents-*.bin"])
-    def test_what_is_no_file_is_named_and_not_waited_for(self, name: str, tmp_path: Path) -> None:
+    def test_a_pipe_or_folder_in_place_of_a_file_is_an_error_and_does_not_block(
+        self, name: str, tmp_path: Path
+    ) -> None:
         write_tokens(tmp_path, [[1, 2]], 256)
         (path,) = tmp_path.glob(name)
         path.unlink()
         os.mkfifo(path)
-        with pytest.raises(DataError, match=r"it is no file|is not the file"):
+        with pytest.raises(DataError, match=r"it is not a regular file|does not match"):
             Tokens(tmp_path)
         path.unlink()
         path.mkdir()
-        with pytest.raises(DataError, match=r"it is no file|is not the file"):
+        with pytest.raises(DataError, match=r"it is not a regular file|does not match"):
             Tokens(tmp_path)
 
     def test_a_folder_that_is_a_file_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "train").write_text("")
-        with pytest.raises(DataError, match="train` cannot be made for token files"):
+        with pytest.raises(DataError, match="train` for token files cannot be created"):
             tokenized(tmp_path / "train", lambda: [[1, 2]], 256, {})
 
-    def test_pickled_files_are_mapped_again_and_no_others(self, tmp_path: Path) -> None:
+    def test_unpickled_tokens_map_the_same_files_and_refuse_others(self, tmp_path: Path) -> None:
         tokens = write_tokens(tmp_path / "train", [range(100)] * 1000, 256)
         assert len(tokens.array) == 100_000
         small = pickle.dumps(tokens)
@@ -171,7 +171,7 @@ class TestFiles:
 
 
 class TestOnce:
-    def test_they_are_written_once_and_again_where_the_input_has_changed(self, tmp_path: Path) -> None:
+    def test_they_are_written_once_and_again_if_the_input_has_changed(self, tmp_path: Path) -> None:
         text = tmp_path / "text.txt"
         text.write_text("some text")
         written = []
@@ -209,7 +209,7 @@ class TestOnce:
                 assert len(set(tokens.array.tolist())) == 1
                 seen.add(tokens.array[0])
         write_tokens(folder, [[77]], 256)
-        assert not list(folder.glob("*.tmp")), "what was left of the killed ones is removed"
+        assert not list(folder.glob("*.tmp")), "leftovers of the killed ones are removed"
 
     @pytest.mark.slow
     @pytest.mark.skipif(os.name == "nt", reason="needs fork")
@@ -259,7 +259,7 @@ class TestRows:
             assert not set(found[len(expected) :].tolist()) & {number - first for number in expected}
             place += context
 
-    def test_positions_begin_anew_and_the_mask_ends_with_each_document(self) -> None:
+    def test_positions_restart_and_the_mask_ends_with_each_document(self) -> None:
         documents = torch.tensor([[0, 0, 1, 1, 1, 2], [0, 0, 0, 0, 0, 0]])
         assert positions_of(documents).tolist() == [[0, 1, 0, 1, 2, 0], [0, 1, 2, 3, 4, 5]]
         mask = mask_of(documents)
@@ -271,7 +271,7 @@ class TestRows:
                     assert mask[row, 0, query, seen] == same
 
     def test_packed_documents_have_the_logits_and_the_loss_of_each_run_by_itself(self, tmp_path: Path) -> None:
-        """An attention layer with learned absolute positions, for which both the mask and the positions must be right."""
+        """With learned absolute positions, both the mask and the positions must be right."""
         torch.manual_seed(0)
         documents, width = random_documents(30, longest=20), 16
         embedding, places, out = (
@@ -306,13 +306,13 @@ class TestRows:
         ]
         torch.testing.assert_close(loss(packed, targets), torch.stack(each).sum(), rtol=0, atol=1e-9)
 
-    def test_a_row_of_nothing_and_a_single_token_are_errors(self, tmp_path: Path) -> None:
+    def test_an_empty_row_and_a_single_token_are_errors(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="`context` must be at least 1, not 0"):
             Rows(write_tokens(tmp_path / "two", [[1, 2]], 256), 0)
         with pytest.raises(DataError, match="has a single token"):
             Rows(write_tokens(tmp_path / "one", [[1]], 256), 4)
 
-    def test_a_run_knows_other_tokens_of_the_same_length(self, tmp_path: Path) -> None:
+    def test_other_tokens_of_the_same_length_have_another_fingerprint(self, tmp_path: Path) -> None:
         one, other = (Rows(write_tokens(tmp_path / name, [name.encode() * 9], 256), 4) for name in "ab")
         assert len(one) == len(other)
         assert fingerprint(one) != fingerprint(other)
@@ -332,7 +332,7 @@ class TestRows:
         assert all(torch.equal(a, b) for a, b in zip(batches[0], batches[2], strict=True))
 
 
-def test_the_index_says_what_the_tokens_are_and_is_read_by_others(tmp_path: Path) -> None:
+def test_the_index_describes_the_tokens(tmp_path: Path) -> None:
     write_tokens(tmp_path / "train", TEXTS, 256, {"dataset": "mine"})
     index = json.loads((tmp_path / "train" / "index.json").read_text())
     assert {k: index[k] for k in ("format", "type", "tokens", "documents", "vocabulary", "source")} == {

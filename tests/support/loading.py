@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from paccel.runtime.data.loader import IndexedLoader
+from paccel.runtime.data.indexed import IndexedLoader
 from paccel.runtime.data.order import Cut
 
 

@@ -1,4 +1,4 @@
-"""Batches of any type reach a device as what they are; `meta` stands for a GPU."""
+"""Batches keep their type on the way to a device; `meta` stands for a GPU."""
 
 from collections import OrderedDict, UserDict, namedtuple
 from dataclasses import dataclass, field
@@ -114,13 +114,13 @@ def test_packed_sequences_and_batches_within_batches_are_moved() -> None:
     assert moved["a"][1] == ("text", None, 3)
 
 
-def test_what_holds_no_tensor_stays_the_object_that_it_is() -> None:
+def test_objects_without_tensors_are_not_copied() -> None:
     thing = SimpleNamespace(name="a", rows=[1, 2])
     assert to_device([thing], META)[0] is thing
 
 
 @pytest.mark.parametrize("thing", [SimpleNamespace(images=ONES), {ONES}, Batch(SimpleNamespace(images=[ONES]))])
-def test_what_holds_tensors_and_cannot_be_moved_is_named_on_the_cpu_as_well(thing: Any) -> None:
+def test_objects_with_tensors_that_cannot_be_moved_are_named_also_on_the_cpu(thing: Any) -> None:
     name = type(thing.images if isinstance(thing, Batch) else thing).__name__
     with pytest.raises(ConfigError, match=f"holds tensors in `{name}`, which cannot be moved to a device"):
         to_device(thing, META)

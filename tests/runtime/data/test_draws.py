@@ -14,7 +14,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 
 
 class AugmentedFromPairs(Squares):
-    """Each sample takes one of what the generators make in pairs."""
+    """Each sample draws once from generators that compute numbers in pairs."""
 
     def __getitem__(self, index: int) -> tuple[int, float, float, float]:
         return index, torch.randn(()).item(), np.random.standard_normal(), random.gauss(0, 1)
@@ -33,11 +33,11 @@ def test_batches_are_the_same_with_and_without_workers(dataset: Dataset) -> None
 
 
 def mixed(rows: list[tuple[int, int]]) -> list[torch.Tensor]:
-    """A collation that draws, as a mixture of samples does; behind the indices, what it drew."""
+    """A collation that draws, as MixUp does. Returns the indices and what it drew."""
     return [torch.tensor([index for index, _ in rows]), torch.tensor([random.random()] * len(rows))]
 
 
-def test_what_collation_draws_is_another_number_in_each_batch_and_the_same_with_workers_and_when_resumed() -> None:
+def test_collation_draws_other_numbers_in_each_batch_and_the_same_with_workers_and_when_resumed() -> None:
     def drawn(first_step: int = 0, epoch: int = 1, **options: object) -> list[float]:
         loader = make(Squares(), collate_fn=mixed, **options)
         return [batch[1][0].item() for batch, _ in loader.training_batches(epoch, first_step, 1)]

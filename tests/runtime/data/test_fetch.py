@@ -1,4 +1,4 @@
-"""What workers send: small tensors as bytes, every tensor as it was."""
+"""Workers send every tensor unchanged, and small ones as bytes."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What tells data from other data of the same length."""
+"""Fingerprints distinguish data of the same length."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -46,7 +46,7 @@ def test_a_table_with_other_names_of_columns_is_another_one() -> None:
     assert content(data=pandas().DataFrame({"a": [1]})) != content(data=pandas().DataFrame({"b": [1]}))
 
 
-def test_what_a_dataset_caches_by_index_and_its_options_are_no_data() -> None:
+def test_caches_by_index_and_options_are_not_part_of_the_data() -> None:
     assert content(cache={3: np.zeros(2)}, options={"size": [8, 8], "mode": "train"}) is None
 
 

@@ -24,7 +24,7 @@ def twice_the_rare(epoch: int) -> list[int]:
 
 
 class TestErrors:
-    def test_what_has_neither_an_index_nor_an_order_is_refused_by_name(self) -> None:
+    def test_a_dataset_that_can_neither_be_indexed_nor_iterated_is_named(self) -> None:
         class Nothing:
             pass
 
@@ -40,20 +40,20 @@ class TestErrors:
         [
             (
                 {"shuffle": RandomSampler(range(3))},
-                "not a `RandomSampler`: instead of a sampler, `shuffle=lambda epoch",
+                "not a `RandomSampler`: instead of a sampler, pass `shuffle=lambda epoch",
             ),
-            ({"shuffle": [2, 0, 1]}, "`shuffle` is True, False, or a function .* not a `list`"),
+            ({"shuffle": [2, 0, 1]}, "`shuffle` must be True, False, or a function .* not a `list`"),
             ({"collate_fn": 3}, "`collate_fn` must be a function, not 3"),
             ({"batch_size": 2.5}, "`batch_size` must be a whole number, not 2.5"),
             ({"batch_size": "8"}, "`batch_size` must be at least 1, not '8'"),
         ],
     )
-    def test_what_would_be_taken_for_something_else_is_refused(self, options: dict[str, Any], message: str) -> None:
+    def test_arguments_of_the_wrong_type_are_refused(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(ConfigError, match=message):
             make(Squares(3), **options)
 
     @pytest.mark.parametrize("use", [iter, list, lambda loader: zip(loader, loader, strict=True), itertools.cycle])
-    def test_one_that_is_iterated_itself_says_how_to_read_it(self, use: Callable[[Any], Any]) -> None:
+    def test_iterating_a_loader_directly_says_what_to_use(self, use: Callable[[Any], Any]) -> None:
         with pytest.raises(ConfigError, match=r"run.steps\(loader\).*run.batches\(loader\)"):
             next(use(make(Squares(3))))
 
@@ -99,7 +99,7 @@ def test_each_epoch_has_its_own_order_and_each_seed_too() -> None:
     assert first != other
 
 
-def test_starting_at_a_step_gives_what_the_whole_epoch_gives_from_there_on() -> None:
+def test_an_epoch_entered_at_a_step_has_the_same_steps_from_there() -> None:
     assert indices_of_steps([make(Squares())], 2, 1, first_step=3) == indices_of_steps([make(Squares())], 2, 1)[3:]
 
 
@@ -113,11 +113,11 @@ def test_drop_last_and_limit_shorten_the_epoch() -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
-def test_a_signal_to_all_processes_of_a_group_does_not_take_the_workers_away(name: str) -> None:
+def test_a_signal_to_the_process_group_does_not_kill_the_workers(name: str) -> None:
     loader = make(Squares(), num_workers=2)
     source = batches(loader)
     begun = [next(source), next(source)]  # one of each worker
-    for worker in loader._working[0]._workers:
+    for worker in loader._workers._running[0]._workers:
         os.kill(worker.pid, signal.Signals[name])
     assert [*begun, *source] == list(batches(make(Squares())))
 
@@ -139,10 +139,10 @@ def test_a_process_that_ends_with_a_loader_in_use_ends_its_workers() -> None:
     assert process.exitcode == 0
 
 
-class TestAnOrderOfOnesOwn:
+class TestCustomOrder:
     """Weights, curricula, buckets: a function from the epoch to indices."""
 
-    def test_it_is_dealt_the_same_way_on_any_hardware_and_wherever_an_epoch_is_entered(self) -> None:
+    def test_it_is_dealt_the_same_on_any_hardware_and_wherever_an_epoch_is_entered(self) -> None:
         for dataset in (Squares(), TensorDataset(torch.arange(43))):
             expected = [twice_the_rare(3)[start : start + 8] for start in range(0, 40, 8)]
             for num_processes, accumulate in itertools.product((1, 2, 3), (1, 2)):
@@ -159,7 +159,7 @@ class TestAnOrderOfOnesOwn:
             assert in_halves == [index for step in expected[2:] for index in step]
 
     @pytest.mark.parametrize("num_workers", [0, 2])
-    def test_a_sample_that_comes_again_is_augmented_anew_and_the_same_each_time(self, num_workers: int) -> None:
+    def test_a_repeated_sample_is_augmented_differently_and_reproducibly(self, num_workers: int) -> None:
         drawn = list(batches(make(Augmented(), shuffle=twice_the_rare, num_workers=num_workers), epoch=2))
         assert drawn == list(batches(make(Augmented(), shuffle=twice_the_rare), epoch=2))
         of_five = [draw for *fields, _ in drawn for index, *draw in zip(*fields, strict=True) if index == 5]
@@ -171,18 +171,18 @@ class TestAnOrderOfOnesOwn:
             for index, *draw in zip(*fields, strict=True)
             if index == 5
         ]
-        assert of_five[0] == plain[0], "the first time it is what it is in any order"
+        assert of_five[0] == plain[0], "its first occurrence is augmented as in any order"
 
     @pytest.mark.parametrize(
         ("order", "message"),
         [
-            (lambda epoch: range(10 * epoch), r"epoch 2 must be 10 whole numbers.*torch.int64, shape \(20,\)"),
+            (lambda epoch: range(10 * epoch), r"epoch 2 must be 10 whole numbers.*torch.int64 of shape \(20,\)"),
             (lambda epoch: [1.5] * 10, "must be 10 whole numbers.*float"),
-            (lambda epoch: [0, 43 if epoch == 2 else 42], "epoch 2 has the index 43, and there are 43 samples"),
+            (lambda epoch: [0, 43 if epoch == 2 else 42], "epoch 2 has the index 43, but there are 43 samples"),
             (lambda epoch: [0, -1], "the index -1"),
         ],
     )
-    def test_one_that_cannot_be_dealt_is_named(self, order: Callable[[int], list[int]], message: str) -> None:
+    def test_an_invalid_order_is_named(self, order: Callable[[int], list[int]], message: str) -> None:
         with pytest.raises(ConfigError, match=message):
             list(batches(make(Squares(), shuffle=order), epoch=2))
 
@@ -211,7 +211,7 @@ def test_evaluation_sees_each_sample_once(size: int, num_processes: int, batch_s
 
 
 class Large(Squares):
-    """Samples that workers send in memory that is shared, each by a descriptor of its own."""
+    """Samples that workers send in shared memory, each with its own file descriptor."""
 
     def __getitem__(self, index: int) -> tuple[int, torch.Tensor]:
         return index, torch.full((1 << 16,), index)
@@ -237,22 +237,22 @@ class TestWorkers:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("method", over_three_days(["spawn", "forkserver"]))
-    def test_they_may_be_started_in_any_way(self, method: str) -> None:
+    def test_any_start_method_works(self, method: str) -> None:
         loader = make(Augmented(9), num_workers=2, worker_options={"multiprocessing_context": method})
         assert list(batches(loader)) == list(batches(make(Augmented(9))))
         loader.close()
 
-    def test_options_of_a_data_loader_reach_it_and_say_nothing_without_workers(self) -> None:
+    def test_options_of_a_data_loader_are_passed_on_and_ignored_without_workers(self) -> None:
         options = {"prefetch_factor": 3, "timeout": 30, "persistent_workers": False, "worker_init_fn": mark}
         assert list(batches(make(Marked(9), worker_options=options))) == [[[0] * 8, 8], [[0], 1]]
         loader = make(Marked(9), num_workers=1, worker_options=options)
         source = batches(loader)
         assert next(source) == [[1] * 8, 8]
-        assert loader._working[0]._prefetch_factor == 3
+        assert loader._workers._running[0]._prefetch_factor == 3
         assert list(source) == [[[1], 1]]
-        assert not multiprocessing.active_children(), "they were not to stay"
+        assert not multiprocessing.active_children(), "they end with the pass"
 
-    def test_a_batch_that_cannot_be_sent_ends_in_an_error_and_is_not_waited_for(
+    def test_a_batch_that_cannot_be_pickled_is_an_error_and_does_not_hang(
         self, capfd: pytest.CaptureFixture[str]
     ) -> None:
         loader = make(Squares(9), num_workers=1, collate_fn=lambda rows: lambda: rows)
@@ -264,7 +264,7 @@ class TestWorkers:
     @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="limits are set as on Linux")
     @pytest.mark.parametrize("dataset", [Squares(9), Large(9)], ids=["sent as bytes", "in shared memory"])
     @pytest.mark.parametrize("more", [3, 6, 9])
-    def test_too_few_file_descriptors_end_in_an_error_and_are_not_waited_for(self, more: int, dataset: Squares) -> None:
+    def test_too_few_file_descriptors_are_an_error_and_do_not_hang(self, more: int, dataset: Squares) -> None:
         whole = str(list(batches(make(dataset))))  # what arrives where there are just enough of them
 
         def fetch() -> None:
@@ -296,13 +296,13 @@ def mark(_worker: int) -> None:
 
 
 class Marked(Squares):
-    """How often the process that fetches was marked."""
+    """A sample is how often `mark` was called in the process that fetches it."""
 
     def __getitem__(self, index: int) -> tuple[int]:  # type: ignore[override]
         return (_marks,)
 
 
-def test_loops_of_one_s_own_draw_anew_in_each_micro_batch_and_the_same_each_time() -> None:
+def test_custom_loops_draw_other_numbers_in_each_micro_batch_and_the_same_when_repeated() -> None:
     def drawn(first_step: int) -> list[float]:
         return [torch.rand(()).item() for _ in make(Squares()).training_batches(1, first_step, 2)]
 

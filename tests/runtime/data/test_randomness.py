@@ -1,4 +1,4 @@
-"""What is drawn at random in a step or an evaluation is a function of the place in the run, and of nothing else."""
+"""Draws in a step or an evaluation are a function of the position in the run, and of nothing else."""
 
 import os
 import random
@@ -28,7 +28,7 @@ class Config:
 
 
 class Rows(Dataset):
-    """9 numbers, fetched one by one; with noise where the data is to draw as well."""
+    """9 numbers, fetched one by one; noise makes the data draw too."""
 
     def __init__(self, noise: bool) -> None:
         self.noise = noise
@@ -47,7 +47,7 @@ def draw() -> Draw:
 def drawn(
     run_dir: str, workers: int = 0, noise: bool = False, stop_at: int = 0, resume: str = "never", seed: int = 0
 ) -> tuple[list[Draw], list[Draw]]:
-    """What the micro-batches of 2 epochs draw, and the batches of an evaluation behind each step."""
+    """What the micro-batches of 2 epochs draw, and the batches of an evaluation after each step."""
     in_steps, in_evaluations = [], []
     try:
         with Run(Config(Path(run_dir), resume, seed)) as run:
@@ -68,7 +68,7 @@ def drawn(
     return in_steps, in_evaluations
 
 
-def test_each_micro_batch_and_each_batch_of_an_evaluation_draws_something_else(
+def test_each_micro_batch_and_each_evaluation_batch_draws_other_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -91,7 +91,7 @@ def test_workers_and_a_resume_change_nothing_of_what_is_drawn(
     assert tuple(before + after for before, after in zip(first, second, strict=True)) == straight
 
 
-def test_workers_take_nothing_from_the_generator_of_the_loop(tmp_path: Path) -> None:
+def test_workers_do_not_advance_the_generator_of_the_loop(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run")) as run:
         before = torch.get_rng_state()
         for data in (Rows(False), iter(range(9))):
@@ -100,7 +100,7 @@ def test_workers_take_nothing_from_the_generator_of_the_loop(tmp_path: Path) -> 
 
 
 def on_two(port: int) -> dict[str, object]:
-    """What concerns more than one process: draws, the model that is evaluated, the samples of the speed."""
+    """What matters on several processes: draws, the evaluated model, and the samples per second."""
     in_steps, in_evaluations = drawn("run")
     os.environ["MASTER_PORT"] = str(port)  # a group that follows another on the same port may hang
     with Run(Config(Path("other"))) as run:

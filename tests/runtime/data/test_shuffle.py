@@ -1,4 +1,4 @@
-"""The order of large datasets: each index once, evenly spread, worked out where it is read, and stable for old runs."""
+"""The order of large datasets: each index once, uniform, computed as it is read, and unchanged for old runs."""
 
 import itertools
 import math
@@ -42,7 +42,7 @@ def test_no_size_overflows(size: int) -> None:
 
 
 @pytest.mark.slow
-def test_all_orders_of_four_samples_are_about_as_likely() -> None:
+def test_all_orders_of_four_samples_are_about_equally_likely() -> None:
     counts = dict.fromkeys(itertools.permutations(range(4)), 0)
     for order_key in range(24 * 200):
         counts[tuple(Shuffled(order_key, 4)[0:4].tolist())] += 1
@@ -51,7 +51,7 @@ def test_all_orders_of_four_samples_are_about_as_likely() -> None:
 
 
 @pytest.mark.parametrize("size", [1000, 1024, 1_000_003])
-def test_a_sample_is_anywhere_and_its_neighbours_and_next_epoch_tell_nothing_of_it(size: int) -> None:
+def test_positions_are_uniform_and_independent_of_neighbours_and_of_the_next_epoch(size: int) -> None:
     places = np.arange(min(size, 1 << 17))
     orders = [Shuffled(order_key, size).indices(places) for order_key in range(40 if size < 10_000 else 4)]
     cells = np.concatenate([order * 100 // size for order in orders]).reshape(len(orders), -1)
@@ -64,7 +64,7 @@ def test_a_sample_is_anywhere_and_its_neighbours_and_next_epoch_tell_nothing_of_
     assert abs(np.corrcoef(orders[0][1:], orders[0][:-1])[0, 1]) < 5 / math.sqrt(len(places))
 
 
-def test_any_slice_is_that_of_the_whole_order_however_it_is_read() -> None:
+def test_any_slice_is_that_of_the_whole_order() -> None:
     order = Shuffled(7, 20_000)
     whole = Shuffled(7, 20_000)[0:20_000]
     for start, stop in [(0, 8), (8, 16), (4090, 4100), (3, 5), (19_990, 20_000), (19_990, 20_050), (0, 20_000), (5, 5)]:
@@ -93,7 +93,7 @@ def test_a_billion_samples_take_no_memory_and_the_same_steps_on_any_processes() 
     tracemalloc.stop()
 
 
-def test_tensors_gathered_by_whole_steps_come_in_the_same_order() -> None:
+def test_tensors_gathered_by_whole_steps_are_in_the_same_order() -> None:
     rows = TensorDataset(torch.arange(LARGE))
     loader = make(rows, batch_size=1000)
     for first_step in (0, 700):

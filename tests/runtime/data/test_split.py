@@ -1,4 +1,4 @@
-"""Streams of shards: each process and worker reads its own, and a run is resumed exactly on the same layout."""
+"""Streams of shards: each process and worker reads its own, and resuming on the same layout is exact."""
 
 import shutil
 import time
@@ -62,7 +62,7 @@ def train(
     accumulate: int = 1,
     drop_last: bool = False,
 ) -> dict[str, Any]:
-    """The samples of this process in each step, how many all had together, and what was said."""
+    """Train on a stream. Returns the samples of this process in each step, their number on all, and what the run said."""
     seen: dict[int, list[int]] = {}
     epoch_of: dict[int, int] = {}
     totals: dict[int, int] = {}
@@ -140,7 +140,7 @@ class TestOneProcess:
 
 
 def two_streams() -> list[dict[str, Any]]:
-    """One whose shards two processes cannot divide, and one in which they have different numbers of samples."""
+    """Train on shards that two processes cannot divide, and on shards with different numbers of samples."""
     return [
         train("three", "never", 0, sizes=SIZES[:3], epochs=1),
         train("dropped", "never", 0, sizes=(9, 3), epochs=1, drop_last=True),
@@ -176,20 +176,20 @@ class TestTwoProcesses:
     def test_shards_that_cannot_be_divided_are_read_whole_and_a_short_step_may_be_dropped(self, tmp_path: Path) -> None:
         three, dropped = zip(*together(two_streams, tmp_path), strict=True)
         assert of_epoch(list(three), 1) == everything(SIZES[:3])
-        assert "among which its 3 shards cannot be divided: make their number a multiple" in three[0]["said"]
+        assert "as its 3 shards cannot be divided evenly: use a multiple of 2" in three[0]["said"]
         assert set(dropped[0]["totals"].values()) == {4}
         assert len(of_epoch(list(dropped), 1)) == 4 * len(dropped[0]["totals"]) > 0
 
 
-def test_a_process_without_a_sample_is_told_to_the_user(tmp_path: Path) -> None:
+def test_a_process_without_samples_is_an_error(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run")) as run:
         cut = replace(run.loader(stream(), 4)._cut, add_up=lambda number: lambda: number + 2)
     waiting = shares_to_portions(iter(()), Layout(2, 1), [], cut, 0, "IterableDataset")
-    with pytest.raises(DataError, match="has no sample in the shards of process 0, while others have some"):
+    with pytest.raises(DataError, match="has no sample in the shards of process 0, but has some in others"):
         next(waiting)
 
 
-def test_a_stream_that_is_split_already_is_refused(tmp_path: Path) -> None:
+def test_a_stream_that_is_already_split_is_refused(tmp_path: Path) -> None:
     from datasets.distributed import split_dataset_by_node
 
     with Run(Config(tmp_path / "run")) as run, pytest.raises(ConfigError, match="was split by `split_dataset_by_node`"):

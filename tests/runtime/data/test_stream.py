@@ -28,7 +28,7 @@ class Config:
 
 
 class Stream(IterableDataset):
-    """Numbers in an order of their own for each epoch, with noise from the global generators, and no state."""
+    """Numbers in another order in each epoch, with noise from the global generators, and no state."""
 
     def __init__(self, size: int = 43) -> None:
         self.size, self.epoch, self.read = size, 0, 0
@@ -45,7 +45,7 @@ class Stream(IterableDataset):
 
 
 class Stateful(Stream):
-    """The same, and it can say and be told where it stands."""
+    """The same, with a state."""
 
     place = 0
 
@@ -66,7 +66,7 @@ class Stateful(Stream):
 
 
 class Live(Stateful):
-    """The same, but its state is an object that it goes on changing."""
+    """The same, but its state is an object that it keeps changing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Live(Stateful):
 
 
 def torchdata_stream() -> Any:
-    """What torchdata's loader makes of a map-style dataset."""
+    """A stream of torchdata, from a map-style dataset."""
     from torchdata.stateful_dataloader import StatefulDataLoader
 
     return StatefulDataLoader([(i, torch.tensor([i / 43, 0.0])) for i in range(43)], batch_size=None, num_workers=0)
@@ -113,7 +113,7 @@ def hugging_face_stream() -> Any:
 
 
 def hugging_face_shuffled(seed: int | None = 5) -> Any:
-    """The same behind a shuffle buffer, which its state leaves out."""
+    """The same with a shuffle buffer, which its state leaves out."""
     return hugging_face_stream().shuffle(seed=seed, buffer_size=4)
 
 
@@ -135,7 +135,7 @@ def read(batch: Any) -> tuple[list[int], torch.Tensor]:
 def train(
     kind: str, run_dir: str, resume: str, stop_at: int, workers: int = 0, accumulate: int = 1, epochs: int = 2
 ) -> dict[str, Any]:
-    """Train on a stream; what was seen in each step, the weights, and how many samples were read here."""
+    """Train on a stream. Returns the samples of each step, the weights, and how many samples this process read."""
     if workers:
         multiprocessing.set_start_method("fork", force=True)  # for the reader, as in a script; not the tests' way
     seen: dict[int, list[int]] = {}
@@ -240,7 +240,7 @@ def test_what_collation_draws_is_another_number_in_each_micro_batch_and_the_read
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["torchdata_sampled", "torchdata_nodes", "hugging_face_shuffled"])
-def test_a_stream_that_shuffles_itself_goes_on_in_the_same_order(
+def test_a_stream_that_shuffles_itself_resumes_in_the_same_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     pytest.importorskip(kind.split("_")[0].replace("hugging", "datasets"))
@@ -258,7 +258,7 @@ def test_a_stream_that_shuffles_itself_goes_on_in_the_same_order(
 
 
 class Broken(Stream):
-    """Fails in its middle."""
+    """Raises after 20 samples."""
 
     def __iter__(self) -> Iterator[tuple[int, torch.Tensor]]:
         yield from islice(super().__iter__(), 20)
@@ -266,7 +266,7 @@ class Broken(Stream):
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
-def test_an_error_in_the_reader_of_a_stream_ends_the_process_and_does_not_hang_it(tmp_path: Path) -> None:
+def test_an_error_in_the_reader_of_a_stream_ends_the_process_and_does_not_hang(tmp_path: Path) -> None:
     def read_to_the_error() -> None:
         with Run(Config(tmp_path / "run")) as run:
             for _ in run.epochs(1):
@@ -304,7 +304,7 @@ class TestWhatIsNotExact:
         assert "shuffle buffer" not in said
         assert "resumed" not in said
 
-    def test_a_shuffle_without_a_seed_is_said_and_refused_on_several_processes(
+    def test_a_shuffle_without_a_seed_is_reported_and_refused_on_several_processes(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         datasets = pytest.importorskip("datasets")
@@ -316,7 +316,9 @@ class TestWhatIsNotExact:
                 run.loader(both, 8)
             run.agreement.num_processes = 1
 
-    def test_a_generator_of_the_stream_s_own_is_said(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_private_generator_of_a_stream_is_reported(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         pytest.importorskip("torchdata")
         own = "draws its order from its own generator"
         assert own in said_at_the_start(torchdata_nodes(torch.Generator()), tmp_path / "own", capsys)
@@ -329,16 +331,16 @@ class TestWhatIsNotExact:
 
 
 class TestErrors:
-    def test_what_a_stream_cannot_do_is_said_at_once(self, tmp_path: Path) -> None:
+    def test_what_a_stream_cannot_do_is_an_error_when_the_loader_is_created(self, tmp_path: Path) -> None:
         with Run(Config(tmp_path / "run")) as run:
-            with pytest.raises(ConfigError, match="`Stream` has no index, so it cannot be shuffled here"):
+            with pytest.raises(ConfigError, match=r"`Stream` has no index, so `run\.loader` cannot shuffle"):
                 run.loader(Stream(), 8, shuffle=True)
-            with pytest.raises(ConfigError, match="does not tell its length: give `max_steps`, or `limit_batches`"):
+            with pytest.raises(ConfigError, match="has no length: set `max_steps` or `limit_batches`"):
                 run.loader(Stream(), 8).total_steps(3)
             assert run.loader(Stream(), 8, limit_batches=4).total_steps(3) == 12
             assert run.loader(Stream(), 8).total_steps(None, 7) == 7
 
-    def test_a_stream_that_does_not_begin_anew_is_named(self, tmp_path: Path) -> None:
+    def test_a_stream_that_cannot_restart_is_named(self, tmp_path: Path) -> None:
         with Run(Config(tmp_path / "run")) as run, pytest.raises(ConfigError, match="had no step in epoch 2"):
             loader = run.loader(iter([(0, 1.0)] * 9), 4)
             for _ in run.epochs(3):
@@ -374,7 +376,7 @@ def test_an_evaluation_sees_each_sample_once_on_any_number_of_processes(tmp_path
 
 
 class Sharded(IterableDataset):
-    """Each process reads samples of its own, as in a plain DDP script."""
+    """Each process reads other samples, as in a plain DDP script."""
 
     def __init__(self, shares: list[list[int]]) -> None:
         self.shares = shares
@@ -384,7 +386,7 @@ class Sharded(IterableDataset):
 
 
 def read_shares(shares: list[list[int]], trains: bool, workers: int) -> tuple[str, int]:
-    """What is said about a stream, and how many steps were made before."""
+    """The error about a stream, and how many steps came before it."""
     steps = 0
     with Run(Config(Path("none")), record=False) as run:
         loader = run.loader(Sharded(shares), 4, num_workers=workers, multiprocessing_context="fork")
@@ -423,9 +425,7 @@ def test_a_stream_that_is_not_the_same_on_all_processes_ends_all_of_them(
     assert found[0][1] == found[1][1], "both after the same step"
 
 
-def test_several_workers_for_a_stream_are_one_and_the_run_says_why(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_stream_has_one_worker_and_the_run_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = len(multiprocessing.active_children())
     with Run(Config(tmp_path / "run")) as run:
         for _ in run.epochs(1):
@@ -435,12 +435,12 @@ def test_several_workers_for_a_stream_are_one_and_the_run_says_why(
         assert "is read by one worker" in capsys.readouterr().out
 
 
-def test_passes_over_a_stream_that_overlap_are_refused_where_it_has_one_place() -> None:
+def test_overlapping_passes_over_a_stream_with_state_are_refused() -> None:
     with Run(Config(Path("none")), record=False) as run:
         plain, stateful = run.loader(Stream(9), 4), run.loader(Stateful(9), 4)
         first, second = run.batches(plain), run.batches(plain)
         assert [read(a)[0] for a in first] == [read(b)[0] for b in second]
         source = run.batches(stateful)
         next(source)
-        with pytest.raises(ConfigError, match="is being read already, and has one place"):
+        with pytest.raises(ConfigError, match="is already being read, and has only one position"):
             next(run.batches(stateful))

@@ -1,4 +1,4 @@
-"""Tensors in memory as whole micro-batches, on their way to the device."""
+"""Tensors in memory, gathered as whole micro-batches and moved to the device."""
 
 import itertools
 from collections import defaultdict
@@ -32,7 +32,7 @@ class TestStepsThatAreGatheredAtOnce:
     @pytest.fixture
     def loader(self, monkeypatch: pytest.MonkeyPatch) -> Loader:
         rows = TensorDataset(torch.randn(43, 3), torch.arange(43))
-        monkeypatch.setattr("paccel.runtime.data.loader._CHUNK_BYTES", 3 * 8 * (12 + 8))  # three steps
+        monkeypatch.setattr("paccel.runtime.data.tensors._CHUNK_BYTES", 3 * 8 * (12 + 8))  # three steps
         return make(rows)
 
     def test_every_step_is_where_it_belongs_and_aligned_alike_wherever_the_epoch_is_entered(
@@ -75,7 +75,7 @@ def test_rows_for_a_gpu_are_gathered_into_page_locked_memory(monkeypatch: pytest
     assert pinned == [True] * 12
 
 
-def test_what_goes_to_a_device_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_to_a_device_do_not_block(monkeypatch: pytest.MonkeyPatch) -> None:
     copies: list[Any] = []
     monkeypatch.setattr(torch.Tensor, "to", lambda self, *args, **options: copies.append((args, options)) or self)
     device = torch.device("cuda")
@@ -84,7 +84,7 @@ def test_what_goes_to_a_device_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
     assert copies == [((device,), {"non_blocking": True})] * 3
 
 
-def test_batches_of_every_type_of_collation_reach_the_device() -> None:
+def test_collated_batches_of_every_type_are_moved() -> None:
     device = torch.device("meta")
     sample = defaultdict(list, a=torch.zeros(1), b=[(torch.zeros(1), "text")])
     batch = to_device(torch.utils.data.default_collate([sample]), device)
