@@ -16,6 +16,7 @@ from accelerate.utils import DistributedType
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from .checkpointing.hyperparameters import changes, class_before, given, has_groups, load_scheduler, optimizer_state
 from .config import compare_settings, config_from_dict, config_to_dict
 from .ema import EMA
 from .errors import AgreementError, CheckpointError, ConfigError, local_rank
@@ -43,7 +44,6 @@ from .storage.checkpoint import (
     write_encoded,
     write_sharded,
 )
-from .storage.given import changes, class_before, given, has_groups, load_scheduler, optimizer_state
 from .storage.shards import Shard, copied
 from .storage.stored import in_memory
 from .storage.weights import MAX_SHARD_SIZE, has_hash, read_weights, remove_weights, write_weights

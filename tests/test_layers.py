@@ -40,6 +40,7 @@ RUNTIME_FLOORS = [
     "api",
     "learning_rate supervise",
     "checkpoints finetuning meter",
+    "checkpointing",
     "run",
     "replay",
     "ema early_stopping schedules config tokens mixture shards",

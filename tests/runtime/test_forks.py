@@ -14,9 +14,9 @@ from torch.optim import lr_scheduler as theirs
 from torch.utils.data import TensorDataset
 
 from paccel.runtime import EMA, CheckpointError, Checkpoints, Meter, Run, finetuning, schedules
+from paccel.runtime.checkpointing.hyperparameters import load_scheduler
 from paccel.runtime.record.record import Record
 from paccel.runtime.storage.checkpoint import read_checkpoint, write_checkpoint
-from paccel.runtime.storage.given import load_scheduler
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,1 @@
+"""How `Checkpoints` does it: what it saves, where it resumes from, how it restores."""
