@@ -43,6 +43,7 @@ RUNTIME_FLOORS = [
     "checkpointing",
     "run",
     "replay",
+    "loading",
     "ema early_stopping schedules config tokens mixture shards",
     "loop",
     "record",

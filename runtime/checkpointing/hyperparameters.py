@@ -1,13 +1,14 @@
-"""What a script gives its optimizers and schedulers, apart from what training makes of them.
+"""Hyperparameters that a script sets on its optimizers and schedulers, apart from the state that training adds.
 
-A checkpoint holds both: the values with which the script made them, and their state. When it is restored, what the script
-now gives otherwise wins, in a new run as in one that goes on with an edited script: the rate, the decay, the betas, the
-length of a schedule. Everything else comes from the checkpoint: moments, counts, a rate that a plateau has lowered.
+A checkpoint holds both. On restore, a hyperparameter that the script now sets differently wins, in a new run as in a
+resumed run whose script was edited: learning rate, weight decay, betas, the length of a schedule. Everything else comes
+from the checkpoint: moments, step counts, a learning rate that a plateau has lowered.
 """
 
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from torch import Tensor
@@ -15,92 +16,133 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from ..storage.encoding import same
+from .tracked import Tracked, has_groups
 
 Group = dict[str, Any]
 
 _SCHEDULED = {"lr", "initial_lr", "max_lr", "min_lr", "momentum", "base_momentum", "max_momentum", "betas"}
 _DERIVED = {"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"}  # bookkeeping of schedulers
+_LEARNED = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")  # what ReduceLROnPlateau keeps of its scores
 
 
-def given(thing: Any, names: Mapping[int, str]) -> Any:
-    """The values with which a script has just made an optimizer or a scheduler; None for anything else.
+class Hyperparameters:
+    """The hyperparameters of all tracked optimizers and schedulers as the script set them, before any training.
+
+    Attributes:
+        initial: By name. For an optimizer its class, the fields of its param groups and the names of their parameters;
+            for a scheduler its first state.
+    """
+
+    def __init__(self, tracked: Tracked) -> None:
+        self._tracked = tracked
+        self.initial: dict[str, Any] = {}
+        self.note()
+
+    def note(self) -> None:
+        """Take the present values as those that the script has set."""
+        names = self._tracked.parameter_names()
+        found = {name: _hyperparameters(thing, names) for name, thing in self._tracked.objects.items()}
+        self.initial = {name: value for name, value in found.items() if value is not None}
+
+    def to_save(self) -> dict[str, Any]:
+        """The initial values, with the names of parameters that were added to optimizers since."""
+        names = self._tracked.parameter_names()
+        added = {
+            name: self.initial[name] | {"names": _names_in_groups(optimizer, names)}
+            for name, optimizer in self._tracked.optimizers().items()
+        }
+        return self.initial | added
+
+    def groups_of(self, scheduler: Any) -> list[Group]:
+        """The initial param groups of the tracked optimizer that a scheduler sets; empty if it sets none of them."""
+        own, groups = getattr(scheduler, "optimizer", None), []
+        for name, optimizer in self._tracked.optimizers().items():
+            if own is optimizer or own is getattr(optimizer, "optimizer", optimizer):  # in accelerate's wrapper or not
+                groups = self.initial[name]["groups"]
+        return groups
+
+
+def _hyperparameters(thing: Any, names: Mapping[int, str]) -> Any:
+    """What the script has set on an optimizer, or PyTorch's or timm's scheduler; None for anything else.
 
     Args:
-        thing: The optimizer, or PyTorch's or timm's scheduler.
+        thing: Any tracked object.
         names: The name of each parameter, by its identity.
     """
     if has_groups(thing):
-        groups = getattr(thing, "parameter_groups", None) or [group["params"] for group in thing.param_groups]
         plain = getattr(thing, "optimizer", thing)  # without accelerate's wrapper
         return ({"class": type(plain).__name__} if isinstance(plain, Optimizer) else {}) | {
             "groups": [_fields(group) for group in thing.param_groups],
-            "names": [[names.get(id(parameter)) for parameter in group] for group in groups],
+            "names": _names_in_groups(thing, names),
         }
     if isinstance(thing, LRScheduler) or _is_timm(thing):
         return copy.deepcopy(thing.state_dict())
     return None
 
 
-def has_groups(thing: Any) -> bool:
-    """Whether it is an optimizer, or a wrapper around one."""
-    return isinstance(getattr(thing, "param_groups", None), list)
+def _names_in_groups(optimizer: Any, names: Mapping[int, str]) -> list[list[str | None]]:
+    groups = getattr(optimizer, "parameter_groups", None) or [group["params"] for group in optimizer.param_groups]
+    return [[names.get(id(parameter)) for parameter in group] for group in groups]
 
 
 def optimizer_state(state: Any, before: Any, now: Any, *, is_new_run: bool) -> Any:
-    """The state of an optimizer with the fields of its groups that the script gives otherwise than `before`.
+    """The saved state of an optimizer, with the hyperparameters that the script has changed since.
 
     Args:
-        state: The optimizer's, as PyTorch has it.
-        before: What `given` returned when the run of the checkpoint started; None in a checkpoint of paccel 0.1.
-        now: What it returns in this run.
-        is_new_run: Whether the script's fields win where it is not known what was given before.
+        state: As PyTorch's `Optimizer.state_dict` returns it.
+        before: Its `Hyperparameters.initial` when the run of the checkpoint started; None in a checkpoint of paccel 0.1.
+        now: The same in this run.
+        is_new_run: Whether the script's values win where `before` is unknown.
 
     Raises:
-        ValueError: The checkpoint has parameters that the optimizer does not have, in a run that goes on.
+        ValueError: The checkpoint has parameters that the optimizer does not have, or is of another class, and the run
+            is resumed.
     """
     if not isinstance(state, dict) or "param_groups" not in state:
         return state
-    if was := class_before(before, now):
+    if was := replaced_class(before, now):
         if not is_new_run:
             raise ValueError(f"it is the state of `{was}`, and the optimizer is `{now['class']}`")
-        numbers = iter(range(sum(map(len, now["names"]))))
-        groups = [
-            {**fields, "params": [next(numbers) for _ in names]}
-            for fields, names in zip(copy.deepcopy(now["groups"]), now["names"], strict=True)
-        ]
-        return {"state": {}, "param_groups": groups}
-    if before is not None and _differ_in_order(before["names"], now["names"]):
+        return {"state": {}, "param_groups": _numbered_groups(now)}
+    if before is not None and before["names"] != now["names"] and _all_named(before) and _all_named(now):
         return _regrouped(state, before["names"], now, is_new_run=is_new_run)
     if len(state["param_groups"]) != len(now["groups"]):
         sizes = " and ".join(str(len(groups)) for groups in (state["param_groups"], now["groups"]))
         raise ValueError(f"the checkpoint and the optimizer have {sizes} parameter groups")
     merged = []
-    for number, (theirs, own) in enumerate(zip(state["param_groups"], now["groups"], strict=True)):
+    for number, (saved, own) in enumerate(zip(state["param_groups"], now["groups"], strict=True)):
         base = None if before is None or number >= len(before["groups"]) else before["groups"][number]
         changed = {
             field: value
             for field, value in own.items()
-            if field not in theirs or (is_new_run if base is None else not same(base.get(field), value))
+            if field not in saved or (is_new_run if base is None else not same(base.get(field), value))
         }
-        merged.append(theirs | copy.deepcopy(changed))
+        merged.append(saved | copy.deepcopy(changed))
     return {**state, "param_groups": merged}
 
 
-def class_before(before: Any, now: Any) -> str | None:
-    """Of which other class an optimizer was when the run of the checkpoint started, whose state says nothing to it; else None."""
+def replaced_class(before: Any, now: Any) -> str | None:
+    """The class of the optimizer when the run of the checkpoint started, if it has another class now; else None."""
     is_known = before is not None and "class" in before and "class" in now
     return str(before["class"]) if is_known and before["class"] != now["class"] else None
 
 
-def _differ_in_order(before: Sequence[Sequence[str | None]], now: Sequence[Sequence[str | None]]) -> bool:
-    """Whether the same parameters may be numbered otherwise, and all of them have a name to go by."""
-    # paccel 0.1 noted no parameter in the groups of DeepSpeed's stage 3
-    known = all(names and None not in names for names in (*before, *now))
-    return known and before != now
+def _all_named(hyperparameters: Any) -> bool:
+    """Whether each parameter of an optimizer has a name. paccel 0.1 noted none under DeepSpeed's stage 3."""
+    return all(names and None not in names for names in hyperparameters["names"])
+
+
+def _numbered_groups(now: Any) -> list[Group]:
+    """The param groups that the script has made, with parameters numbered as PyTorch's `state_dict` numbers them."""
+    numbers = count()
+    return [
+        {**copy.deepcopy(fields), "params": [next(numbers) for _ in names]}
+        for fields, names in zip(now["groups"], now["names"], strict=True)
+    ]
 
 
 def _regrouped(state: Any, before: list[list[str]], now: Any, *, is_new_run: bool) -> Any:
-    """The state for other groups: each parameter's own by its name, and the groups as the script has made them."""
+    """The state for other param groups: that of each parameter by its name, and the groups that the script has made."""
     numbers = {name: number for number, name in enumerate(name for names in before for name in names)}
     own = [name for names in now["names"] for name in names]
     if not is_new_run and (gone := sorted(numbers.keys() - set(own))):
@@ -113,12 +155,7 @@ def _regrouped(state: Any, before: list[list[str]], now: Any, *, is_new_run: boo
         for number, name in enumerate(own)
         if name in numbers and numbers[name] in state["state"]
     }
-    places = iter(range(len(own)))
-    groups = [
-        {**copy.deepcopy(fields), "params": [next(places) for _ in names]}
-        for fields, names in zip(now["groups"], now["names"], strict=True)
-    ]
-    return {**state, "state": states, "param_groups": groups}
+    return {**state, "state": states, "param_groups": _numbered_groups(now)}
 
 
 def load_scheduler(
@@ -132,35 +169,32 @@ def load_scheduler(
     step: int,
     epoch: int,
 ) -> None:
-    """`scheduler.load_state_dict`, or where the script gives other settings, the place it would be at with those.
+    """Load the state of a scheduler. With changed hyperparameters, move it to where it would be if it had started with them.
 
     Args:
-        scheduler: PyTorch's or timm's, whose optimizer is loaded.
+        scheduler: PyTorch's or timm's, whose optimizer is already loaded.
         state: Its state in the checkpoint.
-        before: What `given` returned of it when the run of the checkpoint started; None if that is not known.
-        now: What it returns in this run.
-        groups: The fields of the optimizer's groups as the script has made them.
-        is_new_run: Whether the script's settings win where it is not known what was given before.
-        step: The step that is restored.
-        epoch: The epoch that is restored.
+        before: Its `Hyperparameters.initial` when the run of the checkpoint started; None if unknown.
+        now: The same in this run.
+        groups: The initial fields of the optimizer's param groups in this run.
+        is_new_run: Whether the script's values win where `before` is unknown.
+        step: The restored step.
+        epoch: The restored epoch.
     """
+    if not _is_timm(scheduler) and not {"last_epoch", "_schedulers"} & state.keys():  # of another kind of scheduler
+        if not isinstance(scheduler, ReduceLROnPlateau):  # which has seen no score yet
+            _replay(scheduler, {"last_epoch": step}, groups)
+        return
     has_changed = is_new_run if before is None else not same(before, now)
-    is_of_another = not _is_timm(scheduler) and not {"last_epoch", "_schedulers"} & state.keys()
-    if (
-        isinstance(scheduler, LambdaLR) and not has_changed and not is_of_another
-    ):  # the only one with settings that a state cannot show
+    if isinstance(scheduler, LambdaLR) and not has_changed:  # its functions are not in its state: compare their values
         rates = zip(state["base_lrs"], scheduler.lr_lambdas, strict=True)
         has_changed = [base * function(state["last_epoch"]) for base, function in rates] != state["_last_lr"]
-    if is_of_another and isinstance(scheduler, ReduceLROnPlateau):
-        pass  # it has seen no score yet
-    elif is_of_another:
-        _replay(scheduler, {"last_epoch": step}, groups)
-    elif not has_changed:
+    if not has_changed:
         scheduler.load_state_dict(state)
     elif isinstance(scheduler, ReduceLROnPlateau) or _is_timm(scheduler):
         own = {name: value for name, value in now.items() if before is None or not same(before.get(name), value)}
-        learnt = {} if before is not None else {name: state[name] for name in _LEARNT if name in state}
-        scheduler.load_state_dict({**state, **own, **learnt})
+        learned = {} if before is not None else {name: state[name] for name in _LEARNED if name in state}
+        scheduler.load_state_dict({**state, **own, **learned})
         if _is_timm(scheduler):
             scheduler.step(epoch)
             scheduler.step_update(step)
@@ -168,18 +202,15 @@ def load_scheduler(
         _replay(scheduler, state, groups)
 
 
-_LEARNT = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")  # what a plateau's scheduler has seen of scores
-
-
 def _replay(scheduler: LRScheduler, state: Any, groups: Sequence[Group]) -> None:
-    """Step a scheduler of PyTorch, from the values that the script gave, as often as it was stepped before."""
+    """Step a scheduler of PyTorch from the script's initial values, as many times as the saved one was stepped."""
     for group, own in zip(scheduler.optimizer.param_groups, groups, strict=False):
         for field in _SCHEDULED & own.keys():
             if isinstance(group.get(field), Tensor):
                 group[field].fill_(own[field])
             else:
                 group[field] = copy.deepcopy(own[field])
-    while "last_epoch" not in state:  # PyTorch's `ChainedScheduler` has none of its own
+    while "last_epoch" not in state:  # PyTorch's `ChainedScheduler` keeps it in its parts
         state = state["_schedulers"][0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that no optimizer was stepped
@@ -188,7 +219,13 @@ def _replay(scheduler: LRScheduler, state: Any, groups: Sequence[Group]) -> None
 
 
 def changes(saved: Sequence[Group], groups: Sequence[Group], but: set[str]) -> str:
-    """What fields of param groups have become, such as `lr from 0.001 to 1e-06`; empty if nothing has changed."""
+    """How the fields of param groups differ from the saved ones, such as `lr from 0.001 to 1e-06`; empty if none does.
+
+    Args:
+        saved: The groups in the checkpoint.
+        groups: The groups now.
+        but: Fields to leave out.
+    """
     found: dict[str, str] = {}
     for before, now in zip(saved, groups, strict=False):
         for field, value in _fields(now).items():
@@ -209,5 +246,5 @@ def _fields(group: Group) -> Group:
 
 
 def _is_timm(thing: Any) -> bool:
-    """Whether it sets values as a function of the epoch or the update that it is told, as timm's schedulers do."""
+    """Whether it is a scheduler of timm, which sets values as a function of the epoch or update that it is passed."""
     return hasattr(thing, "step_update") and hasattr(thing, "base_values") and not hasattr(thing, "lr_scheduler")

@@ -207,20 +207,20 @@ class TestTheBest:
             found[step] = {path.stem for path in (record.run_dir / "weights").glob("best-*")}
 
         with Run(Config(tmp_path / "run")) as run:
-            monkeypatch.setattr("paccel.runtime.checkpoints.write_encoded", write)
+            monkeypatch.setattr("paccel.runtime.checkpointing.writer.write_encoded", write)
             monkeypatch.setattr(Record, "write_status", note)
             checkpoints, model = make(run, keep_best=1 + 1, background=True, mode="max")
             self.feed(run, checkpoints, model, {1: 0.1})
             gate.set()
-            checkpoints._background.wait()
+            checkpoints._writer._background.wait()
             gate.clear()
             run.position.step = 2
             checkpoints.keep_best({"score": 0.2})
             checkpoints.save()
             run.position.step = 3
-            checkpoints._bests = [(0.3, 3), (0.2, 2)]  # as `keep_best` leaves them while step 2 is being written
+            checkpoints._best.ranking = [(0.3, 3), (0.2, 2)]  # as `keep_best` leaves them while step 2 is being written
             gate.set()
-            checkpoints._background.wait()
+            checkpoints._writer._background.wait()
             assert found[2] == {"best-1", "best-2"}
 
     def test_a_score_that_is_not_there_is_named_with_those_that_are(self, tmp_path: Path, make) -> None:
@@ -603,7 +603,7 @@ def test_what_a_model_keeps_from_its_checkpoints_is_named(tmp_path: Path, capsys
                 checkpoints.save()
     said = capsys.readouterr()
     assert (said.out + said.err).count("training changes `model.queue`") == 1
-    assert "what `model.accuracy` adds up is in no checkpoint" in said.out + said.err
+    assert "no checkpoint holds what `model.accuracy` accumulates" in said.out + said.err
 
 
 def test_a_metric_goes_on_in_a_resumed_run_and_becomes_no_weights(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_new_run_trains_with_its_own_rate_decay_and_betas_and_the_moments_of_t
     again = second.optimizer.state[second.model[0].weight]
     assert all(torch.equal(again[name], saved[name]) for name in saved)
     said = capsys.readouterr().out
-    assert "`optimizer` goes on with other settings than in the checkpoint: lr from 0.000854 to 8.54e-07" in said
+    assert "`optimizer` resumes with other settings than in the checkpoint: lr from 0.000854 to 8.54e-07" in said
     assert "betas from (0.9, 0.999) to (0.8, 0.99)" in said
     assert "weight_decay from 0.05 to 0.9" in said
 
@@ -128,7 +128,7 @@ def test_what_training_has_made_of_a_setting_that_the_script_leaves_as_it_is_com
     for config in (Config(tmp_path / "a", "auto"), fork(tmp_path / "a", 3, tmp_path / "b")):
         found = train(config, 3, **own)
         assert (found.optimizer.param_groups[0]["lr"], found.optimizer.param_groups[0]["seen"]) == (0.1, 3)
-    assert "goes on with other settings" not in capsys.readouterr().out
+    assert "resumes with other settings" not in capsys.readouterr().out
 
 
 OF_PYTORCH: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Any]]] = {
@@ -224,7 +224,7 @@ def test_a_schedule_of_another_length_says_what_its_rate_does(
     said = capsys.readouterr().out
     assert f"cosine is {how} from 76 to {steps} steps" in said
     assert ("its rate goes from 0 to 1.0e-03" in said) == (how == "stretched")
-    assert "`optimizer` goes on with other" not in said
+    assert "`optimizer` resumes with other" not in said
 
 
 def test_with_nothing_changed_nothing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -277,7 +277,7 @@ def test_an_average_that_is_new_starts_from_the_restored_weights(
     said = capsys.readouterr().out
     assert "the checkpoint has `optimizer`, `schedule`, not passed to `Checkpoints`" in said
     assert "`ema` is not in the checkpoint: it starts from the restored weights" in said
-    assert "`meter` is not in the checkpoint: it starts as the script has made it" in said
+    assert "`meter` is not in the checkpoint: it starts fresh" in said
     with (
         Run(Config(tmp_path / "a", "auto")) as run,
         pytest.raises(CheckpointError, match=r"has no `ema`.*A new run from it may differ"),

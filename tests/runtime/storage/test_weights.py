@@ -14,7 +14,7 @@ from support.quick import quick_first
 from torch import nn
 
 from paccel.runtime import CheckpointError, Checkpoints, ConfigError, Run, load_weights
-from paccel.runtime.checkpoints import load_run
+from paccel.runtime.loading import load_run
 from paccel.runtime.storage.weights import find_weights, remove_weights, write_weights
 
 INDEX = "model.safetensors.index.json"
