@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from ..hardware.agreement import Agreement
 from ..storage.background import Background, on_host
-from ..storage.checkpoint import Encoded, encode_objects, write_encoded, write_sharded
+from ..storage.checkpoint import Encoded, encode_objects, write_checkpoint, write_sharded
 from ..storage.shards import Shard, copied
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Writer:
                 write_sharded(path, encoded, metadata, self._writers)
                 self._writers.on_main(then)
             else:
-                write_encoded(path, encoded, metadata)
+                write_checkpoint(path, encoded, metadata)
                 then()
 
         def submit() -> None:

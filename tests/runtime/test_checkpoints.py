@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.sampled import every_third_day
+from support.saved import write_objects
 from support.together import free_ports, together
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -207,7 +208,7 @@ class TestTheBest:
             found[step] = {path.stem for path in (record.run_dir / "weights").glob("best-*")}
 
         with Run(Config(tmp_path / "run")) as run:
-            monkeypatch.setattr("paccel.runtime.checkpointing.writer.write_encoded", write)
+            monkeypatch.setattr("paccel.runtime.checkpointing.writer.write_checkpoint", write)
             monkeypatch.setattr(Record, "write_status", note)
             checkpoints, model = make(run, keep_best=1 + 1, background=True, mode="max")
             self.feed(run, checkpoints, model, {1: 0.1})
@@ -362,7 +363,7 @@ def test_the_run_is_saved_by_the_names_of_0_1_0_and_comes_back(tmp_path: Path) -
     model = nn.Linear(1, 1)
     objects = {"model": model.state_dict(), "run": state}
     with Run(Config(tmp_path / "run")) as run:
-        write_checkpoint(tmp_path / "run" / "checkpoints" / "step-5", objects, {"step": 5, "num_processes": 1})
+        write_objects(tmp_path / "run" / "checkpoints" / "step-5", objects, {"step": 5, "num_processes": 1})
         checkpoints = Checkpoints(run, best="score", model=model)
         assert checkpoints.restore() == 5
         assert not checkpoints.keep_best({"score": 0.5})

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from support.sampled import over_three_days
+from support.saved import write_objects
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim import lr_scheduler as theirs
@@ -16,7 +17,7 @@ from torch.utils.data import TensorDataset
 from paccel.runtime import EMA, CheckpointError, Checkpoints, Meter, Run, finetuning, schedules
 from paccel.runtime.checkpointing.hyperparameters import load_scheduler
 from paccel.runtime.record.record import Record
-from paccel.runtime.storage.checkpoint import read_checkpoint, write_checkpoint
+from paccel.runtime.storage.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -314,7 +315,7 @@ def test_groups_that_are_added_on_the_way_are_made_first_where_the_step_is_asked
         assert [g["lr"] for g in found.param_groups] == [g["lr"] for g in straight.param_groups]
         for ours, its in zip(found.param_groups, straight.param_groups, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(ours["params"], its["params"], strict=True))
-    with pytest.raises(CheckpointError, match=r"`checkpoints\.step` is the step that it goes on from"):
+    with pytest.raises(CheckpointError, match=r"`checkpoints\.step` is the step it resumes from"):
         run_to(Config(tmp_path / "run-5", "auto"), 7, asks=False)
 
 
@@ -338,7 +339,7 @@ def test_a_step_that_is_no_step_is_a_named_error(tmp_path: Path, step: Any) -> N
     path = tmp_path / "a" / "checkpoints" / "step-3"
     objects, metadata = read_checkpoint(path)
     objects["run"]["position"]["step"] = step
-    write_checkpoint(path, objects, metadata)
+    write_objects(path, objects, metadata)
     with pytest.raises(CheckpointError, match=r"`run` in .* does not fit"):
         train(Config(tmp_path / "a", "auto"), 4, **own)
 
@@ -349,7 +350,7 @@ def test_a_length_that_is_no_length_is_shown_as_it_is(tmp_path: Path, capsys: py
     path = tmp_path / "a" / "checkpoints" / "step-3"
     objects, metadata = read_checkpoint(path)
     objects["schedule"]["total_steps"] = "x"
-    write_checkpoint(path, objects, metadata)
+    write_objects(path, objects, metadata)
     train(Config(tmp_path / "a", "auto"), 4, **own)
     assert "the schedule was cosine over x steps and is cosine over 9 steps" in capsys.readouterr().out
 

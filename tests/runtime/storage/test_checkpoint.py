@@ -14,16 +14,15 @@ import pytest
 import safetensors.torch
 import torch
 from support.points import Points
+from support.saved import write_objects
 from torch import nn
 
 from paccel.runtime.errors import CheckpointError
-from paccel.runtime.storage import checkpoint as storage
 from paccel.runtime.storage.checkpoint import (
     list_checkpoints,
     read_checkpoint,
     remove_checkpoint,
     verify_checkpoint,
-    write_checkpoint,
 )
 from paccel.runtime.storage.files import atomic_write, json_bytes
 from paccel.runtime.storage.tensorfile import dtype_name, tensor_chunks
@@ -37,7 +36,7 @@ def objects(step: int) -> dict[str, Any]:
 
 
 def save(folder: Path, step: int) -> None:
-    write_checkpoint(folder / f"step-{step}", objects(step), {"step": step})
+    write_objects(folder / f"step-{step}", objects(step), {"step": step})
 
 
 def newest_valid(folder: Path) -> int:
@@ -113,7 +112,7 @@ def test_a_folder_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
 
 
 def test_a_later_schema_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "SCHEMA", 3)
+    monkeypatch.setattr("paccel.runtime.storage.checkpoint.SCHEMA", 3)
     save(tmp_path, 1)
     monkeypatch.undo()
     assert verify_checkpoint(tmp_path / "step-1") == "its schema is 3, and this paccel reads schemas 1 to 2"
@@ -123,19 +122,19 @@ def test_state_that_cannot_be_kept_names_object_and_place_and_leaves_nothing(tmp
     with pytest.raises(
         CheckpointError, match=r"`model` cannot be saved: `a\.b` has the type `builtin_function_or_method`"
     ):
-        write_checkpoint(tmp_path / "step-1", {"model": {"a": {"b": len}}}, {})
+        write_objects(tmp_path / "step-1", {"model": {"a": {"b": len}}}, {})
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("names", [["a/b"], ["../up"], [""], [".hidden"], ["Model", "model"]])
 def test_a_name_that_cannot_be_a_file_is_refused(names: list[str], tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"cannot be a file name|differ only in upper and lower case"):
-        write_checkpoint(tmp_path / "step-1", dict.fromkeys(names, 1), {})
+        write_objects(tmp_path / "step-1", dict.fromkeys(names, 1), {})
 
 
 def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path: Path) -> None:
     save(tmp_path, 1)
-    write_checkpoint(tmp_path / "step-1", {"other": 5}, {"step": 1})
+    write_objects(tmp_path / "step-1", {"other": 5}, {"step": 1})
     assert read_checkpoint(tmp_path / "step-1")[0] == {"other": 5}
     assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
 
@@ -196,9 +195,9 @@ def test_killed_while_replacing_the_only_checkpoint_one_of_the_two_stands(tmp_pa
     while True:
         folder = tmp_path / f"run-{count}"
         save(folder, 1)
-        was_killed = killed_at(count + 1, lambda: write_checkpoint(folder / "step-1", {"new": 1}, {}))  # noqa: B023
+        was_killed = killed_at(count + 1, lambda: write_objects(folder / "step-1", {"new": 1}, {}))  # noqa: B023
         assert newest_valid(folder) == 1
-        write_checkpoint(folder / "step-1", {"new": 2}, {})
+        write_objects(folder / "step-1", {"new": 2}, {})
         assert [path.name for path in folder.iterdir()] == ["step-1"]
         if not was_killed:
             break

@@ -123,7 +123,7 @@ def test_an_error_of_the_last_save_in_the_background_is_the_end_of_the_run(
     for stopped in (False, True):
         run_dir = tmp_path / str(stopped)
         with pytest.raises(OSError, match="full"), monkeypatch.context() as patched, Run(Config(run_dir)) as run:
-            patched.setattr("paccel.runtime.checkpointing.writer.write_encoded", full)
+            patched.setattr("paccel.runtime.checkpointing.writer.write_checkpoint", full)
             Checkpoints(run, background=True, model=nn.Linear(1, 1)).save()
             if stopped:
                 raise run.stopped()

@@ -14,21 +14,21 @@ from typing import Any
 import pytest
 import torch
 from support.sampled import ALL
+from support.saved import write_objects
 from support.sharded_save import part_of, save_as_one, state_of, values
 from support.together import new_process
 from torch import Tensor, nn
 
 from paccel.runtime.errors import CheckpointError
-from paccel.runtime.storage import checkpoint as checkpoint_file
 from paccel.runtime.storage import stored
 from paccel.runtime.storage.checkpoint import (
     encode_objects,
     list_checkpoints,
     read_checkpoint,
     verify_checkpoint,
-    write_checkpoint,
     write_sharded,
 )
+from paccel.runtime.storage.manifest import manifest_bytes
 from paccel.runtime.storage.shards import Box, Shard, problem_of
 from paccel.runtime.storage.stored import Stored
 
@@ -201,7 +201,7 @@ def forge(path: Path, change: Callable[[dict[str, Any]], None], number: int = 1)
     data = index.read_bytes()
     manifest["files"][index.name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     del manifest["sha256"]
-    (path / "manifest.json").write_bytes(checkpoint_file._manifest_bytes(manifest))
+    (path / "manifest.json").write_bytes(manifest_bytes(manifest))
 
 
 def rows_with(**fields: Any) -> Callable[[dict[str, Any]], None]:
@@ -324,7 +324,7 @@ class TestStored:
 
     @pytest.fixture
     def on_disk(self, tmp_path: Path) -> Stored:
-        write_checkpoint(tmp_path / "step-1", {"model": {"weight": torch.arange(40000.0).reshape(200, 200)}}, {})
+        write_objects(tmp_path / "step-1", {"model": {"weight": torch.arange(40000.0).reshape(200, 200)}}, {})
         found: Stored = read_checkpoint(tmp_path / "step-1", lazily=True)[0]["model"]["weight"]
         assert type(found) is Stored
         return found
@@ -365,7 +365,7 @@ class TestStored:
 
     def test_strides_and_ties_are_those_that_were_saved(self, tmp_path: Path) -> None:
         images = torch.randn(20, 30, 8, 9).to(memory_format=torch.channels_last)
-        write_checkpoint(tmp_path / "step-1", {"a": {"x": images, "y": images}}, {})
+        write_objects(tmp_path / "step-1", {"a": {"x": images, "y": images}}, {})
         found = read_checkpoint(tmp_path / "step-1", lazily=True)[0]["a"]
         assert found["x"] is found["y"]
         assert found["x"].whole().stride() == images.stride()
