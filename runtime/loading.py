@@ -19,15 +19,15 @@ T = TypeVar("T")
 
 
 def load_run(config_class: type[T], run_dir: Path | None = None, **changes: Any) -> tuple[Path, T]:
-    """The settings of a run, as an instance of its `Config`.
+    """The run directory, and the settings of the run as an instance of its `Config`.
 
-    Fields that the `Config` has got since have their defaults, those that it has lost are left out; a line on standard
-    error names them.
+    Fields added to the `Config` since the run have their defaults, removed ones are ignored; a line on standard error
+    names them.
 
     Args:
         config_class: The dataclass that the run was started with.
         run_dir: The run; None is the newest one under `runs/` that has weights.
-        changes: Settings to take instead of the run's, such as where its data lies now. None is as in the run.
+        changes: Settings that replace the run's, such as the path of its data. None keeps the run's.
 
     Raises:
         ConfigError: There is no such run, or its settings do not fit the dataclass.
@@ -52,27 +52,30 @@ def load_run(config_class: type[T], run_dir: Path | None = None, **changes: Any)
 
 
 def load_weights(path: Path, model: nn.Module, *, strict: bool = True) -> list[str]:
-    """Load weights into a model that is not wrapped yet, or sharded by FSDP2, of which each process reads its part.
+    """Load weights into a model that is not wrapped yet, or that FSDP2 has sharded: each process reads its part.
 
-    A file that paccel wrote is checked against its hash. One without a hash, as others write it, is loaded with a line
-    that says so.
+    A file that paccel wrote is checked against its hash. A file of another tool has none, and a line says that it was
+    not checked.
 
     Args:
-        path: The file, or a folder with one or with a `model.safetensors.index.json`. Where `NAME.safetensors` is not
-            there, the folder `NAME`.
+        path: The file, or a folder with one or with a `model.safetensors.index.json`. If `NAME.safetensors` does not
+            exist, the folder `NAME` is tried.
         model: The model, or a part of one.
-        strict: Whether a difference in names or shapes is an error. Otherwise what fits is loaded, and the rest printed.
+        strict: Whether a difference in names or shapes is an error. Otherwise what fits is loaded and the differences
+            are printed.
 
     Returns:
         A line for each weight that does not fit; none with `strict`.
 
     Raises:
-        CheckpointError: The file is missing or damaged, or its weights are not those of the model; lists them.
+        CheckpointError: The file is missing or damaged, or does not fit the model; lists the differences.
     """
     metadata, differences = read_weights(path, model, strict=strict)
     if os.environ.get("RANK", "0") == "0":
         if not has_hash(metadata):
-            progress.say(f"{path} has no hash of paccel's: damage to it would not be noticed")
+            progress.say(f"{path} has no hash of paccel's, so it was not checked for damage")
         if differences:
-            progress.say("\n  ".join([f"{path} does not fit the model in all, the rest is loaded:", *differences]))
+            progress.say(
+                "\n  ".join([f"{path} was loaded where it fits the model; these weights differ:", *differences])
+            )
     return differences

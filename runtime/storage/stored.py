@@ -13,20 +13,20 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .shards import Box, box_of
 
-BLOCK = 1 << 24  # bytes of a piece that have a hash of their own, and are read at once
-SMALL = 1 << 16  # bytes up to which a tensor is read when its file is opened
+BLOCK = 1 << 24  # bytes of a piece that have their own hash, and are read together
+SMALL = 1 << 16  # bytes up to which a tensor is read as soon as its file is opened
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a tensor, as the bytes of its elements in a file, in blocks of whole rows.
+    """A part of a tensor in a file: the bytes of its elements, in blocks of whole rows.
 
     Attributes:
         file: The file.
-        start: The first byte.
-        box: Which part.
-        rows: Of the first dimension, in a block.
-        hashes: The SHA-256 of each block; empty where the file has one hash for all.
+        start: Offset of the first byte.
+        box: Which part of the tensor.
+        rows: How many rows of the first dimension make a block.
+        hashes: The SHA-256 of each block; empty if the file has one hash for everything.
     """
 
     file: Path
@@ -37,7 +37,11 @@ class Piece:
 
     @torch.no_grad()
     def read_into(self, target: Tensor, wanted: Box) -> int:
-        """Copy to `target`, which is contiguous and on the host, what is wanted of this. Returns how many elements.
+        """Copy the overlap of this piece and `wanted` into `target`. Returns how many elements were copied.
+
+        Args:
+            target: A contiguous tensor on the host, with the size of `wanted`.
+            wanted: The part of the tensor to read.
 
         Raises:
             CheckpointError: The file is missing, cut short or damaged.
@@ -52,7 +56,7 @@ class Piece:
         place = [start - a for start, a in zip(low, self.box.offset, strict=True)]
         goal = [start - a for start, a in zip(low, wanted.offset, strict=True)]
         shape = self.box.size
-        if not size:  # a single number
+        if not size:  # a scalar
             place, goal, size, target, shape = [0], [0], [1], target.reshape(1), (1,)
         rest_from = tuple(slice(a, a + n) for a, n in zip(place[1:], size[1:], strict=True))
         rest_to = tuple(slice(a, a + n) for a, n in zip(goal[1:], size[1:], strict=True))
@@ -95,27 +99,27 @@ def rows_of_a_block(shape: Sequence[int], itemsize: int) -> int:
 
 
 class Stored(Tensor):
-    """A tensor in files, of which an operation reads what it needs.
+    """A tensor in files, read only as far as an operation needs it.
 
-    `parameter.copy_(stored)` reads what this process holds of the parameter, a DTensor or not. What asks for the shape,
-    the type or the strides reads nothing. Any other operation reads the whole, and is done with that.
+    `parameter.copy_(stored)` reads the part that this process holds of the parameter, a DTensor or not. Shape, type and
+    strides are known without reading. Any other operation reads the whole tensor and works on that.
     """
 
     pieces: Sequence[Piece]
 
     @staticmethod
     def of(pieces: Sequence[Piece], form: Tensor) -> "Stored":
-        """A tensor with the shape, the type and the strides of `form`, which is on the meta device."""
+        """A stored tensor with the shape, type and strides of `form`, a tensor on the meta device."""
         made = form.as_subclass(Stored)
         made.pieces = pieces
         return made
 
     def strided(self, stride: Sequence[int]) -> "Stored":
-        """The same tensor, to be read with other strides."""
+        """The same tensor with other strides."""
         return Stored.of(self.pieces, torch.empty_strided(self.shape, tuple(stride), dtype=self.dtype, device="meta"))
 
     def whole(self) -> Tensor:
-        """All of it, in memory.
+        """The whole tensor, in memory.
 
         Raises:
             CheckpointError: A file is missing, cut short or damaged.
@@ -126,7 +130,7 @@ class Stored(Tensor):
         return found
 
     def part(self, wanted: Box) -> Tensor:
-        """A part of it, in memory.
+        """A part of the tensor, in memory.
 
         Raises:
             CheckpointError: A file is missing, cut short or damaged.
@@ -141,7 +145,7 @@ class Stored(Tensor):
 
     @torch.no_grad()
     def copy_to(self, target: Any) -> None:
-        """Give a tensor what it holds of this one, straight from the file where it is on the host."""
+        """Fill `target` with its part of this tensor; straight from the file if `target` is on the host."""
         is_sharded = hasattr(target, "to_local")
         wanted = box_of(target) if is_sharded else Box((0,) * self.dim(), tuple(self.shape))
         own = target.detach().to_local() if is_sharded else target.detach()
@@ -159,14 +163,14 @@ class Stored(Tensor):
         if func is Tensor.copy_ and isinstance(args[1], Stored) and not isinstance(args[0], Stored):
             args[1].copy_to(args[0])
             return args[0]
-        if func in _OF_THE_FORM or getattr(func, "__name__", "") in ("__get__", "__set__"):
+        if func in _NEEDS_NO_VALUES or getattr(func, "__name__", "") in ("__get__", "__set__"):
             found = super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
             if not isinstance(found, Tensor):
                 return found
         return func(*in_memory(tuple(args)), **in_memory(dict(kwargs)))
 
 
-_OF_THE_FORM: set[Callable[..., Any]] = {
+_NEEDS_NO_VALUES: set[Callable[..., Any]] = {
     Tensor.as_subclass,
     Tensor.dim,
     Tensor.element_size,
@@ -180,7 +184,7 @@ _OF_THE_FORM: set[Callable[..., Any]] = {
 
 
 def in_memory(value: Any) -> Any:
-    """A value, in which all tensors that are still on disk are read: in dicts, lists and tuples, too."""
+    """A value with every stored tensor read, also in dicts, lists and tuples."""
     if isinstance(value, Stored):
         return value.whole()
     if type(value) is dict:
@@ -189,6 +193,6 @@ def in_memory(value: Any) -> Any:
 
 
 def stored(pieces: Sequence[Piece], shape: Sequence[int], dtype: torch.dtype, *, at_once: int = SMALL) -> Tensor:
-    """A tensor in files; read now if it has `at_once` bytes or less."""
+    """A tensor in files; one of at most `at_once` bytes is read now."""
     found = Stored.of(pieces, torch.empty(tuple(shape), dtype=dtype, device="meta"))
     return found if found.numel() * found.element_size() > at_once else found.whole()
