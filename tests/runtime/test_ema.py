@@ -244,11 +244,11 @@ def test_a_model_that_has_grown_or_a_part_that_was_replaced_is_not_averaged_with
         model = nn.Sequential(nn.Linear(2, 1))
         ema = EMA(model)
         change(model)
-        with pytest.raises(ConfigError, match=r"other parameters than when its EMA was made: `[01].bias`"):
+        with pytest.raises(ConfigError, match=r"other parameters than when its EMA was created: `[01].bias`"):
             ema.state_dict()
-        with pytest.raises(ConfigError, match="Make a new EMA"), ema.swapped_in():
+        with pytest.raises(ConfigError, match="Create a new EMA"), ema.swapped_in():
             pass
-        with pytest.raises(ConfigError, match="Make a new EMA"):
+        with pytest.raises(ConfigError, match="Create a new EMA"):
             ema.update()
 
 
@@ -257,6 +257,6 @@ def test_a_model_that_grows_while_it_is_averaged_is_noticed_within_some_updates(
     ema = EMA(model)
     ema.update()
     model.append(nn.Linear(1, 1))
-    with pytest.raises(ConfigError, match=r"`1.bias`, `1.weight`\. Make a new EMA"):
+    with pytest.raises(ConfigError, match=r"`1.bias`, `1.weight`\. Create a new EMA"):
         for _ in range(100):
             ema.update()

@@ -234,14 +234,14 @@ class TestErrors:
         with Run(Config(), record=False) as run:
             loader, model, optimizer = setting(run)
             run.accelerator.state.distributed_type = engine
-            with pytest.raises(ConfigError, match=f"{engine.value} keeps state that cannot be put back"):
+            with pytest.raises(ConfigError, match=f"{engine.value} keeps state that cannot be restored"):
                 find_learning_rate(run, model, optimizer, loader, compute_loss)
 
     def test_a_stream_is_refused(self) -> None:
         with Run(Config(), record=False) as run:
             _, model, optimizer = setting(run)
             loader = run.loader(iter([torch.ones(4)] * 8), 2)
-            with pytest.raises(ConfigError, match="`list_iterator` is a stream, which cannot be put back"):
+            with pytest.raises(ConfigError, match="`list_iterator` is a stream, which cannot be rewound"):
                 find_learning_rate(run, model, optimizer, loader, compute_loss)
 
     def test_a_loss_that_is_no_number_at_once_is_told(self) -> None:
