@@ -54,7 +54,7 @@ class Restore:
         self.evaluation_is_due = False
 
     def load(self) -> None:
-        """Load everything. Collective where models are sharded.
+        """Load everything. Collective if DeepSpeed shards the models, or if frozen weights were left out.
 
         Raises:
             CheckpointError: The checkpoint is of another run, or does not fit what is tracked.
@@ -92,8 +92,9 @@ class Restore:
             return
         _, may_not = self._run.compare_settings(self._run.fixed_settings, saved, {"precision"})
         if may_not:
+            lines = "".join(f"  {line}\n" for line in may_not)
             raise CheckpointError(
-                f"`{self._path}` was saved with other settings:\n" + "".join(f"  {line}\n" for line in may_not) + ""
+                f"`{self._path}` was saved with other settings:\n{lines}"
                 f"For a new run from it, pass `--resume {self._path}` and another `--run-dir`"
             )
 
@@ -138,7 +139,7 @@ class Restore:
         return sorted(objects, key=lambda name: not (isinstance(objects[name], nn.Module) or has_groups(objects[name])))
 
     def _load(self, name: str) -> None:
-        """Load one object. Collective where it is sharded."""
+        """Load one object. Collective if DeepSpeed shards it."""
         thing, saved, prepared = self._tracked.objects[name], self._saved[name], self._run.prepared
         try:
             before, now = self._hyperparameters_of(name)
@@ -172,7 +173,7 @@ class Restore:
         try:
             self._run.load_state_dict(state)
             if type(position.step) is not int or position.step != metadata.get("step"):
-                raise ValueError(f"its step is {position.step!r}, and its manifest's {metadata.get('step')!r}")
+                raise ValueError(f"its step is {position.step!r}, but {metadata.get('step')!r} in its manifest")
             self._best.load_state_dict([] if self._is_new_run else state["bests"])
             self.evaluation_is_due = bool(state.get("evaluation_is_due", False))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -185,12 +186,12 @@ class Restore:
     # What to tell the user
 
     def _replaced_optimizers(self) -> list[str]:
-        found = {name: self._hyperparameters_of(name) for name in self._tracked.optimizers() if name not in self._fresh}
-        return [
-            f"`{name}` was `{was}`, and starts fresh as `{now['class']}`"
-            for name, (before, now) in found.items()
-            if (was := replaced_class(before, now))
-        ]
+        lines = []
+        for name in self._tracked.optimizers():
+            before, now = self._hyperparameters_of(name)
+            if was := replaced_class(before, now):
+                lines.append(f"`{name}` was `{was}`, and starts fresh as `{now['class']}`")
+        return lines
 
     def _fresh_objects(self) -> list[str]:
         return [

@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 
 class Writer:
-    """Writes checkpoints and weights: the main process, or where state is sharded each process its part.
+    """Writes checkpoints and weights. The main process writes; of sharded state each process writes its part.
 
     Args:
         agreement: The processes.
-        background: Whether to write in a thread while training goes on, from a copy on the host.
+        background: Whether to write in a thread while training continues, from a copy on the host.
     """
 
     def __init__(self, agreement: Agreement, *, background: bool) -> None:
@@ -72,7 +72,7 @@ class Writer:
         self._agreement.on_main(lambda: self._submit(f"weights {name}", state, on_host, write))
 
     def close(self) -> None:
-        """Wait until everything is on disk, and end the threads.
+        """Wait until everything is on disk.
 
         Raises:
             Exception: An error in writing in the background.
