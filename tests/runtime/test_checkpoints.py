@@ -58,7 +58,7 @@ def contents(run_dir: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 class TestInTheBackground:
-    def test_the_same_bytes_are_written_as_at_once(self, start, metrics, tmp_path: Path) -> None:
+    def test_it_writes_the_same_bytes_as_in_the_foreground(self, start, metrics, tmp_path: Path) -> None:
         settings = {"data": "augmented", "keep_last": 9, "eval_every": 3}
         assert start(tmp_path / "straight", **settings).returncode == 0
         done = start(tmp_path / "run", **settings, save_in_background=True)
@@ -68,9 +68,7 @@ class TestInTheBackground:
         assert [name for name in theirs if ours[name] != theirs[name]] == []
 
     @pytest.mark.parametrize("kind", ["ENOSPC", "EROFS"])
-    def test_an_error_ends_the_run_by_name_and_the_last_good_checkpoint_stands(
-        self, start, tmp_path: Path, kind: str
-    ) -> None:
+    def test_an_error_fails_the_run_and_keeps_the_last_valid_checkpoint(self, start, tmp_path: Path, kind: str) -> None:
         run_dir = tmp_path / "run"
         done = start(
             run_dir, save_in_background=True, fault=f"{kind}@write:20", log_every=None, eval_every=None, processes=2
@@ -81,7 +79,7 @@ class TestInTheBackground:
         assert resumed.returncode == 0, resumed.stderr
         assert "resuming at step" in resumed.stdout
 
-    def test_killed_while_a_thread_writes_it_goes_on_from_the_checkpoint_before(
+    def test_killed_while_the_thread_writes_it_resumes_from_the_previous_checkpoint(
         self, start, metrics, tmp_path: Path
     ) -> None:
         settings = {"data": "augmented", "save_in_background": True, "max_steps": 8}
@@ -95,7 +93,7 @@ class TestInTheBackground:
             ours, theirs = contents(run_dir), contents(tmp_path / "straight")
             assert {n: ours[n] for n in theirs} == theirs
 
-    def test_one_of_a_kind_is_under_way_and_all_come_in_order(self) -> None:
+    def test_one_job_of_each_kind_runs_at_a_time_and_all_run_in_order(self) -> None:
         background, gate, done = Background(), threading.Event(), []
         background.submit("a", lambda: (gate.wait(10), done.append(1)))
         background.submit("b", lambda: done.append(2))
@@ -109,7 +107,7 @@ class TestInTheBackground:
         background.wait()
         assert done == [1, 2, 3]
 
-    def test_what_fails_drops_what_is_behind_it_and_is_raised_once(self) -> None:
+    def test_an_error_drops_the_following_jobs_and_is_raised_once(self) -> None:
         background, gate, done = Background(), threading.Event(), []
 
         def fail() -> None:
@@ -166,7 +164,7 @@ class TestTheBest:
             assert better == [1, 2, 6]  # of equal ones the later, a NaN never
             assert self.kept(run) == {"best": 6.0, "best-2": 2.0, "best-6": 6.0, "best-7": 7.0}
 
-    def test_a_resumed_run_knows_its_best_ones(self, tmp_path: Path, make) -> None:
+    def test_a_resumed_run_knows_its_best_scores(self, tmp_path: Path, make) -> None:
         config = Config(tmp_path / "run")
         with pytest.raises(SystemExit), Run(config) as run:
             checkpoints, model = make(run, keep_best=2, mode="max")
@@ -178,7 +176,7 @@ class TestTheBest:
             assert self.feed(run, checkpoints, model, {4: 0.4}) == []
             assert self.kept(run) == {"best": 2.0, "best-2": 2.0, "best-4": 4.0}
 
-    def test_a_nan_is_never_the_best_not_even_where_it_comes_first(
+    def test_nan_is_never_the_best_even_if_it_is_first(
         self, tmp_path: Path, make, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with Run(Config(tmp_path / "run")) as run:
@@ -187,7 +185,7 @@ class TestTheBest:
         said = capsys.readouterr().err
         assert [step for step in range(1, 5) if f"`score` is nan: the weights of step {step} are not" in said] == [1, 3]
 
-    def test_what_is_not_among_them_is_not_written(self, tmp_path: Path, make) -> None:
+    def test_weights_outside_the_best_are_not_written(self, tmp_path: Path, make) -> None:
         with Run(Config(tmp_path / "run")) as run:
             checkpoints, _ = make(run, keep_best=2)
             for step, score in enumerate((0.1, 0.2, 0.3), start=1):
@@ -195,7 +193,7 @@ class TestTheBest:
                 checkpoints.keep_best({"score": score})
             assert {path.stem for path in (run.run_dir / "weights").iterdir()} == {"best", "best-1", "best-2"}
 
-    def test_in_the_background_those_of_a_checkpoint_stay_until_the_next_one_stands(
+    def test_in_the_background_the_best_weights_of_a_checkpoint_stay_until_the_next_is_written(
         self, tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         gate, found = threading.Event(), {}
@@ -224,14 +222,14 @@ class TestTheBest:
             checkpoints._writer._background.wait()
             assert found[2] == {"best-1", "best-2"}
 
-    def test_a_score_that_is_not_there_is_named_with_those_that_are(self, tmp_path: Path, make) -> None:
+    def test_a_missing_score_is_an_error_that_lists_the_others(self, tmp_path: Path, make) -> None:
         with (
             Run(Config(tmp_path / "run")) as run,
             pytest.raises(ConfigError, match="No score `score` to choose the best by: there are loss, f1"),
         ):
             make(run)[0].keep_best({"loss": 1.0, "f1": 0.5})
 
-    def test_none_stays_where_less_than_one_is_asked_for(self, tmp_path: Path, make) -> None:
+    def test_keep_best_below_one_is_refused(self, tmp_path: Path, make) -> None:
         with (
             Run(Config(tmp_path / "run")) as run,
             pytest.raises(ConfigError, match="`keep_best` must be at least 1, not 0"),
@@ -260,7 +258,7 @@ def train_with_a_decay(run_dir: Path, total_steps: int, resume: str = "never") -
         return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def test_the_checkpoint_from_before_a_decay_stays_and_goes_on_as_if_the_run_had_been_longer(tmp_path: Path) -> None:
+def test_the_checkpoint_before_a_decay_is_kept_and_continues_as_if_the_run_had_been_longer(tmp_path: Path) -> None:
     train_with_a_decay(tmp_path / "short", 6)
     kept = tmp_path / "short" / "checkpoints"
     assert sorted(path.name for path in kept.iterdir()) == ["step-4", "step-6"]
@@ -327,7 +325,7 @@ def test_a_run_with_shards_goes_on_with_other_shards_or_none_as_if_it_had_never_
         torch.testing.assert_close(ours[name], straight[name], rtol=0, atol=1e-12)
 
 
-def test_shards_that_cannot_be_put_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fsdp_version_1_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from accelerate import Accelerator
     from accelerate.utils import DistributedType
 
@@ -340,7 +338,7 @@ def test_shards_that_cannot_be_put_together_are_refused(tmp_path: Path, monkeypa
         monkeypatch.undo()
 
 
-def test_nothing_else_can_be_tracked_under_the_name_of_the_run(tmp_path: Path) -> None:
+def test_objects_named_run_or_without_state_are_refused(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run"), record=False) as run:
         with pytest.raises(ConfigError, match="`run` is the name of the run's own state in a checkpoint"):
             Checkpoints(run, run=nn.Linear(1, 1))
@@ -348,7 +346,7 @@ def test_nothing_else_can_be_tracked_under_the_name_of_the_run(tmp_path: Path) -
             Checkpoints(run, score=1.0, text="", model=nn.Linear(1, 1))
 
 
-def test_the_run_is_saved_by_the_names_of_0_1_0_and_comes_back(tmp_path: Path) -> None:
+def test_the_state_of_a_run_keeps_the_names_of_0_1_0(tmp_path: Path) -> None:
     """Whatever is added later, these are read: checkpoints of every version load."""
     place = {"step": 5, "epoch": 2, "step_in_epoch": 1, "epoch_is_over": False, "epoch_is_cut": False}
     place |= {"finished": None, "stream": None, "stream_is_over": False}
@@ -404,7 +402,7 @@ def decide_by_scores_of_each(ports: list[int]) -> list[Any]:
 
 
 @pytest.mark.slow
-def test_scores_that_differ_by_process_decide_the_same_on_all_and_a_line_says_that_they_differ(tmp_path: Path) -> None:
+def test_with_different_scores_all_processes_decide_the_same_and_a_warning_says_so(tmp_path: Path) -> None:
     first, second = together(decide_by_scores_of_each, tmp_path, free_ports(len(DECIDE)), timeout=120)
     reason = "process 0's reason"
     better, worse = (True, False, 1.0, reason), (False, True, 2.0, reason)
@@ -432,14 +430,14 @@ def reduce_on_one() -> str:
 
 
 @pytest.mark.slow
-def test_rates_that_a_plateau_made_differ_are_an_error_on_all_before_they_are_saved(tmp_path: Path) -> None:
+def test_different_rates_after_a_plateau_are_an_error_on_all_processes_before_saving(tmp_path: Path) -> None:
     first, second = together(reduce_on_one, tmp_path)
     assert first == second
     assert "The processes differ in lr of `optimizer`" in first
     assert not list(tmp_path.glob("run/checkpoints/step-*"))
 
 
-class TestWhatBecomesWeights:
+class TestWeightsFiles:
     def written(self, run_dir: Path) -> dict[str, float]:
         found = {path.stem: load_file(path) for path in sorted((run_dir / "weights").iterdir())}
         return {name: weights["weight"].mean().item() for name, weights in found.items()}
@@ -459,14 +457,14 @@ class TestWhatBecomesWeights:
         ema.update()
         return ema
 
-    def test_of_two_networks_each_has_its_own_average(self, tmp_path: Path, networks: list[nn.Module]) -> None:
+    def test_each_of_two_networks_has_its_own_average(self, tmp_path: Path, networks: list[nn.Module]) -> None:
         left, right = networks
         averages = {"left_ema": self.averaged(left, 0.5), "right_ema": self.averaged(right, 0.75)}
         with Run(Config(tmp_path / "run")) as run:
             Checkpoints(run, left=left, right=right, **averages).save_weights("final")
         assert self.written(tmp_path / "run") == {"final-left": 0.5, "final-right": 0.25}
 
-    def test_of_two_averages_of_one_network_the_script_says_which(
+    def test_with_two_averages_of_one_network_the_script_must_choose(
         self, tmp_path: Path, networks: list[nn.Module]
     ) -> None:
         model = networks[0]
@@ -490,7 +488,7 @@ class TestWhatBecomesWeights:
         names = {path.stem for path in (tmp_path / "run" / "weights").iterdir()}
         assert names == {"a", "a-center", "b", "c", "d-critic", "d-generator"}
 
-    def test_that_there_are_none_is_said(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_warning_says_that_there_are_none(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with Run(Config(tmp_path / "run")) as run:
             Checkpoints(run, best="score", optimizer=torch.optim.SGD([torch.ones(1)], lr=1))
             assert "no weights will be written: no model is tracked" in capsys.readouterr().err
@@ -519,7 +517,7 @@ def test_what_cannot_be_saved_is_found_before_the_first_step(tmp_path: Path) -> 
         Checkpoints(run, **{"the model": nn.Linear(1, 1)}).restore()
 
 
-def test_a_lazy_module_is_saved_once_it_has_a_shape_and_comes_back(tmp_path: Path) -> None:
+def test_a_lazy_module_is_saved_once_it_has_a_shape_and_restored(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run")) as run:
         model = nn.LazyLinear(2)
         checkpoints = Checkpoints(run, model=model)
@@ -533,7 +531,7 @@ def test_a_lazy_module_is_saved_once_it_has_a_shape_and_comes_back(tmp_path: Pat
     assert torch.equal(again.weight, model.weight)
 
 
-def test_scores_that_choose_nothing_are_named(tmp_path: Path) -> None:
+def test_scores_without_a_usable_one_are_an_error(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run")) as run:
         checkpoints = Checkpoints(run, best="score", model=nn.Linear(1, 1))
         with pytest.raises(ConfigError, match=r"there are none, as the evaluation saw no sample"):
@@ -571,7 +569,7 @@ def evaluate_after_saving(run_dir: Path, resume: str = "never", killed_at: str =
 
 
 @pytest.mark.parametrize("killed_at", ["evaluation 2", "step 2", "step 3", "evaluation 4", "evaluation 6", "step 6"])
-def test_saved_before_its_evaluation_a_run_that_goes_on_makes_it_again_and_ends_the_same(
+def test_a_run_saved_before_an_evaluation_repeats_it_on_resume_and_ends_the_same(
     tmp_path: Path, metrics: Any, killed_at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Record, "draw", lambda *_, **__: None)
@@ -593,7 +591,9 @@ class Queue(nn.Module):
         self.register_buffer("queue", torch.zeros(2), persistent=False)
 
 
-def test_what_a_model_keeps_from_its_checkpoints_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_buffers_and_metrics_that_no_checkpoint_has_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Run(Config(tmp_path / "run")) as run:
         model = Queue()
         checkpoints = Checkpoints(run, model=model)
@@ -639,6 +639,6 @@ def train_without_prepare() -> str:
 
 
 @pytest.mark.slow
-def test_a_model_that_each_process_trains_on_its_own_is_named(tmp_path: Path) -> None:
+def test_a_model_that_each_process_trains_separately_is_named(tmp_path: Path) -> None:
     said = together(train_without_prepare, tmp_path)
     assert said[0].count("the weights of `model` differ between process 0 and 1") == 1

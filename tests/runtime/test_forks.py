@@ -104,7 +104,7 @@ def test_a_new_run_trains_with_its_own_rate_decay_and_betas_and_the_moments_of_t
     assert "weight_decay from 0.05 to 0.9" in said
 
 
-def test_an_edited_script_that_goes_on_trains_with_its_edit_too_and_says_so(
+def test_a_resumed_run_with_an_edited_script_uses_the_edit_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     constant = lambda optimizer: schedules.constant(optimizer)  # noqa: E731
@@ -115,7 +115,7 @@ def test_an_edited_script_that_goes_on_trains_with_its_edit_too_and_says_so(
     assert "lr from 0.1 to 0.2, momentum from 0.9 to 0.5" in capsys.readouterr().out
 
 
-def test_what_training_has_made_of_a_setting_that_the_script_leaves_as_it_is_comes_back(
+def test_a_hyperparameter_that_only_training_changed_is_restored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def halve(optimizer: Any) -> None:
@@ -181,7 +181,7 @@ def test_schedulers_in_a_sequence_or_a_chain_follow_too(tmp_path: Path) -> None:
         assert found.rates == train(Config(folder / "straight"), 8, adamw(lr=0.2), make(0.7)).rates[5:]
 
 
-def test_a_plateau_keeps_what_it_has_seen_and_takes_a_new_patience_and_rate(tmp_path: Path) -> None:
+def test_a_plateau_keeps_its_scores_and_takes_a_new_patience_and_rate(tmp_path: Path) -> None:
     def plateau(patience: int) -> Callable[[Any], Any]:
         return lambda optimizer: theirs.ReduceLROnPlateau(optimizer, patience=patience, factor=0.5)
 
@@ -228,14 +228,14 @@ def test_a_schedule_of_another_length_says_what_its_rate_does(
     assert "`optimizer` resumes with other" not in said
 
 
-def test_with_nothing_changed_nothing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_changes_nothing_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for resume in ("never", "auto"):
         train(Config(tmp_path / "a", resume), 3, adamw(lr=2e-3), lambda o: schedules.one_cycle(o, 9))
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "goes" in line or "stretched" in line or "was" in line] == []
 
 
-def test_groups_cut_otherwise_keep_each_parameter_s_own_moments(tmp_path: Path) -> None:
+def test_in_other_param_groups_each_parameter_keeps_its_moments(tmp_path: Path) -> None:
     def cut(model: nn.Module) -> Optimizer:
         return AdamW(finetuning.param_groups(model, lr=0.02, weight_decay=0.3, layers=[model[0], model[1]]))
 
@@ -250,7 +250,7 @@ def test_groups_cut_otherwise_keep_each_parameter_s_own_moments(tmp_path: Path) 
     assert back.rates == [[0.1]]
 
 
-def test_a_part_that_a_new_run_no_longer_trains_is_left_out_and_a_run_that_goes_on_is_told(tmp_path: Path) -> None:
+def test_a_part_that_is_no_longer_trained_is_dropped_in_a_new_run_and_an_error_in_a_resumed_one(tmp_path: Path) -> None:
     head = lambda model: SGD(model[1].parameters(), lr=0.1, momentum=0.9)  # noqa: E731
     constant = lambda optimizer: schedules.constant(optimizer)  # noqa: E731
     train(Config(tmp_path / "a"), 2, lambda m: SGD(m.parameters(), lr=0.1, momentum=0.9), constant)
@@ -261,9 +261,7 @@ def test_a_part_that_a_new_run_no_longer_trains_is_left_out_and_a_run_that_goes_
         train(Config(tmp_path / "a", "auto"), 3, head, constant)
 
 
-def test_an_average_that_is_new_starts_from_the_restored_weights(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_new_average_starts_from_the_restored_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     constant = lambda optimizer: schedules.constant(optimizer)  # noqa: E731
     first = train(Config(tmp_path / "a"), 3, adamw(lr=0.1), constant)
     with Run(fork(tmp_path / "a", 3, tmp_path / "b")) as run:
@@ -286,7 +284,7 @@ def test_an_average_that_is_new_starts_from_the_restored_weights(
         Checkpoints(run, model=model, ema=ema).restore()
 
 
-def test_groups_that_are_added_on_the_way_are_made_first_where_the_step_is_asked_for(tmp_path: Path) -> None:
+def test_param_groups_added_during_training_can_be_added_before_restore_by_the_step(tmp_path: Path) -> None:
     def run_to(config: Config, last: int, *, asks: bool = True) -> Optimizer:
         with Run(config) as run:
             model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
@@ -333,7 +331,7 @@ def test_a_checkpoint_of_a_run_with_other_settings_is_refused_and_may_be_forked(
 
 
 @pytest.mark.parametrize("step", [None, "3", -1, 1e300, [3]])
-def test_a_step_that_is_no_step_is_a_named_error(tmp_path: Path, step: Any) -> None:
+def test_an_invalid_step_is_an_error_that_names_the_checkpoint(tmp_path: Path, step: Any) -> None:
     own = {"make": adamw(lr=0.1), "schedule": lambda optimizer: schedules.cosine(optimizer, 9)}
     train(Config(tmp_path / "a"), 3, **own)
     path = tmp_path / "a" / "checkpoints" / "step-3"
@@ -344,7 +342,7 @@ def test_a_step_that_is_no_step_is_a_named_error(tmp_path: Path, step: Any) -> N
         train(Config(tmp_path / "a", "auto"), 4, **own)
 
 
-def test_a_length_that_is_no_length_is_shown_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_schedule_length_is_printed_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = {"make": adamw(lr=0.1), "schedule": lambda optimizer: schedules.cosine(optimizer, 9)}
     train(Config(tmp_path / "a"), 3, **own)
     path = tmp_path / "a" / "checkpoints" / "step-3"
@@ -402,7 +400,7 @@ def test_a_new_run_with_another_batch_size_says_where_it_ends(
     assert "this run ends" not in capsys.readouterr().out
 
 
-def test_a_schedule_of_pytorch_in_place_of_ours_begins_at_the_step_of_the_checkpoint() -> None:
+def test_a_schedule_of_pytorch_that_replaces_ours_starts_at_the_step_of_the_checkpoint() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0)
     scheduler = theirs.ExponentialLR(optimizer, 0.5)
     groups = [{"lr": 1.0, "initial_lr": 1.0}]

@@ -66,7 +66,7 @@ def train(run: Run, loader: Any, model: nn.Module, optimizer: torch.optim.Optimi
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_the_run_goes_on_as_if_nothing_had_been_tried(
+def test_the_run_continues_as_if_there_had_been_no_test(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -85,7 +85,7 @@ def test_the_run_goes_on_as_if_nothing_had_been_tried(
     assert finals[0] == finals[1]
 
 
-class TestWhatIsPutBack:
+class TestWhatIsRestored:
     """Also where the loss function fails half-way."""
 
     @pytest.mark.slow
@@ -191,7 +191,7 @@ def test_the_loss_is_divided_by_what_is_counted_and_gradients_are_clipped() -> N
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
+def test_two_processes_find_the_same_as_one(tmp_path: Path) -> None:
     expected = search(steps=60, accumulate=1)
     for accumulate in (1, 2):
         for found in together(search, tmp_path, 60, accumulate):
@@ -213,7 +213,7 @@ def test_groups_keep_the_ratio_of_their_rates() -> None:
     assert seen[-1] == pytest.approx([1e-3, 1e-2])
 
 
-def test_a_loss_that_never_falls_gives_no_suggestion_and_still_a_picture(tmp_path: Path) -> None:
+def test_a_loss_that_never_falls_gives_no_suggestion_but_a_plot(tmp_path: Path) -> None:
     rising = LearningRates([1e-3, 1e-2, 1e-1], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0], None)
     rising.draw(tmp_path / "rates.png")
     assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
@@ -230,7 +230,7 @@ class TestErrors:
                 )
 
     @pytest.mark.parametrize("engine", [DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA])
-    def test_an_engine_that_keeps_state_of_its_own_is_refused(self, engine: DistributedType) -> None:
+    def test_an_engine_with_its_own_state_is_refused(self, engine: DistributedType) -> None:
         with Run(Config(), record=False) as run:
             loader, model, optimizer = setting(run)
             run.accelerator.state.distributed_type = engine
@@ -244,7 +244,7 @@ class TestErrors:
             with pytest.raises(ConfigError, match="`list_iterator` is a stream, which cannot be rewound"):
                 find_learning_rate(run, model, optimizer, loader, compute_loss)
 
-    def test_a_loss_that_is_no_number_at_once_is_told(self) -> None:
+    def test_a_loss_that_is_not_finite_from_the_start_is_an_error(self) -> None:
         with Run(Config(), record=False) as run:
             loader, model, optimizer = setting(run)
             with pytest.raises(

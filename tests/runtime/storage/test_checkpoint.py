@@ -46,7 +46,7 @@ def newest_valid(folder: Path) -> int:
 # Checkpoints
 
 
-def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     save(tmp_path, 7)
     path = tmp_path / "step-7"
     assert verify_checkpoint(path) is None
@@ -59,7 +59,7 @@ def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
     assert sorted(p.name for p in path.iterdir()) == ["manifest.json", "model.safetensors", "state.json"]
 
 
-def test_what_was_read_does_not_hang_on_the_file(tmp_path: Path) -> None:
+def test_tensors_that_were_read_do_not_need_the_file(tmp_path: Path) -> None:
     save(tmp_path, 1)
     weight = read_checkpoint(tmp_path / "step-1")[0]["model"]["weight"]
     with (tmp_path / "step-1" / "model.safetensors").open("r+b") as file:
@@ -105,7 +105,7 @@ def test_every_kind_of_damage_is_found(tmp_path: Path) -> None:
         assert verify_checkpoint(path) is None
 
 
-def test_a_folder_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert "no folder" in (verify_checkpoint(tmp_path / "step-1") or "")
     with pytest.raises(CheckpointError, match="no folder"):
         read_checkpoint(tmp_path / "step-1")
@@ -118,7 +118,7 @@ def test_a_later_schema_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert verify_checkpoint(tmp_path / "step-1") == "its schema is 3, and this paccel reads schemas 1 to 2"
 
 
-def test_state_that_cannot_be_kept_names_object_and_place_and_leaves_nothing(tmp_path: Path) -> None:
+def test_state_that_cannot_be_stored_is_an_error_with_object_and_place_and_leaves_no_files(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"`model` cannot be saved: `a\.b` has the type `builtin_function_or_method`"
     ):
@@ -190,7 +190,7 @@ def test_killed_at_any_point_of_saving_and_pruning_there_is_a_good_checkpoint(tm
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.timeout(60)
-def test_killed_while_replacing_the_only_checkpoint_one_of_the_two_stands(tmp_path: Path) -> None:
+def test_killed_while_replacing_the_only_checkpoint_one_of_the_two_is_left(tmp_path: Path) -> None:
     count = 0
     while True:
         folder = tmp_path / f"run-{count}"
@@ -213,7 +213,7 @@ def full_at(n: int) -> Points:
     return Points(full)
 
 
-def test_out_of_space_at_any_point_the_last_checkpoint_stands_and_nothing_is_left(tmp_path: Path) -> None:
+def test_a_full_disk_at_any_point_keeps_the_last_checkpoint_and_leaves_no_files(tmp_path: Path) -> None:
     for n in range(1, 1000):
         folder = tmp_path / str(n)
         save(folder, 1)
@@ -232,7 +232,7 @@ def test_out_of_space_at_any_point_the_last_checkpoint_stands_and_nothing_is_lef
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="files by descriptor are Linux's")
-def test_everything_is_brought_to_the_disk_before_it_gets_its_name_and_the_name_before_the_old_one_goes(
+def test_files_are_synced_before_the_rename_and_the_rename_before_the_old_checkpoint_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
@@ -289,7 +289,7 @@ def test_a_small_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.bool, torch.float8_e4m3fn])
-def test_files_are_those_of_the_library(dtype: torch.dtype) -> None:
+def test_files_are_the_same_as_safetensors_writes(dtype: torch.dtype) -> None:
     tensors = {name: torch.randint(0, 2, (2, 3)).to(dtype) for name in ("b", "a", "ä")}
     tensors["empty"] = torch.zeros(0, 4, dtype=dtype)
     content = b"".join(tensor_chunks(tensors))
@@ -313,7 +313,7 @@ def state_bits(module: nn.Module) -> dict[str, bytes]:
     return {name: value.numpy().tobytes() for name, value in module.state_dict().items()}
 
 
-def test_weights_come_back_with_ties_and_counters(tmp_path: Path) -> None:
+def test_weights_are_restored_with_ties_and_counters(tmp_path: Path) -> None:
     path, model, other = tmp_path / "w" / "final.safetensors", Tied(), Tied()
     write_weights(path, model, {"step": "3", "a": "b", "z": "y"})
     metadata, differences = read_weights(path, other)
@@ -338,7 +338,7 @@ def test_weights_are_the_same_bytes_each_time(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_the_library_reads_our_weights_and_we_read_the_library_s(tmp_path: Path) -> None:
+def test_safetensors_reads_our_weights_and_we_read_theirs(tmp_path: Path) -> None:
     model, other, third = Tied(), Tied(), Tied()
     write_weights(tmp_path / "ours", model)
     safetensors.torch.load_model(other, tmp_path / "ours")
@@ -349,7 +349,7 @@ def test_the_library_reads_our_weights_and_we_read_the_library_s(tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda m: nn.DataParallel(torch.compile(m))])
-def test_weights_have_the_names_of_the_model_as_it_was_written(wrap: Any, tmp_path: Path) -> None:
+def test_weights_have_the_names_of_the_unwrapped_model(wrap: Any, tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(2, 2), torch.compile(nn.Linear(2, 1)))
     write_weights(tmp_path / "w", wrap(model))
     assert sorted(safetensors.torch.load_file(tmp_path / "w")) == ["0.bias", "0.weight", "1.bias", "1.weight"]
@@ -384,7 +384,7 @@ def test_a_file_that_is_not_weights_is_refused(tmp_path: Path) -> None:
             read_weights(path, nn.Linear(1, 1))
 
 
-def test_weights_that_cannot_be_kept_are_refused(tmp_path: Path) -> None:
+def test_weights_that_cannot_be_stored_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="`extra` has the type"):
         write_weights(tmp_path / "w", {"a": torch.ones(1), "extra": len})
     with pytest.raises(CheckpointError, match="have the same name: `a`"):
@@ -416,7 +416,7 @@ def test_no_bit_of_a_weights_file_can_be_flipped_without_an_error(tmp_path: Path
     assert state_bits(other) == state_bits(model)
 
 
-def test_what_fits_is_loaded_where_a_difference_is_no_error(tmp_path: Path) -> None:
+def test_without_strict_what_fits_is_loaded(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 5))
     write_weights(tmp_path / "w", model.state_dict() | {"old": torch.ones(1)})
     other = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 4), nn.Linear(4, 1))
@@ -546,7 +546,7 @@ def test_only_regular_files_are_read(tmp_path: Path, name: str, kind: str) -> No
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("length", [2**63, 10**9, 0], ids=["huge", "longer than the file", "none"])
-def test_a_header_of_a_length_that_cannot_be_is_a_named_error(tmp_path: Path, length: int) -> None:
+def test_an_impossible_header_length_is_an_error_that_names_the_file(tmp_path: Path, length: int) -> None:
     write_weights(tmp_path / "w", nn.Linear(1, 1))
     content = (tmp_path / "w").read_bytes()
     (tmp_path / "w").write_bytes(length.to_bytes(8, "little") + content[8:])

@@ -33,12 +33,12 @@ def fail_to_sync(monkeypatch: pytest.MonkeyPatch, number: int, *, folders: bool)
 
 class TestAFolderThatCannotBeSynced:
     @pytest.mark.parametrize("name", ["EINVAL", "ENOTSUP", "ENOSYS", "EACCES", "EBADF"])
-    def test_it_is_passed_over(self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_its_error_is_ignored(self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         fail_to_sync(monkeypatch, getattr(errno, name), folders=True)
         atomic_write(tmp_path / "a", b"x")
         assert (tmp_path / "a").read_bytes() == b"x"
 
-    def test_one_that_cannot_be_opened_is_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_so_is_the_error_of_opening_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: Any) -> int:
             raise PermissionError(errno.EACCES, "Permission denied")  # as on Windows
 
@@ -46,14 +46,14 @@ class TestAFolderThatCannotBeSynced:
         sync_folder(tmp_path)
 
     @pytest.mark.parametrize("name", ["EIO", "ENOSPC", "EROFS"])
-    def test_a_disk_that_fails_is_an_error_that_names_the_file(
+    def test_a_failing_disk_is_an_error_that_names_the_file(
         self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fail_to_sync(monkeypatch, getattr(errno, name), folders=True)
         with pytest.raises(OSError, match=f"{os.strerror(getattr(errno, name))}: '{tmp_path / 'a'}'"):
             atomic_write(tmp_path / "a", b"x")
 
-    def test_files_are_synced_as_ever(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_files_must_still_be_synced(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fail_to_sync(monkeypatch, errno.EINVAL, folders=False)
         with pytest.raises(OSError, match=f"Invalid argument: '{tmp_path / 'a'}'"):
             atomic_write(tmp_path / "a", b"x")
@@ -71,7 +71,7 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_line_that_does_not_fit_is_not_there_in_half(tmp_path: Path) -> None:
+def test_a_line_that_does_not_fit_on_the_disk_is_not_written_partly(tmp_path: Path) -> None:
     append(tmp_path / "a", b"x" * 90 + b"\n")
     with largest_file(100), pytest.raises(OSError, match=f"File too large: '{tmp_path / 'a'}'"):
         append(tmp_path / "a", b"y" * 50 + b"\n")
@@ -127,7 +127,7 @@ def test_a_status_that_cannot_be_written_at_the_end_is_one_message_too(
     assert (status["state"], status["reason"].split(": ")[1]) == ("failed", "OSError")
 
 
-def test_a_failure_is_written_in_the_place_of_a_longer_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_replaces_a_longer_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = Record(tmp_path)
     assert record.claim({})
     record.write_status("running", 1, 1, "x" * 1000)
