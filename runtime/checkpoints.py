@@ -17,7 +17,7 @@ from .checkpointing.tracked import Tracked
 from .checkpointing.weights import WeightsFiles
 from .checkpointing.writer import Writer
 from .ema import EMA
-from .errors import ConfigError
+from .errors import ConfigError, quoted
 from .hardware.buffers import UnsavedBuffers
 from .hardware.frozen import FrozenWeights
 from .limits import check_limits
@@ -104,8 +104,8 @@ class Checkpoints:
             reporter.warn("no weights will be written: no model is tracked, and `weights` names none")
         if metrics := self._tracked.metrics_within_models():
             reporter.warn(
-                f"no checkpoint holds what {', '.join(f'`{name}`' for name in metrics[:5])} accumulates: also pass metrics "
-                "to `Checkpoints` by name, as in `accuracy=model.accuracy`"
+                f"no checkpoint holds what {quoted(metrics, 5)} accumulates: also pass metrics to `Checkpoints` by name, as "
+                "in `accuracy=model.accuracy`"
             )
 
     @property
@@ -223,7 +223,7 @@ class Checkpoints:
         self._replicas.check()
         if step and (changed := self._unsaved.take_changed()):
             self._reporter.warn(
-                f"training changes {', '.join(f'`{name}`' for name in changed)}, and `persistent=False` keeps it out of "
+                f"training changes {quoted(changed)}, and `persistent=False` keeps it out of "
                 "checkpoints and weights: a resumed run starts with its initial value. Register it as a persistent buffer"
             )
         run_state = self._run.state_dict() | {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from .errors import ConfigError
+from .errors import ConfigError, quoted
 from .hardware.sharding import gather, is_sharded, like, local, shape, shard, write
 from .storage.weights import plain_names
 
@@ -166,9 +166,8 @@ class EMA:
             or not (is_sharded(now[name]) or is_sharded(self._pairs[name][0]) or now[name] is self._pairs[name][0])
         ]
         if changed:
-            names = ", ".join(f"`{name}`" for name in changed[:5]) + (", …" if len(changed) > 5 else "")
             raise ConfigError(
-                f"The model has other parameters than when its EMA was created: {names}. Create a new EMA"
+                f"The model has other parameters than when its EMA was created: {quoted(changed, 5)}. Create a new EMA"
             )
 
     def _check_not_swapped_in(self, action: str) -> None:

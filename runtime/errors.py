@@ -16,7 +16,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -49,6 +49,13 @@ class Stopped(SystemExit):
     def __init__(self, reason: str, code: int = 75) -> None:
         super().__init__(code)
         self.reason = reason
+
+
+def quoted(names: Iterable[str], limit: int = sys.maxsize) -> str:
+    """Names as messages list them: in backticks, and beyond `limit` with `and 3 more`."""
+    found = [f"`{name}`" for name in names]
+    rest = len(found[limit:])
+    return ", ".join(found[:limit]) + (f" and {rest} more" if rest else "")
 
 
 def local_rank() -> int:

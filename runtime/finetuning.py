@@ -19,7 +19,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .errors import ConfigError
+from .errors import ConfigError, quoted
 from .run import Run
 
 Layers = Sequence[nn.Module | Sequence[nn.Module]]
@@ -146,7 +146,7 @@ def param_groups(
         depth.setdefault(id(parameter), 0)
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     if layers is not None and (missing := [name for name, parameter in named if id(parameter) not in depth]):
-        raise ConfigError(f"In none of the {len(layers)} layers: {', '.join(f'`{name}`' for name in missing)}")
+        raise ConfigError(f"In none of the {len(layers)} layers: {quoted(missing)}")
     no_weight_decay: Any = getattr(model, "no_weight_decay", set)  # of timm's models
     exempt = set(no_weight_decay())
     groups: dict[tuple[int, bool], dict[str, Any]] = {}

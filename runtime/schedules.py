@@ -25,7 +25,7 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
-from .errors import ConfigError
+from .errors import ConfigError, quoted
 
 _Curve = Callable[[int, float], float]  # from the step and the peak to the value
 _Factor = Callable[[int], float]  # from the step, counted from 1, to the factor of the peak
@@ -161,7 +161,7 @@ def _read(group: dict[str, Any], field: str) -> float:
     if field == "momentum" and "betas" in group:
         return float(group["betas"][0])
     if field not in group:
-        known = ", ".join(f"`{name}`" for name in group if name != "params")
+        known = quoted(name for name in group if name != "params")
         raise ConfigError(f"The optimizer's param groups have no `{field}` to schedule: they have {known}")
     return float(group[field])
 
@@ -318,7 +318,7 @@ def wsd(
     }
     problems = []
     if decay not in ways:
-        problems.append(f"`decay` must be one of {', '.join(f'`{name}`' for name in ways)}: `{decay}`")
+        problems.append(f"`decay` must be one of {quoted(ways)}: `{decay}`")
     elif decay in ("exponential", "inverse") and not min_ratio > 0:
         problems.append(f"`decay` `{decay}` never reaches 0 and needs a `min_ratio` above it, such as 0.1")
     _check(total_steps, min_ratio, problems, warmup_steps=warmup_steps, decay_steps=decay_steps)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
+from ..errors import quoted
 from ..storage.encoding import same
 from .tracked import Tracked, has_groups
 
@@ -146,9 +147,8 @@ def _regrouped(state: Any, before: list[list[str]], now: Any, *, is_new_run: boo
     numbers = {name: number for number, name in enumerate(name for names in before for name in names)}
     own = [name for names in now["names"] for name in names]
     if not is_new_run and (gone := sorted(numbers.keys() - set(own))):
-        some = ", ".join(f"`{name}`" for name in gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
         raise ValueError(
-            f"the checkpoint has {len(before)} parameter groups with {some}, which the optimizer does not train"
+            f"the checkpoint has {len(before)} parameter groups with {quoted(gone, 5)}, which the optimizer does not train"
         )
     states = {
         number: state["state"][numbers[name]]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ..errors import AgreementError
+from ..errors import AgreementError, quoted
 from ..hardware.agreement import Agreement
 from ..hardware.sharding import is_sharded
 from ..record.reporting import Reporter
@@ -71,7 +71,7 @@ class Replicas:
         for rank, other in enumerate(found := self._agreement.gather(own)):
             if differing := [name for name in own if not math.isclose(other[name], found[0][name], rel_tol=1e-5)]:
                 self._reporter.warn(
-                    f"the weights of {', '.join(f'`{name}`' for name in differing)} differ between process 0 and {rank}, "
+                    f"the weights of {quoted(differing)} differ between process 0 and {rank}, "
                     "and those of process 0 are saved: pass each model that is trained to `run.prepare`"
                 )
                 return

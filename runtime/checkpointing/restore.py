@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..ema import EMA
-from ..errors import AgreementError, CheckpointError
+from ..errors import AgreementError, CheckpointError, quoted
 from ..hardware.frozen import FrozenWeights
 from ..run import Run
 from ..schedules import Schedule
@@ -102,9 +102,9 @@ class Restore:
         """Compare what is saved with what is tracked. In a new run, what is not saved starts fresh."""
         missing = sorted(self._tracked.objects.keys() - self._saved.keys())
         unknown = sorted(self._saved.keys() - self._tracked.objects.keys())
-        problems = [f"the checkpoint has no {_quoted(missing)}"] if missing else []
+        problems = [f"the checkpoint has no {quoted(missing)}"] if missing else []
         if unknown:
-            problems.append(f"the checkpoint has {_quoted(unknown)}, not passed to `Checkpoints`")
+            problems.append(f"the checkpoint has {quoted(unknown)}, not passed to `Checkpoints`")
         has_none = len(missing) == len(self._tracked.objects)
         if problems and (not self._is_new_run or has_none):
             raise CheckpointError(
@@ -213,7 +213,3 @@ class Restore:
                 text = changes(self._saved[name].get("param_groups", ()), thing.param_groups, explained)
                 lines += [f"`{name}` resumes with other settings than in the checkpoint: {text}"] if text else []
         return lines
-
-
-def _quoted(names: list[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from ..ema import EMA
-from ..errors import AgreementError, ConfigError
+from ..errors import AgreementError, ConfigError, quoted
 from ..hardware.agreement import Agreement
 from ..hardware.metrics import MetricState, is_metric
 from ..hardware.prepare import Prepared
@@ -33,7 +33,7 @@ class Tracked:
         if "run" in objects:
             raise ConfigError("`run` is the name of the run's own state in a checkpoint: track this under another name")
         if stateless := [name for name, thing in objects.items() if not hasattr(thing, "state_dict")]:
-            raise ConfigError(f"No state to track in {', '.join(f'`{name}`' for name in stateless)}")
+            raise ConfigError(f"No state to track in {quoted(stateless)}")
         self._prepared = prepared
         self.objects: dict[str, Any] = {
             n: MetricState(thing, agreement) if is_metric(thing) else thing for n, thing in objects.items()

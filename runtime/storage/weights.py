@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, quoted
 from .encoding import decode, encode
 from .files import atomic_write, json_bytes
 from .shards import check_has_memory
@@ -138,7 +138,7 @@ def find_weights(path: Path) -> list[Path]:
             raise CheckpointError(f"`{path}` names files that are not in its folder")
         return [path.parent / name for name in names]
     if not path.exists():
-        others = ", ".join(f"`{other.name}`" for other in sorted(path.parent.glob("*.safetensors")))
+        others = quoted(other.name for other in sorted(path.parent.glob("*.safetensors")))
         raise CheckpointError(f"There is no `{path}`" + (f"; its folder has {others}" if others else ""))
     return [path]
 
@@ -276,5 +276,5 @@ def plain_names(names: Iterable[str]) -> list[str]:
         plain = [name.removeprefix("module.") for name in plain]
     if len(set(plain)) < len(plain):
         twice = sorted({name for name in plain if plain.count(name) > 1})
-        raise CheckpointError(f"Two weights have the same name: {', '.join(f'`{name}`' for name in twice)}")
+        raise CheckpointError(f"Two weights have the same name: {quoted(twice)}")
     return plain
