@@ -159,15 +159,13 @@ class EMA:
     def _check_parameters(self) -> None:
         """Check that no parameter was added or replaced: it would silently have no average."""
         now = _parameters(self.model)
-        changed = [
-            name
-            for name in sorted(self._pairs.keys() | now.keys())
-            if (name in now) != (name in self._pairs)
-            or not (is_sharded(now[name]) or is_sharded(self._pairs[name][0]) or now[name] is self._pairs[name][0])
-        ]
+        changed = now.keys() ^ self._pairs.keys()
+        for name, (before, _) in self._pairs.items():
+            if name in now and now[name] is not before and not (is_sharded(now[name]) or is_sharded(before)):
+                changed.add(name)
         if changed:
             raise ConfigError(
-                f"The model has other parameters than when its EMA was created: {quoted(changed, 5)}. Create a new EMA"
+                f"The model has other parameters than when its EMA was created: {quoted(sorted(changed), 5)}. Create a new EMA"
             )
 
     def _check_not_swapped_in(self, action: str) -> None:

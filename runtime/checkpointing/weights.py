@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +58,18 @@ class WeightsFiles:
 
     def write(self, name: str, step: int) -> None:
         """Write the weights of each model as `NAME.safetensors` or `NAME-MODEL.safetensors`. Collective."""
-        metadata = {"step": str(step)}
         for key, (model, average) in self._models.items():
             file = name if key == "model" or len(self._models) == 1 else f"{name}-{key}"
-            path = self._folder / f"{file}.safetensors"
-
-            def write(state: dict[str, Any], path: Path = path, writes: bool = True) -> None:
-                write_weights(path, state, metadata, max_shard_size=self._max_shard_size, writes=writes)
-
+            write = partial(
+                write_weights,
+                self._folder / f"{file}.safetensors",
+                metadata={"step": str(step)},
+                max_shard_size=self._max_shard_size,
+            )
             with average.swapped_in() if average else nullcontext():
                 state = self._prepared.state_of(model, spread=False)
                 if any(isinstance(value, Shard) for value in state.values()):
-                    is_main = self._agreement.rank == 0
-                    self._agreement.on_all(lambda: write(state, writes=is_main))  # noqa: B023
+                    self._agreement.on_all(partial(write, state, writes=self._agreement.rank == 0))
                 else:
                     self._writer.write_weights(key, state, write)
 

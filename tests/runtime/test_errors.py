@@ -116,3 +116,9 @@ def test_a_script_without_it_ends_the_same_once_there_is_a_run(
         sys.excepthook(type(error), error, None)
     assert shown == [bug]
     assert capsys.readouterr().err == "error: no data\n"
+
+
+def test_names_are_quoted_and_beyond_the_limit_counted() -> None:
+    assert errors.quoted(["a", "b"]) == "`a`, `b`"
+    assert errors.quoted("abcde", 3) == "`a`, `b`, `c` and 2 more"
+    assert errors.quoted([]) == ""
