@@ -18,9 +18,25 @@ class Box:
     offset: tuple[int, ...]
     size: tuple[int, ...]
 
+    @staticmethod
+    def whole(shape: Sequence[int]) -> "Box":
+        """All elements of a tensor of this shape."""
+        return Box((0,) * len(shape), tuple(shape))
+
     @property
     def numel(self) -> int:
         return torch.Size(self.size).numel()
+
+    def overlap(self, other: "Box") -> "Box | None":
+        """The elements that are in both boxes; None if there are none."""
+        offset = tuple(map(max, self.offset, other.offset))
+        ends = (min(a + n, b + m) for a, n, b, m in zip(self.offset, self.size, other.offset, other.size, strict=True))
+        size = tuple(end - start for start, end in zip(offset, ends, strict=True))
+        return Box(offset, size) if all(n > 0 for n in size) else None
+
+    def offset_in(self, outer: "Box") -> tuple[int, ...]:
+        """The offset relative to a box that contains this one."""
+        return tuple(own - start for own, start in zip(self.offset, outer.offset, strict=True))
 
 
 def problem_of(boxes: Sequence[Box], shape: tuple[int, ...]) -> str | None:
@@ -40,11 +56,7 @@ def problem_of(boxes: Sequence[Box], shape: tuple[int, ...]) -> str | None:
         for other in parts[number + 1 :]:
             if axis is not None and other.offset[axis] >= box.offset[axis] + box.size[axis]:
                 break
-            lows = map(max, box.offset, other.offset)
-            ends = (
-                min(a + n, b + m) for a, n, b, m in zip(box.offset, box.size, other.offset, other.size, strict=True)
-            )
-            if all(low < end for low, end in zip(lows, ends, strict=True)):
+            if box.overlap(other) is not None:
                 return "two of its parts overlap"
     found, total = sum(box.numel for box in parts), torch.Size(shape).numel()
     return None if found == total else f"its parts have {found} of its {total} elements"

@@ -46,37 +46,32 @@ class Piece:
         Raises:
             CheckpointError: The file is missing, cut short or damaged.
         """
-        low = [max(a, b) for a, b in zip(self.box.offset, wanted.offset, strict=True)]
-        size = [
-            min(a + n, b + m) - start
-            for a, n, b, m, start in zip(self.box.offset, self.box.size, wanted.offset, wanted.size, low, strict=True)
-        ]
-        if any(n <= 0 for n in size):
+        overlap = self.box.overlap(wanted)
+        if overlap is None:
             return 0
-        place = [start - a for start, a in zip(low, self.box.offset, strict=True)]
-        goal = [start - a for start, a in zip(low, wanted.offset, strict=True)]
-        shape = self.box.size
+        source, goal = overlap.offset_in(self.box), overlap.offset_in(wanted)
+        size, shape = overlap.size, self.box.size
         if not size:  # a scalar
-            place, goal, size, target, shape = [0], [0], [1], target.reshape(1), (1,)
-        rest_from = tuple(slice(a, a + n) for a, n in zip(place[1:], size[1:], strict=True))
-        rest_to = tuple(slice(a, a + n) for a, n in zip(goal[1:], size[1:], strict=True))
-        is_whole_row = tuple(size[1:]) == tuple(shape[1:]) == tuple(target.shape[1:])
+            source, goal, size, shape, target = (0,), (0,), (1,), (1,), target.reshape(1)
+        inner_source = tuple(slice(a, a + n) for a, n in zip(source[1:], size[1:], strict=True))
+        inner_goal = tuple(slice(a, a + n) for a, n in zip(goal[1:], size[1:], strict=True))
+        has_whole_rows = tuple(size[1:]) == tuple(shape[1:]) == tuple(target.shape[1:])
         row_bytes = torch.Size(shape[1:]).numel() * target.element_size()
         try:
             with self.file.open("rb") as file:
-                for block in range(place[0] // self.rows, -(-(place[0] + size[0]) // self.rows)):
-                    first, last = block * self.rows, min((block + 1) * self.rows, shape[0])
-                    begin, end = max(first, place[0]), min(last, place[0] + size[0])
-                    there = slice(goal[0] + begin - place[0], goal[0] + end - place[0])
-                    if is_whole_row and (first, last) == (begin, end):
-                        self._read(file, block, first * row_bytes, target[there])
+                for block in range(source[0] // self.rows, -(-(source[0] + size[0]) // self.rows)):
+                    first, last = block * self.rows, min((block + 1) * self.rows, shape[0])  # rows of the block
+                    begin, end = max(first, source[0]), min(last, source[0] + size[0])  # wanted rows of it
+                    rows = slice(goal[0] + begin - source[0], goal[0] + end - source[0])  # where they go
+                    if has_whole_rows and (first, last) == (begin, end):
+                        self._read(file, block, first * row_bytes, target[rows])
                     else:
-                        rows = torch.empty((last - first, *shape[1:]), dtype=target.dtype)
-                        self._read(file, block, first * row_bytes, rows)
-                        target[(there, *rest_to)] = rows[(slice(begin - first, end - first), *rest_from)]
+                        content = torch.empty((last - first, *shape[1:]), dtype=target.dtype)
+                        self._read(file, block, first * row_bytes, content)
+                        target[(rows, *inner_goal)] = content[(slice(begin - first, end - first), *inner_source)]
         except OSError as error:
             raise CheckpointError(f"`{self.file}` cannot be read: {error}") from error
-        return torch.Size(size).numel()
+        return overlap.numel
 
     def _read(self, file: io.BufferedReader, block: int, offset: int, rows: Tensor) -> None:
         content = as_bytes(rows)
@@ -124,7 +119,7 @@ class Stored(Tensor):
         Raises:
             CheckpointError: A file is missing, cut short or damaged.
         """
-        found = self.part(Box((0,) * self.dim(), tuple(self.shape)))
+        found = self.part(Box.whole(self.shape))
         if found.stride() != self.stride():
             return torch.empty_strided(self.shape, self.stride(), dtype=self.dtype).copy_(found)
         return found
@@ -147,7 +142,7 @@ class Stored(Tensor):
     def copy_to(self, target: Any) -> None:
         """Fill `target` with its part of this tensor; straight from the file if `target` is on the host."""
         is_sharded = hasattr(target, "to_local")
-        wanted = box_of(target) if is_sharded else Box((0,) * self.dim(), tuple(self.shape))
+        wanted = box_of(target) if is_sharded else Box.whole(self.shape)
         own = target.detach().to_local() if is_sharded else target.detach()
         plain = own.device.type == "cpu" and own.dtype == self.dtype and own.is_contiguous()
         if plain and type(own) is Tensor and tuple(own.shape) == wanted.size:

@@ -150,8 +150,7 @@ def _stored_tensors(path: Path, at_once: int) -> dict[str, Tensor]:
         start, end = entry["data_offsets"]
         if end - start > at_once:
             shape, dtype = entry["shape"], dtype_named(entry["dtype"])
-            box = Box((0,) * len(shape), tuple(shape))
-            piece = Piece(path, 8 + length + start, box, rows_of_a_block(shape, dtype.itemsize))
+            piece = Piece(path, 8 + length + start, Box.whole(shape), rows_of_a_block(shape, dtype.itemsize))
             found[name] = stored([piece], shape, dtype, at_once=at_once)
     return found
 
