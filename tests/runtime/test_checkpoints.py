@@ -1,4 +1,4 @@
-"""What a run keeps of itself: sharded or whole, at once or in the background, the last and the best."""
+"""Checkpoints of a run: sharded or whole, in the foreground or background, the last and the best."""
 
 import contextlib
 import io
@@ -35,7 +35,7 @@ from paccel.runtime.record.record import Record
 from paccel.runtime.storage.background import Background, on_host
 from paccel.runtime.storage.checkpoint import read_checkpoint, write_checkpoint
 
-# Imported by the tests that use it: it takes seconds, and each worker collects each file
+# Imported only by the tests that use it: the import takes seconds, and each worker collects all files
 torchmetrics = partial(import_module, "torchmetrics")
 
 
@@ -161,7 +161,7 @@ class TestTheBest:
             checkpoints, model = make(run, keep_best=3, mode=mode)
             scores = {1: 0.1, 2: 0.5, 3: 0.3, 4: 0.2, 5: float("nan"), 6: 0.5, 7: 0.4}
             better = self.feed(run, checkpoints, model, {step: sign * score for step, score in scores.items()})
-            assert better == [1, 2, 6]  # of equal ones the later, a NaN never
+            assert better == [1, 2, 6]  # of equal scores the later one, never NaN
             assert self.kept(run) == {"best": 6.0, "best-2": 2.0, "best-6": 6.0, "best-7": 7.0}
 
     def test_a_resumed_run_knows_its_best_scores(self, tmp_path: Path, make) -> None:
@@ -274,7 +274,7 @@ def train_sharded(sharded: bool, run_dir: str, resume: str, until: int, backgrou
 
     with Run(Config(Path(run_dir), resume)) as run:
         torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).double()  # 5 rows and 1 do not halve
+        model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).double()  # 5 rows and 1 row cannot be halved
         if sharded:
             fully_shard(model, mesh=init_device_mesh("cpu", (run.accelerator.num_processes,)))
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
@@ -311,7 +311,9 @@ def test_a_run_with_shards_goes_on_with_other_shards_or_none_as_if_it_had_never_
     for background in (False, True):
         run_dir = f"shards-{background}"
         together(train_sharded, tmp_path, True, run_dir, "never", 4, background)
-        again = together(train_sharded, tmp_path, True, run_dir, "auto", 7, background)  # 2 shards, and then whole
+        again = together(
+            train_sharded, tmp_path, True, run_dir, "auto", 7, background
+        )  # in 2 shards, and then unsharded
         assert all(torch.equal(again[0][name], again[1][name]) for name in straight)
         (whole,) = together(train_sharded, tmp_path, False, run_dir, "auto", 9, background, processes=1)
         assert list(whole) == list(straight)
@@ -347,7 +349,7 @@ def test_objects_named_run_or_without_state_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_state_of_a_run_keeps_the_names_of_0_1_0(tmp_path: Path) -> None:
-    """Whatever is added later, these are read: checkpoints of every version load."""
+    """Names may be added, but these are always read: checkpoints of every version load."""
     place = {"step": 5, "epoch": 2, "step_in_epoch": 1, "epoch_is_over": False, "epoch_is_cut": False}
     place |= {"finished": None, "stream": None, "stream_is_over": False}
     added = {"samples_in_epoch": None, "pass_in_epoch": 0, "beside": {}, "data": {}, "order": 1}  # since then
@@ -373,7 +375,7 @@ def test_the_state_of_a_run_keeps_the_names_of_0_1_0(tmp_path: Path) -> None:
     assert saved["run"] == state | {"position": place | added | {"step": 6}} | own
 
 
-# What the processes decide together
+# Decisions of all processes
 
 
 DECIDE: dict[str, tuple[float, float]] = {
@@ -385,7 +387,7 @@ DECIDE: dict[str, tuple[float, float]] = {
 
 
 def decide_by_scores_of_each(ports: list[int]) -> list[Any]:
-    """What each process holds for decided; the second evaluation has its own score on each process."""
+    """The decisions of each process; in the second evaluation each process has a different score."""
     rank, found = int(os.environ["RANK"]), []
     for name, scores in DECIDE.items():
         os.environ["MASTER_PORT"] = str(ports.pop())
@@ -413,7 +415,7 @@ def test_with_different_scores_all_processes_decide_the_same_and_a_warning_says_
 
 
 def reduce_on_one() -> str:
-    """A plateau of PyTorch that is given each process's own score."""
+    """A ReduceLROnPlateau that gets a different score on each process."""
     with Run(Config(Path("run"))) as run:
         model = nn.Linear(1, 1)
         model, optimizer = run.prepare(model, torch.optim.SGD(model.parameters(), lr=0.5))
@@ -444,7 +446,7 @@ class TestWeightsFiles:
 
     @pytest.fixture
     def networks(self) -> list[nn.Module]:
-        """Two with weights of 1, whose averages, made before, are 0.5."""
+        """Two networks with weights of 0."""
         networks = [nn.Linear(1, 1, bias=False) for _ in range(2)]
         for network in networks:
             nn.init.zeros_(network.weight)
@@ -541,7 +543,7 @@ def test_scores_without_a_usable_one_are_an_error(tmp_path: Path) -> None:
 
 
 def evaluate_after_saving(run_dir: Path, resume: str = "never", killed_at: str = "") -> None:
-    """Saves at each second step, then evaluates; each step's score is better than those before it."""
+    """Save and evaluate at every second step, with a better score each time."""
     with Run(Config(run_dir, resume)) as run:
         model = nn.Linear(1, 1)
         early_stopping = EarlyStopping(9)
@@ -576,14 +578,14 @@ def test_a_run_saved_before_an_evaluation_repeats_it_on_resume_and_ends_the_same
     evaluate_after_saving(tmp_path / "straight")
     with pytest.raises(KeyboardInterrupt):
         evaluate_after_saving(tmp_path / "run", killed_at=killed_at)
-    assert (tmp_path / "run" / "checkpoints").exists()  # an evaluation that fails costs no training
+    assert (tmp_path / "run" / "checkpoints").exists()  # saved before the evaluation
     evaluate_after_saving(tmp_path / "run", "auto")
     assert contents(tmp_path / "run") == contents(tmp_path / "straight")
     assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
 
 
 class Queue(nn.Module):
-    """A model with what no checkpoint has: a queue, and a metric."""
+    """A model with state that no checkpoint has: a queue and a metric."""
 
     def __init__(self) -> None:
         super().__init__()

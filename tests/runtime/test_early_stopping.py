@@ -12,7 +12,7 @@ from paccel.runtime.errors import ConfigError
 
 
 def first_stop(stopping: EarlyStopping, values: list[float | None]) -> int | None:
-    """After how many evaluations it says to stop."""
+    """The number of evaluations after which it says to stop."""
     return next((number for number, value in enumerate(values, 1) if stopping.should_stop(value)), None)
 
 

@@ -1,4 +1,4 @@
-"""The average of the weights, against the formula, bit for bit over a save, and in place."""
+"""The average equals the formula, is restored bit for bit, and is swapped in place."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,7 +211,7 @@ class Config:
 
 
 def averaged_by_timm(run_dir: Path, steps: int) -> dict[str, torch.Tensor]:
-    """The average after so many steps in all, saved there and gone on with by the next call."""
+    """Train up to a step in total, resuming where the last call saved. Returns the average."""
     with Run(Config(run_dir)) as run:
         model: Any = make_model()
         optimizer: Any = torch.optim.SGD(model.parameters(), lr=0.1)

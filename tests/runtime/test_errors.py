@@ -1,4 +1,4 @@
-"""How a run ends on an error that its reader can mend: one message, exit code 1, nothing left behind."""
+"""How a run ends on an error that the user can fix: one message, exit code 1, no files left."""
 
 import json
 import sys
@@ -80,7 +80,7 @@ def test_a_mendable_error_ends_a_script_with_its_message(
     waited: list[float] = []
     monkeypatch.setattr(errors.time, "sleep", waited.append)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("LOCAL_RANK", "1")  # what the first of the host says as well, it says first
+    monkeypatch.setenv("LOCAL_RANK", "1")  # the first process of a host prints first
     for error in (DataError("no data"), AgreementError("another process failed")):
         with pytest.raises(SystemExit) as ended:
             end_with(error)

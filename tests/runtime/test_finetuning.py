@@ -1,4 +1,4 @@
-"""Freezing, staged unfreezing and groups of parameters: exact on any number of processes and over a resume."""
+"""Freezing, staged unfreezing and param groups: exact on any number of processes and after a resume."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ def data() -> TensorDataset:
 
 
 def train(run_dir: Path, resume: str = "never", until: int = 100, accumulate: int = 1) -> list[dict[str, bool]]:
-    """3 epochs of 3 steps: the head, from step 4 on the body, from step 6 on all. Returns what each step changed."""
+    """Train 3 epochs of 3 steps: the head, from step 4 on the body, from step 6 on all. Returns what each step changed."""
     changed = []
     with Run(Config(run_dir, resume)) as run:
         loader = run.loader(data(), 8, shuffle=True)

@@ -1,4 +1,4 @@
-"""A new run from a checkpoint, or an edited script: what the script gives wins, what training has made comes back."""
+"""A new run from a checkpoint, or an edited script: hyperparameters of the script win, training state is restored."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ def _without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Config:
-    """What a run reads, and one setting of its own."""
+    """What a run reads, and one custom setting."""
 
     run_dir: Path
     resume: str = "never"
@@ -38,7 +38,7 @@ class Config:
 
 @dataclass
 class Trained:
-    """A run of some steps: the rates with which its steps were made, and what it is left with."""
+    """The result of some steps: their learning rates, and the final objects."""
 
     optimizer: Optimizer
     schedule: Any
@@ -54,7 +54,7 @@ def train(
     step: Callable[[Any], None] = lambda schedule: schedule.step(),
     **more: Any,
 ) -> Trained:
-    """From where `config` says to go on, up to `steps` steps, with a checkpoint of the last one."""
+    """Resume as `config` says and train up to `steps` steps, with a checkpoint of the last one."""
     with Run(config) as run:
         model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
         model, optimizer = run.prepare(model, make(model))
@@ -301,7 +301,7 @@ def test_param_groups_added_during_training_can_be_added_before_restore_by_the_s
                 model(torch.ones(1, 3)).sum().backward()
                 optimizer.step()
                 schedule.step()
-                model.zero_grad()  # of what is not trained yet, too
+                model.zero_grad()  # also of layers that are not trained yet
                 checkpoints.save()
                 assert checkpoints.step == step
         return optimizer
@@ -322,7 +322,7 @@ def test_a_checkpoint_of_a_run_with_other_settings_is_refused_and_may_be_forked(
         train(Config(tmp_path / name, width=width), 2, adamw(lr=0.1), lambda o: schedules.constant(o))
     (tmp_path / "b" / "checkpoints" / "step-2").rename(tmp_path / "a" / "checkpoints" / "step-9")
     found = train(Config(tmp_path / "a", "auto"), 2, adamw(lr=0.1), lambda o: schedules.constant(o))
-    assert found.rates == []  # it is said to be of step 2, and passed over
+    assert found.rates == []  # its manifest says step 2, so it is skipped
     (tmp_path / "a" / "checkpoints" / "step-9").rename(tmp_path / "a" / "checkpoints" / "other")
     (tmp_path / "a" / "checkpoints" / "step-2").rename(tmp_path / "step-2")
     (tmp_path / "a" / "checkpoints" / "other").rename(tmp_path / "a" / "checkpoints" / "step-2")

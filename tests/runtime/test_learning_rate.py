@@ -27,7 +27,7 @@ class Config:
 
 
 class Rows(TensorDataset):
-    """Rows that are fetched one by one, by workers where there are some."""
+    """Rows that are fetched one by one, by workers if there are any."""
 
 
 def compute_loss(model: nn.Module, batch: Any) -> tuple[torch.Tensor, None]:
@@ -86,7 +86,7 @@ def test_the_run_continues_as_if_there_had_been_no_test(
 
 
 class TestWhatIsRestored:
-    """Also where the loss function fails half-way."""
+    """Also if the loss function fails half-way."""
 
     @pytest.mark.slow
     @pytest.mark.parametrize("fails", [False, True])
@@ -96,7 +96,7 @@ class TestWhatIsRestored:
         def loss_of(model: nn.Module, batch: Any) -> torch.Tensor:
             nonlocal calls
             calls += 1
-            model[1].running_mean = model[1].running_mean + 1.0  # another tensor in the place of the buffer
+            model[1].running_mean = model[1].running_mean + 1.0  # another tensor replaces the buffer
             if fails and calls == 5:
                 raise ArithmeticError("broken on purpose")
             return compute_loss(model, batch)[0] + random.random() + np.random.random()
@@ -133,7 +133,7 @@ class TestWhatIsRestored:
     def test_the_loss_scale_and_the_speed_of_training(self) -> None:
         with loss_scaler(init_scale=8.0, growth_interval=2), Run(Config(), record=False) as run:
             scaler = run.accelerator.scaler
-            scaler.scale(torch.ones(()))  # makes its scale, as the first backward pass does
+            scaler.scale(torch.ones(()))  # creates its scale, as the first backward pass does
             loader, model, optimizer = setting(run)
             measured = run.reporter.throughput
             find_learning_rate(run, model, optimizer, loader, compute_loss, steps=10)
@@ -178,12 +178,12 @@ def test_the_suggestion_lies_between_too_slow_and_too_fast_and_it_stops_where_th
     assert 0.003 < found.suggestion < 1.0  # above 1, SGD on this quadratic grows: its curvature is about 2
     assert len(found.rates) < 100
     assert found.rates == sorted(found.rates)
-    assert found.smoothed[-1] <= 4 * min(found.smoothed)  # four times its lowest is where it stops
+    assert found.smoothed[-1] <= 4 * min(found.smoothed)  # it stops at four times its lowest
 
 
 def test_the_loss_is_divided_by_what_is_counted_and_gradients_are_clipped() -> None:
     plain = search(steps=40, accumulate=2)
-    assert plain.smoothed[0] == pytest.approx(plain.losses[0], rel=1e-12)  # not drawn to 0
+    assert plain.smoothed[0] == pytest.approx(plain.losses[0], rel=1e-12)  # not biased towards 0
     doubled = search(steps=40, accumulate=2, factor=2.0, count=lambda batch: 2 * len(batch[0]))
     assert [2 * loss for loss in doubled.losses] == pytest.approx(plain.losses, rel=1e-9)
     still = search(steps=40, accumulate=2, max_grad_norm=1e-9)

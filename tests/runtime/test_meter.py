@@ -22,7 +22,7 @@ from paccel.runtime.hardware.agreement import Agreement
 
 @pytest.fixture(params=[True, False], ids=["reads", "waits"])
 def run(request: pytest.FixtureRequest) -> SimpleNamespace:
-    """What a meter needs of a run, on one process: where values are read immediately, and where that would wait."""
+    """What a meter needs of a run on one process, on a device where values are read immediately or later."""
     guard = SimpleNamespace(reads=request.param)
     return SimpleNamespace(micro_batch=SimpleNamespace(is_filler=False), agreement=Agreement(1, 0), guard=guard)
 
@@ -69,7 +69,7 @@ def test_values_are_copied_when_they_are_added(run) -> None:
         count.fill_(1)
         array[...] = value
         meter.add(loss=loss, buffer=buffer, array=array, count=count)
-        loss /= 10  # what goes backward is scaled
+        loss /= 10  # scaled for the backward pass
         count.zero_()
     buffer.zero_()
     assert meter.read() == {"loss": 2.0, "buffer": 2.0, "array": 2.0}

@@ -1,4 +1,4 @@
-"""Schedules are functions of the step; PyTorch's own are the measure where it has the same curve."""
+"""Schedules are functions of the step, and equal PyTorch's if it has the same curve."""
 
 import json
 import math
@@ -28,7 +28,7 @@ def optimizer(kind: type[Optimizer] = SGD, *peaks: float, **settings: Any) -> Op
 def curve(
     make: Callable[[Optimizer], Any], steps: int = TOTAL, field: str = "lr", **settings: Any
 ) -> list[list[float]]:
-    """The values with which each step is made, one for each group."""
+    """The values that each step uses, one for each group."""
     opt = optimizer(**settings)
     schedule = make(opt)
     values = []
@@ -377,7 +377,7 @@ def test_in_a_chain_each_part_counts_its_own_steps_and_the_last_one_continues() 
     assert curve(chained, 24) == constant + cosine + linear
     schedule = chained(optimizer())
     assert [schedule.values_at(step) for step in range(1, 25)] == constant + cosine + linear
-    assert schedule.get_last_lr() == constant[0]  # asked for others, it stays where it is
+    assert schedule.get_last_lr() == constant[0]  # reading other values does not move it
     assert schedule.state_dict()["total_steps"] == 18
 
 

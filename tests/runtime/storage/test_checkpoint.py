@@ -1,4 +1,4 @@
-"""Checkpoints and weights are whole or not there, whatever happens while they are written."""
+"""Checkpoints and weights are complete or not there, whatever happens during a write."""
 
 import errno
 import hashlib
@@ -65,7 +65,7 @@ def test_tensors_that_were_read_do_not_need_the_file(tmp_path: Path) -> None:
     with (tmp_path / "step-1" / "model.safetensors").open("r+b") as file:
         file.write(bytes(1000))
     assert torch.equal(weight, objects(1)["model"]["weight"])
-    assert weight.data_ptr() % 64 == 0  # as any tensor is, so that a sum over it has the same order
+    assert weight.data_ptr() % 64 == 0  # aligned like any tensor, so that sums are computed in the same order
 
 
 def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -139,11 +139,11 @@ def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
 
 
-# Killed, or out of space, at every point at which the disk is touched
+# Killed, or with a full disk, at every access to the disk
 
 
 def killed_at(n: int, work: Callable[[], None]) -> bool:
-    """Run `work` in a forked process that ends without a trace at the n-th point. Whether it got so far."""
+    """Run `work` in a forked process that is killed at its n-th access. Returns whether it got so far."""
     process = os.fork()
     if process == 0:
         code = 77
@@ -178,7 +178,7 @@ def test_killed_at_any_point_of_saving_and_pruning_there_is_a_good_checkpoint(tm
         for _, path in list_checkpoints(folder):
             assert verify_checkpoint(path) is None, f"a torn checkpoint is listed, killed at point {count}"
         assert newest_valid(folder) in (2, 3)
-        save(folder, 3)  # the next start of the run gets over it
+        save(folder, 3)  # the next start of the run cleans up
         assert newest_valid(folder) == 3
         assert not list(folder.glob("*.tmp"))
         if not was_killed:
@@ -406,7 +406,7 @@ def test_no_bit_of_a_weights_file_can_be_flipped_without_an_error(tmp_path: Path
             metadata, _ = read_weights(path, other)
         except CheckpointError:
             assert state_bits(other) == before
-        else:  # the name of the hash: then it is a file as others write it, and said to be one
+        else:  # in the name of the hash: the file then looks like one of another tool, without a hash
             assert "paccel.sha256" not in metadata
             assert state_bits(other) == state_bits(model)
             other = nn.Linear(3, 2)
@@ -436,7 +436,7 @@ def test_without_strict_what_fits_is_loaded(tmp_path: Path) -> None:
 
 
 class Counting(nn.Linear):
-    """Has a state that is no tensor, as `get_extra_state` returns it."""
+    """Has state other than tensors, from `get_extra_state`."""
 
     seen = ({"a"}, torch.zeros(2))
 
@@ -466,7 +466,7 @@ def test_extra_states_and_lazy_modules_are_kept(tmp_path: Path) -> None:
 
 
 def forged(folder: Path, change: Callable[[dict[str, Any]], Any], state: Any = None) -> Path:
-    """A checkpoint whose manifest is changed, with a hash that is right all the same."""
+    """A checkpoint whose manifest was changed together with its hash."""
     save(folder, 1)
     path = folder / "step-1"
     manifest = json.loads((path / "manifest.json").read_bytes())

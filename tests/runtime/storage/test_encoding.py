@@ -1,4 +1,4 @@
-"""State goes to JSON and tensors, and comes back with its types and bits."""
+"""State is encoded as JSON and tensors, and decoded with the same types and bits."""
 
 import enum
 import functools
@@ -43,7 +43,7 @@ def bits(tensor: torch.Tensor) -> bytes:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two states are equal in type and bit, in the order of keys too."""
+    """Whether two states are bitwise equal, with the same types and order of keys."""
     if type(a) is not type(b):
         return False
     if isinstance(a, torch.Tensor):

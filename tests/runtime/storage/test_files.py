@@ -1,4 +1,4 @@
-"""Files on a disk that cannot do all of it, is full, or is read-only."""
+"""Writing files on a disk that cannot sync folders, is full, or is read-only."""
 
 import errno
 import json
@@ -62,7 +62,7 @@ class TestAFolderThatCannotBeSynced:
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """A limit on files, as `ulimit -f` sets it: a write up to it is cut short, and the next one fails."""
+    """A limit on file size, as by `ulimit -f`: a write is cut off at the limit, and the next one fails."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -80,7 +80,7 @@ def test_a_line_that_does_not_fit_on_the_disk_is_not_written_partly(tmp_path: Pa
 
 
 def no_room(monkeypatch: pytest.MonkeyPatch, number: int, *names: str) -> None:
-    """Let writes to files whose names have one of these in them fail, and others succeed."""
+    """Let writes fail if the name of the file contains one of `names`."""
     real = Path.open
 
     def refuse(path: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
@@ -123,7 +123,7 @@ def test_a_status_that_cannot_be_written_at_the_end_is_one_message_too(
         no_room(monkeypatch, errno.ENOSPC, "status.json")
     assert caught.value.code == 1
     assert capsys.readouterr().err == f"error: `{tmp_path / 'run' / 'status.json'}`: No space left on device\n"
-    status = json.loads((tmp_path / "run" / "status.json").read_text())  # in the place of the old one there is room
+    status = json.loads((tmp_path / "run" / "status.json").read_text())  # there is room to overwrite the old one
     assert (status["state"], status["reason"].split(": ")[1]) == ("failed", "OSError")
 
 

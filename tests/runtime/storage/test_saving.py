@@ -1,4 +1,4 @@
-"""What is saved when, and what is not: the same step twice, a fork, the average, what is not finite."""
+"""What is saved and when: the same step twice, a fork, the average, after a non-finite gradient."""
 
 import json
 import shutil
@@ -151,7 +151,7 @@ def test_weights_files_hold_the_average_and_checkpoints_hold_both(tmp_path: Path
 
 def test_nothing_is_saved_after_a_non_finite_gradient(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError), Run(Config(tmp_path / "run")) as run:
-        run.guard.reads = False  # as on a GPU, where a norm is looked at later
+        run.guard.reads = False  # as on a GPU, where a norm is checked later
         model = nn.Linear(1, 1)
         checkpoints = Checkpoints(run, model=model)
         for write in (checkpoints.save, lambda: checkpoints.save_weights("final")):
@@ -203,7 +203,7 @@ def test_what_a_loss_scaler_skips_is_counted_and_no_error_and_its_scale_is_resum
     assert scales == [8, 16, 8, 8, 16, 8, 8, 16]
     lines = [json.loads(line) for line in (tmp_path / "straight" / "metrics.jsonl").read_text().splitlines()]
     assert [line.get("train/skipped_updates", 0) for line in lines] == [0, 0, 1, 0, 0, 1, 0, 0]
-    rates = [0.1 * (1 - updates / 8) for updates in (1, 2, 2, 3, 4, 4, 5, 6)]  # a skipped update is none
+    rates = [0.1 * (1 - updates / 8) for updates in (1, 2, 2, 3, 4, 4, 5, 6)]  # a skipped update is not counted
     assert [line["train/learning_rate"] for line in lines] == pytest.approx(rates)
     for stop_at in (2, 3, 4):
         run_dir = tmp_path / f"run-{stop_at}"
@@ -242,11 +242,11 @@ def test_resumed_after_a_save_at_the_end_of_an_epoch_nothing_is_repeated(tmp_pat
     assert done("run", resume="auto") == straight[6:]
 
 
-# What becomes a file of weights
+# Weights files
 
 
 def averaged(model: nn.Module, value: float) -> EMA:
-    """An average that is `value` in all weights, of a model that stays as it is."""
+    """An EMA whose weights are all `value`, of an unchanged model."""
     ema = EMA(model)
     state = ema.state_dict()
     ema.load_state_dict(state | {"averages": {k: torch.full_like(v, value) for k, v in state["averages"].items()}})
@@ -291,7 +291,7 @@ def test_weights_other_than_models_and_averages_are_refused(tmp_path: Path) -> N
 
 
 class Counted(nn.Module):
-    """A metric, as libraries write them: a module with buffers and no parameters."""
+    """A metric like those of libraries: a module with buffers but no parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -342,7 +342,7 @@ def test_a_state_that_cannot_be_saved_is_refused_before_the_first_step(tmp_path:
 
 
 def evaluate_after_saving(config: Config, scores: list[float], kill_at: int | None = None) -> list[int]:
-    """Save, then evaluate, at each step; the steps that were evaluated. The weight is the step."""
+    """Save, then evaluate, at each step, with the step as the weight. Returns the evaluated steps."""
     evaluated: list[int] = []
     with suppress(KeyboardInterrupt), Run(config) as run:
         model = nn.Linear(1, 1, bias=False)

@@ -38,7 +38,7 @@ def whole_state(number: int) -> dict[str, Any]:
 
 
 class Threads:
-    """Threads that stand for processes: they wait for each other, and what fails in one is raised in all."""
+    """Threads in place of processes: they wait for each other, and an error in one is raised in all."""
 
     def __init__(self, count: int) -> None:
         self.count, self.barrier, self.found = count, threading.Barrier(count, timeout=20), {}
@@ -192,7 +192,7 @@ def test_processes_that_see_different_folders_are_an_error(tmp_path: Path) -> No
 
 
 def forge(path: Path, change: Callable[[dict[str, Any]], None], number: int = 1) -> None:
-    """Change an index, and the manifest with it, as somebody would who knows how they are made."""
+    """Change an index, and the manifest to match, like an attacker who knows the format."""
     index = path / f"index-0000{number}-of-00002.json"
     content = json.loads(index.read_text())
     change(content["model"])
@@ -320,7 +320,7 @@ def test_pytorch_s_own_reader_reads_the_parts(tmp_path: Path) -> None:
 
 
 class TestStored:
-    """A tensor on disk behaves as one in memory, and reads no more than it must."""
+    """A tensor on disk behaves like one in memory, and reads no more than needed."""
 
     @pytest.fixture
     def on_disk(self, tmp_path: Path) -> Stored:

@@ -1,4 +1,4 @@
-"""Weights in several files: what `transformers` reads, what a crash leaves, and that we read what others write."""
+"""Weights in several files: `transformers` reads them, a crash leaves a complete set, files of other tools are read."""
 
 import json
 from collections.abc import Callable
@@ -81,7 +81,7 @@ def test_cut_off_at_any_write_there_are_the_weights_of_before_or_those_of_now(
     tmp_path: Path, before: int, after: int
 ) -> None:
     class Cut(Exception):
-        """As a kill: what would tidy up does not run, as far as it makes a difference to who reads."""
+        """Like a kill: no clean-up that a reader would notice runs."""
 
     def cut(at: int) -> Callable[[int], None]:
         def act(number: int) -> None:
@@ -108,7 +108,7 @@ def test_cut_off_at_any_write_there_are_the_weights_of_before_or_those_of_now(
         load_weights(path, found)
         assert equal(new, found)
         left = [file for file in path.parent.rglob("*") if file.is_file()]
-        assert len(left) == (1 if after > 4000 else 4), left  # nothing of before is left
+        assert len(left) == (1 if after > 4000 else 4), left  # no older file is left
         if is_done:
             break
     assert is_done
