@@ -152,9 +152,7 @@ class Checkpoints:
             self._agreement.on_all(restore.load)
         self.evaluation_is_due = restore.evaluation_is_due
         position = self._run.position
-        if (
-            self._run.fork is None
-        ):  # a new run has neither the weights nor the checkpoint of this step in its folder yet
+        if self._run.fork is None:  # the folder of a new run does not have the checkpoint of this step yet
             self._saved_step = position.step
 
         def clean_up() -> None:
@@ -223,8 +221,8 @@ class Checkpoints:
         self._replicas.check()
         if step and (changed := self._unsaved.take_changed()):
             self._reporter.warn(
-                f"training changes {quoted(changed)}, and `persistent=False` keeps it out of "
-                "checkpoints and weights: a resumed run starts with its initial value. Register it as a persistent buffer"
+                f"training changes {quoted(changed)}, and `persistent=False` keeps it out of checkpoints and weights: a "
+                "resumed run starts with its initial value. Register it as a persistent buffer"
             )
         run_state = self._run.state_dict() | {
             "bests": self._best.state_dict(),
@@ -236,15 +234,15 @@ class Checkpoints:
             run_state["left_out"] = left_out = self._frozen.unchanged()
             for name, hashes in left_out.items():
                 objects[name] = {key: value for key, value in objects[name].items() if key not in hashes}
-        best_steps = self._best.steps  # of now, as it may be written later
+        best_steps = self._best.steps  # of this step, even if the checkpoint is written later
 
-        def then() -> None:
+        def after_write() -> None:
             self._retention.prune(best_steps)
             if self._reporter.record is not None:
                 self._reporter.record.write_status("running", step, epoch)
 
         metadata = {"step": step, "num_processes": self._agreement.num_processes, "settings": self._run.fixed_settings}
-        self._writer.write_checkpoint(self._folder / f"step-{step}", objects, metadata, then)
+        self._writer.write_checkpoint(self._folder / f"step-{step}", objects, metadata, after_write)
         self._saved_step = step
         self._reporter.throughput.other_seconds += perf_counter() - started
 

@@ -29,7 +29,7 @@ class Writer:
         )
 
     def write_checkpoint(
-        self, path: Path, objects: dict[str, Any], metadata: Mapping[str, Any], then: Callable[[], None]
+        self, path: Path, objects: dict[str, Any], metadata: Mapping[str, Any], after_write: Callable[[], None]
     ) -> None:
         """Write a checkpoint. Collective.
 
@@ -37,7 +37,7 @@ class Writer:
             path: The checkpoint, `…/step-<n>`.
             objects: State by name, with a `Shard` for each tensor of which several processes write a part.
             metadata: JSON for its manifest.
-            then: What the main process does once the checkpoint is on disk.
+            after_write: What the main process does once the checkpoint is on disk.
         """
         encoded: Encoded = {}
         self._agreement.on_all(lambda: encoded.update(encode_objects(objects)))
@@ -46,10 +46,10 @@ class Writer:
         def write(encoded: Encoded) -> None:
             if is_sharded:
                 write_sharded(path, encoded, metadata, self._writers)
-                self._writers.on_main(then)
+                self._writers.on_main(after_write)
             else:
                 write_checkpoint(path, encoded, metadata)
-                then()
+                after_write()
 
         def submit() -> None:
             self._submit("checkpoint", encoded, self._copied, write)
