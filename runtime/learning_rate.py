@@ -22,6 +22,7 @@ from .hardware.sharding import ENGINES
 from .limits import beyond_limits
 from .loop.step import Step
 from .meter import Meter
+from .param_groups import set_field
 from .record.curves import COLORS, FAINT, plot_style
 from .run import Run
 from .storage.files import atomic_write
@@ -127,10 +128,7 @@ def find_learning_rate(
         for step in _steps(run, loader, steps, accumulate):
             rate = lowest * (highest / lowest) ** ((step.number - 1) / (steps - 1))
             for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
-                if isinstance(group["lr"], torch.Tensor):
-                    group["lr"].fill_(rate * ratio)
-                else:
-                    group["lr"] = rate * ratio
+                set_field(group, "lr", rate * ratio)
             total = step.num_samples if count is None else step.total(count)
             for batch in step:
                 with run.micro_batch.uncounted():  # so that meters in the user's function add nothing

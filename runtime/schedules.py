@@ -26,6 +26,7 @@ from typing import Any, Literal, Protocol
 from torch import Tensor
 
 from .errors import ConfigError, quoted
+from .param_groups import set_field
 
 _Curve = Callable[[int, float], float]  # from the step and the peak to the value
 _Factor = Callable[[int], float]  # from the step, counted from 1, to the factor of the peak
@@ -167,13 +168,10 @@ def _read(group: dict[str, Any], field: str) -> float:
 
 
 def _write(group: dict[str, Any], field: str, value: float) -> None:
-    """Set a field of a param group. A tensor is changed in place, as CUDA graphs refer to it."""
     if field == "momentum" and "betas" in group:
         group["betas"] = (value, *group["betas"][1:])
-    elif isinstance(group[field], Tensor):
-        group[field].fill_(value)
     else:
-        group[field] = value
+        set_field(group, field, value)
 
 
 def from_function(optimizer: HasParamGroups, function: _Factor, field: str = "lr") -> Schedule:

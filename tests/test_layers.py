@@ -50,7 +50,7 @@ RUNTIME_FLOORS = [
     "hardware",
     "data",
     "storage",
-    "limits",
+    "limits param_groups",
     "errors",
 ]
 

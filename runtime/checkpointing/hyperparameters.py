@@ -16,8 +16,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from ..errors import quoted
+from ..param_groups import has_groups, set_field
 from ..storage.encoding import same
-from .tracked import Tracked, has_groups
+from .tracked import Tracked
 
 Group = dict[str, Any]
 
@@ -206,10 +207,7 @@ def _replay(scheduler: LRScheduler, state: Any, groups: Sequence[Group]) -> None
     """Step a scheduler of PyTorch from the script's initial values, as many times as the saved one was stepped."""
     for group, own in zip(scheduler.optimizer.param_groups, groups, strict=False):
         for field in _SCHEDULED & own.keys():
-            if isinstance(group.get(field), Tensor):
-                group[field].fill_(own[field])
-            else:
-                group[field] = copy.deepcopy(own[field])
+            set_field(group, field, copy.deepcopy(own[field]))
     while "last_epoch" not in state:  # PyTorch's `ChainedScheduler` keeps it in its parts
         state = state["_schedulers"][0]
     with warnings.catch_warnings():

@@ -9,13 +9,14 @@ from torch import nn
 from ..ema import EMA
 from ..errors import AgreementError, CheckpointError, quoted
 from ..hardware.frozen import FrozenWeights
+from ..param_groups import has_groups
 from ..run import Run
 from ..schedules import Schedule
 from ..storage.checkpoint import read_checkpoint
 from ..storage.stored import in_memory
 from .best import BestScores
 from .hyperparameters import Hyperparameters, changes, load_scheduler, optimizer_state, replaced_class
-from .tracked import Tracked, has_groups
+from .tracked import Tracked
 
 
 class Restore:

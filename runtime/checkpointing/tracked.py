@@ -10,6 +10,7 @@ from ..errors import AgreementError, ConfigError, quoted
 from ..hardware.agreement import Agreement
 from ..hardware.metrics import MetricState, is_metric
 from ..hardware.prepare import Prepared
+from ..param_groups import has_groups
 from ..storage.checkpoint import encode_objects
 
 
@@ -80,8 +81,3 @@ class Tracked:
             except Exception:  # it may have no state before its first step
                 continue
         encode_objects(states, may_grow=True)
-
-
-def has_groups(thing: Any) -> bool:
-    """Whether it is an optimizer, or a wrapper around one."""
-    return isinstance(getattr(thing, "param_groups", None), list)
