@@ -40,7 +40,7 @@ class Checkpoints:
         best: The score that chooses `weights/best.safetensors`: a name among the scores passed to `keep_best`. None is
             off.
         mode: Whether a smaller or a larger score is better.
-        keep_best: How many of the best weights to keep. Above 1, each is also kept as `weights/best-<step>.safetensors`.
+        keep_best: How many of the best weights to keep. Above 1, each is also as `weights/best-<step>.safetensors`.
         background: Write in a thread while training continues, from a copy on the host. An error in writing is raised
             by the next save or at the end of the run. A save waits until the one before it is on disk.
         weights: What to write under `weights/`, by name: models, each with the average of its tracked EMA, or EMAs. A
@@ -104,8 +104,8 @@ class Checkpoints:
             reporter.warn("no weights will be written: no model is tracked, and `weights` names none")
         if metrics := self._tracked.metrics_within_models():
             reporter.warn(
-                f"no checkpoint holds what {quoted(metrics, 5)} accumulates: also pass metrics to `Checkpoints` by name, as "
-                "in `accuracy=model.accuracy`"
+                f"no checkpoint holds what {quoted(metrics, 5)} accumulates: also pass metrics to `Checkpoints` by "
+                "name, as in `accuracy=model.accuracy`"
             )
 
     @property
@@ -172,9 +172,9 @@ class Checkpoints:
             self._reporter.record.cut_back(self._run.position.step)
 
     def keep_best(self, scores: Mapping[str, float]) -> bool:
-        """If `scores` are the best so far, write `weights/best.safetensors`. Collective; the main process's scores count.
+        """If `scores` are the best so far, write `weights/best.safetensors`. Collective.
 
-        Of equal scores the later, trained longer, is the better one; a NaN is never the best.
+        The scores of the main process decide. Of equal scores the later, trained longer, is the better one; a NaN is never the best.
 
         Returns:
             Whether they are the best.
@@ -221,8 +221,8 @@ class Checkpoints:
         self._replicas.check()
         if step and (changed := self._unsaved.take_changed()):
             self._reporter.warn(
-                f"training changes {quoted(changed)}, and `persistent=False` keeps it out of checkpoints and weights: a "
-                "resumed run starts with its initial value. Register it as a persistent buffer"
+                f"training changes {quoted(changed)}, and `persistent=False` keeps it out of checkpoints and weights: "
+                "a resumed run starts with its initial value. Register it as a persistent buffer"
             )
         run_state = self._run.state_dict() | {
             "bests": self._best.state_dict(),
@@ -247,7 +247,7 @@ class Checkpoints:
         self._reporter.throughput.other_seconds += perf_counter() - started
 
     def save_weights(self, name: str) -> None:
-        """Write `weights/<name>.safetensors`: the weights to evaluate, averaged by the EMA where one is tracked.
+        """Write `weights/<name>.safetensors`: the weights to evaluate, averaged by the EMA if one is tracked.
 
         Of several models, `model` has this file, and each other one `<name>-<model>.safetensors`. Above
         `max_shard_size` it is the folder `weights/<name>`. Sharded weights are gathered and written immediately, one

@@ -29,8 +29,8 @@ class EMA:
 
     Args:
         model: The model to train; create the EMA after the model has been moved, wrapped and sharded.
-        decay: Weight of the past, from 0 to below 1; or a function of the update, counted from 1, that returns it and is
-            used without warm-up.
+        decay: Weight of the past, from 0 to below 1; or a function of the update, counted from 1, that returns it and
+            is used without warm-up.
         warmup: Whether to start with a smaller decay.
 
     Attributes:
@@ -165,7 +165,8 @@ class EMA:
                 changed.add(name)
         if changed:
             raise ConfigError(
-                f"The model has other parameters than when its EMA was created: {quoted(sorted(changed), 5)}. Create a new EMA"
+                f"The model has other parameters than when its EMA was created: {quoted(sorted(changed), 5)}. "
+                "Create a new EMA"
             )
 
     def _check_not_swapped_in(self, action: str) -> None:

@@ -65,7 +65,7 @@ def local_rank() -> int:
 
 
 MENDABLE = (ConfigError, DataError, CheckpointError)
-"""Errors that the user can fix, shown without traceback. A run that fails with one before its first step leaves no files."""
+"""Errors that the user can fix, shown without traceback. If one ends a run before its first step, no files are left."""
 
 _OF_THE_MACHINE = {  # disk full, quota or file limit reached, disk broken, read-only or without permission
     getattr(errno, name)

@@ -99,7 +99,7 @@ class Unfreezing:
         return starts
 
     def apply(self, step: int) -> None:
-        """Set which parameters are trained in this step. Call it at the start of each step; without a change it is cheap."""
+        """Set which parameters are trained in this step. Call it at the start of each; cheap if nothing changes."""
         stage = sum(change <= step for change in self._changes)
         if stage != self._stage:
             self._stage = stage
@@ -115,7 +115,7 @@ class Unfreezing:
 def param_groups(
     model: nn.Module, *, lr: float, weight_decay: float, layers: Layers | None = None, layer_decay: float = 0.75
 ) -> list[dict[str, Any]]:
-    """Param groups for an optimizer: no weight decay on norms, biases and other vectors; lower layers learn more slowly.
+    """Param groups for an optimizer: no weight decay on norms, biases and other vectors; lower layers learn slower.
 
     Lists of several calls can be added, as in `param_groups(model.body, lr=1e-5, …) + param_groups(model.head, …)`.
 

@@ -91,8 +91,8 @@ def find_learning_rate(
 ) -> LearningRates:
     """Train a few steps with an increasing learning rate, record the loss, then restore everything.
 
-    Afterwards weights, buffers, gradients, modes, optimizer, loss scale, random generators, the position in the data and
-    the meters are the same as before, bit for bit, so the run continues as if there had been no test. Other state that
+    Afterwards weights, buffers, gradients, modes, optimizer, loss scale, random generators, position in the data and
+    meters are the same as before, bit for bit, so the run continues as if there had been no test. Other state that
     `compute_loss` changes is not restored. The test stops early when the loss is four times its lowest value, or not
     finite. Param groups keep the ratio of their learning rates; the tested rate is that of the group with the largest.
     Smith, 2015 (arXiv:1506.01186). Collective; synchronises the device in each step.

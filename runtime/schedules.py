@@ -5,12 +5,12 @@
     optimizer.step()
     schedule.step()
 
-Every schedule here is a function f of the step, counted from 1: step k uses f(k) times the peak, the value with which the
-param group was created. f depends on k only, so resuming is exact and takes no time.
+Every schedule here is a function f of the step, counted from 1: step k uses f(k) times the peak, the value with which
+the param group was created. f depends on k only, so resuming is exact and takes no time.
 
     warm-up     steps 1 … w have f(k) = k / (w + 1): step 1 is above 0, step w + 1 is at the peak
-    decay       over D steps: step j, counted from 0, is at the fraction p = j / D of the way down. The first is still at
-                the peak, the last is slightly above the minimum, so that it is not wasted if the minimum is 0
+    decay       over D steps: step j, counted from 0, is at the fraction p = j / D of the way down. The first is still
+                at the peak, the last is slightly above the minimum, so that it is not wasted if the minimum is 0
     afterwards  f stays at the minimum
 
 PyTorch's LinearLR, CosineAnnealingLR, MultiStepLR and OneCycleLR count in the same way.
@@ -121,7 +121,7 @@ class Schedule:
         self._apply()
 
     def change_since(self, state: dict[str, Any]) -> str | None:
-        """A line on how name or length differ from `state`, and how that changes the next step; None if they are equal."""
+        """How name or length differ from `state`, and what that changes in the next step; None if they are equal."""
         name, total = state.get("name", self.name), state.get("total_steps", self.total_steps)
         if (name, total) == (self.name, self.total_steps):
             return None

@@ -1,1 +1,1 @@
-"""How `Checkpoints` does it: what it saves, where it resumes from, how it restores."""
+"""How `Checkpoints` saves state, chooses the checkpoint to resume from, and restores it."""

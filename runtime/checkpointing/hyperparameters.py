@@ -28,7 +28,7 @@ _LEARNED = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")  # what 
 
 
 class Hyperparameters:
-    """The hyperparameters of all tracked optimizers and schedulers as the script set them, before any training.
+    """The hyperparameters of all tracked optimizers and schedulers, as the script set them before training.
 
     Attributes:
         initial: By name. For an optimizer its class, the fields of its param groups and the names of their parameters;
@@ -41,7 +41,7 @@ class Hyperparameters:
         self.note()
 
     def note(self) -> None:
-        """Take the present values as those that the script has set."""
+        """Record the present values as those of the script."""
         names = self._tracked.parameter_names()
         found = {name: _hyperparameters(thing, names) for name, thing in self._tracked.objects.items()}
         self.initial = {name: value for name, value in found.items() if value is not None}
@@ -92,7 +92,7 @@ def optimizer_state(state: Any, before: Any, now: Any, *, is_new_run: bool) -> A
 
     Args:
         state: As PyTorch's `Optimizer.state_dict` returns it.
-        before: Its `Hyperparameters.initial` when the run of the checkpoint started; None in a checkpoint of paccel 0.1.
+        before: Its `Hyperparameters.initial` when the run of the checkpoint started; None in one of paccel 0.1.
         now: The same in this run.
         is_new_run: Whether the script's values win where `before` is unknown.
 
@@ -135,7 +135,7 @@ def _all_named(hyperparameters: Any) -> bool:
 
 
 def _numbered_groups(now: Any) -> list[Group]:
-    """The param groups that the script has made, with parameters numbered as PyTorch's `state_dict` numbers them."""
+    """The param groups of the script, with parameters numbered as PyTorch's `state_dict` numbers them."""
     numbers = count()
     return [
         {**copy.deepcopy(fields), "params": [next(numbers) for _ in names]}
@@ -144,12 +144,13 @@ def _numbered_groups(now: Any) -> list[Group]:
 
 
 def _regrouped(state: Any, before: list[list[str]], now: Any, *, is_new_run: bool) -> Any:
-    """The state for other param groups: that of each parameter by its name, and the groups that the script has made."""
+    """The state for changed param groups: each parameter keeps its state by name, the groups are the script's."""
     numbers = {name: number for number, name in enumerate(name for names in before for name in names)}
     own = [name for names in now["names"] for name in names]
     if not is_new_run and (gone := sorted(numbers.keys() - set(own))):
         raise ValueError(
-            f"the checkpoint has {len(before)} parameter groups with {quoted(gone, 5)}, which the optimizer does not train"
+            f"the checkpoint has {len(before)} parameter groups with {quoted(gone, 5)}, which the optimizer does not "
+            "train"
         )
     states = {
         number: state["state"][numbers[name]]
@@ -170,7 +171,7 @@ def load_scheduler(
     step: int,
     epoch: int,
 ) -> None:
-    """Load the state of a scheduler. With changed hyperparameters, move it to where it would be if it had started with them.
+    """Load the state of a scheduler; with changed hyperparameters, go to where it would be had it started with them.
 
     Args:
         scheduler: PyTorch's or timm's, whose optimizer is already loaded.

@@ -61,8 +61,8 @@ class Replicas:
             for what, values in other.items():
                 if values != found[0][what]:
                     raise AgreementError(
-                        f"The processes differ in {what}: {found[0][what]} on process 0, {values} on process {rank}. A "
-                        "scheduler that is given a score must be given the same one on all, as `Meter.read` returns it"
+                        f"The processes differ in {what}: {found[0][what]} on process 0, {values} on process {rank}. "
+                        "Pass a scheduler the same score on all processes, as `Meter.read` returns it"
                     )
 
     def _compare_weights(self) -> None:

@@ -22,7 +22,7 @@ from .tracked import Tracked
 class Restore:
     """Loads one checkpoint into everything that is tracked, and into the run.
 
-    In a new run from a checkpoint, what is tracked may differ from what the checkpoint has.
+    In a new run from a checkpoint, the tracked objects may differ from those in the checkpoint.
 
     Args:
         path: The checkpoint, which is valid.
@@ -87,7 +87,7 @@ class Restore:
     # Whether the checkpoint fits
 
     def _check_settings(self, metadata: Mapping[str, Any]) -> None:
-        """Refuse a checkpoint of another run that was put into this one's folder, or whose `config.json` was lost."""
+        """Refuse a checkpoint of other settings: of another run, or of this one, if its `config.json` was lost."""
         saved = metadata.get("settings")
         if not isinstance(saved, dict):  # of paccel 0.1
             return
@@ -100,7 +100,7 @@ class Restore:
             )
 
     def _check_names(self) -> None:
-        """Compare what is saved with what is tracked. In a new run, what is not saved starts fresh."""
+        """Compare the names in the checkpoint with the tracked ones. In a new run, missing objects start fresh."""
         missing = sorted(self._tracked.objects.keys() - self._saved.keys())
         unknown = sorted(self._saved.keys() - self._tracked.objects.keys())
         problems = [f"the checkpoint has no {quoted(missing)}"] if missing else []
@@ -109,8 +109,8 @@ class Restore:
         has_none = len(missing) == len(self._tracked.objects)
         if problems and (not self._is_new_run or has_none):
             raise CheckpointError(
-                f"`{self._path}` does not fit what is tracked: {'; '.join(problems)}. A new run from it may differ: pass "
-                f"`--resume {self._path}` and another `--run-dir`"
+                f"`{self._path}` does not fit what is tracked: {'; '.join(problems)}. A new run from it may differ: "
+                f"pass `--resume {self._path}` and another `--run-dir`"
             )
         if unknown:
             self._run.reporter.say(problems[-1])
@@ -135,7 +135,7 @@ class Restore:
                 self._saved[name] = self._frozen.fill_in(name, self._saved[name], hashes)
 
     def _in_loading_order(self) -> list[str]:
-        """Schedulers after the optimizers whose groups they set, otherwise as they are tracked."""
+        """Models and optimizers first, then the rest, as schedulers set the groups of loaded optimizers."""
         objects = self._tracked.objects
         return sorted(objects, key=lambda name: not (isinstance(objects[name], nn.Module) or has_groups(objects[name])))
 
@@ -181,7 +181,7 @@ class Restore:
             raise CheckpointError(f"`run` in `{self._path}` does not fit: {type(error).__name__}: {error}") from error
 
     def _hyperparameters_of(self, name: str) -> tuple[Any, Any]:
-        """What the script had set on an object when the run of the checkpoint started, and what it has set now."""
+        """The hyperparameters of an object when the run of the checkpoint started, and in this run."""
         return self._run_state.get("given", {}).get(name), self._hyperparameters.initial.get(name)
 
     # What to tell the user

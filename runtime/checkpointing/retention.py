@@ -36,7 +36,7 @@ class Retention:
                 remove_weights(path)
 
     def clean_up(self, restored: Path, best_steps: Collection[int]) -> None:
-        """Remove what a killed process left unfinished: half-written files, and what it had not pruned yet."""
+        """Remove what a killed process left: half-written files, and old checkpoints that it had not pruned yet."""
         for folder in (self._checkpoints, self._weights):
             remove_leftovers(folder)
         found = list_checkpoints(self._checkpoints)

@@ -59,14 +59,14 @@ class Tracked:
         }
 
     def state_of(self, name: str) -> Any:
-        """The state of one object, with a `Shard` for each tensor of which several processes write a part. Collective."""
+        """The state of one object, with a `Shard` for each tensor that several processes write. Collective."""
         thing = self.objects[name]
         if isinstance(thing, EMA):
             return self._prepared.parts_of(thing.state_dict(whole=False))
         return self._prepared.state_of(thing)
 
     def check_states(self, hyperparameters: Any) -> None:
-        """Find what cannot be saved before the first step, not at the first save. Collective.
+        """Check, before the first step instead of at the first save, that everything can be saved. Collective.
 
         Raises:
             CheckpointError: A state, or the hyperparameters, cannot be saved.

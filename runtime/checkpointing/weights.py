@@ -18,11 +18,10 @@ from .writer import Writer
 
 
 class WeightsFiles:
-    """Writes the weights of models as safetensors files: the average of its EMA where a model has one.
+    """Writes the weights of models as safetensors files; the average, if a model has an EMA.
 
     Args:
-        models: Models, and EMAs for whose average a file is written, by name. None is each tracked model with
-            parameters.
+        models: Models, and EMAs whose average to write, by name. None is each tracked model with parameters.
         tracked: Everything that is tracked, by name, among it the EMAs of the models.
         folder: Where the files go.
         max_shard_size: Bytes of a model's weights above which they become several files in a folder.
@@ -75,7 +74,7 @@ class WeightsFiles:
 
 
 def _with_average(name: str, thing: Any, averages: Mapping[str, EMA]) -> tuple[nn.Module, EMA | None]:
-    """A model, and the EMA whose average is written in place of its own weights."""
+    """A model, and the EMA whose average replaces its weights in the file."""
     if isinstance(thing, EMA):
         return thing.model, thing
     if not isinstance(thing, nn.Module):

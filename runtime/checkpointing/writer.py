@@ -91,7 +91,7 @@ class Writer:
             self._background.submit(kind, lambda: write(own))
 
     def _copied(self, encoded: Encoded) -> Encoded:
-        """Copies on the host of what this process writes: on the main one everything, on others their shards."""
+        """Copies on the host of what this process writes: everything on the main process, shards on the others."""
         if self._agreement.rank > 0:
             encoded = {
                 name: (tree, {key: tensor for key, tensor in tensors.items() if isinstance(tensor, Shard)})

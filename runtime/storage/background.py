@@ -11,8 +11,8 @@ from .shards import copied
 class Background:
     """Runs jobs in a thread, in order; at most one job of each kind waits or runs.
 
-    An error in a job drops the jobs after it, and is raised by the next `submit` or `wait`. At exit Python waits for the
-    thread, so no job is left half done.
+    An error in a job drops the jobs after it, and is raised by the next `submit` or `wait`. At exit Python waits for
+    the thread, so no job is left half done.
     """
 
     def __init__(self) -> None:

@@ -84,8 +84,8 @@ def encode(state: Any, *, may_grow: bool = False) -> tuple[Json, dict[str, Any]]
     Accepts None, bool, int, float, complex, Decimal, str, bytes, list, tuple, set, frozenset, deque, dict, Counter,
     defaultdict (of a built-in type), Tensor, Parameter, torch.dtype, torch.device, NumPy arrays and numbers, dates and
     times, paths, members of an Enum, dataclasses and named tuples, nested in any way. `decode` returns every value with
-    its type and bits, with three exceptions: other subclasses of dict become a dict, a torch.Size a tuple, a Parameter a
-    plain Tensor. A tensor that occurs several times, such as tied weights, is stored once and returned as one tensor;
+    its type and bits, with three exceptions: other subclasses of dict become a dict, a torch.Size a tuple, a Parameter
+    a plain Tensor. A tensor that occurs several times, such as tied weights, is stored once and returned as one tensor;
     views that overlap in another way are returned as separate tensors. A `Shard` stands for the whole tensor, and is
     returned among the tensors.
 
@@ -189,8 +189,8 @@ class _Encoder:
         name = f"{kind.__module__}:{kind.__qualname__}"
         if _found_class(name) is not kind:
             raise CheckpointError(
-                f"{_place(path)} is of the class `{kind.__qualname__}`, which is defined in a function: a checkpoint can "
-                "store it if it is defined at the top level of a file"
+                f"{_place(path)} is of the class `{kind.__qualname__}`, which is defined in a function: a checkpoint "
+                "can store it if it is defined at the top level of a file"
             )
         return name
 
@@ -242,7 +242,7 @@ class _Encoder:
         return {"$": "number" if isinstance(value, np.generic) else "array", "name": self._add(tensor, path)}
 
     def _add(self, tensor: Tensor | Shard, path: tuple[str, ...]) -> str:
-        """Add a tensor under the name of its place. Any text is a valid name except the one that safetensors reserves."""
+        """Add a tensor under the name of its place. Any text is a valid name, but for the one safetensors reserves."""
         plain = ".".join(path).encode(errors="backslashreplace").decode() or "tensor"
         name, number = plain, 1
         while name in self.tensors or name == "__metadata__":
@@ -331,7 +331,7 @@ def _found_class(name: str) -> type | None:
 
 
 def _is_dense(shape: Sequence[int], stride: Sequence[int]) -> bool:
-    """Whether strides are those of a contiguous tensor with permuted dimensions, which needs no more memory than it has elements."""
+    """Whether strides are those of a contiguous tensor with permuted dimensions, and so need no extra memory."""
     expected = 1
     for step, size in sorted(zip(stride, shape, strict=True)):
         if size > 1 and step != expected:

@@ -1,4 +1,4 @@
-"""The parts of a checkpoint that several processes write: each writes its shards to its own files, and an index of them.
+"""The parts of a checkpoint that several processes write: each writes its shards to its own files, and an index.
 
     model-00001-of-00002.safetensors
     index-00001-of-00002.json           which part of which tensor is where, and the SHA-256 of its blocks
@@ -32,7 +32,7 @@ def index_name(rank: int, count: int) -> str:
 
 
 def write_part(folder: Path, tensors: Mapping[str, Mapping[str, Tensor | Shard]], rank: int, count: int) -> None:
-    """Write what one process has of the tensors of each object, and, last, the index.
+    """Write the part that one process has of the tensors of each object, then the index.
 
     Args:
         folder: The unfinished checkpoint.
@@ -96,7 +96,7 @@ def read_indexes(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]
 
 
 def read_index(file: Path) -> dict[str, Any]:
-    """An index, by object: the `file` with its tensors, its `size`, length and hash of its `header`, and its `tensors`."""
+    """An index, by object: the `file` with its tensors, its `size`, its `header` (length and hash), its `tensors`."""
     return read_json(file, MAX_STATE)
 
 

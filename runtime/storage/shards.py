@@ -64,7 +64,7 @@ def problem_of(boxes: Sequence[Box], shape: tuple[int, ...]) -> str | None:
 
 @dataclass(eq=False)
 class Shard:
-    """A tensor of which each process writes a part.
+    """A tensor that several processes write together, each its part.
 
     Attributes:
         shape: Of the whole tensor.

@@ -1,7 +1,8 @@
 """Tensors as the bytes of a safetensors file.
 
-The writer of `safetensors` needs all tensors on the host at once, refuses tensors that share memory, and orders metadata
-at random. This one writes one tensor at a time, and the same values make the same bytes. `safetensors` reads them.
+The writer of `safetensors` needs all tensors on the host at once, refuses tensors that share memory, and orders
+metadata at random. This one writes one tensor at a time, and the same values make the same bytes. `safetensors` reads
+them.
 """
 
 import hashlib

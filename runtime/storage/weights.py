@@ -1,8 +1,8 @@
 """Weights files: the tensors of one model, under their plain names, as `transformers` and `safetensors` read them.
 
-One file, or a folder of files of limited size with a `model.safetensors.index.json` that says which tensor is where. The
-header of each file has the SHA-256 of the whole file under `paccel.sha256`, computed with zeros in its own place. So a
-damaged file is detected before its weights are used.
+One file, or a folder of files of limited size with a `model.safetensors.index.json` that says which tensor is where.
+The header of each file has the SHA-256 of the whole file under `paccel.sha256`, computed with zeros in its own place.
+So a damaged file is detected before its weights are used.
 """
 
 import hashlib
@@ -49,8 +49,8 @@ def write_weights(
 
     Names are those of the unwrapped model, without the prefixes of DataParallel and `torch.compile`. Tied weights are
     stored once; the header maps their other names to the stored one, as `safetensors.torch.save_model` does. The result
-    of a module's `get_extra_state` is in the header as well, as `encode` writes it. Shards are gathered, one tensor at a
-    time: collective if there are any.
+    of a module's `get_extra_state` is in the header as well, as `encode` writes it. Shards are gathered, one tensor at
+    a time: collective if there are any.
 
     Args:
         path: The file. The folder has its name without `.safetensors`.
@@ -180,8 +180,8 @@ def read_weights(path: Path, module: nn.Module, *, strict: bool = True) -> tuple
         differences: A line for each weight that does not fit; none with `strict`.
 
     Raises:
-        CheckpointError: The file cannot be read or was damaged, or names or shapes differ; lists all of them. Nothing is
-            loaded.
+        CheckpointError: The file cannot be read or was damaged, or names or shapes differ; lists all of them. Nothing
+            is loaded.
     """
     check_has_memory(module)
     state = module.state_dict()
