@@ -174,7 +174,8 @@ class Checkpoints:
     def keep_best(self, scores: Mapping[str, float]) -> bool:
         """If `scores` are the best so far, write `weights/best.safetensors`. Collective.
 
-        The scores of the main process decide. Of equal scores the later, trained longer, is the better one; a NaN is never the best.
+        The scores of the main process decide. Of equal scores the later, trained longer, is the better one; a NaN is
+        never the best.
 
         Returns:
             Whether they are the best.
