@@ -4,13 +4,14 @@ import difflib
 from typing import NoReturn
 
 from . import finetuning, schedules
-from .checkpoints import Checkpoints, load_run, load_weights
+from .checkpoints import Checkpoints
 from .config import load_config
 from .data.loader import Loader
 from .early_stopping import EarlyStopping
 from .ema import EMA
 from .errors import AgreementError, CheckpointError, ConfigError, DataError, NonFiniteError, Stopped, exit_with_message
 from .learning_rate import find_learning_rate
+from .loading import load_run, load_weights
 from .loop.step import Step
 from .meter import Meter
 from .run import Run

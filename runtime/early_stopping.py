@@ -8,14 +8,14 @@ from .hardware.agreement import from_main
 
 
 class EarlyStopping:
-    """Tells when a score has not improved for several evaluations.
+    """Says when to stop: when a score has not improved for several evaluations.
 
-    A score that is None or NaN counts as no improvement. An infinite one is compared as usual.
+    A score that is None or NaN counts as no improvement. An infinite score is compared as usual.
 
     Args:
-        patience: Evaluations in a row without improvement after which to stop. At least 1.
+        patience: Consecutive evaluations without improvement after which to stop. At least 1.
         mode: Whether a smaller or a larger score is better.
-        min_delta: By how much a score must be better than the best to count, in the unit of the score.
+        min_delta: Smallest change that counts as an improvement, in the unit of the score.
 
     Raises:
         ConfigError: Invalid arguments; lists all problems.
@@ -43,7 +43,7 @@ class EarlyStopping:
         Collective: the score of the main process decides on all.
 
         Raises:
-            ConfigError: It is no number.
+            ConfigError: The score is no number.
         """
         value = from_main(value)
         try:

@@ -9,28 +9,28 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from .errors import ConfigError
+from .errors import ConfigError, quoted
 from .hardware.sharding import gather, is_sharded, like, local, shape, shard, write
 from .storage.weights import plain_names
 
-_LOOKS_EVERY = 64  # updates, at the model's parameters: they are named anew, too long to do each time
+_CHECK_EVERY = 64  # updates between checks of the model's parameters, which cost too much for each update
 _HALF = (torch.float16, torch.bfloat16)
 
 
 class EMA:
-    """Averages the parameters over the steps (Polyak and Juditsky, 1992), with exponentially decaying weights.
+    """An average of the parameters over the steps with exponentially decaying weights (Polyak and Juditsky, 1992).
 
     Update t, counted from 1: average ← decay · average + (1 - decay) · parameter. With `warmup` the decay is
     min(decay, (1 + t) / (10 + t)), so that the first weights are soon forgotten.
 
-    Buffers are the model's own, not averaged: running statistics are averages already, and counters and masks must
-    not be averaged. Sharded parameters are averaged by shard. Averages of half-precision parameters are kept in
-    float32, where a small step is not rounded away.
+    Buffers are not averaged: running statistics are averages already, and counters and masks must not be averaged.
+    Sharded parameters are averaged by shard. Averages of half-precision parameters are kept in float32, so that small
+    updates are not rounded away.
 
     Args:
-        model: The model as it is trained; create the EMA after it has been moved, wrapped and sharded.
-        decay: Weight of the past, from 0 to below 1; or a function from the update, counted from 1, to the decay,
-            which is used without warm-up.
+        model: The model to train; create the EMA after the model has been moved, wrapped and sharded.
+        decay: Weight of the past, from 0 to below 1; or a function of the update, counted from 1, that returns it and
+            is used without warm-up.
         warmup: Whether to start with a smaller decay.
 
     Attributes:
@@ -47,12 +47,10 @@ class EMA:
         self.decay = decay
         self.warmup = warmup
         self.updates = 0
-        named = list(model.named_parameters())
-        names = plain_names(name for name, _ in named)
         self._pairs: dict[str, tuple[nn.Parameter, Tensor]] = {}  # each parameter and its average
-        # One fused operation for each device and type. A shard may move, so it is looked up in each update.
+        # One fused operation for each device and type. The local tensor of a shard may move: look it up in each update
         self._groups: dict[Any, tuple[list[Tensor], list[nn.Parameter]]] = defaultdict(lambda: ([], []))
-        for name, (_, parameter) in zip(names, named, strict=True):
+        for name, parameter in _parameters(model).items():
             part = local(parameter)
             average = part.float() if part.dtype in _HALF else part.clone()
             self._pairs[name] = parameter, average
@@ -66,10 +64,10 @@ class EMA:
         """Update the average. Call it once after each optimizer step; it never synchronises the device.
 
         Raises:
-            ConfigError: The model has other parameters than when this was made; looked at in every 64th update.
+            ConfigError: The model has other parameters than when the EMA was created; checked in every 64th update.
         """
         self._check_not_swapped_in("update")
-        if self.updates % _LOOKS_EVERY == 0:
+        if self.updates % _CHECK_EVERY == 0:
             self._check_parameters()
         self.updates += 1
         if callable(self.decay):
@@ -84,23 +82,23 @@ class EMA:
 
     @torch.no_grad()
     def restart(self) -> None:
-        """Begin anew from the model's parameters as they are now, as if the EMA were made now."""
+        """Start again from the model's present parameters, as if the EMA were created now."""
         self._check_not_swapped_in("restart")
         self.updates = 0
         for parameter, average in self._pairs.values():
             average.copy_(local(parameter))
 
     def averages(self, model: nn.Module) -> bool:
-        """Whether it averages parameters of a model, wrapped or not."""
+        """Whether this EMA averages parameters of a model, wrapped or not."""
         own = {id(parameter) for parameter, _ in self._pairs.values()}
         return any(id(parameter) in own for parameter in model.parameters())
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """Within the `with`, the model's parameters are the average; afterwards its own again, bit for bit.
+        """Swap the average into the model for the `with` block; afterwards its own parameters are back, bit for bit.
 
         Values are exchanged in place: there is no second model, and parameters stay the same objects, so wrapping and
-        compiling are unaffected. Do not train, update or save the EMA within. Collective if DeepSpeed shards the model.
+        compiling are unaffected. Do not train, update or save the EMA inside. Collective if DeepSpeed shards the model.
         """
         self._check_not_swapped_in("swap in")
         self._check_parameters()
@@ -116,8 +114,8 @@ class EMA:
     def _exchange(self, kept: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Exchange averages and parameters, one tensor at a time.
 
-        An average in float32 would be rounded in a half-precision parameter, so it stays in place, and the parameter
-        is set aside: the first call returns it, and the second puts it back from `kept`.
+        A half-precision parameter would round an average in float32, so the average stays where it is and the parameter
+        is set aside: the first call returns it, the second restores it from `kept`.
         """
         aside: dict[str, Tensor] = {}
         for name, (parameter, average) in self._pairs.items():
@@ -131,7 +129,7 @@ class EMA:
         return aside
 
     def state_dict(self, *, whole: bool = True) -> dict[str, Any]:
-        """The averages by parameter name, whole or sharded as FSDP2 shards the model. Collective if they are gathered."""
+        """The averages by parameter name: gathered, or sharded as FSDP2 shards the model. Collective if gathered."""
         self._check_not_swapped_in("save")
         self._check_parameters()
         get = gather if whole else like
@@ -140,10 +138,10 @@ class EMA:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`, which has whole averages, in place. Collective if DeepSpeed shards the model.
+        """Load `state`, which has whole averages, in place. Collective if DeepSpeed shards the model.
 
         Raises:
-            ValueError: Names or shapes differ from the model's; lists all of them, and changes nothing.
+            ValueError: Names or shapes differ from the model's; lists all of them. Nothing is changed.
         """
         self._check_not_swapped_in("load")
         averages = state["averages"]
@@ -159,19 +157,24 @@ class EMA:
             average.copy_(shard(averages[name], parameter) if is_sharded(parameter) else averages[name])
 
     def _check_parameters(self) -> None:
-        """A parameter that was added or replaced after this was made would silently go without an average."""
-        named = list(self.model.named_parameters())
-        now = dict(zip(plain_names(name for name, _ in named), (parameter for _, parameter in named), strict=True))
-        other = [
-            name
-            for name in sorted(self._pairs.keys() | now.keys())
-            if (name in now) != (name in self._pairs)
-            or not (is_sharded(now[name]) or is_sharded(self._pairs[name][0]) or now[name] is self._pairs[name][0])
-        ]
-        if other:
-            names = ", ".join(f"`{name}`" for name in other[:5]) + (", …" if len(other) > 5 else "")
-            raise ConfigError(f"The model has other parameters than when its EMA was made: {names}. Make a new EMA")
+        """Check that no parameter was added or replaced: it would silently have no average."""
+        now = _parameters(self.model)
+        changed = now.keys() ^ self._pairs.keys()
+        for name, (before, _) in self._pairs.items():
+            if name in now and now[name] is not before and not (is_sharded(now[name]) or is_sharded(before)):
+                changed.add(name)
+        if changed:
+            raise ConfigError(
+                f"The model has other parameters than when its EMA was created: {quoted(sorted(changed), 5)}. "
+                "Create a new EMA"
+            )
 
     def _check_not_swapped_in(self, action: str) -> None:
         if self._is_swapped_in:
             raise RuntimeError(f"The average is swapped in: {action} after the `with` block")
+
+
+def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of a model, wrapped or not, by the names that they have in the unwrapped model."""
+    named = dict(model.named_parameters())
+    return dict(zip(plain_names(named), named.values(), strict=True))

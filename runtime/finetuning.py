@@ -1,4 +1,4 @@
-"""Fine-tuning: which parts of a model are trained, from which step on, and how fast.
+"""Fine-tuning: which parts of a model to train, from which step on, and with which learning rates.
 
     groups = finetuning.param_groups(model, lr=1e-3, weight_decay=0.05, layers=[model.stem, model.body, model.head])
     unfreezing = finetuning.Unfreezing(run, model, {1: [model.head], 201: [model.body]})
@@ -7,8 +7,8 @@
     for step in run.steps(loader):
         unfreezing.apply(step.number)
 
-The optimizer holds every group from the start. What is frozen gets no gradient, and an optimizer of PyTorch leaves out
-what has none. So what is trained is a function of the step, and there is no state of it to save.
+The optimizer holds every group from the start. Frozen parameters get no gradient, and optimizers of PyTorch skip
+parameters without one. So the trained parts are a function of the step, and there is no state to save.
 """
 
 import math
@@ -19,7 +19,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .errors import ConfigError
+from .errors import ConfigError, quoted
 from .run import Run
 
 Layers = Sequence[nn.Module | Sequence[nn.Module]]
@@ -29,21 +29,21 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
 
 
 class Unfreezing:
-    """Trains parts of a model from given steps on; until then, and where no step is given, they are frozen.
+    """Unfreezes parts of a model at given steps. Parts without a step stay frozen.
 
     A frozen parameter gets no gradient and is not updated, not even by weight decay. A frozen batch norm is in
-    evaluation mode: it uses its running statistics and leaves them as they are. What was frozen already when this is
-    made (`requires_grad` is False) stays so.
+    evaluation mode: it uses its running statistics and does not update them. A parameter that is already frozen
+    (`requires_grad` is False) when `Unfreezing` is created stays frozen.
 
     Args:
         run: The run.
-        model: The model as it was built. Make this before `run.prepare`, which wraps for it.
-        stages: First step -> the modules that are trained from it on, steps counted from 1.
-        train_norms: Train the norms of the whole model from the first step on.
-        eval_frozen: Keep all that is frozen in evaluation mode, its dropout too, and not its batch norms alone.
+        model: The unwrapped model. Create `Unfreezing` before `run.prepare`, as it decides how the model is wrapped.
+        stages: First step -> the modules to train from that step on, steps counted from 1.
+        train_norms: Train all norms of the model from the first step on.
+        eval_frozen: Keep all frozen modules in evaluation mode, such as dropout, not only batch norms.
 
     Raises:
-        ConfigError: The model is wrapped already, a module is not one of its parts, or nothing is trained in step 1.
+        ConfigError: The model is already wrapped, a module is not part of it, or nothing is trained in step 1.
     """
 
     def __init__(
@@ -56,25 +56,25 @@ class Unfreezing:
         eval_frozen: bool = False,
     ) -> None:
         if isinstance(model, DistributedDataParallel):
-            raise ConfigError("Make `Unfreezing` before `run.prepare`: it decides how the model is wrapped")
+            raise ConfigError("Create `Unfreezing` before `run.prepare`: it decides how the model is wrapped")
         starts = self._starts(model, stages, train_norms)
         own = [
             (m, name, p) for m in model.modules() for name, p in m.named_parameters(recurse=False) if p.requires_grad
         ]
-        first: dict[int, float] = {}  # of a parameter that several modules share, the earliest
+        first: dict[int, float] = {}  # by parameter; for one that several modules share, the earliest step
         for module, _, parameter in own:
             first[id(parameter)] = min(starts.get(module, _NEVER), first.get(id(parameter), _NEVER))
-        # By module and name, as sharding puts other objects in the place of the parameters
+        # By module and name, as sharding replaces the parameter objects
         self._parameters = [(module, name, first[id(parameter)]) for module, name, parameter in own]
         self._modes = [(m, _first(m, starts)) for m in model.modules() if eval_frozen or isinstance(m, _BATCH_NORMS)]
         self._changes = sorted(set(first.values()) - {_NEVER})
         if 1 not in self._changes:
             raise ConfigError(f"Nothing is trained in step 1: the first stage is at step {min(stages, default=None)}")
         if len(self._changes) > 1 and run.accelerator.num_processes > 1:
-            # DDP counts on a gradient from each parameter that it was made with, unless it is told to look
+            # DDP waits for a gradient of each parameter that it was created with, unless told to look for unused ones
             run.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         for module, name, start in self._parameters:
-            if start == _NEVER:  # kept out of what is exchanged between processes
+            if start == _NEVER:  # so that DDP does not exchange its gradients
                 getattr(module, name).requires_grad_(False)
         self._stage: int | None = None
 
@@ -99,13 +99,13 @@ class Unfreezing:
         return starts
 
     def apply(self, step: int) -> None:
-        """Set what is trained in this step. Call it at the start of each: with nothing to change, it costs little."""
+        """Set which parameters are trained in this step. Call it at the start of each; cheap if nothing changes."""
         stage = sum(change <= step for change in self._changes)
         if stage != self._stage:
             self._stage = stage
             for module, name, start in self._parameters:
                 getattr(module, name).requires_grad_(start <= step)
-        for module, start in self._modes:  # each time, as `model.train()` at the start of an epoch reaches them too
+        for module, start in self._modes:  # in each step, as `model.train()` at the start of an epoch changes them too
             if start > step:
                 module.training = False
             elif start == step:
@@ -115,25 +115,25 @@ class Unfreezing:
 def param_groups(
     model: nn.Module, *, lr: float, weight_decay: float, layers: Layers | None = None, layer_decay: float = 0.75
 ) -> list[dict[str, Any]]:
-    """Groups for an optimizer: no weight decay on norms, biases and other vectors, and lower rates in lower layers.
+    """Param groups for an optimizer: no weight decay on norms, biases and other vectors; lower layers learn slower.
 
     Lists of several calls can be added, as in `param_groups(model.body, lr=1e-5, …) + param_groups(model.head, …)`.
 
     Args:
-        model: Its parameters that are not frozen for good (`requires_grad`), each in one group.
+        model: The model. Each of its parameters with `requires_grad` is in one group.
         lr: The learning rate of the last layer, or of all.
-        weight_decay: Of matrices, filters and embeddings. What the model lists in `no_weight_decay()`, as timm's do,
-            has none either.
-        layers: From the input to the output; a list within the list is one layer. What the model holds itself, such as
-            the class token and the positions of a vision transformer, is in the first, as in timm. None makes no
-            difference between them.
-        layer_decay: What the learning rate is multiplied with from each layer to the one before it.
+        weight_decay: Of matrices, filters and embeddings. Parameters listed by the model's `no_weight_decay()`, as
+            models of timm have it, get none.
+        layers: From input to output; a list within the list is one layer. Parameters of the model itself, such as the
+            class token and position embeddings of a vision transformer, are in the first layer, as in timm. None: all
+            have the same learning rate.
+        layer_decay: Factor of the learning rate from each layer to the one before it.
 
     Returns:
         Dicts with `name`, `params`, `lr` and `weight_decay`.
 
     Raises:
-        ConfigError: Parameters are in no layer, or `layer_decay` is out of range; lists them.
+        ConfigError: Parameters are in no layer (lists them), or `layer_decay` is out of range.
     """
     if not 0 < layer_decay <= 1:
         raise ConfigError(f"`layer_decay` must be above 0 and at most 1: {layer_decay}")
@@ -146,8 +146,8 @@ def param_groups(
         depth.setdefault(id(parameter), 0)
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     if layers is not None and (missing := [name for name, parameter in named if id(parameter) not in depth]):
-        raise ConfigError(f"In none of the {len(layers)} layers: {', '.join(f'`{name}`' for name in missing)}")
-    no_weight_decay: Any = getattr(model, "no_weight_decay", set)  # timm's models name what it would harm
+        raise ConfigError(f"In none of the {len(layers)} layers: {quoted(missing)}")
+    no_weight_decay: Any = getattr(model, "no_weight_decay", set)  # of timm's models
     exempt = set(no_weight_decay())
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in named:
@@ -165,7 +165,7 @@ def param_groups(
 
 
 def describe(model: nn.Module) -> str:
-    """One line for each direct part of the model: name, type, parameters, and how many of them are trained now."""
+    """One line for each child module of the model: name, type, number of parameters, and how many are trained now."""
     parts = [(name, type(part).__name__, list(part.parameters())) for name, part in model.named_children()]
     own = list(model.parameters(recurse=False))
     if own:
@@ -179,7 +179,7 @@ def describe(model: nn.Module) -> str:
 
 
 def _first(module: nn.Module, starts: Mapping[nn.Module, int]) -> float:
-    """The first step in which anything within a module is trained, norms only where it is one."""
+    """The first step in which anything in a module is trained, without its norms unless it is one itself."""
     found = (starts[part] for part in module.modules() if part in starts and (part is module or not _is_norm(part)))
     return min(found, default=_NEVER)
 

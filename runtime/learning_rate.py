@@ -1,4 +1,4 @@
-"""A learning-rate range test: which rates make the loss fall, before a run is started with one of them."""
+"""A learning-rate range test: find a learning rate before starting the run with it."""
 
 import copy
 import itertools
@@ -22,6 +22,7 @@ from .hardware.sharding import ENGINES
 from .limits import beyond_limits
 from .loop.step import Step
 from .meter import Meter
+from .param_groups import set_field
 from .record.curves import COLORS, FAINT, plot_style
 from .run import Run
 from .storage.files import atomic_write
@@ -32,13 +33,13 @@ _DIVERGED = 4.0  # times the lowest smoothed loss
 
 @dataclass(frozen=True)
 class LearningRates:
-    """What the test has found: the loss of a step at each rate, the same on all processes.
+    """The result of the test: the loss at each learning rate, the same on all processes.
 
     Attributes:
-        rates: The learning rates, rising.
-        losses: The mean loss of the step that was made with each.
-        smoothed: The losses, averaged over the steps before with falling weights.
-        suggestion: The rate at which the smoothed loss falls fastest; None where it does not fall.
+        rates: The learning rates, increasing.
+        losses: The mean loss of the step with each rate.
+        smoothed: An exponential moving average of the losses.
+        suggestion: The rate at which the smoothed loss falls fastest; None if it does not fall.
     """
 
     rates: list[float]
@@ -47,7 +48,7 @@ class LearningRates:
     suggestion: float | None
 
     def draw(self, path: Path) -> None:
-        """Write the losses over the rates as a PNG, with the suggestion marked."""
+        """Plot the losses over the rates as a PNG, with the suggestion marked."""
         from matplotlib import style
         from matplotlib.figure import Figure
 
@@ -88,37 +89,37 @@ def find_learning_rate(
     max_grad_norm: float | None = None,
     count: Callable[[Any], int | torch.Tensor] | None = None,
 ) -> LearningRates:
-    """Train a few steps with a rate that grows from one to the next, watch the loss, and put everything back.
+    """Train a few steps with an increasing learning rate, record the loss, then restore everything.
 
-    Afterwards weights, buffers, gradients, modes, the optimizer, the loss scale, the generators, the place in the data
-    and the meters are what they were, bit for bit, so the run goes on as if nothing had been tried. State of another
-    kind that `compute_loss` changes is not known here. The test stops early where the loss is four times its lowest, or
-    no number. Rates of several groups keep their ratio, the largest is the one that is tried.
-    Smith, 2015 (arXiv:1506.01186). Collective; waits for the device in each step.
+    Afterwards weights, buffers, gradients, modes, optimizer, loss scale, random generators, position in the data and
+    meters are the same as before, bit for bit, so the run continues as if there had been no test. Other state that
+    `compute_loss` changes is not restored. The test stops early when the loss is four times its lowest value, or not
+    finite. Param groups keep the ratio of their learning rates; the tested rate is that of the group with the largest.
+    Smith, 2015 (arXiv:1506.01186). Collective; synchronises the device in each step.
 
     Args:
         run: The run, between `prepare` and the loop.
-        model: What is trained, as `prepare` returned it.
-        optimizer: What trains it, as `prepare` returned it; a schedule may have been made for it.
-        loader: The training data, of which the first epoch's first steps are used.
-        compute_loss: From (model, batch) to the loss summed over the batch, or a tuple that begins with it.
+        model: The model, as `prepare` returned it.
+        optimizer: Its optimizer, as `prepare` returned it; it may have a schedule.
+        loader: The training data; the test uses its first steps.
+        compute_loss: Takes (model, batch), returns the loss summed over the batch, or a tuple that starts with it.
         lowest: The first learning rate.
-        highest: The last one.
-        steps: How many are tried, in equal ratios.
+        highest: The last learning rate.
+        steps: How many learning rates to try, each larger than the last by the same factor.
         accumulate: Gradient accumulation: micro-batches per step on each process.
-        max_grad_norm: Scale gradients down to this norm, as the loop does. None is off.
-        count: What a micro-batch's loss sums over, such as its tokens; its samples otherwise.
+        max_grad_norm: Clip gradients to this norm, as the loop does. None is off.
+        count: Takes a batch, returns how many items its loss is summed over, such as tokens. None counts samples.
 
     Raises:
-        ConfigError: The rates do not rise, there are fewer than 10 steps, `accumulate` or `max_grad_norm` is too small,
-            there is no data or only a stream of it, DeepSpeed, Megatron-LM or XLA keep what would have to be put back,
-            or the first loss is no number.
+        ConfigError: `lowest` is not below `highest`, there are fewer than 10 steps, `accumulate` or `max_grad_norm` is
+            too small, there is no data or only a stream, DeepSpeed, Megatron-LM or XLA keep state that cannot be
+            restored, or the first loss is not finite.
     """
     _check(run, loader, lowest, highest, steps, {"accumulate": accumulate, "max_grad_norm": max_grad_norm})
     rates: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []
-    with _put_back(run, model, optimizer):
+    with _restored(run, model, optimizer):
         model.train()
         meter = Meter(run)
         peaks = [float(group["lr"]) for group in optimizer.param_groups]
@@ -127,13 +128,10 @@ def find_learning_rate(
         for step in _steps(run, loader, steps, accumulate):
             rate = lowest * (highest / lowest) ** ((step.number - 1) / (steps - 1))
             for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
-                if isinstance(group["lr"], torch.Tensor):
-                    group["lr"].fill_(rate * ratio)
-                else:
-                    group["lr"] = rate * ratio
+                set_field(group, "lr", rate * ratio)
             total = step.num_samples if count is None else step.total(count)
             for batch in step:
-                with run.micro_batch.uncounted():  # for meters in the user's function
+                with run.micro_batch.uncounted():  # so that meters in the user's function add nothing
                     result = compute_loss(model, batch)
                 loss = result[0] if isinstance(result, tuple | list) else result
                 run.backward(loss / total)
@@ -142,7 +140,7 @@ def find_learning_rate(
                 run.prepared.clip_grad_norm(run.prepared.parameters(model), max_grad_norm, reads=False)
             optimizer.step()
             optimizer.zero_grad()
-            value = meter.read()["loss"]  # one exchange in each step, so that all processes stop at the same
+            value = meter.read()["loss"]  # the mean over all processes, so that all stop at the same step
             average = _SMOOTHING * average + (1 - _SMOOTHING) * value
             unbiased = average / (1 - _SMOOTHING**step.number)
             if not math.isfinite(value) or (smoothed and unbiased > _DIVERGED * min(smoothed)):
@@ -164,18 +162,18 @@ def _check(run: Run, loader: Loader, lowest: float, highest: float, steps: int, 
     problems += beyond_limits(others)
     if loader.is_stream:
         problems.append(
-            f"`{type(loader.dataset).__name__}` is a stream, which cannot be put back: try data with an index"
+            f"`{type(loader.dataset).__name__}` is a stream, which cannot be rewound: use a dataset with an index"
         )
     if run.accelerator.distributed_type in ENGINES:
         engine = run.accelerator.distributed_type.value
-        problems.append(f"{engine} keeps state that cannot be put back: find the learning rate without it")
+        problems.append(f"{engine} keeps state that cannot be restored: find the learning rate without it")
     if problems:
         raise ConfigError("\n".join(problems))
-    loader.total_steps(1)  # raises where there is no step at all
+    loader.total_steps(1)  # raises if there is no data for a single step
 
 
 def _steepest(rates: list[float], smoothed: list[float]) -> float | None:
-    """The rate of the steepest fall on the way down to the lowest smoothed loss, over a quarter of all rates each."""
+    """The rate at which the smoothed loss falls fastest before its minimum, measured over a quarter of all rates."""
     lowest, reach = smoothed.index(min(smoothed)), max(1, len(smoothed) // 8)
     falls = {i: smoothed[i - reach] - smoothed[i + reach] for i in range(reach, lowest - reach + 1)}
     best = max(falls, key=lambda i: falls[i], default=None)
@@ -183,7 +181,7 @@ def _steepest(rates: list[float], smoothed: list[float]) -> float | None:
 
 
 def _steps(run: Run, loader: Loader, steps: int, accumulate: int) -> Iterator[Step]:
-    """The first steps of the data, epoch after epoch, without moving the run's place in it."""
+    """The first steps of the data, epoch after epoch, without moving the run's position in it."""
     number, epoch = 0, 0
     while number < steps:
         epoch += 1
@@ -193,8 +191,8 @@ def _steps(run: Run, loader: Loader, steps: int, accumulate: int) -> Iterator[St
 
 
 @contextmanager
-def _put_back(run: Run, model: nn.Module, optimizer: Any) -> Iterator[None]:
-    """Whatever is done to the model, the optimizer and the generators within is undone in the end, in place."""
+def _restored(run: Run, model: nn.Module, optimizer: Any) -> Iterator[None]:
+    """Restore the model, the optimizer and the random generators, in place, at the end of the `with` block."""
     started = perf_counter()
     modules = [(module, dict(module.named_buffers(recurse=False)), module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
@@ -223,7 +221,7 @@ def _put_back(run: Run, model: nn.Module, optimizer: Any) -> Iterator[None]:
             set_generator(before)
         for module, buffers, training in modules:
             for name, _ in list(module.named_buffers(recurse=False)):
-                setattr(module, name, buffers.get(name))  # the forward pass may have put another tensor there
+                setattr(module, name, buffers.get(name))  # the forward pass may have replaced the tensor
             module.training = training
         for group, values in zip(optimizer.param_groups, groups, strict=True):
             group.update(values)

@@ -1,4 +1,4 @@
-"""Means over samples, kept on the device until somebody reads them."""
+"""Means over samples, kept on the device until they are read."""
 
 from collections import defaultdict
 from itertools import groupby
@@ -9,26 +9,25 @@ import torch
 from .record.numbers import NOTHING
 from .run import Run
 
-_CHUNK = 256  # values kept before they are folded into one
+_CHUNK = 256  # values kept before they are added up
 
 Totals = dict[str, list[float]]
-"""By name, the sum and the count that it is divided by."""
+"""By name, the sum and the count to divide it by."""
 
 
 class Meter:
     """Sample-weighted means over all processes since the last `read`.
 
-    `add` takes the values as they are at the time, so their tensors may be changed or used again afterwards. On a
-    device this is a copy of one number each, which nothing waits for. Sums are formed in float64 on the host, in the
-    order of the additions. Fillers are left out. Names may be added apart from each other: each is divided by its own
-    count.
+    `add` copies its values, so their tensors may be changed or reused afterwards; on a device the copy is asynchronous.
+    Values are summed in float64 on the host, in the order in which they were added. Filler micro-batches are skipped.
+    Names may be added in separate calls: each is divided by its own count.
     """
 
     def __init__(self, run: Run) -> None:
         self._micro_batch, self._agreement, self._guard = run.micro_batch, run.agreement, run.guard
-        self._start_afresh()
+        self._reset()
 
-    def _start_afresh(self) -> None:
+    def _reset(self) -> None:
         self._totals: Totals = defaultdict(lambda: [0.0, 0.0])
         self._pending: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
 
@@ -36,23 +35,23 @@ class Meter:
         """Add sums over `count` samples (or tokens) of one micro-batch of this process.
 
         Args:
-            count: Number of samples, or of whatever the sums run over; a tensor stays on its device.
-            sums: For each name a sum over the samples, not a mean. Shape () or a number.
+            count: Number of samples, or of tokens if the sums are over tokens; a tensor stays on its device.
+            sums: For each name a sum over the samples, not a mean: a number or a tensor of shape ().
 
         Raises:
-            ValueError: A value is not one number; names it.
+            ValueError: A value is not a single number; names it.
         """
         if self._micro_batch.is_filler:
             return
         reads = self._guard.reads
-        number = _taken("count", count, reads)
+        number = _snapshot("count", count, reads)
         for name, value in sums.items():
             pending = self._pending[name]
-            pending.append((_taken(name, value, reads), number))
+            pending.append((_snapshot(name, value, reads), number))
             if len(pending) == _CHUNK:
-                self._fold(name)
+                self._add_up(name)
 
-    def _fold(self, name: str) -> None:
+    def _add_up(self, name: str) -> None:
         total, pending = self._totals[name], self._pending[name]
         for place, values in enumerate(zip(*pending, strict=True)):
             for value in _to_floats(values):
@@ -60,32 +59,32 @@ class Meter:
         pending.clear()
 
     def read(self) -> dict[str, float]:
-        """The mean of each name over all processes, and a fresh start. NaN where nothing was counted.
+        """Return the mean of each name over all processes, and reset. NaN if nothing was counted.
 
-        Collective. Waits for the device once.
+        Collective. Synchronises the device once.
         """
-        totals = _added(self.state_dict()["processes"])
-        self._start_afresh()
+        totals = _sum_of(self.state_dict()["processes"])
+        self._reset()
         return {name: total / count if count else NOTHING for name, (total, count) in totals.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums since the last read, exactly, for each process in rank order. Collective."""
+        """The exact sums since the last `read`, for each process in rank order. Collective."""
         for name in self._pending:
-            self._fold(name)
+            self._add_up(name)
         return {"processes": self._agreement.gather(dict(self._totals))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what this process had added; on another number of processes, the main one takes up everything."""
+        """Restore the sums of this process; on another number of processes, the main process takes the sums of all."""
         processes, agreement = [_totals(process) for process in state["processes"]], self._agreement
-        self._start_afresh()
+        self._reset()
         if len(processes) == agreement.num_processes:
             self._totals.update(processes[agreement.rank])
         elif agreement.rank == 0:
-            self._totals.update(_added(processes))
+            self._totals.update(_sum_of(processes))
 
 
-def _taken(name: str, value: Any, reads: bool) -> Any:
-    """A number as it is now: a float, or where reading would wait for a device, a tensor that nobody else holds."""
+def _snapshot(name: str, value: Any, reads: bool) -> Any:
+    """A copy of a number: a float, or a tensor if reading it would wait for a device."""
     if isinstance(value, torch.Tensor):
         if value.numel() != 1 or value.is_complex():
             kind = f"{'complex, of ' if value.is_complex() else ''}the shape {tuple(value.shape)}"
@@ -102,7 +101,7 @@ def _taken(name: str, value: Any, reads: bool) -> Any:
 
 
 def _totals(saved: dict[str, Any]) -> Totals:
-    """The totals of one process. paccel 0.1 kept sums by name, and counts under `count NAME NAME`."""
+    """The totals of one process. paccel 0.1 saved sums by name, and counts as `count NAME NAME`."""
     totals = {name: list(value) for name, value in saved.items() if isinstance(value, list)}
     for names, count in saved.items():
         for name in names.split(" ")[1:] if names not in totals else ():
@@ -110,7 +109,7 @@ def _totals(saved: dict[str, Any]) -> Totals:
     return totals
 
 
-def _added(processes: list[Totals]) -> Totals:
+def _sum_of(processes: list[Totals]) -> Totals:
     totals: Totals = defaultdict(lambda: [0.0, 0.0])
     for process in processes:
         for name, (total, count) in process.items():
@@ -120,7 +119,7 @@ def _added(processes: list[Totals]) -> Totals:
 
 
 def _to_floats(values: tuple[Any, ...]) -> list[float]:
-    """Floats of floats and tensors; neighbours of one device and dtype cross over in one copy."""
+    """Convert floats and tensors to floats; neighbours of the same device and dtype are copied to the host together."""
     floats: list[float] = []
     for kind, neighbours in groupby(values, _kind):
         if kind is None:

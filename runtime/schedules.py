@@ -5,12 +5,12 @@
     optimizer.step()
     schedule.step()
 
-Every schedule here is a function f of the step, counted from 1: the update of step k uses f(k) times the value with which
-the param group was created, its peak. f is a pure function of k, so resuming is exact and takes no time.
+Every schedule here is a function f of the step, counted from 1: step k uses f(k) times the peak, the value with which
+the param group was created. f depends on k only, so resuming is exact and takes no time.
 
-    warm-up     steps 1 … w have f(k) = k / (w + 1), so that the first is not wasted and step w + 1 is at the peak
-    decay       over D steps: the j-th, counted from 0, is at the fraction p = j / D of the way down. The first is still
-                at the peak, the last is not quite at the minimum, so it is not wasted where that is 0
+    warm-up     steps 1 … w have f(k) = k / (w + 1): step 1 is above 0, step w + 1 is at the peak
+    decay       over D steps: step j, counted from 0, is at the fraction p = j / D of the way down. The first is still
+                at the peak, the last is slightly above the minimum, so that it is not wasted if the minimum is 0
     afterwards  f stays at the minimum
 
 PyTorch's LinearLR, CosineAnnealingLR, MultiStepLR and OneCycleLR count in the same way.
@@ -25,7 +25,8 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
-from .errors import ConfigError
+from .errors import ConfigError, quoted
+from .param_groups import set_field
 
 _Curve = Callable[[int, float], float]  # from the step and the peak to the value
 _Factor = Callable[[int], float]  # from the step, counted from 1, to the factor of the peak
@@ -42,14 +43,14 @@ class HasParamGroups(Protocol):
 class Schedule:
     """Sets fields of an optimizer's param groups before each step.
 
-    Use it like PyTorch's schedulers: `step` after each `optimizer.step`. It does not count an update that a loss scaler
-    has skipped. A group that `add_param_group` adds later joins at the next `step`, with its own value as the peak.
+    Use it like PyTorch's schedulers: `step` after each `optimizer.step`. Updates that the loss scaler skips are not
+    counted. A group that `add_param_group` adds later joins at the next `step`, with its present value as the peak.
 
     Args:
-        optimizer: Its groups hold the peaks when the schedule is made, and f(1) times them afterwards.
-        curves: Field of a group -> function of (step, peak), which returns the value at the step. The field `momentum`
-            is the first of the `betas` where an optimizer has those.
-        name: What a message calls it.
+        optimizer: Its groups hold the peaks when the schedule is created, and the values of step 1 afterwards.
+        curves: Field of a group -> function of (step, peak) that returns the value at the step. The field `momentum` is
+            the first of the `betas` if the optimizer has those.
+        name: The name in messages.
         total_steps: The step at which the curves end. None is no end.
 
     Raises:
@@ -69,26 +70,26 @@ class Schedule:
         self.name, self.total_steps = name, total_steps
         self._steps_done = 0
         self._peaks: dict[str, list[float]] = {field: [] for field in curves}
-        self._applied: dict[str, list[float]] = {}  # by field, the values of the coming step
+        self._applied: dict[str, list[float]] = {}  # by field, the values of the next step
         self._apply()
 
     def step(self) -> None:
-        """Go on to the next step. Call it once after each `optimizer.step`; never waits for the device."""
+        """Set the values of the next step. Call it once after each `optimizer.step`; never synchronises the device."""
         if getattr(self.optimizer, "step_was_skipped", False):  # accelerate's wrapper, after an overflow in fp16
             return
         self._steps_done += 1
         self._apply()
 
     def get_last_lr(self) -> list[float]:
-        """The value for the coming step, one for each param group: of the learning rate, or of the field that is set."""
+        """The value for the next step, one for each param group: the learning rate, or the only scheduled field."""
         return list(self._applied[self._main_field()])
 
     def values_at(self, step: int, field: str | None = None) -> list[float]:
-        """The values with which a step is made, counted from 1, one for each param group.
+        """The values that a step uses, one for each param group.
 
         Args:
-            step: Any step of the run.
-            field: A field that is set. None is the learning rate, or the only one.
+            step: Any step of the run, counted from 1.
+            field: A scheduled field. None is the learning rate, or the only field.
         """
         field = field or self._main_field()
         return [self.curves[field](step, peak) for peak in self._peaks[field]]
@@ -103,24 +104,24 @@ class Schedule:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to the step of `state`, and set the groups' values for it.
+        """Move to the step of `state`, and set the values of the groups for it.
 
-        The curves and the peaks stay those with which this schedule was made. From the state come the peaks of groups
-        that were added later.
+        Curves and peaks stay those with which this schedule was created. Only the peaks of groups that were added later
+        come from the state.
 
         Raises:
-            ValueError: It is the state of a schedule for other fields.
+            ValueError: The state is of a schedule for other fields.
         """
         groups = len(self.optimizer.param_groups)
         if not set(state["peaks"]) & set(self.curves):
-            raise ValueError(f"the state sets {sorted(state['peaks'])}, this schedule {sorted(self.curves)}")
+            raise ValueError(f"the state is for {sorted(state['peaks'])}, this schedule sets {sorted(self.curves)}")
         self._steps_done = state["steps_done"]
         for field, peaks in self._peaks.items():
             peaks += state["peaks"].get(field, [])[len(peaks) : groups]
         self._apply()
 
     def change_since(self, state: dict[str, Any]) -> str | None:
-        """A line on another name or length than in `state`, and what it does to the coming step; None for the same."""
+        """How name or length differ from `state`, and what that changes in the next step; None if they are equal."""
         name, total = state.get("name", self.name), state.get("total_steps", self.total_steps)
         if (name, total) == (self.name, self.total_steps):
             return None
@@ -161,40 +162,37 @@ def _read(group: dict[str, Any], field: str) -> float:
     if field == "momentum" and "betas" in group:
         return float(group["betas"][0])
     if field not in group:
-        known = ", ".join(f"`{name}`" for name in group if name != "params")
+        known = quoted(name for name in group if name != "params")
         raise ConfigError(f"The optimizer's param groups have no `{field}` to schedule: they have {known}")
     return float(group[field])
 
 
 def _write(group: dict[str, Any], field: str, value: float) -> None:
-    """Set a field of a param group, in place where it is a tensor: CUDA graphs refer to it."""
     if field == "momentum" and "betas" in group:
         group["betas"] = (value, *group["betas"][1:])
-    elif isinstance(group[field], Tensor):
-        group[field].fill_(value)
     else:
-        group[field] = value
+        set_field(group, field, value)
 
 
 def from_function(optimizer: HasParamGroups, function: _Factor, field: str = "lr") -> Schedule:
     """A custom schedule: `function` takes the step, counted from 1, and returns the factor of the peak.
 
-    The function of PyTorch's LambdaLR takes the number of steps done: pass `lambda k: theirs(k - 1)`.
+    To use a function for PyTorch's LambdaLR, which takes the number of steps done, pass `lambda k: function(k - 1)`.
     """
-    return _times(optimizer, function, field, "a function")
+    return _scaled_peak(optimizer, function, field, "a function")
 
 
 def chain(optimizer: HasParamGroups, *parts: tuple[int, Callable[[HasParamGroups], Schedule]]) -> Schedule:
-    """Schedules one after the other, each counting its steps from 1; the last one goes on where its steps are over.
+    """Schedules one after the other, each counting its steps from 1; the last one continues beyond its steps.
 
         schedules.chain(optimizer, (1000, schedules.constant), (5000, lambda o: schedules.cosine(o, 5000)))
 
     Args:
         optimizer: Its groups hold the peaks, the same for all parts.
-        parts: For how many steps, and a function that makes the schedule of an optimizer.
+        parts: Number of steps, and a function that creates the schedule for an optimizer.
 
     Raises:
-        ConfigError: There is no part, one has no step, or they set different fields.
+        ConfigError: There is no part, one has less than 1 step, or they set different fields.
     """
     made = [make(_Groups([_copied(group) for group in optimizer.param_groups])) for _, make in parts]
     fields = {tuple(sorted(schedule.curves)) for schedule in made}
@@ -218,7 +216,7 @@ def chain(optimizer: HasParamGroups, *parts: tuple[int, Callable[[HasParamGroups
 
 @dataclass
 class _Groups:
-    """Param groups to make a schedule of, without an effect on the optimizer's."""
+    """Copies of param groups: a schedule can be created for them without changing the optimizer."""
 
     param_groups: list[dict[str, Any]]
 
@@ -230,7 +228,7 @@ def _copied(group: dict[str, Any]) -> dict[str, Any]:
 def constant(optimizer: HasParamGroups, warmup_steps: int = 0, *, field: str = "lr") -> Schedule:
     """The peak throughout, after a linear warm-up."""
     _check(warmup_steps=warmup_steps)
-    return _times(optimizer, lambda step: _warmup(step, warmup_steps), field, "constant")
+    return _scaled_peak(optimizer, lambda step: _warmup(step, warmup_steps), field, "constant")
 
 
 def linear(
@@ -243,8 +241,8 @@ def linear(
     field: str = "lr",
 ) -> Schedule:
     """A straight line down to `min_ratio`, after a linear warm-up and before `cooldown_steps` at `min_ratio`."""
-    factor = _down(total_steps, warmup_steps, cooldown_steps, min_ratio, lambda p: 1.0 - p)
-    return _times(optimizer, factor, field, "linear", total_steps)
+    factor = _decay_to(total_steps, warmup_steps, cooldown_steps, min_ratio, lambda p: 1.0 - p)
+    return _scaled_peak(optimizer, factor, field, "linear", total_steps)
 
 
 def cosine(
@@ -265,16 +263,16 @@ def cosine(
         warmup_steps: Steps on the way up.
         cooldown_steps: Steps at `min_ratio` at the end.
         min_ratio: The minimum as a fraction of the peak.
-        k_decay: Stays high for longer if above 1. Zhang and Li, 2020 (arXiv:2004.05909).
-        field: What is scheduled, any field of the param groups.
+        k_decay: Above 1, the value stays high for longer. Zhang and Li, 2020 (arXiv:2004.05909).
+        field: The field of the param groups to schedule.
 
     Raises:
         ConfigError: Invalid arguments; lists all problems.
     """
     if k_decay <= 0:
         raise ConfigError(f"`k_decay` must be positive: {k_decay}")
-    factor = _down(total_steps, warmup_steps, cooldown_steps, min_ratio, lambda p: _cosine(p**k_decay))
-    return _times(optimizer, factor, field, "cosine", total_steps)
+    factor = _decay_to(total_steps, warmup_steps, cooldown_steps, min_ratio, lambda p: _cosine(p**k_decay))
+    return _scaled_peak(optimizer, factor, field, "cosine", total_steps)
 
 
 Decay = Literal["sqrt", "linear", "cosine", "exponential", "inverse"]
@@ -290,10 +288,10 @@ def wsd(
     min_ratio: float = 0.0,
     field: str = "lr",
 ) -> Schedule:
-    """Warm-up, stable, decay: the peak for most of the run, so that its length can be chosen late.
+    """Warm-up, stable, decay: at the peak for most of the run, so that its length can be chosen late.
 
-    A checkpoint from before the decay, up to step `total_steps - decay_steps`, can be continued with a larger
-    `total_steps`, with the same result as if that had been set from the start.
+    A checkpoint from before the decay, up to step `total_steps - decay_steps`, can be resumed with a larger
+    `total_steps`: the result is the same as if that had been set from the start.
 
     Args:
         optimizer: Its groups hold the peaks.
@@ -304,26 +302,26 @@ def wsd(
             1 - p, `cosine` half a cosine; `exponential` is min_ratio^p and `inverse` 1 / (1 - p + p / min_ratio), both
             of which need a `min_ratio` above 0 (Hu et al., 2024, arXiv:2404.06395).
         min_ratio: The minimum as a fraction of the peak.
-        field: What is scheduled, any field of the param groups.
+        field: The field of the param groups to schedule.
 
     Raises:
         ConfigError: Invalid arguments; lists all problems.
     """
     ways: dict[str, _Shape] = {
-        "sqrt": _above(min_ratio, lambda p: 1.0 - math.sqrt(p)),
-        "linear": _above(min_ratio, lambda p: 1.0 - p),
-        "cosine": _above(min_ratio, _cosine),
+        "sqrt": _ending_at(min_ratio, lambda p: 1.0 - math.sqrt(p)),
+        "linear": _ending_at(min_ratio, lambda p: 1.0 - p),
+        "cosine": _ending_at(min_ratio, _cosine),
         "exponential": lambda p: math.pow(min_ratio, p),
         "inverse": lambda p: 1.0 / (1.0 - p + p / min_ratio),
     }
     problems = []
     if decay not in ways:
-        problems.append(f"`decay` must be one of {', '.join(f'`{name}`' for name in ways)}: `{decay}`")
+        problems.append(f"`decay` must be one of {quoted(ways)}: `{decay}`")
     elif decay in ("exponential", "inverse") and not min_ratio > 0:
         problems.append(f"`decay` `{decay}` never reaches 0 and needs a `min_ratio` above it, such as 0.1")
     _check(total_steps, min_ratio, problems, warmup_steps=warmup_steps, decay_steps=decay_steps)
     factor = _factor(warmup_steps, total_steps - decay_steps, decay_steps, ways[decay])
-    return _times(optimizer, factor, field, "wsd", total_steps)
+    return _scaled_peak(optimizer, factor, field, "wsd", total_steps)
 
 
 def multi_step(
@@ -334,11 +332,11 @@ def multi_step(
     warmup_steps: int = 0,
     field: str = "lr",
 ) -> Schedule:
-    """Multiplied by `gamma` after each milestone, a number of steps."""
+    """Multiply the peak by `gamma` after each milestone, a number of steps, after a linear warm-up."""
     _check(warmup_steps=warmup_steps)
     ordered = sorted(milestones)
     factor = lambda step: _warmup(step, warmup_steps) * gamma ** bisect_right(ordered, step - 1)  # noqa: E731
-    return _times(optimizer, factor, field, "multi_step")
+    return _scaled_peak(optimizer, factor, field, "multi_step")
 
 
 def one_cycle(
@@ -351,18 +349,18 @@ def one_cycle(
     anneal: Literal["cosine", "linear"] = "cosine",
     momentum: tuple[float, float] | None = (0.95, 0.85),
 ) -> Schedule:
-    """Up to the peak and down to almost 0, with momentum the other way. Smith, 2018 (arXiv:1803.09820).
+    """Up to the peak, then down to almost 0, with momentum the other way round. Smith, 2018 (arXiv:1803.09820).
 
     The same as PyTorch's OneCycleLR with the peak as its `max_lr`.
 
     Args:
         optimizer: Its groups hold the peaks.
         total_steps: Steps of the whole run.
-        warmup_fraction: The fraction of them on the way up.
+        warmup_fraction: The fraction of the steps on the way up.
         initial_ratio: The first learning rate as a fraction of the peak.
         final_ratio: The last learning rate as a fraction of the peak.
         anneal: The shape of both ways: half a cosine, or a straight line.
-        momentum: At the ends and at the peak: SGD's, or the first of Adam's betas. None leaves it unchanged.
+        momentum: At both ends and at the peak; of SGD, or the first of Adam's betas. None leaves it unchanged.
 
     Raises:
         ConfigError: Invalid arguments; lists all problems.
@@ -390,19 +388,19 @@ def one_cycle(
     return Schedule(optimizer, curves, name="one_cycle", total_steps=total_steps)
 
 
-def _times(
+def _scaled_peak(
     optimizer: HasParamGroups, factor: _Factor, field: str, name: str, total_steps: int | None = None
 ) -> Schedule:
-    """A schedule of one field, whose value is the factor of the step times the peak."""
+    """A schedule of one field, whose value is the peak times the factor of the step."""
     curves: dict[str, _Curve] = {field: lambda step, peak: peak * factor(step)}
     return Schedule(optimizer, curves, name=name, total_steps=total_steps)
 
 
-def _down(total_steps: int, warmup_steps: int, cooldown_steps: int, min_ratio: float, shape: _Shape) -> _Factor:
+def _decay_to(total_steps: int, warmup_steps: int, cooldown_steps: int, min_ratio: float, shape: _Shape) -> _Factor:
     """Warm-up, a decay over all remaining steps with `shape` from 1 to 0, cool-down."""
     _check(total_steps, min_ratio, warmup_steps=warmup_steps, cooldown_steps=cooldown_steps)
     decay_steps = total_steps - warmup_steps - cooldown_steps
-    return _factor(warmup_steps, warmup_steps, decay_steps, _above(min_ratio, shape))
+    return _factor(warmup_steps, warmup_steps, decay_steps, _ending_at(min_ratio, shape))
 
 
 def _factor(warmup_steps: int, start: int, decay_steps: int, shape: _Shape) -> _Factor:
@@ -420,8 +418,8 @@ def _warmup(step: int, warmup_steps: int) -> float:
     return min(1.0, step / (warmup_steps + 1))
 
 
-def _above(min_ratio: float, shape: _Shape) -> _Shape:
-    """`shape`, which goes from 1 to 0, scaled to end at `min_ratio`."""
+def _ending_at(min_ratio: float, shape: _Shape) -> _Shape:
+    """`shape`, which falls from 1 to 0, scaled to fall to `min_ratio`."""
     return lambda p: min_ratio + (1.0 - min_ratio) * shape(p)
 
 

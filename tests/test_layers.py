@@ -41,8 +41,10 @@ RUNTIME_FLOORS = [
     "api",
     "learning_rate supervise",
     "checkpoints finetuning meter",
+    "checkpointing",
     "run",
     "replay",
+    "loading",
     "ema early_stopping schedules config tokens mixture shards",
     "loop",
     "record",
@@ -50,7 +52,7 @@ RUNTIME_FLOORS = [
     "data",
     "storage",
     "settings",
-    "limits",
+    "limits param_groups",
     "errors",
 ]
 

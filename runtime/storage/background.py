@@ -1,4 +1,4 @@
-"""Writing files while training goes on."""
+"""Writing files in the background while training continues."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -9,10 +9,10 @@ from .shards import copied
 
 
 class Background:
-    """Runs jobs in a thread, in order; of each kind, at most one waits or runs.
+    """Runs jobs in a thread, in order; at most one job of each kind waits or runs.
 
-    An error in a job drops the jobs after it, and is raised by the next `submit` or `wait`. A process that ends leaves
-    no job half done: Python waits for the thread.
+    An error in a job drops the jobs after it, and is raised by the next `submit` or `wait`. At exit Python waits for
+    the thread, so no job is left half done.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Background:
         Raises:
             Exception: The error of a job.
         """
-        wait(self._jobs.values())  # before the error is cleared, so that no job after the failed one still starts
+        wait(self._jobs.values())  # before the error is cleared, so that no job after the failed one starts
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -52,7 +52,7 @@ class Background:
 
 
 def on_host(state: Any) -> Any:
-    """A copy of a state, with its tensors on the host, that no later step changes. Tied tensors stay one.
+    """A copy of a state with all tensors on the host, which later steps do not change. Tied tensors stay one tensor.
 
     Raises:
         CheckpointError: A value cannot be stored in a checkpoint; names its place and type.

@@ -1,15 +1,15 @@
 """State as JSON and tensors, and back, bit for bit: the content of a checkpoint.
 
-What JSON can express stays as it is. The rest is an object whose key `$` says what it stands for:
+Values that JSON has stay as they are. Every other value is an object whose key `$` names its kind:
 
-    {"$": "tensor", "name": "optimizer.state.0.exp_avg", "stride": [1, 8]}     stride where it is not contiguous
-    {"$": "array" | "number", "name": …}                                       NumPy's, stored as tensors
+    {"$": "tensor", "name": "optimizer.state.0.exp_avg", "stride": [1, 8]}     stride if not contiguous
+    {"$": "array" | "number", "name": …}                                       of NumPy, stored as tensors
     {"$": "tuple", "items": […]}
     {"$": "float", "bits": "7ff8000000000000"}                                 NaN and infinities
-    {"$": "dict", "items": [[key, value], …]}                                  where not all keys are strings
+    {"$": "dict", "items": [[key, value], …]}                                  if not all keys are strings
     {"$": "counting", "factory": "list", "items": [[key, value], …]}           a defaultdict; a Counter has no factory
-    {"$": "set" | "frozenset" | "deque" | "bytes" | "date" | "path" | …}       more of Python's and PyTorch's types
-    {"$": "enum" | "dataclass" | "namedtuple", "class": "train:Mode", …}       of classes that the script has imported
+    {"$": "set" | "frozenset" | "deque" | "bytes" | "date" | "path" | …}       more types of Python and PyTorch
+    {"$": "enum" | "dataclass" | "namedtuple", "class": "train:Mode", …}       of a class that the script has imported
 """
 
 import json
@@ -38,10 +38,22 @@ from .tensorfile import dtype_name
 Json = Any
 """None, bool, int, float, str, and lists and dicts of them."""
 
+
+def _complex(text: str) -> complex:
+    return complex(*struct.unpack(">dd", bytes.fromhex(text)))
+
+
+def _dtype(text: str) -> torch.dtype:
+    found = getattr(torch, text, None)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"PyTorch has no type `{text}`")
+    return found
+
+
 _AS_TEXT: dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
     bytes: (bytes.hex, bytes.fromhex),
     bytearray: (bytearray.hex, bytearray.fromhex),
-    complex: (lambda value: struct.pack(">dd", value.real, value.imag).hex(), lambda text: _complex(text)),
+    complex: (lambda value: struct.pack(">dd", value.real, value.imag).hex(), _complex),
     datetime: (datetime.isoformat, datetime.fromisoformat),
     date: (date.isoformat, date.fromisoformat),
     time: (time.isoformat, time.fromisoformat),
@@ -50,10 +62,10 @@ _AS_TEXT: dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
         lambda text: timedelta(*map(int, text.split(" "))),
     ),
     Decimal: (str, Decimal),
-    torch.dtype: (lambda value: str(value).removeprefix("torch."), lambda text: _dtype(text)),
+    torch.dtype: (lambda value: str(value).removeprefix("torch."), _dtype),
     torch.device: (str, torch.device),
 }
-"""To text and back, by type. Their names are the kinds."""
+"""Functions to text and back, by type. The name of the type is the kind."""
 
 _FROM_TEXT: dict[str, Callable[[str], Any]] = {kind.__name__: back for kind, (_, back) in _AS_TEXT.items()}
 _FROM_TEXT["path"] = Path
@@ -61,9 +73,9 @@ _FROM_TEXT["path"] = Path
 _FACTORIES: dict[str, Callable[[], Any]] = {
     kind.__name__: kind for kind in (int, float, list, dict, set, deque, Counter)
 }
-"""What a defaultdict may make of a key that it does not have."""
+"""Allowed default factories of a defaultdict."""
 
-_MAX_DEPTH = 200  # levels of nesting: deeper than any real state, so it contains itself
+_MAX_DEPTH = 200  # levels of nesting: any deeper state contains itself
 
 
 def encode(state: Any, *, may_grow: bool = False) -> tuple[Json, dict[str, Any]]:
@@ -72,13 +84,15 @@ def encode(state: Any, *, may_grow: bool = False) -> tuple[Json, dict[str, Any]]
     Accepts None, bool, int, float, complex, Decimal, str, bytes, list, tuple, set, frozenset, deque, dict, Counter,
     defaultdict (of a built-in type), Tensor, Parameter, torch.dtype, torch.device, NumPy arrays and numbers, dates and
     times, paths, members of an Enum, dataclasses and named tuples, nested in any way. `decode` returns every value with
-    its type and bits, except for these: another subclass of dict as a dict, a torch.Size as a tuple, a Parameter as a
-    plain Tensor. A tensor that occurs several times, such as tied weights, is stored once and returned as one; views
-    that overlap in another way are returned apart. A `Shard` stands for the tensor of which it is a part, and stays as it is among the tensors.
+    its type and bits, with three exceptions: other subclasses of dict become a dict, a torch.Size a tuple, a Parameter
+    a plain Tensor. A tensor that occurs several times, such as tied weights, is stored once and returned as one tensor;
+    views that overlap in another way are returned as separate tensors. A `Shard` stands for the whole tensor, and is
+    returned among the tensors.
 
     Args:
-        state: What to split.
-        may_grow: Whether to pass over what is not there yet, as the parameters of a lazy module before its first batch.
+        state: The state to split.
+        may_grow: Whether to skip values that do not exist yet, such as parameters of a lazy module before its first
+            batch.
 
     Raises:
         CheckpointError: A value has another type; names its place and type.
@@ -88,10 +102,10 @@ def encode(state: Any, *, may_grow: bool = False) -> tuple[Json, dict[str, Any]]
 
 
 def decode(tree: Json, tensors: Mapping[str, Any]) -> Any:
-    """Put together what `encode` has split. Runs no code of the classes in it, and imports nothing.
+    """The inverse of `encode`. Runs no code of the classes in the state, and imports nothing.
 
     Raises:
-        CheckpointError: The tree does not come from `encode`, a tensor is missing, or the script has no such class.
+        CheckpointError: The tree does not come from `encode`, a tensor is missing, or the script lacks a class.
     """
     try:
         return _decode(tree, dict(tensors))
@@ -100,7 +114,7 @@ def decode(tree: Json, tensors: Mapping[str, Any]) -> Any:
 
 
 def same(state: Any, other: Any) -> bool:
-    """Whether two states are equal to the bit."""
+    """Whether two states are bitwise equal."""
     (tree, tensors), (other_tree, others) = encode(state), encode(other)
     return (
         tree == other_tree
@@ -134,7 +148,10 @@ class _Encoder:
             return self._encode_dict(value, path)
         if isinstance(value, Enum) and value.name in kind.__members__:
             return {"$": "enum", "class": self._class(kind, path), "name": value.name}
-        if kind in (set, frozenset):  # in an order that does not depend on the process, so that equal states are equal
+        if kind in (
+            set,
+            frozenset,
+        ):  # in an order that does not depend on the process, so that equal states are encoded equally
             items = sorted((self.encode(item, path) for item in value), key=json.dumps)
             return {"$": kind.__name__, "items": items}
         if kind is deque:
@@ -155,7 +172,9 @@ class _Encoder:
         if is_lazy(value):
             if self._may_grow:
                 return None
-            raise CheckpointError(f"{_place(path)} is a lazy parameter without a shape: pass a batch through the model")
+            raise CheckpointError(
+                f"{_place(path)} is a lazy parameter without a shape: pass a batch through the model first"
+            )
         if kind in (Tensor, torch.nn.Parameter):
             return self._encode_tensor(value, path)
         if kind is np.ndarray or isinstance(value, np.generic):
@@ -166,12 +185,12 @@ class _Encoder:
         )
 
     def _class(self, kind: type, path: tuple[str, ...]) -> str:
-        """The name under which `decode` will find a class."""
+        """The name by which `decode` will find a class."""
         name = f"{kind.__module__}:{kind.__qualname__}"
         if _found_class(name) is not kind:
             raise CheckpointError(
-                f"{_place(path)} is of the class `{kind.__qualname__}`, which is defined within a function: a checkpoint "
-                "can store it where it is defined at the top of a file"
+                f"{_place(path)} is of the class `{kind.__qualname__}`, which is defined in a function: a checkpoint "
+                "can store it if it is defined at the top level of a file"
             )
         return name
 
@@ -190,7 +209,7 @@ class _Encoder:
 
     def _encode_tensor(self, tensor: Tensor, path: tuple[str, ...]) -> Json:
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or dtype_name(tensor.dtype) is None:
-            raise _unknown(tensor.dtype, f"{str(tensor.layout).removeprefix('torch.')}, {tensor.device}", path)
+            raise _unsupported(tensor.dtype, f"{str(tensor.layout).removeprefix('torch.')}, {tensor.device}", path)
         tensor = tensor.detach()
         identity: Any = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         identity += (tensor.is_conj(), tensor.is_neg())
@@ -198,16 +217,16 @@ class _Encoder:
         if name is None:
             name = self._names[identity] = self._add(tensor, path)
         reference = {"$": "tensor", "name": name}
-        return reference if _is_usual(tensor) else {**reference, "stride": list(tensor.stride())}
+        return reference if _needs_no_stride(tensor) else {**reference, "stride": list(tensor.stride())}
 
     def _encode_shard(self, shard: Shard, path: tuple[str, ...]) -> Json:
         if dtype_name(shard.dtype) is None:
-            raise _unknown(shard.dtype, "sharded", path)
+            raise _unsupported(shard.dtype, "sharded", path)
         name = self._names.get(id(shard))
         if name is None:
             name = self._names[id(shard)] = self._add(shard, path)
         reference = {"$": "tensor", "name": name}
-        if shard.stride is None or _is_usual(torch.empty_strided(shard.shape, shard.stride, device="meta")):
+        if shard.stride is None or _needs_no_stride(torch.empty_strided(shard.shape, shard.stride, device="meta")):
             return reference
         return {**reference, "stride": list(shard.stride)}
 
@@ -223,7 +242,7 @@ class _Encoder:
         return {"$": "number" if isinstance(value, np.generic) else "array", "name": self._add(tensor, path)}
 
     def _add(self, tensor: Tensor | Shard, path: tuple[str, ...]) -> str:
-        """Name a tensor by its place. Any text is a valid name, except one that the format reserves."""
+        """Add a tensor under the name of its place. Any text is a valid name, but for the one safetensors reserves."""
         plain = ".".join(path).encode(errors="backslashreplace").decode() or "tensor"
         name, number = plain, 1
         while name in self.tensors or name == "__metadata__":
@@ -233,7 +252,7 @@ class _Encoder:
         return name
 
 
-def _unknown(dtype: torch.dtype, how: str, path: tuple[str, ...]) -> CheckpointError:
+def _unsupported(dtype: torch.dtype, how: str, path: tuple[str, ...]) -> CheckpointError:
     what = f"{str(dtype).removeprefix('torch.')} tensor, {how}"
     return CheckpointError(f"{_place(path)} is a tensor that a checkpoint cannot store: {what}")
 
@@ -277,7 +296,7 @@ def _decode(tree: Json, tensors: dict[str, Any]) -> Any:
             tensor = tensor.strided(tree["stride"])
         else:
             tensor = torch.empty_strided(tensor.shape, tree["stride"], dtype=tensor.dtype).copy_(tensor)
-        tensors[tree["name"]] = tensor  # kept, as tied tensors stay one
+        tensors[tree["name"]] = tensor  # kept, so that tied tensors stay one tensor
     return tensor
 
 
@@ -296,14 +315,14 @@ def _decode_of_class(kind: str, tree: dict[str, Json], tensors: dict[str, Tensor
         return tuple.__new__(found, [values[name] for name in found._fields])  # type: ignore[attr-defined]
     if not is_dataclass(found):
         raise ValueError(f"`{tree['class']}` is no dataclass")
-    made = object.__new__(found)  # as a copy is made: without its `__init__`
+    made = object.__new__(found)  # as `copy` does: without calling `__init__`
     for name in {field.name for field in fields(found)} & values.keys():
         object.__setattr__(made, name, values[name])
     return made
 
 
 def _found_class(name: str) -> type | None:
-    """A class of a module that is imported already: nothing that a checkpoint names is imported for it."""
+    """A class by its name, in a module that is already imported: a checkpoint never causes an import."""
     module, _, path = name.partition(":")
     found: Any = sys.modules.get(module)
     for part in path.split("."):
@@ -312,7 +331,7 @@ def _found_class(name: str) -> type | None:
 
 
 def _is_dense(shape: Sequence[int], stride: Sequence[int]) -> bool:
-    """Whether the strides are those of a contiguous tensor whose dimensions were reordered, which needs no more memory."""
+    """Whether strides are those of a contiguous tensor with permuted dimensions, and so need no extra memory."""
     expected = 1
     for step, size in sorted(zip(stride, shape, strict=True)):
         if size > 1 and step != expected:
@@ -321,10 +340,10 @@ def _is_dense(shape: Sequence[int], stride: Sequence[int]) -> bool:
     return True
 
 
-def _is_usual(tensor: Tensor) -> bool:
-    """Whether to store no strides: contiguous, or with gaps or repetitions, which are not worth it.
+def _needs_no_stride(tensor: Tensor) -> bool:
+    """Whether a tensor is contiguous, or has gaps or repetitions, which are not worth keeping.
 
-    A dense layout such as channels_last is stored, because the order of arithmetic operations depends on it.
+    The strides of a dense layout such as channels_last are stored: the order of arithmetic operations depends on them.
     """
     order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
     return tensor.is_contiguous() or not tensor.permute(order).is_contiguous()
@@ -336,17 +355,6 @@ def _is_key(key: Any) -> bool:
     return (
         key is None or type(key) in (bool, int, float, str, *_AS_TEXT) or isinstance(key, Enum | PurePath | np.generic)
     )
-
-
-def _complex(text: str) -> complex:
-    return complex(*struct.unpack(">dd", bytes.fromhex(text)))
-
-
-def _dtype(text: str) -> torch.dtype:
-    found = getattr(torch, text, None)
-    if not isinstance(found, torch.dtype):
-        raise ValueError(f"PyTorch has no type `{text}`")
-    return found
 
 
 def _place(path: tuple[str, ...]) -> str:

@@ -13,20 +13,20 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .shards import Box, box_of
 
-BLOCK = 1 << 24  # bytes of a piece that have a hash of their own, and are read at once
-SMALL = 1 << 16  # bytes up to which a tensor is read when its file is opened
+BLOCK = 1 << 24  # bytes of a piece that have their own hash, and are read together
+SMALL = 1 << 16  # bytes up to which a tensor is read as soon as its file is opened
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a tensor, as the bytes of its elements in a file, in blocks of whole rows.
+    """A part of a tensor in a file: the bytes of its elements, in blocks of whole rows.
 
     Attributes:
         file: The file.
-        start: The first byte.
-        box: Which part.
-        rows: Of the first dimension, in a block.
-        hashes: The SHA-256 of each block; empty where the file has one hash for all.
+        start: Offset of the first byte.
+        box: Which part of the tensor.
+        rows: How many rows of the first dimension make a block.
+        hashes: The SHA-256 of each block; empty if the file has one hash for everything.
     """
 
     file: Path
@@ -37,42 +37,41 @@ class Piece:
 
     @torch.no_grad()
     def read_into(self, target: Tensor, wanted: Box) -> int:
-        """Copy to `target`, which is contiguous and on the host, what is wanted of this. Returns how many elements.
+        """Copy the overlap of this piece and `wanted` into `target`. Returns how many elements were copied.
+
+        Args:
+            target: A contiguous tensor on the host, with the size of `wanted`.
+            wanted: The part of the tensor to read.
 
         Raises:
             CheckpointError: The file is missing, cut short or damaged.
         """
-        low = [max(a, b) for a, b in zip(self.box.offset, wanted.offset, strict=True)]
-        size = [
-            min(a + n, b + m) - start
-            for a, n, b, m, start in zip(self.box.offset, self.box.size, wanted.offset, wanted.size, low, strict=True)
-        ]
-        if any(n <= 0 for n in size):
+        overlap = self.box.overlap(wanted)
+        if overlap is None:
             return 0
-        place = [start - a for start, a in zip(low, self.box.offset, strict=True)]
-        goal = [start - a for start, a in zip(low, wanted.offset, strict=True)]
-        shape = self.box.size
-        if not size:  # a single number
-            place, goal, size, target, shape = [0], [0], [1], target.reshape(1), (1,)
-        rest_from = tuple(slice(a, a + n) for a, n in zip(place[1:], size[1:], strict=True))
-        rest_to = tuple(slice(a, a + n) for a, n in zip(goal[1:], size[1:], strict=True))
-        is_whole_row = tuple(size[1:]) == tuple(shape[1:]) == tuple(target.shape[1:])
+        source, goal = overlap.offset_in(self.box), overlap.offset_in(wanted)
+        size, shape = overlap.size, self.box.size
+        if not size:  # a scalar
+            source, goal, size, shape, target = (0,), (0,), (1,), (1,), target.reshape(1)
+        inner_source = tuple(slice(a, a + n) for a, n in zip(source[1:], size[1:], strict=True))
+        inner_goal = tuple(slice(a, a + n) for a, n in zip(goal[1:], size[1:], strict=True))
+        has_whole_rows = tuple(size[1:]) == tuple(shape[1:]) == tuple(target.shape[1:])
         row_bytes = torch.Size(shape[1:]).numel() * target.element_size()
         try:
             with self.file.open("rb") as file:
-                for block in range(place[0] // self.rows, -(-(place[0] + size[0]) // self.rows)):
-                    first, last = block * self.rows, min((block + 1) * self.rows, shape[0])
-                    begin, end = max(first, place[0]), min(last, place[0] + size[0])
-                    there = slice(goal[0] + begin - place[0], goal[0] + end - place[0])
-                    if is_whole_row and (first, last) == (begin, end):
-                        self._read(file, block, first * row_bytes, target[there])
+                for block in range(source[0] // self.rows, -(-(source[0] + size[0]) // self.rows)):
+                    first, last = block * self.rows, min((block + 1) * self.rows, shape[0])  # rows of the block
+                    begin, end = max(first, source[0]), min(last, source[0] + size[0])  # wanted rows of it
+                    rows = slice(goal[0] + begin - source[0], goal[0] + end - source[0])  # where they go
+                    if has_whole_rows and (first, last) == (begin, end):
+                        self._read(file, block, first * row_bytes, target[rows])
                     else:
-                        rows = torch.empty((last - first, *shape[1:]), dtype=target.dtype)
-                        self._read(file, block, first * row_bytes, rows)
-                        target[(there, *rest_to)] = rows[(slice(begin - first, end - first), *rest_from)]
+                        content = torch.empty((last - first, *shape[1:]), dtype=target.dtype)
+                        self._read(file, block, first * row_bytes, content)
+                        target[(rows, *inner_goal)] = content[(slice(begin - first, end - first), *inner_source)]
         except OSError as error:
             raise CheckpointError(f"`{self.file}` cannot be read: {error}") from error
-        return torch.Size(size).numel()
+        return overlap.numel
 
     def _read(self, file: io.BufferedReader, block: int, offset: int, rows: Tensor) -> None:
         content = as_bytes(rows)
@@ -95,38 +94,38 @@ def rows_of_a_block(shape: Sequence[int], itemsize: int) -> int:
 
 
 class Stored(Tensor):
-    """A tensor in files, of which an operation reads what it needs.
+    """A tensor in files, read only as far as an operation needs it.
 
-    `parameter.copy_(stored)` reads what this process holds of the parameter, a DTensor or not. What asks for the shape,
-    the type or the strides reads nothing. Any other operation reads the whole, and is done with that.
+    `parameter.copy_(stored)` reads the part that this process holds of the parameter, a DTensor or not. Shape, type and
+    strides are known without reading. Any other operation reads the whole tensor and works on that.
     """
 
     pieces: Sequence[Piece]
 
     @staticmethod
     def of(pieces: Sequence[Piece], form: Tensor) -> "Stored":
-        """A tensor with the shape, the type and the strides of `form`, which is on the meta device."""
+        """A stored tensor with the shape, type and strides of `form`, a tensor on the meta device."""
         made = form.as_subclass(Stored)
         made.pieces = pieces
         return made
 
     def strided(self, stride: Sequence[int]) -> "Stored":
-        """The same tensor, to be read with other strides."""
+        """The same tensor with other strides."""
         return Stored.of(self.pieces, torch.empty_strided(self.shape, tuple(stride), dtype=self.dtype, device="meta"))
 
     def whole(self) -> Tensor:
-        """All of it, in memory.
+        """The whole tensor, in memory.
 
         Raises:
             CheckpointError: A file is missing, cut short or damaged.
         """
-        found = self.part(Box((0,) * self.dim(), tuple(self.shape)))
+        found = self.part(Box.whole(self.shape))
         if found.stride() != self.stride():
             return torch.empty_strided(self.shape, self.stride(), dtype=self.dtype).copy_(found)
         return found
 
     def part(self, wanted: Box) -> Tensor:
-        """A part of it, in memory.
+        """A part of the tensor, in memory.
 
         Raises:
             CheckpointError: A file is missing, cut short or damaged.
@@ -141,9 +140,9 @@ class Stored(Tensor):
 
     @torch.no_grad()
     def copy_to(self, target: Any) -> None:
-        """Give a tensor what it holds of this one, straight from the file where it is on the host."""
+        """Fill `target` with its part of this tensor; straight from the file if `target` is on the host."""
         is_sharded = hasattr(target, "to_local")
-        wanted = box_of(target) if is_sharded else Box((0,) * self.dim(), tuple(self.shape))
+        wanted = box_of(target) if is_sharded else Box.whole(self.shape)
         own = target.detach().to_local() if is_sharded else target.detach()
         plain = own.device.type == "cpu" and own.dtype == self.dtype and own.is_contiguous()
         if plain and type(own) is Tensor and tuple(own.shape) == wanted.size:
@@ -159,14 +158,14 @@ class Stored(Tensor):
         if func is Tensor.copy_ and isinstance(args[1], Stored) and not isinstance(args[0], Stored):
             args[1].copy_to(args[0])
             return args[0]
-        if func in _OF_THE_FORM or getattr(func, "__name__", "") in ("__get__", "__set__"):
+        if func in _NEEDS_NO_VALUES or getattr(func, "__name__", "") in ("__get__", "__set__"):
             found = super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
             if not isinstance(found, Tensor):
                 return found
         return func(*in_memory(tuple(args)), **in_memory(dict(kwargs)))
 
 
-_OF_THE_FORM: set[Callable[..., Any]] = {
+_NEEDS_NO_VALUES: set[Callable[..., Any]] = {
     Tensor.as_subclass,
     Tensor.dim,
     Tensor.element_size,
@@ -180,7 +179,7 @@ _OF_THE_FORM: set[Callable[..., Any]] = {
 
 
 def in_memory(value: Any) -> Any:
-    """A value, in which all tensors that are still on disk are read: in dicts, lists and tuples, too."""
+    """A value with every stored tensor read, also in dicts, lists and tuples."""
     if isinstance(value, Stored):
         return value.whole()
     if type(value) is dict:
@@ -189,6 +188,6 @@ def in_memory(value: Any) -> Any:
 
 
 def stored(pieces: Sequence[Piece], shape: Sequence[int], dtype: torch.dtype, *, at_once: int = SMALL) -> Tensor:
-    """A tensor in files; read now if it has `at_once` bytes or less."""
+    """A tensor in files; one of at most `at_once` bytes is read now."""
     found = Stored.of(pieces, torch.empty(tuple(shape), dtype=dtype, device="meta"))
     return found if found.numel() * found.element_size() > at_once else found.whole()

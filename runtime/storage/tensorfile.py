@@ -1,7 +1,8 @@
 """Tensors as the bytes of a safetensors file.
 
-The library's own writer needs all tensors on the host at the same time, refuses those that share memory, and orders
-metadata at random. This one goes tensor by tensor, and the same values make the same bytes. The library reads them.
+The writer of `safetensors` needs all tensors on the host at once, refuses tensors that share memory, and orders
+metadata at random. This one writes one tensor at a time, and the same values make the same bytes. `safetensors` reads
+them.
 """
 
 import hashlib
@@ -25,12 +26,12 @@ Buffer = bytes | memoryview
 
 @cache
 def dtype_name(dtype: torch.dtype) -> str | None:
-    """The format's name for a dtype, None if the installed safetensors cannot both write and read it."""
+    """The name of a dtype in a safetensors file; None if the installed `safetensors` cannot write and read it."""
     try:
         content = safetensors.torch.save({"x": torch.empty(2, dtype=dtype)})
         name: str = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["x"]["dtype"]
         return name if safetensors.torch.load(content)["x"].dtype == dtype else None
-    except Exception:  # whichever it raises for an unknown type
+    except Exception:  # the library raises various types
         return None
 
 
@@ -38,8 +39,8 @@ def tensor_chunks(tensors: Mapping[str, Tensor | Shard], metadata: Mapping[str, 
     """Yield the content of a file: the header, then the values of each tensor, one at a time on the host.
 
     Args:
-        tensors: By name; with a dtype that has a `dtype_name`, on any device, with any strides, shared or not. Shards
-            are gathered, one at a time, which is collective.
+        tensors: By name, on any device, with any strides, sharing memory or not; each dtype has a `dtype_name`. Shards
+            are gathered one at a time: collective.
         metadata: Text for the header.
     """
     content, starts = _header(tensors, metadata)
@@ -54,12 +55,13 @@ def tensor_chunks(tensors: Mapping[str, Tensor | Shard], metadata: Mapping[str, 
 def part_chunks(
     tensors: Mapping[str, Shard], metadata: Mapping[str, str], index: dict[str, dict[str, Any]]
 ) -> Iterator[Buffer]:
-    """Yield the content of a file with this process's parts of tensors, one at a time on the host.
+    """Yield the content of a file with this process's parts of tensors, one part at a time on the host.
 
     Args:
         tensors: By name, each with a part.
         metadata: Text for the header.
-        index: Receives for each name what of the tensor is where in the file, and the hashes of its blocks.
+        index: Receives an entry for each name: which part of the tensor is where in the file, and the hashes of its
+            blocks.
     """
     parts = {name: shard.part for name, shard in tensors.items() if shard.part is not None}
     content, starts = _header(parts, metadata)
@@ -88,7 +90,7 @@ def part_chunks(
 
 
 def _header(tensors: Mapping[str, Tensor | Shard], metadata: Mapping[str, str] | None) -> tuple[bytes, dict[str, int]]:
-    """The header of a file, and where the values of each tensor start after it, in the order of the file."""
+    """The header of a file, and the offset of each tensor after it, in the order of the file."""
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     in_order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))  # largest first: all are aligned
     start, starts = 0, {}
@@ -104,7 +106,7 @@ def _header(tensors: Mapping[str, Tensor | Shard], metadata: Mapping[str, str] |
 
 def _flat(tensor: Tensor) -> Tensor:
     flat = tensor.detach().cpu().resolve_conj().resolve_neg().reshape(-1)
-    if flat.numel() and flat.stride(0) != 1:  # PyTorch calls a single strided value contiguous
+    if flat.numel() and flat.stride(0) != 1:  # PyTorch calls a single value with any stride contiguous
         flat = flat.clone(memory_format=torch.contiguous_format)
     return flat
 
@@ -115,7 +117,7 @@ def load_tensors(path: Path, *, lazily: bool = False, at_once: int = SMALL) -> t
     Args:
         path: The file.
         lazily: Whether large tensors stay in the file, as `Stored`, until they are needed.
-        at_once: Most bytes of a tensor that is read now all the same.
+        at_once: Bytes up to which a tensor is read now, even if `lazily`.
 
     Raises:
         CheckpointError: The file is missing, damaged or no regular file, such as a pipe or a device.
@@ -126,20 +128,20 @@ def load_tensors(path: Path, *, lazily: bool = False, at_once: int = SMALL) -> t
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             left = _stored_tensors(path, at_once) if lazily else {}
-            # Copied, as the library maps the file: it may be removed while training goes on, and its tensors are not
-            # aligned as others are, on which the order of a sum depends.
+            # Copied, because `safetensors` maps the file, which may be removed during training, and because its tensors
+            # are not aligned like others, which changes the order in which sums are computed
             return {
                 name: left[name] if name in left else file.get_tensor(name).clone()
                 for name in file.keys()  # noqa: SIM118
             }, metadata
+    except CheckpointError:
+        raise
     except (OSError, SafetensorError, RuntimeError, ValueError, TypeError, AttributeError, KeyError) as error:
-        if isinstance(error, CheckpointError):
-            raise
         raise CheckpointError(f"`{path}` cannot be read: {error}") from error
 
 
 def _stored_tensors(path: Path, at_once: int) -> dict[str, Tensor]:
-    """The tensors of more than `at_once` bytes in a file whose header the library has found right."""
+    """The tensors of more than `at_once` bytes in a file whose header `safetensors` has validated."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
@@ -149,17 +151,16 @@ def _stored_tensors(path: Path, at_once: int) -> dict[str, Tensor]:
         start, end = entry["data_offsets"]
         if end - start > at_once:
             shape, dtype = entry["shape"], dtype_named(entry["dtype"])
-            box = Box((0,) * len(shape), tuple(shape))
-            piece = Piece(path, 8 + length + start, box, rows_of_a_block(shape, dtype.itemsize))
+            piece = Piece(path, 8 + length + start, Box.whole(shape), rows_of_a_block(shape, dtype.itemsize))
             found[name] = stored([piece], shape, dtype, at_once=at_once)
     return found
 
 
 def piece_of(path: Path, part: Mapping[str, Any]) -> Piece:
-    """What `part_chunks` has put of a tensor into a file, by its entry in the index.
+    """The part of a tensor that `part_chunks` has written, by its entry in the index.
 
     Raises:
-        ValueError: The entry makes no sense.
+        ValueError: The entry is invalid.
     """
     box, start, rows = Box(tuple(part["offset"]), tuple(part["size"])), part["start"], part["rows"]
     if any(type(number) is not int or number < 0 for number in (*box.offset, *box.size, start, rows - 1)):
@@ -178,16 +179,13 @@ _DTYPES = (
 
 
 @cache
-def _dtypes() -> dict[str, torch.dtype]:
-    return {name: dtype for dtype in _DTYPES if (name := dtype_name(dtype)) is not None}
-
-
 def dtype_named(name: str) -> torch.dtype:
     """The inverse of `dtype_name`.
 
     Raises:
-        ValueError: There is none.
+        ValueError: No dtype has this name.
     """
-    if name not in _dtypes():
-        raise ValueError(f"the type `{name}` is unknown")
-    return _dtypes()[name]
+    for dtype in _DTYPES:
+        if dtype_name(dtype) == name:
+            return dtype
+    raise ValueError(f"the type `{name}` is unknown")

@@ -1,8 +1,8 @@
 """Weights files: the tensors of one model, under their plain names, as `transformers` and `safetensors` read them.
 
-One file, or in a folder several of limited size and a `model.safetensors.index.json` that says what is where. The header
-of each has the SHA-256 of the whole file under `paccel.sha256`, taken with zeros in its own place. So what damages a file
-is found before its weights are used.
+One file, or a folder of files of limited size with a `model.safetensors.index.json` that says which tensor is where.
+The header of each file has the SHA-256 of the whole file under `paccel.sha256`, computed with zeros in its own place.
+So a damaged file is detected before its weights are used.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, quoted
 from .encoding import decode, encode
 from .files import atomic_write, json_bytes
 from .shards import check_has_memory
@@ -28,11 +28,10 @@ from .tensorfile import Buffer, load_tensors, tensor_chunks
 _COMPILED = re.compile(r"(^|\.)_orig_mod\.")
 _HASH, _STATE = "paccel.sha256", "paccel.state"
 _ZEROS = "0" * 64
-_PIECE = 1 << 20  # bytes that are hashed at once
-
+_CHUNK = 1 << 20  # bytes that are hashed at once
 
 MAX_SHARD_SIZE = 5 * 10**9
-"""Bytes of weights above which they become several files, as in `huggingface_hub`."""
+"""Maximum bytes of a file of weights, as in `huggingface_hub`."""
 
 _INDEX = "model.safetensors.index.json"
 _SHARD_NAME = re.compile(r"model-\d+-\w+-of-\d+\.safetensors")
@@ -46,19 +45,19 @@ def write_weights(
     max_shard_size: int = MAX_SHARD_SIZE,
     writes: bool = True,
 ) -> None:
-    """Write weights as a safetensors file, or above a limit as a folder of several. The same weights make the same bytes.
+    """Write weights as a safetensors file, or above a size as a folder of files. The same weights make the same bytes.
 
-    Names are those of the model as written, without the prefixes of DataParallel and `torch.compile`. Tied weights are
-    stored once; the header maps their other names to the stored one, as safetensors' own `save_model` does. What a
-    module returns from `get_extra_state` is in the header, too, as `encode` writes it. Shards are gathered, one tensor
-    at a time: collective where there are any.
+    Names are those of the unwrapped model, without the prefixes of DataParallel and `torch.compile`. Tied weights are
+    stored once; the header maps their other names to the stored one, as `safetensors.torch.save_model` does. The result
+    of a module's `get_extra_state` is in the header as well, as `encode` writes it. Shards are gathered, one tensor at
+    a time: collective if there are any.
 
     Args:
         path: The file. The folder has its name without `.safetensors`.
-        weights: A model, or what its `state_dict` returns.
+        weights: A model, or its `state_dict`.
         metadata: Text for the header.
-        max_shard_size: Most bytes of a file, unless one tensor has more.
-        writes: Whether this process writes; otherwise it helps to gather.
+        max_shard_size: Maximum bytes of a file, unless a single tensor is larger.
+        writes: Whether this process writes; the others only help to gather.
 
     Raises:
         CheckpointError: A value cannot be stored, or two have the same name.
@@ -85,7 +84,7 @@ def write_weights(
         if writes and folder.is_dir():
             remove_weights(folder)
         return
-    # Each write has names of its own, so that the index, which is replaced at once, always names files of one model
+    # File names contain the step, so that the index, which is replaced last, never names files of different steps
     step = (metadata or {}).get("step", "0")
     names = [f"model-{number:05}-{step}-of-{len(files):05}.safetensors" for number in range(1, len(files) + 1)]
     for name, part in zip(names, files, strict=True):
@@ -100,20 +99,20 @@ def write_weights(
 
 
 def remove_weights(path: Path) -> None:
-    """Remove a file of weights, or of a folder what `write_weights` has put there, the index first."""
+    """Remove a file of weights, or the files that `write_weights` has written into a folder, the index first."""
     if path.is_dir():
         (path / _INDEX).unlink(missing_ok=True)
         _remove_files(path, ())
-        with suppress(OSError):  # there is something else in it
+        with suppress(OSError):  # the folder has other files
             path.rmdir()
     else:
         path.unlink()
 
 
 def _remove_files(folder: Path, but: Collection[str]) -> None:
-    for other in folder.iterdir():
-        if _SHARD_NAME.fullmatch(other.name) and other.name not in but:
-            other.unlink()
+    for file in folder.iterdir():
+        if _SHARD_NAME.fullmatch(file.name) and file.name not in but:
+            file.unlink()
 
 
 def find_weights(path: Path) -> list[Path]:
@@ -128,7 +127,7 @@ def find_weights(path: Path) -> list[Path]:
         indexes, files = sorted(path.glob("*.safetensors.index.json")), sorted(path.glob("*.safetensors"))
         if len(indexes) != 1 and len(files) != 1:
             found = f"{len(indexes)} indexes and {len(files)} files"
-            raise CheckpointError(f"`{path}` is no folder of one model's weights: it has {found}")
+            raise CheckpointError(f"`{path}` must hold the weights of one model: it has {found}")
         path = indexes[0] if len(indexes) == 1 else files[0]
     if path.suffix == ".json":
         try:
@@ -139,17 +138,17 @@ def find_weights(path: Path) -> list[Path]:
             raise CheckpointError(f"`{path}` names files that are not in its folder")
         return [path.parent / name for name in names]
     if not path.exists():
-        others = ", ".join(f"`{other.name}`" for other in sorted(path.parent.glob("*.safetensors")))
+        others = quoted(other.name for other in sorted(path.parent.glob("*.safetensors")))
         raise CheckpointError(f"There is no `{path}`" + (f"; its folder has {others}" if others else ""))
     return [path]
 
 
-def _split(tensors: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
-    """The tensors in their order, in groups of at most so many bytes."""
+def _split(tensors: Mapping[str, Any], max_bytes: int) -> list[dict[str, Any]]:
+    """The tensors in order, in groups of limited size."""
     groups: list[dict[str, Any]] = [{}]
     size = 0
     for name, tensor in tensors.items():
-        if groups[-1] and size + tensor.nbytes > most:
+        if groups[-1] and size + tensor.nbytes > max_bytes:
             groups.append({})
             size = 0
         groups[-1][name] = tensor
@@ -158,7 +157,7 @@ def _split(tensors: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, chunks: Iterator[Buffer], writes: bool) -> None:
-    """Write a file and its hash. Whatever happens, all chunks are made, as other processes may help to."""
+    """Write a file and its hash. Even if that fails, iterate over all chunks: gathering them is collective."""
     try:
         if writes:
             first = next(chunks)
@@ -169,53 +168,37 @@ def _write(path: Path, chunks: Iterator[Buffer], writes: bool) -> None:
 
 
 def read_weights(path: Path, module: nn.Module, *, strict: bool = True) -> tuple[dict[str, str], list[str]]:
-    """Load weights into `module` in place, whether or not it is wrapped.
+    """Load weights into `module` in place, wrapped or not.
 
     Args:
-        path: The file.
+        path: The file, or a folder: see `find_weights`.
         module: The model, or a part of one.
         strict: Whether a difference in names or shapes is an error. Otherwise only what fits is loaded.
 
     Returns:
-        metadata: The file's.
+        metadata: Of the file.
         differences: A line for each weight that does not fit; none with `strict`.
 
     Raises:
-        CheckpointError: The file cannot be read or was damaged, or names or shapes differ; lists all of them, and loads
-            nothing.
+        CheckpointError: The file cannot be read or was damaged, or names or shapes differ; lists all of them. Nothing
+            is loaded.
     """
     check_has_memory(module)
-    is_sharded = any(hasattr(value, "to_local") for value in module.state_dict().values())
-    tensors: dict[str, Any] = {}
-    metadata: dict[str, str] = {}
-    has_hashes = True
-    for file in find_weights(path):
-        found, own_metadata = load_tensors(file, lazily=True, at_once=0 if is_sharded else SMALL)
-        written = own_metadata.pop(_HASH, None)
-        if written is not None and _hash_of(file, written) != written:
-            raise CheckpointError(f"`{file}` was damaged or changed after it was written: its SHA-256 is another one")
-        has_hashes = has_hashes and written is not None
-        tensors |= found
-        metadata |= own_metadata | ({} if written is None else {_HASH: written})
-    if not has_hashes:
-        metadata.pop(_HASH, None)
-    tensors |= {n: tensors[kept] for n, kept in metadata.items() if n not in tensors and kept in tensors}
-    extra = _extra_states(path, metadata, tensors)
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(tuple(f"{n}." for n in extra))}
-    loaded = tensors | extra
-    given = dict(zip(plain_names(loaded), loaded.values(), strict=True))
     state = module.state_dict()
+    is_sharded = any(hasattr(value, "to_local") for value in state.values())
+    weights, metadata = _read_files(path, at_once=0 if is_sharded else SMALL)
+    saved = dict(zip(plain_names(weights), weights.values(), strict=True))
     own = dict(zip(plain_names(state), state, strict=True))
-    problems = {name: f"missing: `{name}`" for name in own if name not in given}
-    problems |= {name: f"unexpected: `{name}`" for name in given if name not in own}
-    for name in own.keys() & given.keys():
-        here, there = _shape(state[own[name]]), _shape(given[name])
+    problems = {name: f"missing: `{name}`" for name in own if name not in saved}
+    problems |= {name: f"unexpected: `{name}`" for name in saved if name not in own}
+    for name in own.keys() & saved.keys():
+        here, there = _shape(state[own[name]]), _shape(saved[name])
         if here is not None and here != there:
             problems[name] = f"shape: `{name}` is {there} in the file and {here} in the model"
     differences = sorted(problems.values())
     if problems and strict:
         raise CheckpointError(f"`{path}` does not fit the model:\n" + "\n".join(f"  {line}" for line in differences))
-    fitting = {own[name]: value for name, value in given.items() if name not in problems}
+    fitting = {own[name]: value for name, value in saved.items() if name not in problems}
     if not fitting and own:
         raise CheckpointError(
             f"`{path}` has no weight of the model:\n" + "\n".join(f"  {line}" for line in differences)
@@ -224,8 +207,35 @@ def read_weights(path: Path, module: nn.Module, *, strict: bool = True) -> tuple
     return metadata, differences
 
 
+def _read_files(path: Path, at_once: int) -> tuple[dict[str, Any], dict[str, str]]:
+    """The weights and the metadata in the files at a path. The metadata has a hash only if each file has one.
+
+    Tensors of more than `at_once` bytes stay in their files until they are needed.
+
+    Raises:
+        CheckpointError: A file cannot be read, or does not have its hash.
+    """
+    tensors: dict[str, Any] = {}
+    metadata: dict[str, str] = {}
+    hashes: list[str | None] = []
+    for file in find_weights(path):
+        found, header = load_tensors(file, lazily=True, at_once=at_once)
+        written = header.get(_HASH)
+        if written is not None and _hash_of(file, written) != written:
+            raise CheckpointError(f"`{file}` was damaged or changed after it was written: its SHA-256 does not match")
+        hashes.append(written)
+        tensors |= found
+        metadata |= header
+    if None in hashes:
+        metadata.pop(_HASH, None)
+    tensors |= {tied: tensors[name] for tied, name in metadata.items() if tied not in tensors and name in tensors}
+    extra = _extra_states(path, metadata, tensors)
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(tuple(f"{n}." for n in extra))}
+    return tensors | extra, metadata
+
+
 def has_hash(metadata: Mapping[str, str]) -> bool:
-    """Whether the file of this metadata could be checked for damage, as those of others cannot."""
+    """Whether the file with this metadata has a hash to check it by, as only files of paccel have."""
     return _HASH in metadata
 
 
@@ -238,7 +248,7 @@ def _extra_states(path: Path, metadata: Mapping[str, str], tensors: Mapping[str,
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
-    """The shape of a tensor; None of a lazy parameter that has none yet, and of what is no tensor."""
+    """The shape of a tensor; None for a lazy parameter without a shape yet, and for anything but a tensor."""
     shape = None if is_lazy(value) else getattr(value, "shape", None)
     return None if shape is None else tuple(shape)
 
@@ -250,7 +260,7 @@ def _hash_of(path: Path, written: str) -> str:
         header = file.read(int.from_bytes(length, "little"))
         entry = f'"{_HASH}":"{{}}"'
         digest.update(length + header.replace(entry.format(written).encode(), entry.format(_ZEROS).encode(), 1))
-        while piece := file.read(_PIECE):
+        while piece := file.read(_CHUNK):
             digest.update(piece)
     return digest.hexdigest()
 
@@ -266,5 +276,5 @@ def plain_names(names: Iterable[str]) -> list[str]:
         plain = [name.removeprefix("module.") for name in plain]
     if len(set(plain)) < len(plain):
         twice = sorted({name for name in plain if plain.count(name) > 1})
-        raise CheckpointError(f"Two weights have the same name: {', '.join(f'`{name}`' for name in twice)}")
+        raise CheckpointError(f"Two weights have the same name: {quoted(twice)}")
     return plain

@@ -1,4 +1,4 @@
-"""What a run keeps of itself: sharded or whole, at once or in the background, the last and the best."""
+"""Checkpoints of a run: sharded or whole, in the foreground or background, the last and the best."""
 
 import contextlib
 import io
@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.sampled import every_third_day
+from support.saved import write_objects
 from support.together import free_ports, together
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -35,7 +36,7 @@ from paccel.runtime.record.reporting import Reporter
 from paccel.runtime.storage.background import Background, on_host
 from paccel.runtime.storage.checkpoint import read_checkpoint, write_checkpoint
 
-# Imported by the tests that use it: it takes seconds, and each worker collects each file
+# Imported only by the tests that use it: the import takes seconds, and each worker collects all files
 torchmetrics = partial(import_module, "torchmetrics")
 
 
@@ -58,7 +59,7 @@ def contents(run_dir: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 class TestInTheBackground:
-    def test_the_same_bytes_are_written_as_at_once(self, start, metrics, tmp_path: Path) -> None:
+    def test_it_writes_the_same_bytes_as_in_the_foreground(self, start, metrics, tmp_path: Path) -> None:
         settings = {"data": "augmented", "keep_last": 9, "eval_every": 3}
         assert start(tmp_path / "straight", **settings).returncode == 0
         done = start(tmp_path / "run", **settings, save_in_background=True)
@@ -68,9 +69,7 @@ class TestInTheBackground:
         assert [name for name in theirs if ours[name] != theirs[name]] == []
 
     @pytest.mark.parametrize("kind", ["ENOSPC", "EROFS"])
-    def test_an_error_ends_the_run_by_name_and_the_last_good_checkpoint_stands(
-        self, start, tmp_path: Path, kind: str
-    ) -> None:
+    def test_an_error_fails_the_run_and_keeps_the_last_valid_checkpoint(self, start, tmp_path: Path, kind: str) -> None:
         run_dir = tmp_path / "run"
         done = start(
             run_dir, save_in_background=True, fault=f"{kind}@write:20", log_every=None, eval_every=None, processes=2
@@ -81,7 +80,7 @@ class TestInTheBackground:
         assert resumed.returncode == 0, resumed.stderr
         assert "resuming at step" in resumed.stdout
 
-    def test_killed_while_a_thread_writes_it_goes_on_from_the_checkpoint_before(
+    def test_killed_while_the_thread_writes_it_resumes_from_the_previous_checkpoint(
         self, start, metrics, tmp_path: Path
     ) -> None:
         settings = {"data": "augmented", "save_in_background": True, "max_steps": 8}
@@ -95,7 +94,7 @@ class TestInTheBackground:
             ours, theirs = contents(run_dir), contents(tmp_path / "straight")
             assert {n: ours[n] for n in theirs} == theirs
 
-    def test_one_of_a_kind_is_under_way_and_all_come_in_order(self) -> None:
+    def test_one_job_of_each_kind_runs_at_a_time_and_all_run_in_order(self) -> None:
         background, gate, done = Background(), threading.Event(), []
         background.submit("a", lambda: (gate.wait(10), done.append(1)))
         background.submit("b", lambda: done.append(2))
@@ -109,7 +108,7 @@ class TestInTheBackground:
         background.wait()
         assert done == [1, 2, 3]
 
-    def test_what_fails_drops_what_is_behind_it_and_is_raised_once(self) -> None:
+    def test_an_error_drops_the_following_jobs_and_is_raised_once(self) -> None:
         background, gate, done = Background(), threading.Event(), []
 
         def fail() -> None:
@@ -163,10 +162,10 @@ class TestTheBest:
             checkpoints, model = make(run, keep_best=3, mode=mode)
             scores = {1: 0.1, 2: 0.5, 3: 0.3, 4: 0.2, 5: float("nan"), 6: 0.5, 7: 0.4}
             better = self.feed(run, checkpoints, model, {step: sign * score for step, score in scores.items()})
-            assert better == [1, 2, 6]  # of equal ones the later, a NaN never
+            assert better == [1, 2, 6]  # of equal scores the later one, never NaN
             assert self.kept(run) == {"best": 6.0, "best-2": 2.0, "best-6": 6.0, "best-7": 7.0}
 
-    def test_a_resumed_run_knows_its_best_ones(self, tmp_path: Path, make) -> None:
+    def test_a_resumed_run_knows_its_best_scores(self, tmp_path: Path, make) -> None:
         config = Config(tmp_path / "run")
         with pytest.raises(SystemExit), Run(config) as run:
             checkpoints, model = make(run, keep_best=2, mode="max")
@@ -178,7 +177,7 @@ class TestTheBest:
             assert self.feed(run, checkpoints, model, {4: 0.4}) == []
             assert self.kept(run) == {"best": 2.0, "best-2": 2.0, "best-4": 4.0}
 
-    def test_a_nan_is_never_the_best_not_even_where_it_comes_first(
+    def test_nan_is_never_the_best_even_if_it_is_first(
         self, tmp_path: Path, make, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with Run(Config(tmp_path / "run")) as run:
@@ -187,7 +186,7 @@ class TestTheBest:
         said = capsys.readouterr().err
         assert [step for step in range(1, 5) if f"`score` is nan: the weights of step {step} are not" in said] == [1, 3]
 
-    def test_what_is_not_among_them_is_not_written(self, tmp_path: Path, make) -> None:
+    def test_weights_outside_the_best_are_not_written(self, tmp_path: Path, make) -> None:
         with Run(Config(tmp_path / "run")) as run:
             checkpoints, _ = make(run, keep_best=2)
             for step, score in enumerate((0.1, 0.2, 0.3), start=1):
@@ -195,7 +194,7 @@ class TestTheBest:
                 checkpoints.keep_best({"score": score})
             assert {path.stem for path in (run.run_dir / "weights").iterdir()} == {"best", "best-1", "best-2"}
 
-    def test_in_the_background_those_of_a_checkpoint_stay_until_the_next_one_stands(
+    def test_in_the_background_the_best_weights_of_a_checkpoint_stay_until_the_next_is_written(
         self, tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         gate, found = threading.Event(), {}
@@ -208,30 +207,30 @@ class TestTheBest:
             found[step] = {path.stem for path in (record.run_dir / "weights").glob("best-*")}
 
         with Run(Config(tmp_path / "run")) as run:
-            monkeypatch.setattr("paccel.runtime.checkpoints.write_encoded", write)
+            monkeypatch.setattr("paccel.runtime.checkpointing.writer.write_checkpoint", write)
             monkeypatch.setattr(Record, "write_status", note)
             checkpoints, model = make(run, keep_best=1 + 1, background=True, mode="max")
             self.feed(run, checkpoints, model, {1: 0.1})
             gate.set()
-            checkpoints._background.wait()
+            checkpoints._writer._background.wait()
             gate.clear()
             run.position.step = 2
             checkpoints.keep_best({"score": 0.2})
             checkpoints.save()
             run.position.step = 3
-            checkpoints._bests = [(0.3, 3), (0.2, 2)]  # as `keep_best` leaves them while step 2 is being written
+            checkpoints._best.ranking = [(0.3, 3), (0.2, 2)]  # as `keep_best` leaves them while step 2 is being written
             gate.set()
-            checkpoints._background.wait()
+            checkpoints._writer._background.wait()
             assert found[2] == {"best-1", "best-2"}
 
-    def test_a_score_that_is_not_there_is_named_with_those_that_are(self, tmp_path: Path, make) -> None:
+    def test_a_missing_score_is_an_error_that_lists_the_others(self, tmp_path: Path, make) -> None:
         with (
             Run(Config(tmp_path / "run")) as run,
             pytest.raises(ConfigError, match="No score `score` to choose the best by: there are loss, f1"),
         ):
             make(run)[0].keep_best({"loss": 1.0, "f1": 0.5})
 
-    def test_none_stays_where_less_than_one_is_asked_for(self, tmp_path: Path, make) -> None:
+    def test_keep_best_below_one_is_refused(self, tmp_path: Path, make) -> None:
         with (
             Run(Config(tmp_path / "run")) as run,
             pytest.raises(ConfigError, match="`keep_best` must be at least 1, not 0"),
@@ -260,7 +259,7 @@ def train_with_a_decay(run_dir: Path, total_steps: int, resume: str = "never") -
         return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def test_the_checkpoint_from_before_a_decay_stays_and_goes_on_as_if_the_run_had_been_longer(tmp_path: Path) -> None:
+def test_the_checkpoint_before_a_decay_is_kept_and_continues_as_if_the_run_had_been_longer(tmp_path: Path) -> None:
     train_with_a_decay(tmp_path / "short", 6)
     kept = tmp_path / "short" / "checkpoints"
     assert sorted(path.name for path in kept.iterdir()) == ["step-4", "step-6"]
@@ -276,7 +275,7 @@ def train_sharded(sharded: bool, run_dir: str, resume: str, until: int, backgrou
 
     with Run(Config(Path(run_dir), resume)) as run:
         torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).double()  # 5 rows and 1 do not halve
+        model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).double()  # 5 rows and 1 row cannot be halved
         if sharded:
             fully_shard(model, mesh=init_device_mesh("cpu", (run.accelerator.num_processes,)))
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
@@ -313,7 +312,9 @@ def test_a_run_with_shards_goes_on_with_other_shards_or_none_as_if_it_had_never_
     for background in (False, True):
         run_dir = f"shards-{background}"
         together(train_sharded, tmp_path, True, run_dir, "never", 4, background)
-        again = together(train_sharded, tmp_path, True, run_dir, "auto", 7, background)  # 2 shards, and then whole
+        again = together(
+            train_sharded, tmp_path, True, run_dir, "auto", 7, background
+        )  # in 2 shards, and then unsharded
         assert all(torch.equal(again[0][name], again[1][name]) for name in straight)
         (whole,) = together(train_sharded, tmp_path, False, run_dir, "auto", 9, background, processes=1)
         assert list(whole) == list(straight)
@@ -327,7 +328,7 @@ def test_a_run_with_shards_goes_on_with_other_shards_or_none_as_if_it_had_never_
         torch.testing.assert_close(ours[name], straight[name], rtol=0, atol=1e-12)
 
 
-def test_shards_that_cannot_be_put_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fsdp_version_1_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from accelerate import Accelerator
     from accelerate.utils import DistributedType
 
@@ -340,7 +341,7 @@ def test_shards_that_cannot_be_put_together_are_refused(tmp_path: Path, monkeypa
         monkeypatch.undo()
 
 
-def test_nothing_else_can_be_tracked_under_the_name_of_the_run(tmp_path: Path) -> None:
+def test_objects_named_run_or_without_state_are_refused(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run"), record=False) as run:
         with pytest.raises(ConfigError, match="`run` is the name of the run's own state in a checkpoint"):
             Checkpoints(run, run=nn.Linear(1, 1))
@@ -348,8 +349,8 @@ def test_nothing_else_can_be_tracked_under_the_name_of_the_run(tmp_path: Path) -
             Checkpoints(run, score=1.0, text="", model=nn.Linear(1, 1))
 
 
-def test_the_run_is_saved_by_the_names_of_0_1_0_and_comes_back(tmp_path: Path) -> None:
-    """Whatever is added later, these are read: checkpoints of every version load."""
+def test_the_state_of_a_run_keeps_the_names_of_0_1_0(tmp_path: Path) -> None:
+    """Names may be added, but these are always read: checkpoints of every version load."""
     place = {"step": 5, "epoch": 2, "step_in_epoch": 1, "epoch_is_over": False, "epoch_is_cut": False}
     place |= {"finished": None, "stream": None, "stream_is_over": False}
     added = {"samples_in_epoch": None, "pass_in_epoch": 0, "beside": {}, "data": {}, "order": 1}  # since then
@@ -363,7 +364,7 @@ def test_the_run_is_saved_by_the_names_of_0_1_0_and_comes_back(tmp_path: Path) -
     model = nn.Linear(1, 1)
     objects = {"model": model.state_dict(), "run": state}
     with Run(Config(tmp_path / "run")) as run:
-        write_checkpoint(tmp_path / "run" / "checkpoints" / "step-5", objects, {"step": 5, "num_processes": 1})
+        write_objects(tmp_path / "run" / "checkpoints" / "step-5", objects, {"step": 5, "num_processes": 1})
         checkpoints = Checkpoints(run, best="score", model=model)
         assert checkpoints.restore() == 5
         assert not checkpoints.keep_best({"score": 0.5})
@@ -375,7 +376,7 @@ def test_the_run_is_saved_by_the_names_of_0_1_0_and_comes_back(tmp_path: Path) -
     assert saved["run"] == state | {"position": place | added | {"step": 6}} | own
 
 
-# What the processes decide together
+# Decisions of all processes
 
 
 DECIDE: dict[str, tuple[float, float]] = {
@@ -387,7 +388,7 @@ DECIDE: dict[str, tuple[float, float]] = {
 
 
 def decide_by_scores_of_each(ports: list[int]) -> list[Any]:
-    """What each process holds for decided; the second evaluation has its own score on each process."""
+    """The decisions of each process; in the second evaluation each process has a different score."""
     rank, found = int(os.environ["RANK"]), []
     for name, scores in DECIDE.items():
         os.environ["MASTER_PORT"] = str(ports.pop())
@@ -404,7 +405,7 @@ def decide_by_scores_of_each(ports: list[int]) -> list[Any]:
 
 
 @pytest.mark.slow
-def test_scores_that_differ_by_process_decide_the_same_on_all_and_a_line_says_that_they_differ(tmp_path: Path) -> None:
+def test_with_different_scores_all_processes_decide_the_same_and_a_warning_says_so(tmp_path: Path) -> None:
     first, second = together(decide_by_scores_of_each, tmp_path, free_ports(len(DECIDE)), timeout=120)
     reason = "process 0's reason"
     better, worse = (True, False, 1.0, reason), (False, True, 2.0, reason)
@@ -415,7 +416,7 @@ def test_scores_that_differ_by_process_decide_the_same_on_all_and_a_line_says_th
 
 
 def reduce_on_one() -> str:
-    """A plateau of PyTorch that is given each process's own score."""
+    """A ReduceLROnPlateau that gets a different score on each process."""
     with Run(Config(Path("run"))) as run:
         model = nn.Linear(1, 1)
         model, optimizer = run.prepare(model, torch.optim.SGD(model.parameters(), lr=0.5))
@@ -432,21 +433,21 @@ def reduce_on_one() -> str:
 
 
 @pytest.mark.slow
-def test_rates_that_a_plateau_made_differ_are_an_error_on_all_before_they_are_saved(tmp_path: Path) -> None:
+def test_different_rates_after_a_plateau_are_an_error_on_all_processes_before_saving(tmp_path: Path) -> None:
     first, second = together(reduce_on_one, tmp_path)
     assert first == second
     assert "The processes differ in lr of `optimizer`" in first
     assert not list(tmp_path.glob("run/checkpoints/step-*"))
 
 
-class TestWhatBecomesWeights:
+class TestWeightsFiles:
     def written(self, run_dir: Path) -> dict[str, float]:
         found = {path.stem: load_file(path) for path in sorted((run_dir / "weights").iterdir())}
         return {name: weights["weight"].mean().item() for name, weights in found.items()}
 
     @pytest.fixture
     def networks(self) -> list[nn.Module]:
-        """Two with weights of 1, whose averages, made before, are 0.5."""
+        """Two networks with weights of 0."""
         networks = [nn.Linear(1, 1, bias=False) for _ in range(2)]
         for network in networks:
             nn.init.zeros_(network.weight)
@@ -459,14 +460,14 @@ class TestWhatBecomesWeights:
         ema.update()
         return ema
 
-    def test_of_two_networks_each_has_its_own_average(self, tmp_path: Path, networks: list[nn.Module]) -> None:
+    def test_each_of_two_networks_has_its_own_average(self, tmp_path: Path, networks: list[nn.Module]) -> None:
         left, right = networks
         averages = {"left_ema": self.averaged(left, 0.5), "right_ema": self.averaged(right, 0.75)}
         with Run(Config(tmp_path / "run")) as run:
             Checkpoints(run, left=left, right=right, **averages).save_weights("final")
         assert self.written(tmp_path / "run") == {"final-left": 0.5, "final-right": 0.25}
 
-    def test_of_two_averages_of_one_network_the_script_says_which(
+    def test_with_two_averages_of_one_network_the_script_must_choose(
         self, tmp_path: Path, networks: list[nn.Module]
     ) -> None:
         model = networks[0]
@@ -490,7 +491,7 @@ class TestWhatBecomesWeights:
         names = {path.stem for path in (tmp_path / "run" / "weights").iterdir()}
         assert names == {"a", "a-center", "b", "c", "d-critic", "d-generator"}
 
-    def test_that_there_are_none_is_said(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_warning_says_that_there_are_none(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with Run(Config(tmp_path / "run")) as run:
             Checkpoints(run, best="score", optimizer=torch.optim.SGD([torch.ones(1)], lr=1))
             assert "no weights will be written: no model is tracked" in capsys.readouterr().err
@@ -519,7 +520,7 @@ def test_what_cannot_be_saved_is_found_before_the_first_step(tmp_path: Path) -> 
         Checkpoints(run, **{"the model": nn.Linear(1, 1)}).restore()
 
 
-def test_a_lazy_module_is_saved_once_it_has_a_shape_and_comes_back(tmp_path: Path) -> None:
+def test_a_lazy_module_is_saved_once_it_has_a_shape_and_restored(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run")) as run:
         model = nn.LazyLinear(2)
         checkpoints = Checkpoints(run, model=model)
@@ -533,7 +534,7 @@ def test_a_lazy_module_is_saved_once_it_has_a_shape_and_comes_back(tmp_path: Pat
     assert torch.equal(again.weight, model.weight)
 
 
-def test_scores_that_choose_nothing_are_named(tmp_path: Path) -> None:
+def test_scores_without_a_usable_one_are_an_error(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run")) as run:
         checkpoints = Checkpoints(run, best="score", model=nn.Linear(1, 1))
         with pytest.raises(ConfigError, match=r"there are none, as the evaluation saw no sample"):
@@ -543,7 +544,7 @@ def test_scores_that_choose_nothing_are_named(tmp_path: Path) -> None:
 
 
 def evaluate_after_saving(run_dir: Path, resume: str = "never", killed_at: str = "") -> None:
-    """Saves at each second step, then evaluates; each step's score is better than those before it."""
+    """Save and evaluate at every second step, with a better score each time."""
     with Run(Config(run_dir, resume)) as run:
         model = nn.Linear(1, 1)
         early_stopping = EarlyStopping(9)
@@ -571,21 +572,21 @@ def evaluate_after_saving(run_dir: Path, resume: str = "never", killed_at: str =
 
 
 @pytest.mark.parametrize("killed_at", ["evaluation 2", "step 2", "step 3", "evaluation 4", "evaluation 6", "step 6"])
-def test_saved_before_its_evaluation_a_run_that_goes_on_makes_it_again_and_ends_the_same(
+def test_a_run_saved_before_an_evaluation_repeats_it_on_resume_and_ends_the_same(
     tmp_path: Path, metrics: Any, killed_at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Reporter, "draw", lambda *_, **__: None)
     evaluate_after_saving(tmp_path / "straight")
     with pytest.raises(KeyboardInterrupt):
         evaluate_after_saving(tmp_path / "run", killed_at=killed_at)
-    assert (tmp_path / "run" / "checkpoints").exists()  # an evaluation that fails costs no training
+    assert (tmp_path / "run" / "checkpoints").exists()  # saved before the evaluation
     evaluate_after_saving(tmp_path / "run", "auto")
     assert contents(tmp_path / "run") == contents(tmp_path / "straight")
     assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
 
 
 class Queue(nn.Module):
-    """A model with what no checkpoint has: a queue, and a metric."""
+    """A model with state that no checkpoint has: a queue and a metric."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -593,7 +594,9 @@ class Queue(nn.Module):
         self.register_buffer("queue", torch.zeros(2), persistent=False)
 
 
-def test_what_a_model_keeps_from_its_checkpoints_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_buffers_and_metrics_that_no_checkpoint_has_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Run(Config(tmp_path / "run")) as run:
         model = Queue()
         checkpoints = Checkpoints(run, model=model)
@@ -604,7 +607,7 @@ def test_what_a_model_keeps_from_its_checkpoints_is_named(tmp_path: Path, capsys
                 checkpoints.save()
     said = capsys.readouterr()
     assert (said.out + said.err).count("training changes `model.queue`") == 1
-    assert "what `model.accuracy` adds up is in no checkpoint" in said.out + said.err
+    assert "no checkpoint holds what `model.accuracy` accumulates" in said.out + said.err
 
 
 def test_a_metric_goes_on_in_a_resumed_run_and_becomes_no_weights(tmp_path: Path) -> None:
@@ -639,6 +642,6 @@ def train_without_prepare() -> str:
 
 
 @pytest.mark.slow
-def test_a_model_that_each_process_trains_on_its_own_is_named(tmp_path: Path) -> None:
+def test_a_model_that_each_process_trains_separately_is_named(tmp_path: Path) -> None:
     said = together(train_without_prepare, tmp_path)
     assert said[0].count("the weights of `model` differ between process 0 and 1") == 1

@@ -12,11 +12,11 @@ from paccel.runtime.errors import ConfigError
 
 
 def first_stop(stopping: EarlyStopping, values: list[float | None]) -> int | None:
-    """After how many evaluations it says to stop."""
+    """The number of evaluations after which it says to stop."""
     return next((number for number, value in enumerate(values, 1) if stopping.should_stop(value)), None)
 
 
-def test_it_stops_after_so_many_evaluations_without_a_better_one() -> None:
+def test_it_stops_after_patience_evaluations_without_improvement() -> None:
     assert first_stop(EarlyStopping(2), [3.0, 2.0, 2.5, 1.0, 1.0, 1.5, 0.0]) == 6
     assert first_stop(EarlyStopping(1), [3.0, 2.0, 1.0]) is None
     assert first_stop(EarlyStopping(1), [3.0, 3.0]) == 2
@@ -27,12 +27,12 @@ def test_larger_can_be_better() -> None:
     assert first_stop(EarlyStopping(2, "max"), [0.1, 0.2, 0.3, 0.4]) is None
 
 
-def test_a_difference_below_the_least_does_not_count_and_the_best_stays() -> None:
+def test_an_improvement_below_min_delta_does_not_count() -> None:
     assert first_stop(EarlyStopping(3, min_delta=0.1), [1.0, 0.95, 0.92, 0.91]) == 4
     assert first_stop(EarlyStopping(3, min_delta=0.1), [1.0, 0.95, 0.92, 0.89, 0.89]) is None
 
 
-def test_what_is_not_a_number_is_never_better() -> None:
+def test_nan_and_none_are_never_better() -> None:
     assert first_stop(EarlyStopping(3), [math.nan, None, math.nan]) == 3
     stopping = EarlyStopping(3)
     assert first_stop(stopping, [1.0, math.nan, None, 0.5, math.nan, 0.6]) is None
@@ -40,7 +40,7 @@ def test_what_is_not_a_number_is_never_better() -> None:
     assert first_stop(EarlyStopping(2), [math.inf, 5.0, -math.inf, 1.0, 1.0]) == 5
 
 
-def test_it_goes_on_where_it_was_saved() -> None:
+def test_it_resumes_where_it_was_saved() -> None:
     values = [5.0, 4.0, 4.5, 4.6, 4.7]
     for at in range(len(values)):
         before = EarlyStopping(3)
@@ -50,7 +50,7 @@ def test_it_goes_on_where_it_was_saved() -> None:
         assert first_stop(after, values[at:]) == len(values) - at
 
 
-def test_arguments_that_cannot_be_meant_are_all_named() -> None:
+def test_all_invalid_arguments_are_named() -> None:
     with pytest.raises(ConfigError) as caught:
         EarlyStopping(0, "least", -1.0)  # type: ignore[arg-type]
     assert [line.split("`")[1] for line in str(caught.value).splitlines()] == ["patience", "mode", "min_delta"]

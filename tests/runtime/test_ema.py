@@ -1,4 +1,4 @@
-"""The average of the weights, against the formula, bit for bit over a save, and in place."""
+"""The average equals the formula, is restored bit for bit, and is swapped in place."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ def copied(state: dict[str, Any]) -> dict[str, Any]:
     return {"updates": state["updates"], "averages": {name: value.clone() for name, value in state["averages"].items()}}
 
 
-def test_it_is_what_pytorch_averages_and_buffers_are_the_model_s_own() -> None:
+def test_it_equals_pytorch_s_average_without_averaging_buffers() -> None:
     model = make_model(torch.float64)
     ema, oracle = EMA(model, 0.9, warmup=False), AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
     oracle.update_parameters(model)  # its first update is a copy
@@ -84,7 +84,7 @@ def test_the_decay_may_be_a_function_of_the_update() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_swapped_in_and_out_again_every_value_is_as_before(dtype: torch.dtype) -> None:
+def test_swapping_in_and_out_restores_every_value(dtype: torch.dtype) -> None:
     model = make_model(dtype)
     ema = EMA(model, 0.5)
     for seed in range(3):
@@ -118,7 +118,7 @@ def test_small_steps_are_not_rounded_away_in_half_precision() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_a_saved_average_goes_on_bit_for_bit(dtype: torch.dtype) -> None:
+def test_a_restored_average_continues_bit_for_bit(dtype: torch.dtype) -> None:
     straight_model = make_model(dtype)
     straight = EMA(straight_model, 0.9)
     for seed in range(6):
@@ -139,7 +139,7 @@ def test_a_saved_average_goes_on_bit_for_bit(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.slow
-def test_names_are_the_model_s_whatever_wraps_it() -> None:
+def test_names_are_those_of_the_unwrapped_model() -> None:
     model = make_model()
     names = [name for name, _ in model.named_parameters()]
     for wrapped in (torch.compile(model), nn.DataParallel(model)):
@@ -170,7 +170,7 @@ def test_state_of_another_model_is_refused_and_nothing_is_changed() -> None:
 
 
 @pytest.mark.parametrize("action", ["update", "state_dict", "swapped_in", "load_state_dict"])
-def test_while_swapped_in_nothing_else_is_done_with_it(action: str) -> None:
+def test_while_swapped_in_it_refuses_everything_else(action: str) -> None:
     ema = EMA(make_model())
     with ema.swapped_in(), pytest.raises(RuntimeError, match="after the `with` block"):
         {
@@ -189,7 +189,7 @@ def test_a_decay_out_of_range_is_refused(decay: float) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(90)
-def test_a_sharded_model_is_averaged_and_saved_as_a_whole_one(tmp_path: Path) -> None:
+def test_a_sharded_model_is_averaged_and_saved_like_an_unsharded_one(tmp_path: Path) -> None:
     processes = [new_process(sharded_ema.main, rank, tmp_path) for rank in range(2)]
     for process in processes:
         process.start()
@@ -211,7 +211,7 @@ class Config:
 
 
 def averaged_by_timm(run_dir: Path, steps: int) -> dict[str, torch.Tensor]:
-    """The average after so many steps in all, saved there and gone on with by the next call."""
+    """Train up to a step in total, resuming where the last call saved. Returns the average."""
     with Run(Config(run_dir)) as run:
         model: Any = make_model()
         optimizer: Any = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -232,31 +232,31 @@ def averaged_by_timm(run_dir: Path, steps: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_an_average_of_timm_is_resumed_to_the_bit(tmp_path: Path) -> None:
+def test_an_average_of_timm_resumes_bit_for_bit(tmp_path: Path) -> None:
     straight = averaged_by_timm(tmp_path / "straight", 6)
     first = averaged_by_timm(tmp_path / "run", 3)
     assert not equal(first, straight)
     assert equal(averaged_by_timm(tmp_path / "run", 6), straight)
 
 
-def test_a_model_that_has_grown_or_a_part_that_was_replaced_is_not_averaged_without_a_word() -> None:
+def test_added_or_replaced_parameters_are_an_error() -> None:
     for change in (lambda model: model.append(nn.Linear(1, 1)), lambda model: model.__setitem__(0, nn.Linear(2, 1))):
         model = nn.Sequential(nn.Linear(2, 1))
         ema = EMA(model)
         change(model)
-        with pytest.raises(ConfigError, match=r"other parameters than when its EMA was made: `[01].bias`"):
+        with pytest.raises(ConfigError, match=r"other parameters than when its EMA was created: `[01].bias`"):
             ema.state_dict()
-        with pytest.raises(ConfigError, match="Make a new EMA"), ema.swapped_in():
+        with pytest.raises(ConfigError, match="Create a new EMA"), ema.swapped_in():
             pass
-        with pytest.raises(ConfigError, match="Make a new EMA"):
+        with pytest.raises(ConfigError, match="Create a new EMA"):
             ema.update()
 
 
-def test_a_model_that_grows_while_it_is_averaged_is_noticed_within_some_updates() -> None:
+def test_parameters_added_during_averaging_are_noticed_within_some_updates() -> None:
     model = nn.Sequential(nn.Linear(2, 1))
     ema = EMA(model)
     ema.update()
     model.append(nn.Linear(1, 1))
-    with pytest.raises(ConfigError, match=r"`1.bias`, `1.weight`\. Make a new EMA"):
+    with pytest.raises(ConfigError, match=r"`1.bias`, `1.weight`\. Create a new EMA"):
         for _ in range(100):
             ema.update()

@@ -1,4 +1,4 @@
-"""How a run ends on an error that its reader can mend: one message, exit code 1, nothing left behind."""
+"""How a run ends on an error that the user can fix: one message, exit code 1, no files left."""
 
 import json
 import sys
@@ -39,7 +39,7 @@ def test_a_mistake_in_the_code_shows_where_it_is_and_its_run_says_failed(start, 
 
 
 @pytest.mark.slow
-def test_a_run_that_had_begun_is_kept_whatever_it_fails_of(start, tmp_path: Path) -> None:
+def test_a_run_that_had_started_is_kept_whatever_error_ends_it(start, tmp_path: Path) -> None:
     done = start(tmp_path / "run", fault="mend@step:3:0")
     assert (done.returncode, done.stderr) == (1, f"{MESSAGE}mend it\n")
     status = json.loads((tmp_path / "run" / "status.json").read_text())
@@ -49,7 +49,7 @@ def test_a_run_that_had_begun_is_kept_whatever_it_fails_of(start, tmp_path: Path
     assert sorted(path for path in (tmp_path / "run").rglob("*")) == before
 
 
-def test_what_lay_in_the_directory_before_stays(tmp_path: Path) -> None:
+def test_files_that_were_in_the_directory_before_stay(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("mine")
     with pytest.raises(DataError), Run(Config(run_dir=tmp_path / "run")):
@@ -80,7 +80,7 @@ def test_a_mendable_error_ends_a_script_with_its_message(
     waited: list[float] = []
     monkeypatch.setattr(errors.time, "sleep", waited.append)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("LOCAL_RANK", "1")  # what the first of the host says as well, it says first
+    monkeypatch.setenv("LOCAL_RANK", "1")  # the first process of a host prints first
     for error in (DataError("no data"), AgreementError("another process failed")):
         with pytest.raises(SystemExit) as ended:
             end_with(error)
@@ -93,7 +93,7 @@ def test_a_mendable_error_ends_a_script_with_its_message(
 
 
 @pytest.mark.parametrize("error", [TypeError("a bug"), RuntimeError("a bug"), KeyboardInterrupt(), Stopped("SIGTERM")])
-def test_any_other_end_of_a_script_stays_what_it_is(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_errors_pass_through(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(type(error)) as raised:
         end_with(error)
     assert raised.value is error
@@ -116,3 +116,9 @@ def test_a_script_without_it_ends_the_same_once_there_is_a_run(
         sys.excepthook(type(error), error, None)
     assert shown == [bug]
     assert capsys.readouterr().err == "error: no data\n"
+
+
+def test_names_are_quoted_and_beyond_the_limit_counted() -> None:
+    assert errors.quoted(["a", "b"]) == "`a`, `b`"
+    assert errors.quoted("abcde", 3) == "`a`, `b`, `c` and 2 more"
+    assert errors.quoted([]) == ""

@@ -1,4 +1,4 @@
-"""Freezing, staged unfreezing and groups of parameters: exact on any number of processes and over a resume."""
+"""Freezing, staged unfreezing and param groups: exact on any number of processes and after a resume."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ def data() -> TensorDataset:
 
 
 def train(run_dir: Path, resume: str = "never", until: int = 100, accumulate: int = 1) -> list[dict[str, bool]]:
-    """3 epochs of 3 steps: the head, from step 4 on the body, from step 6 on all. Returns what each step changed."""
+    """Train 3 epochs of 3 steps: the head, from step 4 on the body, from step 6 on all. Returns what each step changed."""
     changed = []
     with Run(Config(run_dir, resume)) as run:
         loader = run.loader(data(), 8, shuffle=True)
@@ -90,7 +90,7 @@ def final(run_dir: Path) -> dict[str, torch.Tensor]:
     return load_file(run_dir / "weights" / "final.safetensors")
 
 
-def test_a_part_is_trained_from_its_step_on_and_nothing_moves_it_before(tmp_path: Path) -> None:
+def test_a_part_is_trained_from_its_step_on_and_does_not_change_before(tmp_path: Path) -> None:
     changed = train(tmp_path / "run")
     assert [step["head.weight"] for step in changed] == [True] * 9
     assert [step["body.0.weight"] for step in changed] == [False] * 3 + [True] * 6
@@ -98,7 +98,7 @@ def test_a_part_is_trained_from_its_step_on_and_nothing_moves_it_before(tmp_path
 
 
 @pytest.mark.slow
-def test_two_processes_unfreeze_as_one_does(tmp_path: Path) -> None:
+def test_two_processes_unfreeze_like_one(tmp_path: Path) -> None:
     train(tmp_path / "one")
     for accumulate in (1, 2):
         folder = tmp_path / str(accumulate)
@@ -109,7 +109,7 @@ def test_two_processes_unfreeze_as_one_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("until", sampled(range(1, 9), 2))
-def test_stopped_in_any_stage_it_ends_as_if_it_had_not_been(tmp_path: Path, until: int) -> None:
+def test_resumed_in_any_stage_it_ends_like_an_uninterrupted_run(tmp_path: Path, until: int) -> None:
     train(tmp_path / "straight")
     train_and_stop(tmp_path / "run", until)
     train(tmp_path / "run", resume="auto")
@@ -118,7 +118,7 @@ def test_stopped_in_any_stage_it_ends_as_if_it_had_not_been(tmp_path: Path, unti
 
 
 class TestFreezing:
-    def test_frozen_batch_norms_stay_in_evaluation_mode_through_epochs_until_their_turn(self) -> None:
+    def test_frozen_batch_norms_stay_in_evaluation_mode_until_they_are_unfrozen(self) -> None:
         model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2), nn.BatchNorm1d(2, affine=False), nn.Linear(2, 1))
         with Run(Config(), record=False) as run:
             unfreezing = finetuning.Unfreezing(run, model, {1: [model[3]], 3: [model[2]]})
@@ -130,7 +130,7 @@ class TestFreezing:
         assert modes == [(False, True, False)] * 2 + [(False, True, True)] * 2
 
     @pytest.mark.parametrize("eval_frozen", [False, True])
-    def test_dropout_of_a_frozen_part_can_be_kept_still_until_its_turn(self, eval_frozen: bool) -> None:
+    def test_dropout_of_a_frozen_part_can_be_off_until_it_is_unfrozen(self, eval_frozen: bool) -> None:
         def block() -> nn.Sequential:
             return nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.Dropout())
 
@@ -153,7 +153,7 @@ class TestFreezing:
         assert [p.requires_grad for p in model.parameters()] == [False, False, True, True, True, True, True, True]
         assert model[1].training
 
-    def test_what_was_frozen_before_stays_so_and_a_shared_weight_goes_with_the_earliest(self) -> None:
+    def test_parameters_frozen_before_stay_frozen_and_a_shared_weight_follows_the_earliest_stage(self) -> None:
         model = net()
         model.stem.bias.requires_grad_(False)
         model.body[0].weight = model.head.weight = nn.Parameter(torch.ones(1, 6))
@@ -177,7 +177,7 @@ class TestGroups:
     def rates(self, groups: list[dict[str, Any]]) -> dict[str, tuple[float, float, int]]:
         return {group["name"]: (group["lr"], group["weight_decay"], len(group["params"])) for group in groups}
 
-    def test_norms_biases_and_what_the_model_names_have_no_weight_decay(self) -> None:
+    def test_norms_biases_and_parameters_that_the_model_lists_have_no_weight_decay(self) -> None:
         model = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3), nn.Embedding(5, 3))
         groups = finetuning.param_groups(model, lr=0.1, weight_decay=0.2)
         assert self.rates(groups) == {"all": (0.1, 0.2, 2), "no decay": (0.1, 0.0, 3)}
@@ -207,7 +207,7 @@ class TestGroups:
         theirs = {group["weight_decay"]: group["params"] for group in param_groups_weight_decay(model, 0.2)}
         assert all({id(p) for p in g["params"]} == {id(p) for p in theirs[g["weight_decay"]]} for g in ours)
 
-    def test_what_a_vision_transformer_holds_itself_is_in_the_first_layer_as_in_timm(self) -> None:
+    def test_parameters_of_a_vision_transformer_itself_are_in_the_first_layer_as_in_timm(self) -> None:
         timm = pytest.importorskip("timm")
         from timm.optim import param_groups_layer_decay
 

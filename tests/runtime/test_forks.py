@@ -1,4 +1,4 @@
-"""A new run from a checkpoint, or an edited script: what the script gives wins, what training has made comes back."""
+"""A new run from a checkpoint, or an edited script: hyperparameters of the script win, training state is restored."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 import torch
 from support.sampled import over_three_days
+from support.saved import write_objects
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim import lr_scheduler as theirs
 from torch.utils.data import TensorDataset
 
 from paccel.runtime import EMA, CheckpointError, Checkpoints, Meter, Run, finetuning, schedules
+from paccel.runtime.checkpointing.hyperparameters import load_scheduler
 from paccel.runtime.record.reporting import Reporter
-from paccel.runtime.storage.checkpoint import read_checkpoint, write_checkpoint
-from paccel.runtime.storage.given import load_scheduler
+from paccel.runtime.storage.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,7 @@ def _without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Config:
-    """What a run reads, and one setting of its own."""
+    """What a run reads, and one custom setting."""
 
     run_dir: Path
     resume: str = "never"
@@ -37,7 +38,7 @@ class Config:
 
 @dataclass
 class Trained:
-    """A run of some steps: the rates with which its steps were made, and what it is left with."""
+    """The result of some steps: their learning rates, and the final objects."""
 
     optimizer: Optimizer
     schedule: Any
@@ -53,7 +54,7 @@ def train(
     step: Callable[[Any], None] = lambda schedule: schedule.step(),
     **more: Any,
 ) -> Trained:
-    """From where `config` says to go on, up to `steps` steps, with a checkpoint of the last one."""
+    """Resume as `config` says and train up to `steps` steps, with a checkpoint of the last one."""
     with Run(config) as run:
         model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
         model, optimizer = run.prepare(model, make(model))
@@ -98,12 +99,12 @@ def test_a_new_run_trains_with_its_own_rate_decay_and_betas_and_the_moments_of_t
     again = second.optimizer.state[second.model[0].weight]
     assert all(torch.equal(again[name], saved[name]) for name in saved)
     said = capsys.readouterr().out
-    assert "`optimizer` goes on with other settings than in the checkpoint: lr from 0.000854 to 8.54e-07" in said
+    assert "`optimizer` resumes with other settings than in the checkpoint: lr from 0.000854 to 8.54e-07" in said
     assert "betas from (0.9, 0.999) to (0.8, 0.99)" in said
     assert "weight_decay from 0.05 to 0.9" in said
 
 
-def test_an_edited_script_that_goes_on_trains_with_its_edit_too_and_says_so(
+def test_a_resumed_run_with_an_edited_script_uses_the_edit_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     constant = lambda optimizer: schedules.constant(optimizer)  # noqa: E731
@@ -114,7 +115,7 @@ def test_an_edited_script_that_goes_on_trains_with_its_edit_too_and_says_so(
     assert "lr from 0.1 to 0.2, momentum from 0.9 to 0.5" in capsys.readouterr().out
 
 
-def test_what_training_has_made_of_a_setting_that_the_script_leaves_as_it_is_comes_back(
+def test_a_hyperparameter_that_only_training_changed_is_restored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def halve(optimizer: Any) -> None:
@@ -128,7 +129,7 @@ def test_what_training_has_made_of_a_setting_that_the_script_leaves_as_it_is_com
     for config in (Config(tmp_path / "a", "auto"), fork(tmp_path / "a", 3, tmp_path / "b")):
         found = train(config, 3, **own)
         assert (found.optimizer.param_groups[0]["lr"], found.optimizer.param_groups[0]["seen"]) == (0.1, 3)
-    assert "goes on with other settings" not in capsys.readouterr().out
+    assert "resumes with other settings" not in capsys.readouterr().out
 
 
 OF_PYTORCH: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Any]]] = {
@@ -180,7 +181,7 @@ def test_schedulers_in_a_sequence_or_a_chain_follow_too(tmp_path: Path) -> None:
         assert found.rates == train(Config(folder / "straight"), 8, adamw(lr=0.2), make(0.7)).rates[5:]
 
 
-def test_a_plateau_keeps_what_it_has_seen_and_takes_a_new_patience_and_rate(tmp_path: Path) -> None:
+def test_a_plateau_keeps_its_scores_and_takes_a_new_patience_and_rate(tmp_path: Path) -> None:
     def plateau(patience: int) -> Callable[[Any], Any]:
         return lambda optimizer: theirs.ReduceLROnPlateau(optimizer, patience=patience, factor=0.5)
 
@@ -224,17 +225,17 @@ def test_a_schedule_of_another_length_says_what_its_rate_does(
     said = capsys.readouterr().out
     assert f"cosine is {how} from 76 to {steps} steps" in said
     assert ("its rate goes from 0 to 1.0e-03" in said) == (how == "stretched")
-    assert "`optimizer` goes on with other" not in said
+    assert "`optimizer` resumes with other" not in said
 
 
-def test_with_nothing_changed_nothing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_changes_nothing_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for resume in ("never", "auto"):
         train(Config(tmp_path / "a", resume), 3, adamw(lr=2e-3), lambda o: schedules.one_cycle(o, 9))
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "goes" in line or "stretched" in line or "was" in line] == []
 
 
-def test_groups_cut_otherwise_keep_each_parameter_s_own_moments(tmp_path: Path) -> None:
+def test_in_other_param_groups_each_parameter_keeps_its_moments(tmp_path: Path) -> None:
     def cut(model: nn.Module) -> Optimizer:
         return AdamW(finetuning.param_groups(model, lr=0.02, weight_decay=0.3, layers=[model[0], model[1]]))
 
@@ -249,7 +250,7 @@ def test_groups_cut_otherwise_keep_each_parameter_s_own_moments(tmp_path: Path) 
     assert back.rates == [[0.1]]
 
 
-def test_a_part_that_a_new_run_no_longer_trains_is_left_out_and_a_run_that_goes_on_is_told(tmp_path: Path) -> None:
+def test_a_part_that_is_no_longer_trained_is_dropped_in_a_new_run_and_an_error_in_a_resumed_one(tmp_path: Path) -> None:
     head = lambda model: SGD(model[1].parameters(), lr=0.1, momentum=0.9)  # noqa: E731
     constant = lambda optimizer: schedules.constant(optimizer)  # noqa: E731
     train(Config(tmp_path / "a"), 2, lambda m: SGD(m.parameters(), lr=0.1, momentum=0.9), constant)
@@ -260,9 +261,7 @@ def test_a_part_that_a_new_run_no_longer_trains_is_left_out_and_a_run_that_goes_
         train(Config(tmp_path / "a", "auto"), 3, head, constant)
 
 
-def test_an_average_that_is_new_starts_from_the_restored_weights(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_new_average_starts_from_the_restored_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     constant = lambda optimizer: schedules.constant(optimizer)  # noqa: E731
     first = train(Config(tmp_path / "a"), 3, adamw(lr=0.1), constant)
     with Run(fork(tmp_path / "a", 3, tmp_path / "b")) as run:
@@ -277,7 +276,7 @@ def test_an_average_that_is_new_starts_from_the_restored_weights(
     said = capsys.readouterr().out
     assert "the checkpoint has `optimizer`, `schedule`, not passed to `Checkpoints`" in said
     assert "`ema` is not in the checkpoint: it starts from the restored weights" in said
-    assert "`meter` is not in the checkpoint: it starts as the script has made it" in said
+    assert "`meter` is not in the checkpoint: it starts fresh" in said
     with (
         Run(Config(tmp_path / "a", "auto")) as run,
         pytest.raises(CheckpointError, match=r"has no `ema`.*A new run from it may differ"),
@@ -285,7 +284,7 @@ def test_an_average_that_is_new_starts_from_the_restored_weights(
         Checkpoints(run, model=model, ema=ema).restore()
 
 
-def test_groups_that_are_added_on_the_way_are_made_first_where_the_step_is_asked_for(tmp_path: Path) -> None:
+def test_param_groups_added_during_training_can_be_added_before_restore_by_the_step(tmp_path: Path) -> None:
     def run_to(config: Config, last: int, *, asks: bool = True) -> Optimizer:
         with Run(config) as run:
             model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
@@ -302,7 +301,7 @@ def test_groups_that_are_added_on_the_way_are_made_first_where_the_step_is_asked
                 model(torch.ones(1, 3)).sum().backward()
                 optimizer.step()
                 schedule.step()
-                model.zero_grad()  # of what is not trained yet, too
+                model.zero_grad()  # also of layers that are not trained yet
                 checkpoints.save()
                 assert checkpoints.step == step
         return optimizer
@@ -314,7 +313,7 @@ def test_groups_that_are_added_on_the_way_are_made_first_where_the_step_is_asked
         assert [g["lr"] for g in found.param_groups] == [g["lr"] for g in straight.param_groups]
         for ours, its in zip(found.param_groups, straight.param_groups, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(ours["params"], its["params"], strict=True))
-    with pytest.raises(CheckpointError, match=r"`checkpoints\.step` is the step that it goes on from"):
+    with pytest.raises(CheckpointError, match=r"`checkpoints\.step` is the step it resumes from"):
         run_to(Config(tmp_path / "run-5", "auto"), 7, asks=False)
 
 
@@ -323,7 +322,7 @@ def test_a_checkpoint_of_a_run_with_other_settings_is_refused_and_may_be_forked(
         train(Config(tmp_path / name, width=width), 2, adamw(lr=0.1), lambda o: schedules.constant(o))
     (tmp_path / "b" / "checkpoints" / "step-2").rename(tmp_path / "a" / "checkpoints" / "step-9")
     found = train(Config(tmp_path / "a", "auto"), 2, adamw(lr=0.1), lambda o: schedules.constant(o))
-    assert found.rates == []  # it is said to be of step 2, and passed over
+    assert found.rates == []  # its manifest says step 2, so it is skipped
     (tmp_path / "a" / "checkpoints" / "step-9").rename(tmp_path / "a" / "checkpoints" / "other")
     (tmp_path / "a" / "checkpoints" / "step-2").rename(tmp_path / "step-2")
     (tmp_path / "a" / "checkpoints" / "other").rename(tmp_path / "a" / "checkpoints" / "step-2")
@@ -332,24 +331,24 @@ def test_a_checkpoint_of_a_run_with_other_settings_is_refused_and_may_be_forked(
 
 
 @pytest.mark.parametrize("step", [None, "3", -1, 1e300, [3]])
-def test_a_step_that_is_no_step_is_a_named_error(tmp_path: Path, step: Any) -> None:
+def test_an_invalid_step_is_an_error_that_names_the_checkpoint(tmp_path: Path, step: Any) -> None:
     own = {"make": adamw(lr=0.1), "schedule": lambda optimizer: schedules.cosine(optimizer, 9)}
     train(Config(tmp_path / "a"), 3, **own)
     path = tmp_path / "a" / "checkpoints" / "step-3"
     objects, metadata = read_checkpoint(path)
     objects["run"]["position"]["step"] = step
-    write_checkpoint(path, objects, metadata)
+    write_objects(path, objects, metadata)
     with pytest.raises(CheckpointError, match=r"`run` in .* does not fit"):
         train(Config(tmp_path / "a", "auto"), 4, **own)
 
 
-def test_a_length_that_is_no_length_is_shown_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_schedule_length_is_printed_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = {"make": adamw(lr=0.1), "schedule": lambda optimizer: schedules.cosine(optimizer, 9)}
     train(Config(tmp_path / "a"), 3, **own)
     path = tmp_path / "a" / "checkpoints" / "step-3"
     objects, metadata = read_checkpoint(path)
     objects["schedule"]["total_steps"] = "x"
-    write_checkpoint(path, objects, metadata)
+    write_objects(path, objects, metadata)
     train(Config(tmp_path / "a", "auto"), 4, **own)
     assert "the schedule was cosine over x steps and is cosine over 9 steps" in capsys.readouterr().out
 
@@ -401,7 +400,7 @@ def test_a_new_run_with_another_batch_size_says_where_it_ends(
     assert "this run ends" not in capsys.readouterr().out
 
 
-def test_a_schedule_of_pytorch_in_place_of_ours_begins_at_the_step_of_the_checkpoint() -> None:
+def test_a_schedule_of_pytorch_that_replaces_ours_starts_at_the_step_of_the_checkpoint() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0)
     scheduler = theirs.ExponentialLR(optimizer, 0.5)
     groups = [{"lr": 1.0, "initial_lr": 1.0}]

@@ -27,7 +27,7 @@ class Config:
 
 
 class Rows(TensorDataset):
-    """Rows that are fetched one by one, by workers where there are some."""
+    """Rows that are fetched one by one, by workers if there are any."""
 
 
 def compute_loss(model: nn.Module, batch: Any) -> tuple[torch.Tensor, None]:
@@ -66,7 +66,7 @@ def train(run: Run, loader: Any, model: nn.Module, optimizer: torch.optim.Optimi
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_the_run_goes_on_as_if_nothing_had_been_tried(
+def test_the_run_continues_as_if_there_had_been_no_test(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -85,8 +85,8 @@ def test_the_run_goes_on_as_if_nothing_had_been_tried(
     assert finals[0] == finals[1]
 
 
-class TestWhatIsPutBack:
-    """Also where the loss function fails half-way."""
+class TestWhatIsRestored:
+    """Also if the loss function fails half-way."""
 
     @pytest.mark.slow
     @pytest.mark.parametrize("fails", [False, True])
@@ -96,7 +96,7 @@ class TestWhatIsPutBack:
         def loss_of(model: nn.Module, batch: Any) -> torch.Tensor:
             nonlocal calls
             calls += 1
-            model[1].running_mean = model[1].running_mean + 1.0  # another tensor in the place of the buffer
+            model[1].running_mean = model[1].running_mean + 1.0  # another tensor replaces the buffer
             if fails and calls == 5:
                 raise ArithmeticError("broken on purpose")
             return compute_loss(model, batch)[0] + random.random() + np.random.random()
@@ -133,7 +133,7 @@ class TestWhatIsPutBack:
     def test_the_loss_scale_and_the_speed_of_training(self) -> None:
         with loss_scaler(init_scale=8.0, growth_interval=2), Run(Config(), record=False) as run:
             scaler = run.accelerator.scaler
-            scaler.scale(torch.ones(()))  # makes its scale, as the first backward pass does
+            scaler.scale(torch.ones(()))  # creates its scale, as the first backward pass does
             loader, model, optimizer = setting(run)
             measured = run.reporter.throughput
             find_learning_rate(run, model, optimizer, loader, compute_loss, steps=10)
@@ -178,12 +178,12 @@ def test_the_suggestion_lies_between_too_slow_and_too_fast_and_it_stops_where_th
     assert 0.003 < found.suggestion < 1.0  # above 1, SGD on this quadratic grows: its curvature is about 2
     assert len(found.rates) < 100
     assert found.rates == sorted(found.rates)
-    assert found.smoothed[-1] <= 4 * min(found.smoothed)  # four times its lowest is where it stops
+    assert found.smoothed[-1] <= 4 * min(found.smoothed)  # it stops at four times its lowest
 
 
 def test_the_loss_is_divided_by_what_is_counted_and_gradients_are_clipped() -> None:
     plain = search(steps=40, accumulate=2)
-    assert plain.smoothed[0] == pytest.approx(plain.losses[0], rel=1e-12)  # not drawn to 0
+    assert plain.smoothed[0] == pytest.approx(plain.losses[0], rel=1e-12)  # not biased towards 0
     doubled = search(steps=40, accumulate=2, factor=2.0, count=lambda batch: 2 * len(batch[0]))
     assert [2 * loss for loss in doubled.losses] == pytest.approx(plain.losses, rel=1e-9)
     still = search(steps=40, accumulate=2, max_grad_norm=1e-9)
@@ -191,7 +191,7 @@ def test_the_loss_is_divided_by_what_is_counted_and_gradients_are_clipped() -> N
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
+def test_two_processes_find_the_same_as_one(tmp_path: Path) -> None:
     expected = search(steps=60, accumulate=1)
     for accumulate in (1, 2):
         for found in together(search, tmp_path, 60, accumulate):
@@ -213,7 +213,7 @@ def test_groups_keep_the_ratio_of_their_rates() -> None:
     assert seen[-1] == pytest.approx([1e-3, 1e-2])
 
 
-def test_a_loss_that_never_falls_gives_no_suggestion_and_still_a_picture(tmp_path: Path) -> None:
+def test_a_loss_that_never_falls_gives_no_suggestion_but_a_plot(tmp_path: Path) -> None:
     rising = LearningRates([1e-3, 1e-2, 1e-1], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0], None)
     rising.draw(tmp_path / "rates.png")
     assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
@@ -230,21 +230,21 @@ class TestErrors:
                 )
 
     @pytest.mark.parametrize("engine", [DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA])
-    def test_an_engine_that_keeps_state_of_its_own_is_refused(self, engine: DistributedType) -> None:
+    def test_an_engine_with_its_own_state_is_refused(self, engine: DistributedType) -> None:
         with Run(Config(), record=False) as run:
             loader, model, optimizer = setting(run)
             run.accelerator.state.distributed_type = engine
-            with pytest.raises(ConfigError, match=f"{engine.value} keeps state that cannot be put back"):
+            with pytest.raises(ConfigError, match=f"{engine.value} keeps state that cannot be restored"):
                 find_learning_rate(run, model, optimizer, loader, compute_loss)
 
     def test_a_stream_is_refused(self) -> None:
         with Run(Config(), record=False) as run:
             _, model, optimizer = setting(run)
             loader = run.loader(iter([torch.ones(4)] * 8), 2)
-            with pytest.raises(ConfigError, match="`list_iterator` is a stream, which cannot be put back"):
+            with pytest.raises(ConfigError, match="`list_iterator` is a stream, which cannot be rewound"):
                 find_learning_rate(run, model, optimizer, loader, compute_loss)
 
-    def test_a_loss_that_is_no_number_at_once_is_told(self) -> None:
+    def test_a_loss_that_is_not_finite_from_the_start_is_an_error(self) -> None:
         with Run(Config(), record=False) as run:
             loader, model, optimizer = setting(run)
             with pytest.raises(

@@ -22,7 +22,7 @@ from paccel.runtime.hardware.agreement import Agreement
 
 @pytest.fixture(params=[True, False], ids=["reads", "waits"])
 def run(request: pytest.FixtureRequest) -> SimpleNamespace:
-    """What a meter needs of a run, on one process: where values are read immediately, and where that would wait."""
+    """What a meter needs of a run on one process, on a device where values are read immediately or later."""
     guard = SimpleNamespace(reads=request.param)
     return SimpleNamespace(micro_batch=SimpleNamespace(is_filler=False), agreement=Agreement(1, 0), guard=guard)
 
@@ -34,7 +34,7 @@ def test_the_mean_is_over_samples_and_not_over_batches(run) -> None:
     assert meter.read() == {"loss": 2.0, "correct": 7 / 9}
 
 
-def test_reading_starts_afresh_and_nothing_counted_is_nan(run) -> None:
+def test_reading_resets_and_without_a_count_the_mean_is_nan(run) -> None:
     meter = Meter(run)
     meter.add(loss=1.0, count=1)
     meter.read()
@@ -43,7 +43,7 @@ def test_reading_starts_afresh_and_nothing_counted_is_nan(run) -> None:
     assert meter.read()["loss"] != meter.read().get("loss", 0)
 
 
-def test_names_that_are_added_apart_are_divided_each_by_its_own_count(run) -> None:
+def test_names_added_separately_are_divided_each_by_its_own_count(run) -> None:
     meter = Meter(run)
     meter.add(critic=6.0, count=3)
     meter.add(generator=6.0, count=2)
@@ -51,7 +51,7 @@ def test_names_that_are_added_apart_are_divided_each_by_its_own_count(run) -> No
     assert meter.read() == {"critic": 10 / 4, "generator": 7 / 3}
 
 
-def test_a_filler_is_left_out(run) -> None:
+def test_a_filler_is_skipped(run) -> None:
     meter = Meter(run)
     meter.add(loss=3.0, count=1)
     run.micro_batch.is_filler = True
@@ -60,7 +60,7 @@ def test_a_filler_is_left_out(run) -> None:
     assert meter.read() == {"loss": 3.0}
 
 
-def test_values_are_those_at_the_time_whatever_becomes_of_their_tensors(run) -> None:
+def test_values_are_copied_when_they_are_added(run) -> None:
     meter, buffer, count = Meter(run), torch.zeros(()), torch.zeros((), dtype=torch.int64)
     array = np.zeros(())
     for value in (1.0, 2.0, 3.0):
@@ -69,26 +69,26 @@ def test_values_are_those_at_the_time_whatever_becomes_of_their_tensors(run) -> 
         count.fill_(1)
         array[...] = value
         meter.add(loss=loss, buffer=buffer, array=array, count=count)
-        loss /= 10  # what goes backward is scaled
+        loss /= 10  # scaled for the backward pass
         count.zero_()
     buffer.zero_()
     assert meter.read() == {"loss": 2.0, "buffer": 2.0, "array": 2.0}
 
 
-def test_a_name_may_have_spaces_and_numbers_may_be_numpy_s(run) -> None:
+def test_names_may_have_spaces_and_numbers_may_be_of_numpy(run) -> None:
     meter = Meter(run)
     meter.add(count=np.int64(4), **{"top 5": np.float32(3.0), "count top": 2, "top": torch.tensor([1.0])})
     assert meter.read() == {"top 5": 0.75, "count top": 0.5, "top": 0.25}
 
 
-def test_what_is_not_one_number_is_named(run) -> None:
+def test_a_value_that_is_no_single_number_is_named(run) -> None:
     with pytest.raises(ValueError, match=r"`loss` has the shape \(3,\)"):
         Meter(run).add(count=3, loss=torch.ones(3))
     with pytest.raises(ValueError, match="`loss` is not a number: 'low'"):
         Meter(run).add(count=3, loss="low")  # type: ignore[arg-type]
 
 
-def test_a_tensor_may_count_and_gradients_are_not_kept(run) -> None:
+def test_the_count_may_be_a_tensor_and_graphs_are_not_kept(run) -> None:
     meter = Meter(run)
     loss = torch.ones((), requires_grad=True) * 6
     meter.add(loss=loss, count=torch.tensor(3))
@@ -112,7 +112,7 @@ def test_saved_and_restored_in_the_middle_it_reads_the_same_bits(run, cut: int) 
     assert second.read() == straight.read()
 
 
-def test_what_two_processes_had_added_is_taken_up_by_one(run) -> None:
+def test_the_sums_of_two_processes_are_restored_on_one(run) -> None:
     meter = Meter(run)
     meter.load_state_dict({"processes": [{"loss": 2.0, "count loss": 1.0}, {"loss": 4.0, "count loss": 2.0}]})
     assert meter.read() == {"loss": 2.0}
@@ -181,6 +181,6 @@ def test_what_is_logged_is_what_a_hand_computes(tmp_path: Path, processes: int) 
 
 
 @pytest.mark.parametrize("value", [torch.tensor(1 + 2j), 1 + 2j, "3.5", b"3", None])
-def test_what_is_no_real_number_is_named_when_it_is_added(value: Any, tmp_path: Path) -> None:
+def test_a_value_that_is_no_real_number_is_named_when_it_is_added(value: Any, tmp_path: Path) -> None:
     with Run(Config(tmp_path), record=False) as run, pytest.raises(ValueError, match="`loss` "):
         Meter(run).add(loss=value, count=1)

@@ -1,4 +1,4 @@
-"""Schedules are functions of the step; PyTorch's own are the measure where it has the same curve."""
+"""Schedules are functions of the step, and equal PyTorch's if it has the same curve."""
 
 import json
 import math
@@ -28,7 +28,7 @@ def optimizer(kind: type[Optimizer] = SGD, *peaks: float, **settings: Any) -> Op
 def curve(
     make: Callable[[Optimizer], Any], steps: int = TOTAL, field: str = "lr", **settings: Any
 ) -> list[list[float]]:
-    """The values with which each step is made, one for each group."""
+    """The values that each step uses, one for each group."""
     opt = optimizer(**settings)
     schedule = make(opt)
     values = []
@@ -86,7 +86,7 @@ SAME = {
 
 @pytest.mark.parametrize("name", SAME)
 @pytest.mark.filterwarnings("ignore:The epoch parameter")  # of SequentialLR
-def test_a_curve_that_pytorch_has_too_is_the_same(name: str) -> None:
+def test_curves_equal_those_of_pytorch(name: str) -> None:
     ours, oracle = SAME[name]
     steps = 37 if name == "one cycle, linear" else TOTAL
     for mine, its in zip(curve(ours, steps), curve(oracle, steps), strict=True):
@@ -103,7 +103,7 @@ def test_one_cycle_moves_momentum_as_pytorch_does(kind: type[Optimizer], field: 
 
 @pytest.mark.parametrize("k_decay", [1.0, 1.7])
 @pytest.mark.parametrize("warmup", [0, 7])
-def test_cosine_with_warm_up_k_decay_and_minimum_is_timm_s(warmup: int, k_decay: float) -> None:
+def test_cosine_with_warm_up_k_decay_and_minimum_equals_timm(warmup: int, k_decay: float) -> None:
     scheduler = pytest.importorskip("timm.scheduler")
     opt = optimizer(SGD, 0.1)
     timm = scheduler.CosineLRScheduler(
@@ -178,7 +178,7 @@ ALL: dict[str, Callable[[Optimizer], Schedule]] = {name: pair[0] for name, pair 
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("optimizer_first", [True, False])
-def test_a_resumed_schedule_goes_on_to_the_bit(name: str, optimizer_first: bool) -> None:
+def test_a_resumed_schedule_continues_bit_for_bit(name: str, optimizer_first: bool) -> None:
     def new() -> tuple[Optimizer, Schedule]:
         opt = optimizer(momentum=0.9)
         return opt, ALL[name](opt)
@@ -367,7 +367,7 @@ def test_the_shortest_runs_have_a_finite_positive_rate(name: str, total: int) ->
     assert all(math.isfinite(value) and value > 0 for value in values)
 
 
-def test_in_a_chain_each_part_counts_its_own_steps_and_the_last_one_goes_on() -> None:
+def test_in_a_chain_each_part_counts_its_own_steps_and_the_last_one_continues() -> None:
     def chained(opt: Optimizer) -> Schedule:
         parts = (5, schedules.constant), (10, lambda o: schedules.cosine(o, 10)), (3, lambda o: schedules.linear(o, 9))
         return schedules.chain(opt, *parts)
@@ -377,11 +377,11 @@ def test_in_a_chain_each_part_counts_its_own_steps_and_the_last_one_goes_on() ->
     assert curve(chained, 24) == constant + cosine + linear
     schedule = chained(optimizer())
     assert [schedule.values_at(step) for step in range(1, 25)] == constant + cosine + linear
-    assert schedule.get_last_lr() == constant[0]  # asked for others, it stays where it is
+    assert schedule.get_last_lr() == constant[0]  # reading other values does not move it
     assert schedule.state_dict()["total_steps"] == 18
 
 
-def test_a_chain_goes_on_to_the_bit_from_the_middle_of_a_part() -> None:
+def test_a_chain_resumes_bit_for_bit_in_the_middle_of_a_part() -> None:
     def chained(opt: Optimizer) -> Schedule:
         return schedules.chain(opt, (4, schedules.constant), (6, lambda o: schedules.cosine(o, 6)))
 
@@ -402,6 +402,6 @@ def test_a_chain_goes_on_to_the_bit_from_the_middle_of_a_part() -> None:
         ([(3, schedules.constant), (3, lambda o: schedules.one_cycle(o, 9))], "the same fields"),
     ],
 )
-def test_parts_that_make_no_chain_are_refused(parts: list[Any], message: str) -> None:
+def test_invalid_chains_are_refused(parts: list[Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         schedules.chain(optimizer(SGD, momentum=0.9), *parts)

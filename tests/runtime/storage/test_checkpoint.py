@@ -1,4 +1,4 @@
-"""Checkpoints and weights are whole or not there, whatever happens while they are written."""
+"""Checkpoints and weights are complete or not there, whatever happens during a write."""
 
 import errno
 import hashlib
@@ -14,16 +14,15 @@ import pytest
 import safetensors.torch
 import torch
 from support.points import Points
+from support.saved import write_objects
 from torch import nn
 
 from paccel.runtime.errors import CheckpointError
-from paccel.runtime.storage import checkpoint as storage
 from paccel.runtime.storage.checkpoint import (
     list_checkpoints,
     read_checkpoint,
     remove_checkpoint,
     verify_checkpoint,
-    write_checkpoint,
 )
 from paccel.runtime.storage.files import atomic_write, json_bytes
 from paccel.runtime.storage.tensorfile import dtype_name, tensor_chunks
@@ -37,7 +36,7 @@ def objects(step: int) -> dict[str, Any]:
 
 
 def save(folder: Path, step: int) -> None:
-    write_checkpoint(folder / f"step-{step}", objects(step), {"step": step})
+    write_objects(folder / f"step-{step}", objects(step), {"step": step})
 
 
 def newest_valid(folder: Path) -> int:
@@ -47,7 +46,7 @@ def newest_valid(folder: Path) -> int:
 # Checkpoints
 
 
-def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     save(tmp_path, 7)
     path = tmp_path / "step-7"
     assert verify_checkpoint(path) is None
@@ -60,13 +59,13 @@ def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
     assert sorted(p.name for p in path.iterdir()) == ["manifest.json", "model.safetensors", "state.json"]
 
 
-def test_what_was_read_does_not_hang_on_the_file(tmp_path: Path) -> None:
+def test_tensors_that_were_read_do_not_need_the_file(tmp_path: Path) -> None:
     save(tmp_path, 1)
     weight = read_checkpoint(tmp_path / "step-1")[0]["model"]["weight"]
     with (tmp_path / "step-1" / "model.safetensors").open("r+b") as file:
         file.write(bytes(1000))
     assert torch.equal(weight, objects(1)["model"]["weight"])
-    assert weight.data_ptr() % 64 == 0  # as any tensor is, so that a sum over it has the same order
+    assert weight.data_ptr() % 64 == 0  # aligned like any tensor, so that sums are computed in the same order
 
 
 def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -106,45 +105,45 @@ def test_every_kind_of_damage_is_found(tmp_path: Path) -> None:
         assert verify_checkpoint(path) is None
 
 
-def test_a_folder_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert "no folder" in (verify_checkpoint(tmp_path / "step-1") or "")
     with pytest.raises(CheckpointError, match="no folder"):
         read_checkpoint(tmp_path / "step-1")
 
 
 def test_a_later_schema_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "SCHEMA", 3)
+    monkeypatch.setattr("paccel.runtime.storage.checkpoint.SCHEMA", 3)
     save(tmp_path, 1)
     monkeypatch.undo()
     assert verify_checkpoint(tmp_path / "step-1") == "its schema is 3, and this paccel reads schemas 1 to 2"
 
 
-def test_state_that_cannot_be_kept_names_object_and_place_and_leaves_nothing(tmp_path: Path) -> None:
+def test_state_that_cannot_be_stored_is_an_error_with_object_and_place_and_leaves_no_files(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"`model` cannot be saved: `a\.b` has the type `builtin_function_or_method`"
     ):
-        write_checkpoint(tmp_path / "step-1", {"model": {"a": {"b": len}}}, {})
+        write_objects(tmp_path / "step-1", {"model": {"a": {"b": len}}}, {})
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("names", [["a/b"], ["../up"], [""], [".hidden"], ["Model", "model"]])
 def test_a_name_that_cannot_be_a_file_is_refused(names: list[str], tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"cannot be a file name|differ only in upper and lower case"):
-        write_checkpoint(tmp_path / "step-1", dict.fromkeys(names, 1), {})
+        write_objects(tmp_path / "step-1", dict.fromkeys(names, 1), {})
 
 
 def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path: Path) -> None:
     save(tmp_path, 1)
-    write_checkpoint(tmp_path / "step-1", {"other": 5}, {"step": 1})
+    write_objects(tmp_path / "step-1", {"other": 5}, {"step": 1})
     assert read_checkpoint(tmp_path / "step-1")[0] == {"other": 5}
     assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
 
 
-# Killed, or out of space, at every point at which the disk is touched
+# Killed, or with a full disk, at every access to the disk
 
 
 def killed_at(n: int, work: Callable[[], None]) -> bool:
-    """Run `work` in a forked process that ends without a trace at the n-th point. Whether it got so far."""
+    """Run `work` in a forked process that is killed at its n-th access. Returns whether it got so far."""
     process = os.fork()
     if process == 0:
         code = 77
@@ -179,7 +178,7 @@ def test_killed_at_any_point_of_saving_and_pruning_there_is_a_good_checkpoint(tm
         for _, path in list_checkpoints(folder):
             assert verify_checkpoint(path) is None, f"a torn checkpoint is listed, killed at point {count}"
         assert newest_valid(folder) in (2, 3)
-        save(folder, 3)  # the next start of the run gets over it
+        save(folder, 3)  # the next start of the run cleans up
         assert newest_valid(folder) == 3
         assert not list(folder.glob("*.tmp"))
         if not was_killed:
@@ -191,14 +190,14 @@ def test_killed_at_any_point_of_saving_and_pruning_there_is_a_good_checkpoint(tm
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.timeout(60)
-def test_killed_while_replacing_the_only_checkpoint_one_of_the_two_stands(tmp_path: Path) -> None:
+def test_killed_while_replacing_the_only_checkpoint_one_of_the_two_is_left(tmp_path: Path) -> None:
     count = 0
     while True:
         folder = tmp_path / f"run-{count}"
         save(folder, 1)
-        was_killed = killed_at(count + 1, lambda: write_checkpoint(folder / "step-1", {"new": 1}, {}))  # noqa: B023
+        was_killed = killed_at(count + 1, lambda: write_objects(folder / "step-1", {"new": 1}, {}))  # noqa: B023
         assert newest_valid(folder) == 1
-        write_checkpoint(folder / "step-1", {"new": 2}, {})
+        write_objects(folder / "step-1", {"new": 2}, {})
         assert [path.name for path in folder.iterdir()] == ["step-1"]
         if not was_killed:
             break
@@ -214,7 +213,7 @@ def full_at(n: int) -> Points:
     return Points(full)
 
 
-def test_out_of_space_at_any_point_the_last_checkpoint_stands_and_nothing_is_left(tmp_path: Path) -> None:
+def test_a_full_disk_at_any_point_keeps_the_last_checkpoint_and_leaves_no_files(tmp_path: Path) -> None:
     for n in range(1, 1000):
         folder = tmp_path / str(n)
         save(folder, 1)
@@ -233,7 +232,7 @@ def test_out_of_space_at_any_point_the_last_checkpoint_stands_and_nothing_is_lef
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="files by descriptor are Linux's")
-def test_everything_is_brought_to_the_disk_before_it_gets_its_name_and_the_name_before_the_old_one_goes(
+def test_files_are_synced_before_the_rename_and_the_rename_before_the_old_checkpoint_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
@@ -290,7 +289,7 @@ def test_a_small_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.bool, torch.float8_e4m3fn])
-def test_files_are_those_of_the_library(dtype: torch.dtype) -> None:
+def test_files_are_the_same_as_safetensors_writes(dtype: torch.dtype) -> None:
     tensors = {name: torch.randint(0, 2, (2, 3)).to(dtype) for name in ("b", "a", "ä")}
     tensors["empty"] = torch.zeros(0, 4, dtype=dtype)
     content = b"".join(tensor_chunks(tensors))
@@ -314,7 +313,7 @@ def state_bits(module: nn.Module) -> dict[str, bytes]:
     return {name: value.numpy().tobytes() for name, value in module.state_dict().items()}
 
 
-def test_weights_come_back_with_ties_and_counters(tmp_path: Path) -> None:
+def test_weights_are_restored_with_ties_and_counters(tmp_path: Path) -> None:
     path, model, other = tmp_path / "w" / "final.safetensors", Tied(), Tied()
     write_weights(path, model, {"step": "3", "a": "b", "z": "y"})
     metadata, differences = read_weights(path, other)
@@ -339,7 +338,7 @@ def test_weights_are_the_same_bytes_each_time(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_the_library_reads_our_weights_and_we_read_the_library_s(tmp_path: Path) -> None:
+def test_safetensors_reads_our_weights_and_we_read_theirs(tmp_path: Path) -> None:
     model, other, third = Tied(), Tied(), Tied()
     write_weights(tmp_path / "ours", model)
     safetensors.torch.load_model(other, tmp_path / "ours")
@@ -350,7 +349,7 @@ def test_the_library_reads_our_weights_and_we_read_the_library_s(tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda m: nn.DataParallel(torch.compile(m))])
-def test_weights_have_the_names_of_the_model_as_it_was_written(wrap: Any, tmp_path: Path) -> None:
+def test_weights_have_the_names_of_the_unwrapped_model(wrap: Any, tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(2, 2), torch.compile(nn.Linear(2, 1)))
     write_weights(tmp_path / "w", wrap(model))
     assert sorted(safetensors.torch.load_file(tmp_path / "w")) == ["0.bias", "0.weight", "1.bias", "1.weight"]
@@ -385,7 +384,7 @@ def test_a_file_that_is_not_weights_is_refused(tmp_path: Path) -> None:
             read_weights(path, nn.Linear(1, 1))
 
 
-def test_weights_that_cannot_be_kept_are_refused(tmp_path: Path) -> None:
+def test_weights_that_cannot_be_stored_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="`extra` has the type"):
         write_weights(tmp_path / "w", {"a": torch.ones(1), "extra": len})
     with pytest.raises(CheckpointError, match="have the same name: `a`"):
@@ -407,7 +406,7 @@ def test_no_bit_of_a_weights_file_can_be_flipped_without_an_error(tmp_path: Path
             metadata, _ = read_weights(path, other)
         except CheckpointError:
             assert state_bits(other) == before
-        else:  # the name of the hash: then it is a file as others write it, and said to be one
+        else:  # in the name of the hash: the file then looks like one of another tool, without a hash
             assert "paccel.sha256" not in metadata
             assert state_bits(other) == state_bits(model)
             other = nn.Linear(3, 2)
@@ -417,7 +416,7 @@ def test_no_bit_of_a_weights_file_can_be_flipped_without_an_error(tmp_path: Path
     assert state_bits(other) == state_bits(model)
 
 
-def test_what_fits_is_loaded_where_a_difference_is_no_error(tmp_path: Path) -> None:
+def test_without_strict_what_fits_is_loaded(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 5))
     write_weights(tmp_path / "w", model.state_dict() | {"old": torch.ones(1)})
     other = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 4), nn.Linear(4, 1))
@@ -437,7 +436,7 @@ def test_what_fits_is_loaded_where_a_difference_is_no_error(tmp_path: Path) -> N
 
 
 class Counting(nn.Linear):
-    """Has a state that is no tensor, as `get_extra_state` returns it."""
+    """Has state other than tensors, from `get_extra_state`."""
 
     seen = ({"a"}, torch.zeros(2))
 
@@ -467,7 +466,7 @@ def test_extra_states_and_lazy_modules_are_kept(tmp_path: Path) -> None:
 
 
 def forged(folder: Path, change: Callable[[dict[str, Any]], Any], state: Any = None) -> Path:
-    """A checkpoint whose manifest is changed, with a hash that is right all the same."""
+    """A checkpoint whose manifest was changed together with its hash."""
     save(folder, 1)
     path = folder / "step-1"
     manifest = json.loads((path / "manifest.json").read_bytes())
@@ -547,7 +546,7 @@ def test_only_regular_files_are_read(tmp_path: Path, name: str, kind: str) -> No
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("length", [2**63, 10**9, 0], ids=["huge", "longer than the file", "none"])
-def test_a_header_of_a_length_that_cannot_be_is_a_named_error(tmp_path: Path, length: int) -> None:
+def test_an_impossible_header_length_is_an_error_that_names_the_file(tmp_path: Path, length: int) -> None:
     write_weights(tmp_path / "w", nn.Linear(1, 1))
     content = (tmp_path / "w").read_bytes()
     (tmp_path / "w").write_bytes(length.to_bytes(8, "little") + content[8:])

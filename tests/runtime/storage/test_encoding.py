@@ -1,4 +1,4 @@
-"""State goes to JSON and tensors, and comes back with its types and bits."""
+"""State is encoded as JSON and tensors, and decoded with the same types and bits."""
 
 import enum
 import functools
@@ -44,7 +44,7 @@ def bits(tensor: torch.Tensor) -> bytes:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two states are equal in type and bit, in the order of keys too."""
+    """Whether two states are bitwise equal, with the same types and order of keys."""
     if type(a) is not type(b):
         return False
     if isinstance(a, torch.Tensor):
@@ -99,7 +99,7 @@ states = st.recursive(
 
 @examples(300)
 @given(states)
-def test_any_state_comes_back_in_type_and_bit(state: Any) -> None:
+def test_any_state_is_decoded_with_its_types_and_bits(state: Any) -> None:
     assert same(there_and_back(state), state)
 
 
@@ -108,7 +108,7 @@ def test_the_sign_and_payload_of_nan_survive() -> None:
     assert same(there_and_back([odd, math.inf, -math.inf, -0.0, 5e-324]), [odd, math.inf, -math.inf, -0.0, 5e-324])
 
 
-def test_tied_tensors_are_kept_once_and_come_back_as_one() -> None:
+def test_tied_tensors_are_stored_once_and_stay_tied() -> None:
     weight = torch.randn(3, 4)
     tree, tensors = encode({"a": weight, "b": weight.view(3, 4), "c": weight.clone()})
     assert sorted(tensors) == ["a", "c"]
@@ -117,7 +117,7 @@ def test_tied_tensors_are_kept_once_and_come_back_as_one() -> None:
     assert back["a"] is not back["c"]
 
 
-def test_views_that_overlap_come_back_apart_with_their_values() -> None:
+def test_overlapping_views_become_separate_tensors_with_the_same_values() -> None:
     whole = torch.arange(10.0)
     state = {"all": whole, "part": whole[2:5], "again": whole.view(2, 5), "bits": whole.view(torch.int32)}
     assert same(there_and_back(state), state)
@@ -131,7 +131,7 @@ def test_a_dense_layout_survives_and_gaps_do_not() -> None:
     assert back["sliced"].is_contiguous()
 
 
-def test_names_of_tensors_are_their_places_and_never_meet() -> None:
+def test_tensors_are_named_by_their_places_without_collisions() -> None:
     t = [torch.full((1,), float(i)) for i in range(5)]
     state = {"a": {"b": t[0]}, "a.b": t[1], "__metadata__": t[2], 1: {2: t[3]}, "\ud800": t[4]}
     tree, tensors = encode(state)
@@ -139,14 +139,14 @@ def test_names_of_tensors_are_their_places_and_never_meet() -> None:
     assert same(decode(json.loads(json.dumps(tree)), tensors), state)
 
 
-def test_what_has_a_plain_kin_comes_back_as_that() -> None:
+def test_subclasses_become_their_plain_types() -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
     back = there_and_back([OrderedDict(a=1), torch.Size([1, 2]), parameter])
     assert same(back, [{"a": 1}, (1, 2), torch.ones(2)])
     assert not back[2].requires_grad
 
 
-def test_an_optimizer_state_comes_back() -> None:
+def test_an_optimizer_state_is_restored() -> None:
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     model(torch.ones(1, 3)).sum().backward()
@@ -200,7 +200,7 @@ class Runs:
         ({torch.ones(1): 1}, "Tensor"),
     ],
 )
-def test_anything_else_is_refused_with_its_place_and_type(thing: Any, kind: str) -> None:
+def test_other_types_are_refused_with_place_and_type(thing: Any, kind: str) -> None:
     with pytest.raises(CheckpointError, match=r"`groups\.1\.odd`") as caught:
         encode({"groups": [0, {"odd": thing}]})
     assert kind in str(caught.value)
@@ -217,7 +217,7 @@ def test_a_state_that_contains_itself_is_refused() -> None:
     "tree",
     [{"$": "tensor", "name": "gone"}, {"$": "code"}, {"$": "float", "bits": "zz"}, {"$": "tuple"}, {"$": ["a"]}],
 )
-def test_a_tree_that_nobody_wrote_is_refused(tree: Any) -> None:
+def test_an_invalid_tree_is_refused(tree: Any) -> None:
     with pytest.raises(CheckpointError, match="changed after it was written"):
         decode([tree], {})
 
@@ -232,7 +232,7 @@ MORE = [
 
 
 @pytest.mark.parametrize("thing", MORE, ids=lambda thing: type(thing).__name__)
-def test_more_of_what_states_are_made_of_comes_back(thing: Any) -> None:
+def test_other_types_of_python_and_pytorch_are_restored(thing: Any) -> None:
     back = there_and_back({"groups": [thing]})["groups"][0]
     if isinstance(thing, Pair):
         assert type(back) is Pair
@@ -243,7 +243,7 @@ def test_more_of_what_states_are_made_of_comes_back(thing: Any) -> None:
     assert getattr(back, "maxlen", None) == getattr(thing, "maxlen", None)
 
 
-def test_what_counts_goes_on_counting() -> None:
+def test_a_restored_counter_and_defaultdict_keep_working() -> None:
     found = decode(*encode({"seen": Counter(a=1), "rows": defaultdict(list)}))
     found["seen"]["b"] += 1
     found["rows"]["c"].append(2)
@@ -272,6 +272,6 @@ def test_a_class_that_the_script_does_not_have_is_named_and_nothing_is_imported(
             decode({"$": kind, "class": "subprocess:Popen", "name": "A", "fields": {"args": "true"}}, {})
 
 
-def test_strides_that_would_take_more_memory_than_the_tensor_are_refused() -> None:
+def test_strides_that_need_more_memory_than_the_tensor_are_refused() -> None:
     with pytest.raises(CheckpointError, match="strides"):
         decode({"$": "tensor", "name": "a", "stride": [10**15, 1]}, {"a": torch.ones(2, 2)})

@@ -27,7 +27,7 @@ LEAST = 240  # seconds
 
 
 def run_all(jobs: list[tuple[Callable[..., None], list[Any]]], timeout: float) -> list[int]:
-    """The exit codes of processes that each call a function, some at the same time; within `timeout` seconds for all of them."""
+    """Run each function in a process, several at a time; all within `timeout` seconds. Returns the exit codes."""
     deadline, waiting, running = time.monotonic() + timeout, [new_process(f, *args) for f, args in jobs], []
     processes = list(waiting)
     try:
@@ -45,7 +45,7 @@ def run_all(jobs: list[tuple[Callable[..., None], list[Any]]], timeout: float) -
 
 
 def files_of(run_dir: Path) -> dict[str, bytes]:
-    """All that a run has on disk, but for what has the time in it and what the tests keep themselves."""
+    """All files of a run, without those that contain the time and those of the tests."""
     files = {str(p.relative_to(run_dir)): p.read_bytes() for p in run_dir.rglob("*") if p.is_file()}
     whole, _, torn = files.pop("metrics.jsonl", b"").rpartition(b"\n")
     lines = [{k: v for k, v in json.loads(line).items() if not k.startswith("time/")} for line in whole.splitlines()]
@@ -53,7 +53,7 @@ def files_of(run_dir: Path) -> dict[str, bytes]:
     return {name: data for name, data in files.items() if not name.startswith(("order-", "config.json", "status.json"))}
 
 
-@pytest.mark.timeout(0 if sampled.ALL else 300)  # each start of a run has a limit, and of these there are some hundred
+@pytest.mark.timeout(0 if sampled.ALL else 300)  # each start of a run has its own limit, and there are hundreds
 @pytest.mark.parametrize("background", [False, True], ids=["at once", "in the background"])
 def test_killed_at_any_write_and_resumed_a_run_ends_bit_for_bit_the_same(tmp_path: Path, background: bool) -> None:
     straight, cuts = tmp_path / "straight", tmp_path / "cuts"
@@ -63,13 +63,13 @@ def test_killed_at_any_write_and_resumed_a_run_ends_bit_for_bit_the_same(tmp_pat
     job = (run_with_cuts, [arguments, ENVIRONMENT, tmp_path / "straight-0", straight, cuts, sampled.ALL])
     started = time.monotonic()
     assert run_all([job], timeout=LEAST) == [0], (tmp_path / "straight-0.err").read_text()
-    longest = time.monotonic() - started  # from a start to an end, and a copy at each write: none takes more work
+    longest = time.monotonic() - started  # a whole run, with a copy at each write: no other takes longer
     expected = files_of(straight)
     assert not [name for name in expected if ".tmp" in name]
 
     folders = sorted(cuts.iterdir(), key=lambda path: int(path.name))
     assert len(folders) > 40
-    if not background:  # what a copy holds is what a kill leaves
+    if not background:  # a copy has the same files as a kill leaves
         at = [int(folders[len(folders) * part // 5].name) for part in (1, 2, 3, 4)]
         killed = [tmp_path / f"killed-{n}" for n in at]
         codes = run_all(

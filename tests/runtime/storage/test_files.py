@@ -1,4 +1,4 @@
-"""Files on a disk that cannot do all of it, is full, or is read-only."""
+"""Writing files on a disk that cannot sync folders, is full, or is read-only."""
 
 import errno
 import json
@@ -33,12 +33,12 @@ def fail_to_sync(monkeypatch: pytest.MonkeyPatch, number: int, *, folders: bool)
 
 class TestAFolderThatCannotBeSynced:
     @pytest.mark.parametrize("name", ["EINVAL", "ENOTSUP", "ENOSYS", "EACCES", "EBADF"])
-    def test_it_is_passed_over(self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_its_error_is_ignored(self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         fail_to_sync(monkeypatch, getattr(errno, name), folders=True)
         atomic_write(tmp_path / "a", b"x")
         assert (tmp_path / "a").read_bytes() == b"x"
 
-    def test_one_that_cannot_be_opened_is_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_so_is_the_error_of_opening_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: Any) -> int:
             raise PermissionError(errno.EACCES, "Permission denied")  # as on Windows
 
@@ -46,14 +46,14 @@ class TestAFolderThatCannotBeSynced:
         sync_folder(tmp_path)
 
     @pytest.mark.parametrize("name", ["EIO", "ENOSPC", "EROFS"])
-    def test_a_disk_that_fails_is_an_error_that_names_the_file(
+    def test_a_failing_disk_is_an_error_that_names_the_file(
         self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fail_to_sync(monkeypatch, getattr(errno, name), folders=True)
         with pytest.raises(OSError, match=f"{os.strerror(getattr(errno, name))}: '{tmp_path / 'a'}'"):
             atomic_write(tmp_path / "a", b"x")
 
-    def test_files_are_synced_as_ever(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_files_must_still_be_synced(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fail_to_sync(monkeypatch, errno.EINVAL, folders=False)
         with pytest.raises(OSError, match=f"Invalid argument: '{tmp_path / 'a'}'"):
             atomic_write(tmp_path / "a", b"x")
@@ -62,7 +62,7 @@ class TestAFolderThatCannotBeSynced:
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """A limit on files, as `ulimit -f` sets it: a write up to it is cut short, and the next one fails."""
+    """A limit on file size, as by `ulimit -f`: a write is cut off at the limit, and the next one fails."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -71,7 +71,7 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_line_that_does_not_fit_is_not_there_in_half(tmp_path: Path) -> None:
+def test_a_line_that_does_not_fit_on_the_disk_is_not_written_partly(tmp_path: Path) -> None:
     append(tmp_path / "a", b"x" * 90 + b"\n")
     with largest_file(100), pytest.raises(OSError, match=f"File too large: '{tmp_path / 'a'}'"):
         append(tmp_path / "a", b"y" * 50 + b"\n")
@@ -80,7 +80,7 @@ def test_a_line_that_does_not_fit_is_not_there_in_half(tmp_path: Path) -> None:
 
 
 def no_room(monkeypatch: pytest.MonkeyPatch, number: int, *names: str) -> None:
-    """Let writes to files whose names have one of these in them fail, and others succeed."""
+    """Let writes fail if the name of the file contains one of `names`."""
     real = Path.open
 
     def refuse(path: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
@@ -123,11 +123,11 @@ def test_a_status_that_cannot_be_written_at_the_end_is_one_message_too(
         no_room(monkeypatch, errno.ENOSPC, "status.json")
     assert caught.value.code == 1
     assert capsys.readouterr().err == f"error: `{tmp_path / 'run' / 'status.json'}`: No space left on device\n"
-    status = json.loads((tmp_path / "run" / "status.json").read_text())  # in the place of the old one there is room
+    status = json.loads((tmp_path / "run" / "status.json").read_text())  # there is room to overwrite the old one
     assert (status["state"], status["reason"].split(": ")[1]) == ("failed", "OSError")
 
 
-def test_a_failure_is_written_in_the_place_of_a_longer_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_replaces_a_longer_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = Record(tmp_path)
     assert record.claim({})
     record.write_status("running", 1, 1, "x" * 1000)

@@ -1,4 +1,4 @@
-"""What is saved when, and what is not: the same step twice, a fork, the average, what is not finite."""
+"""What is saved and when: the same step twice, a fork, the average, after a non-finite gradient."""
 
 import json
 import shutil
@@ -79,7 +79,7 @@ def test_a_fork_saves_the_step_it_begins_with_and_refuses_a_damaged_one(tmp_path
         shutil.rmtree(source)
 
 
-def test_a_fork_has_best_weights_of_its_own_even_where_none_are_better_than_those_before_it(tmp_path: Path) -> None:
+def test_a_fork_has_its_own_best_weights_even_if_its_origin_had_better_ones(tmp_path: Path) -> None:
     model = nn.Linear(1, 1)
     with Run(Config(tmp_path / "first")) as run:
         checkpoints = Checkpoints(run, best="loss", model=model)
@@ -95,9 +95,7 @@ def test_a_fork_has_best_weights_of_its_own_even_where_none_are_better_than_thos
         assert (run.run_dir / "weights" / "best.safetensors").exists()
 
 
-def test_where_the_disk_is_full_the_only_checkpoint_that_was_to_stay_stands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_keeps_the_only_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError("full")
 
@@ -114,7 +112,7 @@ def test_where_the_disk_is_full_the_only_checkpoint_that_was_to_stay_stands(
         assert [path.name for path in (run.run_dir / "checkpoints").iterdir()] == ["step-2"]
 
 
-def test_an_error_of_the_last_save_in_the_background_is_the_end_of_the_run(
+def test_an_error_of_the_last_save_in_the_background_fails_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
@@ -123,7 +121,7 @@ def test_an_error_of_the_last_save_in_the_background_is_the_end_of_the_run(
     for stopped in (False, True):
         run_dir = tmp_path / str(stopped)
         with pytest.raises(OSError, match="full"), monkeypatch.context() as patched, Run(Config(run_dir)) as run:
-            patched.setattr("paccel.runtime.checkpoints.write_encoded", full)
+            patched.setattr("paccel.runtime.checkpointing.writer.write_checkpoint", full)
             Checkpoints(run, background=True, model=nn.Linear(1, 1)).save()
             if stopped:
                 raise run.stopped()
@@ -132,7 +130,7 @@ def test_an_error_of_the_last_save_in_the_background_is_the_end_of_the_run(
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_weights_are_the_average_and_a_checkpoint_holds_both(tmp_path: Path, background: bool) -> None:
+def test_weights_files_hold_the_average_and_checkpoints_hold_both(tmp_path: Path, background: bool) -> None:
     with Run(Config(tmp_path / "run")) as run:
         model = nn.Linear(1, 1, bias=False)
         nn.init.zeros_(model.weight)
@@ -151,9 +149,9 @@ def test_weights_are_the_average_and_a_checkpoint_holds_both(tmp_path: Path, bac
     assert load_file(saved / "ema.safetensors")["averages.weight"].item() == 0.25
 
 
-def test_what_is_not_finite_gets_into_no_file(tmp_path: Path) -> None:
+def test_nothing_is_saved_after_a_non_finite_gradient(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError), Run(Config(tmp_path / "run")) as run:
-        run.guard.reads = False  # as on a GPU, where a norm is looked at later
+        run.guard.reads = False  # as on a GPU, where a norm is checked later
         model = nn.Linear(1, 1)
         checkpoints = Checkpoints(run, model=model)
         for write in (checkpoints.save, lambda: checkpoints.save_weights("final")):
@@ -205,7 +203,7 @@ def test_what_a_loss_scaler_skips_is_counted_and_no_error_and_its_scale_is_resum
     assert scales == [8, 16, 8, 8, 16, 8, 8, 16]
     lines = [json.loads(line) for line in (tmp_path / "straight" / "metrics.jsonl").read_text().splitlines()]
     assert [line.get("train/skipped_updates", 0) for line in lines] == [0, 0, 1, 0, 0, 1, 0, 0]
-    rates = [0.1 * (1 - updates / 8) for updates in (1, 2, 2, 3, 4, 4, 5, 6)]  # a skipped update is none
+    rates = [0.1 * (1 - updates / 8) for updates in (1, 2, 2, 3, 4, 4, 5, 6)]  # a skipped update is not counted
     assert [line["train/learning_rate"] for line in lines] == pytest.approx(rates)
     for stop_at in (2, 3, 4):
         run_dir = tmp_path / f"run-{stop_at}"
@@ -219,7 +217,7 @@ class Numbers(IterableDataset):
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
-def test_of_an_epoch_that_ended_with_a_save_nothing_is_done_twice(tmp_path: Path, is_stream: bool) -> None:
+def test_resumed_after_a_save_at_the_end_of_an_epoch_nothing_is_repeated(tmp_path: Path, is_stream: bool) -> None:
     def done(folder: str, fails_at: int = 0, resume: str = "never") -> list[str]:
         with Run(Config(tmp_path / folder, resume)) as run:
             checkpoints = Checkpoints(run, model=nn.Linear(1, 1))
@@ -244,11 +242,11 @@ def test_of_an_epoch_that_ended_with_a_save_nothing_is_done_twice(tmp_path: Path
     assert done("run", resume="auto") == straight[6:]
 
 
-# What becomes a file of weights
+# Weights files
 
 
 def averaged(model: nn.Module, value: float) -> EMA:
-    """An average that is `value` in all weights, of a model that stays as it is."""
+    """An EMA whose weights are all `value`, of an unchanged model."""
     ema = EMA(model)
     state = ema.state_dict()
     ema.load_state_dict(state | {"averages": {k: torch.full_like(v, value) for k, v in state["averages"].items()}})
@@ -272,7 +270,7 @@ def test_each_model_has_a_file_with_its_own_average(tmp_path: Path) -> None:
         assert written(run) == expected
 
 
-def test_of_two_averages_of_one_model_the_user_says_which_is_written(tmp_path: Path) -> None:
+def test_with_two_averages_of_one_model_the_user_must_choose(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run")) as run:
         model = nn.Linear(1, 1)
         slow, fast = averaged(model, 1.0), averaged(model, 2.0)
@@ -287,13 +285,13 @@ def test_of_two_averages_of_one_model_the_user_says_which_is_written(tmp_path: P
         assert written(run) == expected
 
 
-def test_what_is_no_model_is_refused_as_weights(tmp_path: Path) -> None:
+def test_weights_other_than_models_and_averages_are_refused(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run")) as run, pytest.raises(ConfigError, match="`model` is a `dict`"):
         Checkpoints(run, weights={"model": {}}, meter=Meter(run))  # type: ignore[dict-item]
 
 
 class Counted(nn.Module):
-    """A metric, as libraries write them: a module with buffers and no parameters."""
+    """A metric like those of libraries: a module with buffers but no parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -314,7 +312,7 @@ def test_a_second_module_leaves_the_model_s_file_its_name(tmp_path: Path, other:
         assert set(files) == (set() if other == "metric" else {"best-other.safetensors"})
 
 
-def test_where_nothing_is_a_model_a_line_says_that_no_weights_are_written(
+def test_without_a_model_a_warning_says_that_no_weights_are_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Run(Config(tmp_path / "run")) as run:
@@ -344,7 +342,7 @@ def test_a_state_that_cannot_be_saved_is_refused_before_the_first_step(tmp_path:
 
 
 def evaluate_after_saving(config: Config, scores: list[float], kill_at: int | None = None) -> list[int]:
-    """Save, then evaluate, at each step; the steps that were evaluated. The weight is the step."""
+    """Save, then evaluate, at each step, with the step as the weight. Returns the evaluated steps."""
     evaluated: list[int] = []
     with suppress(KeyboardInterrupt), Run(config) as run:
         model = nn.Linear(1, 1, bias=False)
@@ -379,7 +377,7 @@ def test_an_evaluation_that_was_lost_behind_a_save_is_made_first_and_the_best_is
     assert load_file(run_dir / "weights" / "best.safetensors")["weight"].item() == 2.0
 
 
-def test_without_an_evaluation_behind_it_none_is_due(tmp_path: Path) -> None:
+def test_a_save_without_a_following_evaluation_makes_none_due(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run")) as run:
         run.position.step = 1
         Checkpoints(run, model=nn.Linear(1, 1)).save()
@@ -389,7 +387,7 @@ def test_without_an_evaluation_behind_it_none_is_due(tmp_path: Path) -> None:
         assert not checkpoints.evaluation_is_due
 
 
-def test_weights_that_fit_in_part_are_loaded_and_the_rest_is_printed(
+def test_weights_that_fit_are_loaded_and_the_differences_are_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "others.safetensors"

@@ -14,21 +14,21 @@ from typing import Any
 import pytest
 import torch
 from support.sampled import ALL
+from support.saved import write_objects
 from support.sharded_save import part_of, save_as_one, state_of, values
 from support.together import new_process
 from torch import Tensor, nn
 
 from paccel.runtime.errors import CheckpointError
-from paccel.runtime.storage import checkpoint as checkpoint_file
 from paccel.runtime.storage import stored
 from paccel.runtime.storage.checkpoint import (
     encode_objects,
     list_checkpoints,
     read_checkpoint,
     verify_checkpoint,
-    write_checkpoint,
     write_sharded,
 )
+from paccel.runtime.storage.manifest import manifest_bytes
 from paccel.runtime.storage.shards import Box, Shard, problem_of
 from paccel.runtime.storage.stored import Stored
 
@@ -38,7 +38,7 @@ def whole_state(number: int) -> dict[str, Any]:
 
 
 class Threads:
-    """Threads that stand for processes: they wait for each other, and what fails in one is raised in all."""
+    """Threads in place of processes: they wait for each other, and an error in one is raised in all."""
 
     def __init__(self, count: int) -> None:
         self.count, self.barrier, self.found = count, threading.Barrier(count, timeout=20), {}
@@ -104,7 +104,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_what_many_have_written_comes_back_whole_and_in_parts(tmp_path: Path, count: int) -> None:
+def test_a_sharded_checkpoint_is_read_whole_and_in_parts(tmp_path: Path, count: int) -> None:
     assert save(tmp_path, 4, count) == [None] * count
     path = tmp_path / "step-4"
     assert [verify_checkpoint(path, rank, 3) for rank in range(3)] == [None] * 3
@@ -125,7 +125,7 @@ def test_what_many_have_written_comes_back_whole_and_in_parts(tmp_path: Path, co
                     assert torch.equal(tensors[name].part(box), shard.part)
 
 
-def test_a_part_reads_its_blocks_only_and_notices_damage_in_them(tmp_path: Path) -> None:
+def test_reading_a_part_reads_only_its_blocks_and_detects_damage_in_them(tmp_path: Path) -> None:
     save(tmp_path, 1)
     file = tmp_path / "step-1" / "model-00001-of-00002.safetensors"
     rows = read_checkpoint(tmp_path / "step-1", lazily=True)[0]["model"]["rows"]
@@ -167,7 +167,7 @@ def test_every_kind_of_damage_is_found_by_the_process_that_looks_at_it(tmp_path:
     assert verify_checkpoint(path) is None
 
 
-def test_a_tensor_of_which_nobody_has_a_part_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_tensor_without_any_part_is_an_error(tmp_path: Path) -> None:
     def write(processes: Threads.One) -> None:
         state = state_of(1, processes.rank, 2)
         if processes.rank == 1:
@@ -180,7 +180,7 @@ def test_a_tensor_of_which_nobody_has_a_part_is_no_checkpoint(tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_processes_that_see_other_folders_make_no_checkpoint(tmp_path: Path) -> None:
+def test_processes_that_see_different_folders_are_an_error(tmp_path: Path) -> None:
     def write(processes: Threads.One) -> None:
         folder = tmp_path / str(processes.rank)
         (folder / "step-1.tmp").mkdir(parents=True) if processes.rank else folder.mkdir()
@@ -192,7 +192,7 @@ def test_processes_that_see_other_folders_make_no_checkpoint(tmp_path: Path) -> 
 
 
 def forge(path: Path, change: Callable[[dict[str, Any]], None], number: int = 1) -> None:
-    """Change an index, and the manifest with it, as somebody would who knows how they are made."""
+    """Change an index, and the manifest to match, like an attacker who knows the format."""
     index = path / f"index-0000{number}-of-00002.json"
     content = json.loads(index.read_text())
     change(content["model"])
@@ -201,7 +201,7 @@ def forge(path: Path, change: Callable[[dict[str, Any]], None], number: int = 1)
     data = index.read_bytes()
     manifest["files"][index.name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     del manifest["sha256"]
-    (path / "manifest.json").write_bytes(checkpoint_file._manifest_bytes(manifest))
+    (path / "manifest.json").write_bytes(manifest_bytes(manifest))
 
 
 def rows_with(**fields: Any) -> Callable[[dict[str, Any]], None]:
@@ -241,7 +241,7 @@ def test_an_index_that_was_forged_is_refused_whatever_it_says(tmp_path: Path, ki
         read_checkpoint(tmp_path / "step-1", lazily=True)
 
 
-def test_parts_that_cover_a_hole_by_an_overlap_are_found_in_any_dimension() -> None:
+def test_a_hole_hidden_by_an_overlap_is_found_in_any_dimension() -> None:
     halves = [Box((0, 0), (2, 4)), Box((2, 0), (2, 4))]
     assert problem_of(halves, (4, 4)) is None
     assert problem_of(halves[:1] * 2, (4, 4)) == "two of its parts overlap"
@@ -256,7 +256,7 @@ def test_parts_that_cover_a_hole_by_an_overlap_are_found_in_any_dimension() -> N
     assert problem_of([], (1, 4)) == "its parts have 0 of its 4 elements"
 
 
-def test_parts_of_two_saves_do_not_make_one_checkpoint_and_other_files_do_not_matter(tmp_path: Path) -> None:
+def test_parts_of_two_saves_are_not_mixed_and_other_files_are_ignored(tmp_path: Path) -> None:
     save(tmp_path, 1)
     save(tmp_path, 2)
     one, two = (tmp_path / f"step-{number}" for number in (1, 2))
@@ -302,7 +302,7 @@ def test_tensors_of_any_kind_come_back_from_parts_and_from_the_main_process(tmp_
             assert found[kind][name].tolist() == tensor.tolist(), (kind, name)
 
 
-def test_a_type_that_no_file_can_store_is_named_before_anything_is_written(tmp_path: Path) -> None:
+def test_an_unsupported_dtype_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"`model` cannot be saved: `x` is a tensor .* complex128 tensor, sharded"
     ):
@@ -320,23 +320,23 @@ def test_pytorch_s_own_reader_reads_the_parts(tmp_path: Path) -> None:
 
 
 class TestStored:
-    """A tensor on disk behaves as one in memory, and reads no more than it must."""
+    """A tensor on disk behaves like one in memory, and reads no more than needed."""
 
     @pytest.fixture
     def on_disk(self, tmp_path: Path) -> Stored:
-        write_checkpoint(tmp_path / "step-1", {"model": {"weight": torch.arange(40000.0).reshape(200, 200)}}, {})
+        write_objects(tmp_path / "step-1", {"model": {"weight": torch.arange(40000.0).reshape(200, 200)}}, {})
         found: Stored = read_checkpoint(tmp_path / "step-1", lazily=True)[0]["model"]["weight"]
         assert type(found) is Stored
         return found
 
-    def test_its_form_is_known_without_its_file(self, on_disk: Stored) -> None:
+    def test_shape_and_dtype_are_known_without_the_file(self, on_disk: Stored) -> None:
         on_disk.pieces[0].file.unlink()
         assert (on_disk.shape, on_disk.dtype, on_disk.dim()) == ((200, 200), torch.float32, 2)
         assert (on_disk.stride(), on_disk.numel()) == ((200, 1), 40000)
         with pytest.raises(CheckpointError, match=r"model\.safetensors` cannot be read"):
             on_disk + 1
 
-    def test_operations_have_its_values(self, on_disk: Stored) -> None:
+    def test_operations_read_its_values(self, on_disk: Stored) -> None:
         whole = torch.arange(40000.0).reshape(200, 200)
         assert type(on_disk + 0) is Tensor
         assert torch.equal(on_disk * 2, whole * 2)
@@ -363,9 +363,9 @@ class TestStored:
         with pytest.raises(RuntimeError, match="size mismatch for weight"):
             nn.Linear(2, 2, bias=False).load_state_dict({"weight": on_disk})
 
-    def test_strides_and_ties_are_those_that_were_saved(self, tmp_path: Path) -> None:
+    def test_strides_and_ties_are_restored(self, tmp_path: Path) -> None:
         images = torch.randn(20, 30, 8, 9).to(memory_format=torch.channels_last)
-        write_checkpoint(tmp_path / "step-1", {"a": {"x": images, "y": images}}, {})
+        write_objects(tmp_path / "step-1", {"a": {"x": images, "y": images}}, {})
         found = read_checkpoint(tmp_path / "step-1", lazily=True)[0]["a"]
         assert found["x"] is found["y"]
         assert found["x"].whole().stride() == images.stride()

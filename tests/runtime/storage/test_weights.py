@@ -1,4 +1,4 @@
-"""Weights in several files: what `transformers` reads, what a crash leaves, and that we read what others write."""
+"""Weights in several files: `transformers` reads them, a crash leaves a complete set, files of other tools are read."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from support.quick import quick_first
 from torch import nn
 
 from paccel.runtime import CheckpointError, Checkpoints, ConfigError, Run, load_weights
-from paccel.runtime.checkpoints import load_run
+from paccel.runtime.loading import load_run
 from paccel.runtime.storage.weights import find_weights, remove_weights, write_weights
 
 INDEX = "model.safetensors.index.json"
@@ -42,7 +42,7 @@ def equal(model: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
-def test_above_the_limit_there_are_files_of_at_most_so_many_bytes_with_an_index(tmp_path: Path) -> None:
+def test_large_weights_are_split_into_files_of_limited_size_with_an_index(tmp_path: Path) -> None:
     model, path = network(), tmp_path / "final.safetensors"
     write_weights(path, model, {"step": "7"}, max_shard_size=4000)
     assert [file.name for file in tmp_path.iterdir()] == ["final"]
@@ -62,7 +62,7 @@ def test_above_the_limit_there_are_files_of_at_most_so_many_bytes_with_an_index(
         assert other[3].weight is other[0].weight
 
 
-def test_one_bit_in_one_of_several_files_is_found(tmp_path: Path) -> None:
+def test_a_flipped_bit_in_one_of_several_files_is_detected(tmp_path: Path) -> None:
     write_weights(tmp_path / "final.safetensors", network(), max_shard_size=4000)
     file = sorted((tmp_path / "final").glob("*.safetensors"))[1]
     content = bytearray(file.read_bytes())
@@ -81,7 +81,7 @@ def test_cut_off_at_any_write_there_are_the_weights_of_before_or_those_of_now(
     tmp_path: Path, before: int, after: int
 ) -> None:
     class Cut(Exception):
-        """As a kill: what would tidy up does not run, as far as it makes a difference to who reads."""
+        """Like a kill: no clean-up that a reader would notice runs."""
 
     def cut(at: int) -> Callable[[int], None]:
         def act(number: int) -> None:
@@ -108,14 +108,14 @@ def test_cut_off_at_any_write_there_are_the_weights_of_before_or_those_of_now(
         load_weights(path, found)
         assert equal(new, found)
         left = [file for file in path.parent.rglob("*") if file.is_file()]
-        assert len(left) == (1 if after > 4000 else 4), left  # nothing of before is left
+        assert len(left) == (1 if after > 4000 else 4), left  # no older file is left
         if is_done:
             break
     assert is_done
     assert at > 5
 
 
-def test_a_folder_as_others_write_it_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_written_by_another_tool_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = network()
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     names = {name: f"model-0000{1 + number % 2}-of-00002.safetensors" for number, name in enumerate(state)}
@@ -142,7 +142,7 @@ def test_a_folder_as_others_write_it_is_read(tmp_path: Path, capsys: pytest.Capt
         ('{"weight_map": ["a"]}', "cannot be read"),
     ],
 )
-def test_an_index_that_is_none_is_a_named_error(tmp_path: Path, index: str, problem: str) -> None:
+def test_an_invalid_index_is_an_error_that_names_it(tmp_path: Path, index: str, problem: str) -> None:
     (tmp_path / INDEX).write_text(index)
     with pytest.raises(CheckpointError, match=problem):
         load_weights(tmp_path, network())
@@ -168,7 +168,7 @@ def test_transformers_reads_the_folder(tmp_path: Path) -> None:
     assert equal(model, transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "final"))
 
 
-def test_a_run_keeps_and_removes_folders_of_the_best_as_it_does_files(
+def test_best_weights_in_folders_are_kept_and_removed_like_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,0 +1,1 @@
+"""How `Checkpoints` saves state, chooses the checkpoint to resume from, and restores it."""
