@@ -299,6 +299,6 @@ def _write_page(path: Path, run: "RunFolder", asked: str | None, refresh: float 
 def _json_line(values: "Mapping[str, Any]") -> str:
     import json
 
-    from ..runs.table import plain
+    from ..runs.fields import plain
 
     return json.dumps({name: plain(value) for name, value in values.items()})

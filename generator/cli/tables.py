@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from click import style, unstyle
 
-from ..runs.comparison import Comparison, Group
+from ..runs.comparison import Comparison
+from ..runs.fields import Value, text_of, value_of
 from ..runs.folder import CRASHED, FAILED, FINISHED, RUNNING, STOPPED, Row, RunFolder
+from ..runs.groups import Group
 from ..runs.scores import Metric, all_points
-from ..runs.table import Line, Value, text_of, value_of
+from ..runs.table import Line
 from ..runs.watch import picture, spark
 
 _COLORS = {RUNNING: "cyan", FINISHED: "green", STOPPED: "yellow", FAILED: "red", CRASHED: "red"}

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import PreconditionError, UsageError, did_you_mean
+from ..runs.fields import NOT_COMPARED, text_of
 from ..runs.folder import FINISHED, RUNNING, RunFolder, is_run, read_run
-from ..runs.table import NO_VARIANT, text_of
 from .code import changed_since
 from .start import (
     SECONDS_TO_END,
@@ -240,7 +240,7 @@ def _other_settings(run: RunFolder, job: Job) -> list[str]:
     return [
         f"{name} {text_of(before)}, now {text_of(now)}"
         for name, before, now in pairs
-        if name not in NO_VARIANT and text_of(before) != text_of(now)
+        if name not in NOT_COMPARED and text_of(before) != text_of(now)
     ]
 
 
