@@ -9,7 +9,7 @@ import click
 
 from ..errors import PaccelError, PreconditionError
 from ..files.tree import STATE_DIR
-from .console import UPGRADE_FOUND, progress
+from .console import UPGRADE_FOUND, slow_progress
 
 if TYPE_CHECKING:
     from ..upgrade.upgrade import Outcome, Plan
@@ -44,7 +44,7 @@ def upgrade_each(
     paths: Sequence[str], *, check: bool, dry_run: bool, verified: bool, allow_dirty: bool, template: str | None
 ) -> list[Result]:
     """Upgrade each project, or only look; what fails for one does not stop the others."""
-    tell = progress()
+    tell = slow_progress()
     results: list[Result] = []
     once: dict[str, str] = {}  # by whatever paths a project is given
     for path in paths:

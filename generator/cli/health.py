@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ..errors import PaccelError
-from .console import complete_templates, json_option, parse_answers, print_json, progress
+from .console import complete_templates, json_option, parse_answers, print_json, slow_progress
 
 
 @click.command(short_help="Check this machine and the project.")
@@ -75,7 +75,7 @@ def adopt(template: str | None, given: tuple[str, ...], answers: Path | None, dr
     from .report import answer_text
 
     known = (read_answers(answers) if answers else {}) | parse_answers(given)
-    found = take_in(Path.cwd(), template=template, answers=known, dry_run=dry_run, tell=progress())
+    found = take_in(Path.cwd(), template=template, answers=known, dry_run=dry_run, tell=slow_progress())
     if as_json:
         print_json({**found.to_json(), "dry_run": dry_run})
         return

@@ -233,7 +233,7 @@ def watch(ctx: click.Context, given: str, asked: str | None, every: float, html:
     try:
         for news in follow(run.path, every):
             run = news.run
-            if html is not None and (news.rows or run.has_ended or news.is_anew):
+            if html is not None and (news.rows or run.has_ended or news.is_restarted):
                 _write_page(html, run, asked, None if run.has_ended else max(2.0, every))
             if as_json:
                 for row in news.rows:
@@ -273,7 +273,7 @@ class _Screen:
 
         from .tables import watch_text
 
-        self._rows = [*([] if news.is_anew else self._rows), *news.rows]
+        self._rows = [*([] if news.is_restarted else self._rows), *news.rows]
         size = get_terminal_size()
         text = watch_text(news.run, self._rows, self._asked, size.columns - 1, size.lines - 1)
         up = f"\x1b[{self._lines}A\x1b[J" if self._lines else ""

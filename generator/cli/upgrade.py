@@ -215,7 +215,7 @@ def _inside(root: Path, path: str) -> str:
 
 def _show_plan(plan: "Plan", as_json: bool, with_diff: bool, check: bool) -> None:
     if as_json:
-        from .report import upgrade_markdown
+        from .report_upgrade import upgrade_markdown
 
         print_json(
             plan.to_json(with_diff) | {"markdown": upgrade_markdown(plan.summaries, plan.follows, plan.conflicts)}
@@ -249,7 +249,7 @@ def _report(ctx: click.Context, root: Path, outcome: "Outcome", as_json: bool, v
 
         checked = verify(root, read_manifest(root).files)
     if as_json:
-        from .report import upgrade_markdown
+        from .report_upgrade import upgrade_markdown
 
         text = upgrade_markdown(outcome.changes, outcome.follows, outcome.conflicts)
         print_json(outcome.to_json() | {"markdown": text} | ({"verification": checked.to_json()} if checked else {}))
@@ -313,14 +313,14 @@ def _table(changes: "Sequence[Summary]") -> None:
 def _findings(findings: "Sequence[Finding]") -> None:
     """Print what is wrong with the merged project, and the two changes that meet there."""
     if findings:
-        from .report import findings_text
+        from .report_upgrade import findings_text
 
         click.echo(f"\n{findings_text(findings)}")
 
 
 def _show_following(plan: "Plan") -> None:
     """Print how the user's code follows; an upgrade says it before it writes anything."""
-    from .report import follows_text
+    from .report_upgrade import follows_text
 
     text = follows_text(plan.follows)
     if text:
@@ -348,7 +348,7 @@ def diff(ctx: click.Context, paths: tuple[str, ...], upstream: bool, exit_code: 
     from ..project.folder import find_project, read_paths
     from ..project.state import read_state
     from ..upgrade.git import modes_count
-    from .report import diff_data, diff_text
+    from .report_upgrade import diff_data, diff_text
 
     root = find_project(Path.cwd())
     manifest, base = read_state(root)
