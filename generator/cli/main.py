@@ -1,4 +1,4 @@
-"""The `paccel` command and its subcommands. Each imports what it needs when it runs: `--help` loads click alone."""
+"""The `paccel` command and its subcommands. Each imports what it needs when it runs: `--help` imports click alone."""
 
 import os
 

@@ -17,10 +17,10 @@ def certificate_text(found: "Certificate") -> str:
         lines = [f"verified: this code reproduces {steps} ({compared}, byte for byte)"]
         if not found.span.has_checkpoint:
             lines.append("the run has no checkpoint at the last step, so only metrics were compared")
-        lines += [f"different from the run, without effect: {cause}" for cause in found.causes]
+        lines += [f"differs from the run, without effect, in {cause}" for cause in found.causes]
     else:
         lines = [f"differs at step {found.step}: {found.difference}"]
-        lines += [f"different from the run: {cause}" for cause in found.causes]
+        lines += [f"differs from the run in {cause}" for cause in found.causes]
         if not found.causes:
             lines.append(
                 "code, data, versions and threads are the same as in the run, so it is not reproducible. Does it use a random"

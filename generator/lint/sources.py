@@ -1,9 +1,9 @@
-"""The texts of a template that Jinja renders, each parsed once."""
+"""Read the texts of a template that Jinja renders: files, paths, partials, defaults. Each is parsed once."""
 
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jinja2 import TemplateSyntaxError, meta, nodes
 
@@ -17,16 +17,17 @@ from .finding import Finding
 
 
 class Source(NamedTuple):
-    """One text.
+    """A text of a template.
 
     Attributes:
-        layer: Whose it is.
-        path: The file, from the template's folder.
-        line: The line at which the text begins there.
+        layer: The layer that it belongs to.
+        path: The file, relative to the template's folder.
+        line: The line of the file at which the text begins.
         text: The text.
-        tree: What it means to Jinja; None for text that Jinja cannot parse, or does not render.
-        kind: What it is.
-        target: Of a project's file, and of its path, that path in the layer.
+        tree: Its Jinja syntax tree; None if Jinja cannot parse it or does not render it.
+        kind: Whether it is the content or the path of a project's file, a value in `cookiecutter.json` (an entry), a partial,
+            or a file that is copied without rendering.
+        target: The path in the layer's project; of an entry its name, of a partial its path.
     """
 
     layer: Layer
@@ -34,11 +35,11 @@ class Source(NamedTuple):
     line: int
     text: str
     tree: nodes.Template | None
-    kind: str  # "file", "path", "entry", "partial", "copied"
+    kind: Literal["file", "path", "entry", "partial", "copied"]
     target: str = ""
 
     def at(self, line: int) -> int:
-        """The line in the file of a line in the text."""
+        """Return the line of the file for a line of the text."""
         return self.line + line - 1 if self.kind in {"file", "partial", "copied"} else self.line
 
 
@@ -48,9 +49,9 @@ class Sources(NamedTuple):
     Attributes:
         template: The template.
         folder: Its folder.
-        texts: The sources.
-        findings: What Jinja cannot parse.
-        files: Path -> text of every file of the template, from its folder.
+        texts: The texts.
+        findings: Syntax errors.
+        files: Path -> text of every file, relative to the template's folder.
     """
 
     template: Template
@@ -63,8 +64,8 @@ class Sources(NamedTuple):
         return Context(layer.entries, layer.name).environment
 
     def entry(self, name: str) -> tuple[str, int]:
-        """Where a question is: the file and its line."""
-        for layer in [self.template.layers[-1], *_all_layers(self.template)]:
+        """Return the file and line of a question."""
+        for layer in [self.template.layers[-1], *all_layers(self.template)]:
             if name in layer.entries:
                 path = prefix_of(self.template, layer) + CONTEXT_FILE
                 return path, line_of(f'"{name}"', self.files.get(path, ""))
@@ -75,14 +76,14 @@ def read_sources(template: Template, folder: Path) -> Sources:
     """Parse every path, file, partial, default and private variable of a template.
 
     Args:
-        template: As it was read.
+        template: The template.
         folder: Its folder.
     """
     texts: list[Source] = []
     findings: list[Finding] = []
     files: dict[str, str] = {}
     seen: set[str] = set()
-    for layer in _all_layers(template):
+    for layer in all_layers(template):
         environment = Context(layer.entries, layer.name).environment
         for source in _texts(template, layer, folder, files):
             if source.path in seen and source.kind == "partial":
@@ -107,7 +108,7 @@ def read_sources(template: Template, folder: Path) -> Sources:
 
 
 def github(line: str) -> str:
-    """Say what is wrong about an expression of GitHub's in a text that is rendered."""
+    """Explain what is wrong with a GitHub Actions expression in a text that is rendered."""
     found = re.search(r"\$\{\{.*?\}\}", line)
     shown = found[0] if found else "${{ … }}"
     return (
@@ -117,7 +118,7 @@ def github(line: str) -> str:
 
 
 def line_of(text: str, where: str) -> int:
-    """The line at which a text stands; 1 if it does not."""
+    """Return the line at which a text occurs; 1 if it does not."""
     return where.count("\n", 0, max(where.find(text), 0)) + 1
 
 
@@ -126,21 +127,22 @@ def prefix_of(template: Template, layer: Layer) -> str:
 
 
 def _without_unused(texts: list[Source]) -> Iterator[Source]:
-    """Leave out the partials that nothing here includes: those beside a template are for several ones."""
+    """Leave out partials that nothing here includes: shared partials serve several templates."""
     partials = {source.target: source for source in texts if source.kind == "partial"}
     used: set[str] = set()
     waiting = [source for source in texts if source.kind != "partial"]
     while waiting:
         source = waiting.pop()
         names = [*meta.find_referenced_templates(source.tree)] if source.tree is not None else []
-        for name in [*partials] if None in names else names:  # None: known only when it is rendered
+        for name in [*partials] if None in names else names:  # None: a name that is known only at render time
             if name is not None and name in partials and name not in used:
                 used.add(name)
                 waiting.append(partials[name])
     yield from (source for source in texts if source.kind != "partial" or source.target in used)
 
 
-def _all_layers(template: Template) -> list[Layer]:
+def all_layers(template: Template) -> list[Layer]:
+    """Return the layers of a template, and those of its extras."""
     return [*template.layers, *(layer for _, layer in template.extras)]
 
 
@@ -183,7 +185,7 @@ def _entries(path: str, text: str, layer: Layer, name: str, value: Any) -> Itera
 
 
 def _patterns(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """What says which files are copied, without what would have to be rendered."""
+    """Return the settings that say which files are copied, without entries that would have to be rendered."""
     return {name: value for name, value in entries.items() if name in {"_copy_without_render", "_jinja2_env_vars"}}
 
 

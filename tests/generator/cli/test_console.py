@@ -169,4 +169,4 @@ def test_a_working_directory_that_is_gone_is_named(
     gone.rmdir()
     outcome = paccel(*command)
     assert outcome.code == 3
-    assert "The working directory does not exist any more" in outcome.out + outcome.err
+    assert "The working directory no longer exists" in outcome.out + outcome.err

@@ -126,7 +126,9 @@ MISTAKES = [
     Mistake("invalid-output", {"a.toml": A + "="}, {"a.toml": "a = '" + NAME + "'"}, place=f"{PROJECT}/a.toml:1"),
     Mistake("invalid-output", {"a.yml": "a: [" + A}, {"a.yml": "a: !tag [" + NAME + "]"}, place=f"{PROJECT}/a.yml:1"),
     Mistake("drawn", {"a.txt": "\n{{ random_ascii_string(8) }}"}, {"a.txt": A}, place=f"{PROJECT}/a.txt:2"),
-    Mistake("drawn", {"a.txt": "{% now 'utc', '%Y' %}"}, {"a.txt": "{% raw %}now{% endraw %}"}, says="from the clock"),
+    Mistake(
+        "drawn", {"a.txt": "{% now 'utc', '%Y' %}"}, {"a.txt": "{% raw %}now{% endraw %}"}, says="depends on the time"
+    ),
     Mistake("drawn", {"a.txt": "{{ ['a', 'b'] | random }}"}, {"a.txt": "{{ ['a', 'b'] | first }}"}),
     Mistake(
         "not-black",
@@ -302,7 +304,8 @@ def test_the_report_names_place_rule_and_remedy(template: Callable[..., Path], p
     result = paccel("check-template", folder)
     assert result.code == 1
     assert (
-        f"{PROJECT}/a.txt:1: undefined-name: `nothing` is not defined\n    if it is meant: put `paccel:" in result.out
+        f"{PROJECT}/a.txt:1: undefined-name: `nothing` is not defined\n    if it is intended: put `paccel:"
+        in result.out
     )
 
 

@@ -103,7 +103,7 @@ def test_what_cannot_be_watched_is_an_error(paccel: Any, work: Path) -> None:
     path = write_run(work / "runs" / "odd")
     (path / "status.json").write_text("{")
     done = paccel("watch", "odd", "--every", "0.05")
-    assert (done.code, done.err.count("has no status that can be read")) == (3, 1)
+    assert (done.code, done.err.count("has no readable status")) == (3, 1)
 
 
 @pytest.mark.slow
