@@ -8,9 +8,10 @@ from click import style, unstyle
 
 from ..runs.comparison import Comparison
 from ..runs.fields import Value, text_of, value_of
-from ..runs.folder import CRASHED, FAILED, FINISHED, RUNNING, STOPPED, Row, RunFolder
+from ..runs.folder import Row, RunFolder
 from ..runs.groups import Group
 from ..runs.scores import Metric, all_points
+from ..runs.state import CRASHED, FAILED, FINISHED, RUNNING, STOPPED
 from ..runs.table import Line
 from ..runs.watch import picture, spark
 

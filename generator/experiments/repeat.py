@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from ..errors import PreconditionError, UsageError, did_you_mean
 from ..runs.fields import NOT_COMPARED, text_of
-from ..runs.folder import FINISHED, RUNNING, RunFolder, is_run, read_run
+from ..runs.folder import RunFolder, is_run, read_run
+from ..runs.state import FINISHED, RUNNING
 from .code import changed_since
 from .start import (
     SECONDS_TO_END,

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from ..errors import PreconditionError
 from ..files import disk
 from ..runs.comparison import Comparison, compare, comparison_data
-from ..runs.folder import FINISHED, RunFolder, read_run, require_run
+from ..runs.folder import RunFolder, read_run, require_run
 from ..runs.scores import choose_metric
+from ..runs.state import FINISHED
 from .code import changed_since
 from .repeat import Job, Outcome, make_jobs, run_jobs
 from .variant import FOLDER, Variant, add_project_worktree

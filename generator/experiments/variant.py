@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 from ..errors import PreconditionError, UsageError, did_you_mean
 from ..files import disk
-from ..runs.folder import FINISHED, RunFolder, find_runs, require_run
+from ..runs.folder import RunFolder, find_runs, require_run
+from ..runs.state import FINISHED
 from .code import link_the_rest
 from .worktree import add_worktree, commit_files, git, project_in, remove_worktree, toplevel
 

@@ -169,17 +169,22 @@ def choose_span(run: RunFolder, steps: int | None) -> Span:
     if steps is None:
         until = saved[-1] if saved else last
         return Span(max((step for step in saved if step < until), default=0), until, bool(saved))
-    ends = [step for step in saved if any(step - steps <= start < step for start in [0, *saved])]
-    if ends:  # the last checkpoint that is within `steps` of another one
-        return Span(min(start for start in [0, *saved] if ends[-1] - steps <= start < ends[-1]), ends[-1], True)
+    starts = [0, *saved]
     logged = sorted({int(row["step"]) for row in run.last_rows()})
-    for start in sorted({0, *saved}, reverse=True):
-        if reached := [step for step in logged if start < step <= start + steps]:
-            return Span(start, reached[-1], False)
-    least = min(step - start for start in {0, *saved} for step in {*saved, *logged} if start < step)
+    if spans := _spans(starts, saved, steps):
+        until = spans[-1][1]  # the last checkpoint that is near enough to another one, replayed from as far as possible
+        return Span(min(start for start, end in spans if end == until), until, True)
+    if spans := _spans(starts, logged, steps):
+        return Span(*max(spans), False)
+    least = min(end - start for start, end in _spans(starts, [*saved, *logged], math.inf))
     raise UsageError(
         f"`{run.path}` has recorded nothing within {steps} steps of a checkpoint: use at least `--steps {least}`"
     )
+
+
+def _spans(starts: Sequence[int], ends: Sequence[int], steps: float) -> list[tuple[int, int]]:
+    """Return the pairs of a start and a later end that are at most `steps` apart, in the order of the ends."""
+    return [(start, end) for end in ends for start in starts if start < end <= start + steps]
 
 
 def list_steps(run: Path) -> list[int]:

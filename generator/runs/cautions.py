@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 
 from .fields import ABSENT, NOT_COMPARED, key_of, setting_names, text_of, value_of
-from .folder import FINISHED, RunFolder
+from .folder import RunFolder
 from .groups import Group, Grouping, Member, Scoring, varies
 from .inputs import code_key, data_key
 from .scores import Metric
+from .state import FINISHED
 
 
 def cautions(grouping: Grouping, scoring: Scoring) -> Iterator[str]:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import UsageError, did_you_mean
-from .folder import RunFolder, as_float
+from .folder import RunFolder
+from .state import as_float
 
 Value = Any
 """A JSON value, or `ABSENT`."""

@@ -21,9 +21,10 @@ from .fields import (
     unknown_field,
     value_of,
 )
-from .folder import FINISHED, RunFolder
+from .folder import RunFolder
 from .inputs import code_key, data_key
 from .scores import Metric, Point, Use, best_point, judged, points
+from .state import FINISHED
 
 
 class Scoring(NamedTuple):

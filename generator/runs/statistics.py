@@ -7,7 +7,8 @@ Satterthwaite, Biometrics Bulletin 2 (1946), for groups of unequal spread; Holm,
 """
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist, fmean, stdev
@@ -105,26 +106,13 @@ def seeds_to_see(difference: float, *spreads: float, level: float = LEVEL) -> in
         error, freedom = _planned(seeds, spreads)
         return not error or _power(abs(difference) / error, freedom, level) >= POWER
 
-    low, high = 1, 2
-    while not detects(high):
-        if high >= MAX_SEEDS:
-            return None
-        low, high = high, min(2 * high, MAX_SEEDS)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if detects(middle) else (middle, high)
-    return high
+    seeds = 2 + bisect_left(range(2, MAX_SEEDS + 1), True, key=detects)
+    return seeds if seeds <= MAX_SEEDS else None
 
 
 def visible_difference(error: float, freedom: float, level: float = LEVEL) -> float:
     """Return the smallest true difference that a t test with this standard error and level detects with power 0.8."""
-    low, high = 0.0, 1.0
-    while _power(high, freedom, level) < POWER:
-        low, high = high, 2 * high
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (low, middle) if _power(middle, freedom, level) >= POWER else (middle, high)
-    return high * error
+    return error * _smallest(lambda effect: _power(effect, freedom, level) >= POWER)
 
 
 def _planned(seeds: int, spreads: Sequence[float]) -> tuple[float, float]:
@@ -163,16 +151,21 @@ def t_cdf(t: float, freedom: float) -> float:
 
 @lru_cache(maxsize=1024)  # the power computations repeat the same arguments
 def t_quantile(chance: float, freedom: float) -> float:
-    """The quantile function of Student's t, by bisection; 0 < chance < 1."""
+    """The quantile function of Student's t; 0 < chance < 1."""
     if chance < 0.5:
         return -t_quantile(1 - chance, freedom)
+    return _smallest(lambda t: t_cdf(t, freedom) >= chance)
+
+
+def _smallest(is_enough: Callable[[float], bool]) -> float:
+    """Return the smallest positive number that is enough, by bisection."""
     low, high = 0.0, 1.0
-    while t_cdf(high, freedom) < chance:
+    while not is_enough(high):
         low, high = high, 2 * high
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if t_cdf(middle, freedom) < chance else (low, middle)
-    return (low + high) / 2
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    return high
 
 
 def _incomplete_beta(a: float, b: float, x: float) -> float:

@@ -53,13 +53,13 @@ def select(runs: Sequence[RunFolder], conditions: Sequence[str]) -> list[RunFold
         if match is None or (match[2] in _OPERATIONS and not match[3]):
             raise UsageError(f"`{text}` is not a condition: write `FIELD=VALUE`, or `!=`, `<`, `<=`, `>`, `>=`, `~`")
         name, sign, wanted = match[1].strip(), match[2], match[3].strip()
-        get = _getter(runs, name)
+        get, _ = _field(runs, name)
         found = [run for run in found if _meets(get(run), sign, wanted)]
     return found
 
 
-def _getter(runs: Sequence[RunFolder], name: str) -> Callable[[RunFolder], Value]:
-    """Return a function that reads a field, or the best value of a score, from one of these runs.
+def _field(runs: Sequence[RunFolder], name: str) -> tuple[Callable[[RunFolder], Value], Metric | None]:
+    """Return a function that reads a field, or the best value of a score, from one of these runs; and the score if it is one.
 
     Raises:
         UsageError: None of the runs has it.
@@ -69,7 +69,7 @@ def _getter(runs: Sequence[RunFolder], name: str) -> Callable[[RunFolder], Value
         underscored = field.replace("-", "_")  # the command line has dashes
         field = underscored if any(underscored in run.settings for run in runs) else field
         if not runs or field in FIELDS or any(value_of(run, field) is not ABSENT for run in runs):
-            return lambda run: value_of(run, field)
+            return (lambda run: value_of(run, field)), None
     score = _full_name(runs, name)
     known = any(run.best is not None and run.best.name == name for run in runs)
     if score is None and not known:
@@ -80,7 +80,7 @@ def _getter(runs: Sequence[RunFolder], name: str) -> Callable[[RunFolder], Value
         best, _ = best_of(run, metric)
         return ABSENT if best is None else best.value
 
-    return get
+    return get, metric
 
 
 def _meets(value: Value, sign: str, wanted: str) -> bool:
@@ -107,9 +107,8 @@ def sort(runs: Sequence[RunFolder], by: str | None, reverse: bool = False) -> li
     newest = sorted(runs, key=lambda run: (run.started, run.name), reverse=True)
     if by is None or by == "age":
         return newest[::-1] if reverse else newest
-    get = _getter(runs, by)
-    is_score = not any(value_of(run, by) is not ABSENT for run in runs) and by not in FIELDS
-    flip = (is_score and metric_of(_full_name(runs, by) or by, runs).mode == "max") != reverse
+    get, metric = _field(runs, by)
+    flip = (metric is not None and metric.mode == "max") != reverse
     values = {id(run): get(run) for run in newest}
     present = [run for run in newest if not _is_missing(values[id(run)])]
     missing = [run for run in newest if _is_missing(values[id(run)])]

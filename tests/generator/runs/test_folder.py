@@ -179,9 +179,9 @@ def test_a_run_whose_process_is_gone_has_crashed(tmp_path: Path) -> None:
 
 
 def machine() -> str:
-    from paccel.runs import folder
+    from paccel.runs import state
 
-    return folder.machine()
+    return state.machine()
 
 
 def test_a_run_of_another_host_is_known_by_its_heartbeat(tmp_path: Path) -> None:
