@@ -105,8 +105,7 @@ def step_of(path: Path) -> int | None:
     """Return the step at which a weight file was written; None if it is not recorded."""
     try:
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            return int(json.loads(file.read(min(length, _MAX_HEADER)))["__metadata__"]["step"])
+            return int(_json_header(file)["__metadata__"]["step"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -115,16 +114,22 @@ def _models_first(name: str) -> tuple[bool, bool, str]:
     return name != "model.safetensors", name.startswith("optimizer"), name
 
 
-def _header(file: BinaryIO) -> dict[str, Tensor]:
+def _json_header(file: BinaryIO) -> Any:
+    """Read the header of a safetensors file: the length of the JSON in 8 bytes, then the JSON."""
     length = int.from_bytes(file.read(8), "little")
     if length > _MAX_HEADER:
         raise ValueError("it is not a safetensors file")
-    content = json.loads(file.read(length))
+    return json.loads(file.read(length))
+
+
+def _header(file: BinaryIO) -> dict[str, Tensor]:
+    content = _json_header(file)
+    data = file.tell()
     found = {}
     for name, about in content.items():
         if name != "__metadata__":
             start, stop = about["data_offsets"]
-            found[name] = Tensor(about["dtype"], tuple(about["shape"]), 8 + length + start, stop - start)
+            found[name] = Tensor(about["dtype"], tuple(about["shape"]), data + start, stop - start)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Git worktrees, and commits of the files on disk that are on no branch. Git's index, branches and stash stay as they are."""
+"""Git worktrees, and commits that are on no branch. Git's index, branches and stash stay as they are."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The model card: what the run measured, in a form that the Hub reads."""
+"""The model card: the results of a run, in the format of the Hub."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""Jobs without training: what Ctrl-C and a budget in seconds do to the scripts that were started."""
+"""Jobs without training: Ctrl-C and a limit in seconds let the scripts save."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Spans, grids, settings and tensors: what `verify` and `repeat` are made of, without training."""
+"""The parts of `verify` and `repeat`, without training: spans, grids, settings and tensors."""
 
 import hashlib
 import json

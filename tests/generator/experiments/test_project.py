@@ -1,4 +1,4 @@
-"""`verify`, `repeat` and `try` on a project in git that was trained: data that git ignores, edits that are not committed."""
+"""`verify`, `repeat` and `try` in a trained project in git, with data that git ignores and uncommitted edits."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Variants in git worktrees: names, locks, and what is kept; without a training."""
+"""Variants without training: names, locks, and merging them into the project."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""`paccel doctor` says what is here and what is broken, and rebuilds a baseline when the hashes prove it."""
+"""`paccel doctor` reports the machine and the project's problems, and rebuilds a baseline if the hashes match."""
 
 import os
 import subprocess

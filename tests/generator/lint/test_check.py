@@ -1,5 +1,4 @@
-"""`paccel check-template`: each rule finds its mistake where it is, is silent about the same template without it, and can be
-silenced."""
+"""`paccel check-template`: each rule finds its mistake, finds nothing in the corrected template, and can be silenced."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ PROJECT = "{{cookiecutter.project_name}}"
 
 
 class Mistake(NamedTuple):
-    """A template with one mistake, and the same without it."""
+    """A template with one mistake, and the corrected template."""
 
     rule: str
     wrong: Mapping[str, str]

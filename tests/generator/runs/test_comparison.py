@@ -1,4 +1,4 @@
-"""Verdicts: what is called a difference, what is not, and what misleads."""
+"""Comparisons of runs: verdicts and warnings."""
 
 import json
 import math
@@ -173,7 +173,7 @@ def test_the_best_of_more_evaluations_is_no_win(tmp_path: Path) -> None:
 
 
 def test_settings_do_not_multiply_seeds(tmp_path: Path) -> None:
-    """What a seed does to both variants is the same at every other setting: forty runs, two seeds."""
+    """A seed has the same effect at every other setting: forty runs, but two seeds."""
     for seed, luck in ((0, 0.010), (1, 0.012)):
         for width in range(10):
             for rate, gain in ((0.1, 0.0), (0.2, luck + 0.0001 * width)):

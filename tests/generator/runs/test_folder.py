@@ -1,4 +1,4 @@
-"""Run directories as they are found: whole, damaged, foreign, linked, of a process that is gone."""
+"""Reading run directories: complete, damaged, foreign or linked ones, and runs whose process is gone."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The table of runs: chosen, sorted, and held against one of them."""
+"""The table of runs: selected, sorted, and compared with one of them."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Following a run while it is written."""
+"""Following a run while it trains."""
 
 import json
 import math
