@@ -12,7 +12,7 @@ from ..catalog.jinja import TemplateEnvironment
 from ..catalog.questions import Question, parse_questions
 from .finding import Finding
 from .names import references
-from .sources import Source, Sources
+from .sources import Source, Sources, all_layers
 
 MAX_COMBINATIONS = 4096
 MAX_CHOICES_AT_ONCE = 8
@@ -76,25 +76,25 @@ def _output(test: nodes.Node) -> nodes.Output:
 
 def check_branches(sources: Sources) -> Iterator[Finding]:
     """Find branches of `if` in files and paths, and questions' `when`, that no choice reaches."""
-    deciders: dict[int, _Decider] = {}
+    template = sources.template
+    deciders = {
+        id(layer): _Decider(sources.environment(layer), _options(sources, layer)) for layer in all_layers(template)
+    }
     paths = {(id(source.layer), source.target): source for source in sources.texts if source.kind == "path"}
-    when = {id(layer): extra.when for extra, layer in sources.template.extras}
+    when = {id(layer): extra.when for extra, layer in template.extras}
     for source in sources.texts:
         if source.tree is None or (source.kind == "partial" and source.path.startswith("../")):
             continue  # a branch of a shared partial may serve another template
         layer = source.layer
-        if id(layer) not in deciders:
-            deciders[id(layer)] = _Decider(sources.environment(layer), _options(sources, layer))
         around = _when(when.get(id(layer), {}))
         path = paths.get((id(layer), source.target)) if source.kind == "file" else None
         if path is not None and path.tree is not None:
             around += _whole(path.tree)
         with suppress(Exception):  # of a condition that fails to render: `check_renders` reports it
             yield from _dead(source, source.tree.body, around, deciders[id(layer)])
-    own = sources.template.layers[-1]
-    decider = _Decider(sources.environment(own), _options(sources, own))
-    for question in sources.template.questions:
+    for question in template.questions:
         condition = question.settings.when
+        decider = deciders[id(template.layers[-1])]
         if condition and not isinstance(condition, str) and not decider.possible(_when(condition)):
             file, line = sources.entry(question.name)
             text = f"`{question.name}` is never asked: no choice meets its `when`"

@@ -25,11 +25,8 @@ class Reference(NamedTuple):
 
 def references(tree: nodes.Node) -> Iterator[Reference]:
     """Yield the members of `cookiecutter` that a text reads; the name is empty if it is known only at render time."""
-    guarded: set[int] = set()
+    guarded = _guarded(tree)
     inner: set[int] = set()
-    for node in tree.find_all((nodes.Test, nodes.Filter)):
-        if node.name in {"defined", "undefined", "default", "d"} and node.node is not None:
-            guarded.add(id(node.node))
     reads: list[nodes.Getattr | nodes.Getitem] = [*tree.find_all(nodes.Getattr), *tree.find_all(nodes.Getitem)]
     for read in reads:
         if not _is_context(read.node):
@@ -118,13 +115,17 @@ def _free_names(sources: Sources) -> Iterator[Finding]:
 
 def _line_of_name(tree: nodes.Template, name: str) -> int | None:
     """Return the first line that reads a name; None if the text tests whether it is defined."""
-    guarded = {
-        id(node.node) for node in tree.find_all((nodes.Test, nodes.Filter)) if node.name in {"defined", "default", "d"}
-    }
+    guarded = _guarded(tree)
     found = [node for node in tree.find_all(nodes.Name) if node.name == name and node.ctx == "load"]
     if any(id(node) in guarded for node in found):
         return None
     return min((node.lineno for node in found), default=None)
+
+
+def _guarded(tree: nodes.Node) -> set[int]:
+    """Return the ids of the nodes that may be undefined: the text tests for it, or has a default."""
+    tests = {"defined", "undefined", "default", "d"}
+    return {id(node.node) for node in tree.find_all((nodes.Test, nodes.Filter)) if node.name in tests}
 
 
 def _assigned(tree: nodes.Template | None) -> Iterator[str]:

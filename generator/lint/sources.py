@@ -86,25 +86,28 @@ def read_sources(template: Template, folder: Path) -> Sources:
     for layer in all_layers(template):
         environment = Context(layer.entries, layer.name).environment
         for source in _texts(template, layer, folder, files):
-            if source.path in seen and source.kind == "partial":
-                continue
-            seen |= {source.path} if source.kind == "partial" else set()
-            if source.kind == "copied":
-                texts.append(source)
-                continue
-            try:
-                texts.append(source._replace(tree=environment.parse(source.text)))
-            except TemplateSyntaxError as error:
-                line = source.text.splitlines()[error.lineno - 1 : error.lineno]
-                texts.append(source)
-                if line and "${{" in line[0]:
-                    findings.append(Finding("not-jinja", source.path, source.at(error.lineno), github(line[0])))
-                else:
-                    message = f"Jinja cannot parse {_named(source)}: {error.message}"
-                    findings.append(Finding("jinja-syntax", source.path, source.at(error.lineno), message))
+            if source.kind == "partial":
+                if source.path in seen:
+                    continue
+                seen.add(source.path)
+            tree = None
+            if source.kind != "copied":
+                try:
+                    tree = environment.parse(source.text)
+                except TemplateSyntaxError as error:
+                    findings.append(_syntax_error(source, error))
+            texts.append(source._replace(tree=tree))
     kept = tuple(_without_unused(texts))
     found = tuple(finding for finding in findings if any(source.path == finding.path for source in kept))
     return Sources(template, folder, kept, found, files)
+
+
+def _syntax_error(source: Source, error: TemplateSyntaxError) -> Finding:
+    line = source.text.splitlines()[error.lineno - 1 : error.lineno]
+    if line and "${{" in line[0]:
+        return Finding("not-jinja", source.path, source.at(error.lineno), github(line[0]))
+    what = {"path": "the path", "entry": f"`{source.target}` in `{CONTEXT_FILE}`"}.get(source.kind, "this")
+    return Finding("jinja-syntax", source.path, source.at(error.lineno), f"Jinja cannot parse {what}: {error.message}")
 
 
 def github(line: str) -> str:
@@ -196,7 +199,3 @@ def _project(folder: Path) -> str:
 
 def _decoded(file: File) -> str:
     return file.content.decode("utf-8-sig", errors="replace").replace("\r\n", "\n")
-
-
-def _named(source: Source) -> str:
-    return {"path": "the path", "entry": f"`{source.target}` in `{CONTEXT_FILE}`"}.get(source.kind, "this")
