@@ -45,7 +45,7 @@ def verify(
 
     Resumes from a checkpoint of the run in a scratch folder, with the run's own code (its git commit and code.patch),
     settings and number of processes, and compares metrics and tensors with those of the run. If they differ, it names the
-    first difference and what is different from the run, such as versions, and exits with 1. The run itself is only read.
+    first difference and possible causes, such as other versions, and exits with 1. The run itself is only read.
 
     \b
     paccel verify runs/baseline                # does this code still produce this run?
@@ -180,7 +180,12 @@ def _submit(jobs: "Sequence[Job]", script: str, folder: Path, as_json: bool) -> 
 
 @click.command("try", short_help="Try an idea in a git worktree, and keep it if it is better.")
 @click.argument("what", required=False)
-@click.option("--parent", type=click.Path(path_type=Path), metavar="RUN", help="The run to beat. [default: the newest]")
+@click.option(
+    "--parent",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="The run to compare with. [default: the newest finished run]",
+)
 @click.option("--seeds", metavar="N|A,B,…", help="Seeds, as in paccel repeat. [default: the parent's]")
 @click.option(
     "--steps", type=click.IntRange(min=1), metavar="N", help="Length of each run in steps. [default: the parent's]"

@@ -108,7 +108,7 @@ def runs(
 @click.option(
     "--mode",
     type=click.Choice(["min", "max"]),
-    help="Whether smaller or larger is better. [default: as the runs or the name say]",
+    help="Whether smaller or larger is better. [default: from the runs, or the name]",
 )
 @click.option(
     "--use",
