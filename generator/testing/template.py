@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -117,20 +117,16 @@ class TemplateTester(NamedTuple):
             baseline = baseline._replace(tree=tree, unformatted={})
         ref = template.ref._replace(source=(today or template).source)
         manifest = Manifest.of(ref, stored, baseline.tree, unformatted=baseline.unformatted, drawn=draws.to_json())
-        folders = tuple(render_folders(template, answers))
-        place = _Place(self.scratch, manifest, baseline.tree, folders)
+        folders = list(render_folders(template, answers))
         return GeneratedProject(
-            dict(tree), answers, label_of(given), self._folder(today or template), self.update, place
+            tree=dict(tree),
+            answers=answers,
+            label=label_of(given),
+            snapshots=self._folder(today or template),
+            update=self.update,
+            scratch=self.scratch,
+            create=lambda root: create_project(root, manifest, tree, baseline.tree, folders),
         )
-
-
-class _Place(NamedTuple):
-    """What is needed to write a project to disk when its folder is first used."""
-
-    scratch: Path
-    manifest: Manifest
-    baseline: Tree
-    folders: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -143,7 +139,8 @@ class GeneratedProject:
         label: The answers that were given, as a name.
         snapshots: The folder of the template's snapshots.
         update: Whether to write snapshots instead of comparing with them.
-        place: What is needed to write it to disk.
+        scratch: A folder for generated projects.
+        create: Writes it to a folder.
     """
 
     tree: Tree
@@ -151,16 +148,17 @@ class GeneratedProject:
     label: str
     snapshots: Path
     update: bool
-    place: _Place
+    scratch: Path
+    create: Callable[[Path], None]
 
     @cached_property
     def root(self) -> Path:
         """Its folder, which is written at the first access: a snapshot test needs none."""
-        root, number = self.place.scratch / PROJECT, 1
+        root, number = self.scratch / PROJECT, 1
         while root.exists():
             number += 1
-            root = self.place.scratch / str(number) / PROJECT
-        create_project(root, self.place.manifest, self.tree, self.place.baseline, self.place.folders)
+            root = self.scratch / str(number) / PROJECT
+        self.create(root)
         return root
 
     def read(self, path: str) -> str:
