@@ -92,7 +92,7 @@ def _save_patch(variant: Variant, tell: Callable[[str], None]) -> None:
     saved = variant.runs / "variant.patch"
     if saved.is_file() and saved.read_text(encoding="utf-8", errors="surrogateescape") != patch:
         shutil.rmtree(variant.runs / "variant", ignore_errors=True)
-        tell("edited since its last run: its runs start over")
+        tell("the variant was edited since its last run: its runs start over")
     disk.write_whole(saved, patch.encode("utf-8", "surrogateescape"))
 
 

@@ -91,7 +91,7 @@ def direction(difference: float, metric: Metric) -> Literal["better", "worse", "
     return "better" if metric.is_better(difference, 0.0) else "worse"
 
 
-def diverged_share(group: Group) -> float:
+def _diverged_share(group: Group) -> float:
     """Return the fraction of a group's runs that diverged."""
     return sum(member.has_diverged for member in group.members) / len(group.members)
 
@@ -145,8 +145,8 @@ def _decided(verdict: Verdict, first: Group, second: Group, metric: Metric) -> V
         return verdict
     word = direction(verdict.difference, metric)
     winner, loser = (second, first) if word in ("better", "higher") else (first, second)
-    if diverged_share(winner) > diverged_share(loser):
-        reason = f"{diverged_share(winner):.0%} of the runs of `{winner.label}` diverged and do not count"
+    if _diverged_share(winner) > _diverged_share(loser):
+        reason = f"{_diverged_share(winner):.0%} of the runs of `{winner.label}` diverged and do not count"
         return replace(verdict, finding="not comparable", reason=reason)
     return replace(verdict, finding=word)
 
