@@ -226,7 +226,18 @@ def test_the_command_line_starts_with_click_alone(tmp_path: Path) -> None:
         "paccel.cli",
         *(
             f"paccel.cli.{name}"
-            for name in ("main", "console", "new", "upgrade", "eject", "template", "health", "runs", "experiments")
+            for name in (
+                "main",
+                "console",
+                "new",
+                "upgrade",
+                "eject",
+                "template",
+                "health",
+                "runs",
+                "experiments",
+                "try_",
+            )
         ),
     }
     assert {name.partition(".")[0] for name in loaded} <= sys.stdlib_module_names | {"click", "paccel"}

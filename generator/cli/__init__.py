@@ -1,4 +1,4 @@
-"""The command line, and the only part that prints. Each command imports what it needs when it runs."""
+"""The command line, and the only part that prints."""
 
 import os
 import signal
@@ -10,8 +10,8 @@ def _stop(number: int, frame: object) -> None:
     os._exit(130)
 
 
-# Ctrl-C while the command itself is loaded: there is nothing to clean up yet, and Python would print a traceback, or swallow
-# it, as it does in a callback of its import locks.
+# Ctrl-C during the imports: there is nothing to clean up yet, and Python would print a traceback, or ignore the signal in a
+# callback of its import locks.
 _loading = signal.getsignal(signal.SIGINT)
 with suppress(ValueError):  # not in the main thread, which alone receives signals
     if _loading is signal.default_int_handler:

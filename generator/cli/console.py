@@ -1,4 +1,4 @@
-"""What all commands share: errors as one message or one JSON object, exit codes, options, tab completion."""
+"""What all commands share: error messages, exit codes, options, tab completion."""
 
 import codecs
 import io
@@ -28,7 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Cli(click.Group):
-    """The `paccel` command: every error becomes one message, or one JSON object, and its exit code."""
+    """The `paccel` command group. It prints every error as one message, or one JSON object, and exits with its code."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -59,16 +59,16 @@ class Cli(click.Group):
         sys.exit(code)
 
     def add_section(self, title: str, *commands: click.Command) -> None:
-        """Add commands that `--help` lists together, below a title, in this order."""
+        """Add commands that `--help` lists under a title, in this order."""
         self._sections[title] = commands
         for command in commands:
             self.add_command(command)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*self.commands]  # in the order in which they were added, not by name
+        return [*self.commands]  # in the order of `add_section`, not by name
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a section for each title; their second columns are in line."""
+        """Write a section for each title. The descriptions are aligned across sections."""
         widest = max(map(len, self.commands))
         room = formatter.width - widest - 6
         for title, commands in self._sections.items():
@@ -77,7 +77,7 @@ class Cli(click.Group):
                 formatter.write_dl(rows)
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
-        with _reader_may_go():  # `--help` and `--version` are printed here
+        with _exit_on_closed_pipe():  # `--help` and `--version` are printed here
             try:
                 return super().make_context(*arguments, **options)
             except click.exceptions.NoArgsIsHelpError as error:
@@ -85,27 +85,27 @@ class Cli(click.Group):
                 raise click.exceptions.Exit(error.exit_code) from error
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _reader_may_go():
+        with _exit_on_closed_pipe():
             return super().invoke(ctx)
 
 
 def _print_in_any_encoding() -> None:
-    """Let the standard streams replace what their encoding lacks, such as cp1252 that of a pipe on Windows."""
-    codecs.register_error("paccel", _plain)
+    """Replace characters that the encoding of a standard stream lacks, such as cp1252 of a pipe on Windows."""
+    codecs.register_error("paccel", _in_ascii)
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "paccel"), (sys.stderr, "paccel")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
 
 
-def _plain(error: UnicodeError) -> tuple[str, int]:
-    """An error handler of `codecs`: lines are drawn with ASCII, everything else becomes an escape like `\\u4e2d`."""
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """An error handler for `codecs`: box drawing becomes ASCII, everything else an escape like `\\u4e2d`."""
     assert isinstance(error, UnicodeEncodeError)
     text = error.object[error.start : error.end].translate(_ASCII)
     return text.encode("ascii", "backslashreplace").decode(), error.end
 
 
 def _check_text(arguments: Sequence[str]) -> None:
-    """Refuse arguments that no file can be called and no answer can be."""
+    """Refuse arguments with characters that neither a file name nor an answer can have."""
     for argument in arguments:
         try:
             unusable = b"\0" in os.fsencode(argument)
@@ -116,8 +116,8 @@ def _check_text(arguments: Sequence[str]) -> None:
 
 
 @contextmanager
-def _reader_may_go() -> Iterator[None]:
-    """End the command quietly when what reads its output has closed the pipe, as `| head` does."""
+def _exit_on_closed_pipe() -> Iterator[None]:
+    """End the command quietly when the reader of its output has closed the pipe, as `| head` does."""
     try:
         yield
     except BrokenPipeError as error:
@@ -125,7 +125,7 @@ def _reader_may_go() -> Iterator[None]:
 
 
 def _close_broken_streams() -> None:
-    """Throw away what can no longer be written, on which Python would stumble when it ends."""
+    """Discard buffered output that can no longer be written, so that Python does not fail on it at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -135,7 +135,7 @@ def _close_broken_streams() -> None:
 
 
 def _explained(error: BaseException) -> tuple[int, str]:
-    """Return the exit code and the message for what ended a command."""
+    """Return the exit code and the message for the exception that ended a command."""
     match error:
         case click.Abort() | KeyboardInterrupt():
             return INTERRUPTED, "interrupted"
@@ -143,7 +143,7 @@ def _explained(error: BaseException) -> tuple[int, str]:
             return error.exit_code, _click_message(error)
         case PaccelError():
             return error.exit_code, str(error)
-        case UnicodeEncodeError():  # a locale without UTF-8, and a file whose name needs it
+        case UnicodeEncodeError():  # a file name that needs UTF-8, in a locale without it
             name = error.object[error.start : error.end]
             return 3, (
                 f"The name {name!a} cannot be written in the encoding `{error.encoding}`: choose a UTF-8 locale, or set"
@@ -151,14 +151,14 @@ def _explained(error: BaseException) -> tuple[int, str]:
             )
         case OSError() if error.filename:
             return 3, f"`{error.filename}`: {error.strerror}"
-        case FileNotFoundError():  # no file was named: it is the working directory
-            return 3, "The working directory does not exist any more: go to another folder"
+        case FileNotFoundError():  # without a file name, it is the working directory
+            return 3, "The working directory no longer exists: go to another folder"
         case _:
             return 3, getattr(error, "strerror", None) or str(error)
 
 
 def _click_message(error: click.ClickException) -> str:
-    """Rewrite click's message in our form: typed things in backticks, and what to do."""
+    """Put click's message in the form of ours: names in backticks, and a pointer to `--help`."""
     message = re.sub(r"'([^']*)'", r"`\1`", error.format_message()).rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
     return f"{message} (see `{context.command_path} --help`)" if context else message
@@ -174,7 +174,7 @@ def _one_interrupt() -> Iterator[None]:
 
     try:
         before = signal.signal(signal.SIGINT, interrupt)
-    except ValueError:  # not in the main thread, and only that one receives signals
+    except ValueError:  # not in the main thread, which alone receives signals
         yield
         return
     try:
@@ -201,15 +201,24 @@ def print_warnings(warnings: Sequence[str]) -> None:
         click.echo(f"{click.style('Warning:', fg='yellow', bold=True)} {warning}", err=True)
 
 
-def progress() -> Callable[[str], None]:
-    """Return what says on standard error what a command is doing: one line every two seconds, so none if it is quick."""
-    said = time.monotonic()
+def print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        click.echo(f"{click.style('Note:', bold=True)} {note}", err=True)
+
+
+def print_progress(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def slow_progress() -> Callable[[str], None]:
+    """Return a function that prints progress at most every two seconds, so that a quick command prints none."""
+    last = time.monotonic()
 
     def tell(text: str) -> None:
-        nonlocal said
-        if time.monotonic() - said > SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
-            click.echo(f"{text} …", err=True)
+        nonlocal last
+        if time.monotonic() - last > SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            print_progress(f"{text} …")
 
     return tell
 
@@ -246,7 +255,7 @@ def json_option(command: F) -> F:
 
 
 def parse_answers(given: Sequence[str]) -> dict[str, str]:
-    """Split `KEY=VALUE` arguments; a later one wins over an earlier one."""
+    """Parse `KEY=VALUE` arguments; the last one of a key counts."""
     wrong = [text for text in given if not text.partition("=")[0] or "=" not in text]
     if wrong:
         raise UsageError(f"`{wrong[0]}` is not an answer: write `KEY=VALUE`")

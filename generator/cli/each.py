@@ -1,6 +1,7 @@
-"""`paccel upgrade --each`: many projects, one after the other, and a table of how each went."""
+"""`paccel upgrade --each`: upgrade several projects, and print a table of the results."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,7 +10,7 @@ import click
 
 from ..errors import PaccelError, PreconditionError
 from ..files.tree import STATE_DIR
-from .console import UPGRADE_FOUND, progress
+from .console import UPGRADE_FOUND, slow_progress
 
 if TYPE_CHECKING:
     from ..upgrade.upgrade import Outcome, Plan
@@ -20,14 +21,14 @@ _COLOURS = {"failed": "red", "conflicts": "red", "done": "green"}
 
 
 class Result(NamedTuple):
-    """How the upgrade of one project went.
+    """The result for one project.
 
     Attributes:
-        path: The project, as it was given.
-        state: "up to date", "available", "done", "conflicts" or "failed", for the table.
-        detail: What there is to say about it, in one line.
-        exit_code: What the command would have exited with for this project alone.
-        data: What `--json` shows of it.
+        path: The project, as given on the command line.
+        state: "up to date", "available", "done", "conflicts", "findings" or "failed".
+        detail: A remark on it, in one line.
+        exit_code: The exit code of the command for this project alone.
+        data: Its data for `--json`.
     """
 
     path: str
@@ -43,10 +44,10 @@ class Result(NamedTuple):
 def upgrade_each(
     paths: Sequence[str], *, check: bool, dry_run: bool, verified: bool, allow_dirty: bool, template: str | None
 ) -> list[Result]:
-    """Upgrade each project, or only look; what fails for one does not stop the others."""
-    tell = progress()
+    """Upgrade each project, or with `check` or `dry_run` plan it. A failure does not stop the others."""
+    tell = slow_progress()
     results: list[Result] = []
-    once: dict[str, str] = {}  # by whatever paths a project is given
+    once: dict[str, str] = {}  # each project once, even if it is given by several paths
     for path in paths:
         once.setdefault(os.path.realpath(path), os.path.normpath(path))
     for path in once.values():
@@ -58,27 +59,25 @@ def upgrade_each(
             results.append(_one(path, root, check, dry_run, verified, allow_dirty, template))
         except PaccelError as error:
             results.append(_failed(path, str(error), error.exit_code))
-        except Exception as error:  # whatever it is, the other projects are upgraded
+        except Exception as error:  # any error: the other projects are still upgraded
             results.append(_failed(path, f"{type(error).__name__}: {error}", PreconditionError.exit_code))
     return results
 
 
 def exit_code_of(results: Sequence[Result]) -> int:
-    """The worst of the projects' exit codes: nothing to do, then `--check`'s 10, conflicts, and what failed."""
+    """Return the worst exit code; from good to bad: 0, 10 of `--check`, 1 for conflicts, then failures."""
     codes = [result.exit_code for result in results]
     return max(codes, key=lambda code: _FROM_GOOD_TO_BAD.index(code) if code in _FROM_GOOD_TO_BAD else 99, default=0)
 
 
 def table(results: Sequence[Result]) -> str:
-    """One line for each project, then how many went how."""
+    """Return one line per project, then the number of projects in each state."""
     width = max(len(result.path) for result in results)
     lines = [
         f"  {click.style(f'{result.state:<10}', fg=_COLOURS.get(result.state))}  {result.path:<{width}}  {result.detail}".rstrip()
         for result in results
     ]
-    counts = {
-        state: sum(result.state == state for result in results) for state in dict.fromkeys(r.state for r in results)
-    }
+    counts = Counter(result.state for result in results)
     total = "1 project" if len(results) == 1 else f"{len(results)} projects"
     return "\n".join([*lines, "", f"{total}: " + ", ".join(f"{count} {state}" for state, count in counts.items())])
 
@@ -108,10 +107,9 @@ def _applied(path: str, root: Path, outcome: "Outcome", verified: bool) -> Resul
     files = sum(change.status != "kept" for change in outcome.changes)
     detail, code, data = _files(outcome.conflicts, files), outcome.exit_code, outcome.to_json()
     if verified and outcome.state in {"done", "nothing"}:
-        from ..health.verify import verify
-        from ..project.state import read_manifest
+        from ..health.verify import verify_project
 
-        checked = verify(root, read_manifest(root).files)
+        checked = verify_project(root)
         data["verification"] = checked.to_json()
         if checked.problems:
             return Result(path, "failed", f"{detail}; {checked.problems[0]}".removeprefix("; "), 1, data)

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from .console import json_option, print_json
+from .console import json_option, print_json, print_notes
 
 
-@click.command(short_help="Copy the runtime into the project: no dependency on paccel.")
+@click.command(short_help="Copy the runtime into the project, to drop the dependency on paccel.")
 @click.option(
     "--into",
     metavar="FOLDER",
-    help="The folder in which the package goes. [default: src, if the code is there, else the project's folder]",
+    help="The folder for the package. [default: src, if the code is there, else the project's folder]",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would happen to each file, but write nothing.")
 @click.option("--diff", "with_diff", is_flag=True, help="With --dry-run: also show the diff of your files.")
@@ -20,8 +20,8 @@ from .console import json_option, print_json
 def eject(into: str | None, dry_run: bool, with_diff: bool, allow_dirty: bool, as_json: bool) -> None:
     """Copy the runtime into the project as the package paccel_runtime, so that the project no longer depends on paccel.
 
-    Imports, requirements and commands in your files are rewritten. paccel upgrade and paccel set work as before, and keep
-    the copy up to date; paccel upgrade --undo takes it back.
+    Imports, requirements and commands in your files are rewritten. paccel upgrade and paccel set still work, and update the
+    copy. paccel upgrade --undo undoes it.
     """
     from ..eject import eject as engine
     from ..errors import UsageError
@@ -50,7 +50,6 @@ def eject(into: str | None, dry_run: bool, with_diff: bool, allow_dirty: bool, a
         click.echo(f"  {would}rewritten  {path}")
     for text in texts:
         click.echo(f"\n{text}", nl=False)
-    for note in outcome.notes:
-        click.echo(f"{click.style('Note:', bold=True)} {note}", err=True)
+    print_notes(outcome.notes)
     if not dry_run:
-        click.echo("\nDone: the project no longer needs paccel to run; `paccel upgrade --undo` takes it back")
+        click.echo("\nDone: the project no longer needs paccel to run; `paccel upgrade --undo` undoes it")

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ..errors import PaccelError
-from .console import complete_templates, json_option, parse_answers, print_json, progress
+from .console import complete_templates, json_option, parse_answers, print_json, slow_progress
 
 
 @click.command(short_help="Check this machine and the project.")
@@ -32,9 +32,7 @@ def doctor(ctx: click.Context, rebuild_baseline: bool, as_json: bool) -> None:
         if as_json:
             print_json({"rebuilt": str(root), "files": list(manifest.files)})
         else:
-            click.echo(
-                f"Rebuilt the baseline of {root.name}: {len(manifest.files)} files, identical to those in the manifest"
-            )
+            click.echo(f"Rebuilt the baseline of {root.name}: {len(manifest.files)} files, as recorded in the manifest")
         return
     root = Path.cwd()
     health = None
@@ -57,25 +55,25 @@ def doctor(ctx: click.Context, rebuild_baseline: bool, as_json: bool) -> None:
     help="The project's template. [default: the most similar bundled one]",
     shell_complete=complete_templates,
 )
-@click.option("--set", "given", metavar="KEY=VALUE", multiple=True, help="An answer that you know; repeatable.")
+@click.option("--set", "given", metavar="KEY=VALUE", multiple=True, help="A known answer; repeatable.")
 @click.option(
     "--answers",
     type=click.Path(path_type=Path),
-    help="Read answers from a TOML or JSON file, such as the .cruft.json of a project of cruft's.",
+    help="Read answers from a TOML or JSON file, such as the .cruft.json of a cruft project.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be adopted, but write nothing.")
 @json_option
 def adopt(template: str | None, given: tuple[str, ...], answers: Path | None, dry_run: bool, as_json: bool) -> None:
     """Recreate the .paccel folder of a project that lost it, so that upgrades work again.
 
-    Finds the template and answers that fit the project's files best. The files themselves stay as they are.
+    Finds the template and answers whose files are most similar to the project's. The project's files stay as they are.
     """
     from ..catalog.answers import read_answers
-    from ..health.adopt import adopt as take_in
+    from ..health.adopt import adopt as adopt_project
     from .report import answer_text
 
     known = (read_answers(answers) if answers else {}) | parse_answers(given)
-    found = take_in(Path.cwd(), template=template, answers=known, dry_run=dry_run, tell=progress())
+    found = adopt_project(Path.cwd(), template=template, answers=known, dry_run=dry_run, tell=slow_progress())
     if as_json:
         print_json({**found.to_json(), "dry_run": dry_run})
         return
@@ -85,4 +83,4 @@ def adopt(template: str | None, given: tuple[str, ...], answers: Path | None, dr
     for what, names in (("edited", found.edited), ("missing", found.missing)):
         click.echo(f"  {what + ':':<8} {', '.join(names) or 'none'}")
     if not found.complete:
-        click.echo("The time was up before all answers were tried: give those that you know with `--set`", err=True)
+        click.echo("Time ran out before all answers were tried: pass those that you know with `--set`", err=True)

@@ -1,4 +1,4 @@
-"""The `paccel` command and its subcommands. Each imports what it needs when it runs: `--help` loads click alone."""
+"""The `paccel` command and its subcommands. Each imports what it needs when it runs: `--help` imports click alone."""
 
 import os
 
@@ -7,11 +7,12 @@ import click
 from .. import __version__
 from .console import Cli
 from .eject import eject
-from .experiments import card, repeat, try_, verify
+from .experiments import card, repeat, verify
 from .health import adopt, doctor
 from .new import list_, new, show
 from .runs import compare, runs, watch
 from .template import check_template
+from .try_ import try_
 from .upgrade import diff, set_, upgrade
 
 

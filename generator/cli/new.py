@@ -40,7 +40,7 @@ def new(
 ) -> None:
     """Create a new project in the folder PATH.
 
-    At a terminal, asks the template's questions; each has a default.
+    In a terminal, it asks the template's questions; each has a default.
     """
     from ..catalog.answers import read_answers, resolve_answers, without_effect
     from ..catalog.catalog import DEFAULT_TEMPLATE, load_template

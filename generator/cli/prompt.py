@@ -1,7 +1,5 @@
 """Ask questions at a terminal."""
 
-from typing import Any
-
 import click
 
 from ..catalog.questions import Answer, Question
@@ -10,35 +8,27 @@ from .report import answer_text, question_lines
 
 
 def ask(question: Question) -> Answer:
-    """Show a question with its choices and default, and return the answer; ask again after a wrong one.
+    """Show a question with its choices and default, and return the answer. An invalid answer is asked for again.
 
     Raises:
         click.Abort: Ctrl-C, or the end of the input.
     """
-    lines = question_lines(question)
-    click.echo("\n".join(lines), err=True)
-    hint = {"bool": " (true or false)", "choices": " (several: a,b)"}.get(question.kind, "")
-    # On standard error, so that standard output has nothing but the command's result.
-    return _prompt(
-        f"  {question.name}{hint}",
-        default=answer_text(question.default),
-        value_proc=_parser(question),
-        hide_input=question.secret,
-        show_default=not question.secret,
-        err=True,
-    )
 
-
-def _parser(question: Question) -> Any:
     def parse(text: str) -> Answer:
         try:
             return question.parse(text)
         except UsageError as error:
             raise click.UsageError(str(error)) from error
 
-    return parse
-
-
-def _prompt(text: str, **options: Any) -> Answer:
-    answer: Answer = click.prompt(text, **options)
+    # On standard error: standard output has only the result of the command.
+    click.echo("\n".join(question_lines(question)), err=True)
+    hint = {"bool": " (true or false)", "choices": " (several: a,b)"}.get(question.kind, "")
+    answer: Answer = click.prompt(
+        f"  {question.name}{hint}",
+        default=answer_text(question.default),
+        value_proc=parse,
+        hide_input=question.secret,
+        show_default=not question.secret,
+        err=True,
+    )
     return answer

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..runs.folder import RunFolder
+    from ..runs.table import Line
     from ..runs.watch import News
 
-_LOOKS = 5  # at a run without a status, before `watch` gives up
-_NAMED = 5  # folders without a run that are named before the rest is counted
+_LOOKS = 5  # updates of a run without a status after which `watch` gives up
+_NAMED = 5  # warnings of a kind that are printed; the others are counted
 
 
 @click.command(short_help="List the runs of a project.")
@@ -31,12 +32,15 @@ _NAMED = 5  # folders without a run that are named before the rest is counted
 @click.option(
     "--sort", "by", metavar="FIELD", help="Sort by a score, best first, or by another field. [default: newest]"
 )
-@click.option("--reverse", is_flag=True, help="The other way round.")
+@click.option("--reverse", is_flag=True, help="Reverse the order.")
 @click.option("--against", metavar="RUN", help="Show the settings that differ from this run's. [default: the newest]")
 @click.option(
-    "--metric", "asked", metavar="NAME", help="The score to show. [default: what the runs choose their best by]"
+    "--metric",
+    "asked",
+    metavar="NAME",
+    help="The score to show. [default: the one by which the runs choose their best weights]",
 )
-@click.option("-n", "--limit", type=click.IntRange(min=1), help="Show at most this many.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N runs.")
 @json_option
 def runs(
     folder: Path,
@@ -48,7 +52,7 @@ def runs(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """List the runs in DIR, or in its folder runs: state, step, age, best score, settings that differ.
+    """List the runs in DIR, or in its folder runs: state, step, age, best score, and the settings that differ.
 
     \b
     paccel runs --where learning_rate=1e-3 --where state=finished
@@ -88,23 +92,38 @@ def runs(
     print_warnings(_not_runs(found.others))
 
 
-@click.command(short_help="Tell whether runs differ, and by how much.")
+@click.command(short_help="Compare runs, and tell whether a difference is real.")
 @click.argument("given", metavar="RUN|DIR...", nargs=-1, required=True)
-@click.option("--by", metavar="FIELD", multiple=True, help="Group the runs by a setting, over their seeds. Repeatable.")
+@click.option("--by", metavar="FIELD", multiple=True, help="Group the runs by a setting. Repeatable.")
 @click.option(
     "--against", metavar="RUN|VALUE", help="The baseline: a run, or a value of --by. [default: the first group]"
 )
 @click.option("--where", "conditions", metavar="FIELD=VALUE", multiple=True, help="Only these runs, as in paccel runs.")
-@click.option("--metric", "asked", metavar="NAME", help="The score. [default: what the runs choose their best by]")
-@click.option("--mode", type=click.Choice(["min", "max"]), help="Whether smaller or larger is better. [default: known]")
+@click.option(
+    "--metric",
+    "asked",
+    metavar="NAME",
+    help="The score. [default: the one by which the runs choose their best weights]",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["min", "max"]),
+    help="Whether smaller or larger is better. [default: from the runs, or the name]",
+)
 @click.option(
     "--use",
     type=click.Choice(["final", "mean", "best"]),
     default="final",
     help="Judge a run by its last evaluation, the mean of its last ones, or its best. [default: final]",
 )
-@click.option("--last", type=click.IntRange(min=1), default=3, help="Evaluations in a mean. [default: 3]")
-@click.option("--step", type=click.IntRange(min=1), help="Compare at this step instead of at the end of each run.")
+@click.option(
+    "--last",
+    type=click.IntRange(min=1),
+    default=3,
+    metavar="N",
+    help="With --use mean: average N evaluations. [default: 3]",
+)
+@click.option("--step", type=click.IntRange(min=1), metavar="N", help="Compare at step N, not at the end of each run.")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with curves to this file.")
 @json_option
 def compare(
@@ -122,7 +141,7 @@ def compare(
 ) -> None:
     """Compare runs: settings, code and data that differ, scores, and whether the difference is more than chance.
 
-    Without --by, runs that differ in the seed only are one group. Differences are paired where seeds are shared.
+    Without --by, runs that differ only in the seed form a group. Runs with the same seed are compared in pairs.
 
     \b
     paccel compare runs/a runs/b
@@ -155,10 +174,13 @@ def compare(
 
 
 def _runs_of(given: tuple[str, ...]) -> "tuple[list[RunFolder], list[tuple[str, str]]]":
-    """The runs that are named: by the path of a run or of a folder of runs, or by a name under `runs`.
+    """Read runs by the path of a run or of a folder of runs, or by a name under `runs`.
+
+    Returns:
+        The runs, and the folders that are not runs, each with the reason.
 
     Raises:
-        UsageError: One is neither.
+        UsageError: A name is neither.
     """
     from ..runs.folder import find_runs, is_run, read_run
 
@@ -178,48 +200,53 @@ def _runs_of(given: tuple[str, ...]) -> "tuple[list[RunFolder], list[tuple[str, 
 
 
 def _damages(runs: "list[RunFolder]") -> list[str]:
-    from .tables import printable
-
-    texts = [printable(f"{run.name}: {run.damaged}") for run in runs if run.damaged]
-    return [*texts[:_NAMED], *([f"{len(texts) - _NAMED} more runs are damaged"] * (len(texts) > _NAMED))]
+    return _first_ones([f"{run.name}: {run.damaged}" for run in runs if run.damaged], _NAMED, "more runs are damaged")
 
 
-def _warnings(lines: "list[Any]") -> list[str]:
-    """What is to be said of runs that are damaged or not as they say."""
-    from .tables import printable
-
+def _warnings(lines: "list[Line]") -> list[str]:
+    """Return warnings about damaged runs, uncertain states, and scores of which only a part was read."""
     texts = [
         f"{line.run.name}: {text}"
         for line in lines
         for text in (line.run.damaged, line.run.note, None if line.is_whole else "only the end of its metrics was read")
         if text
     ]
-    return [*map(printable, texts[: 2 * _NAMED]), *([f"{len(texts) - 2 * _NAMED} more"] * (len(texts) > 2 * _NAMED))]
+    return _first_ones(texts, 2 * _NAMED, "more")
 
 
 def _not_runs(others: list[tuple[str, str]]) -> list[str]:
+    return _first_ones([f"{name} {reason}" for name, reason in others], _NAMED, "other folders are not runs")
+
+
+def _first_ones(texts: list[str], count: int, others: str) -> list[str]:
+    """Return the first warnings, and how many `others` there are."""
     from .tables import printable
 
-    named = [printable(f"{name} {reason}") for name, reason in others[:_NAMED]]
-    return [*named, *([f"{len(others) - _NAMED} other folders are no runs"] if len(others) > _NAMED else [])]
+    more = [f"{len(texts) - count} {others}"] if len(texts) > count else []
+    return [*map(printable, texts[:count]), *more]
 
 
 @click.command(short_help="Follow a run with live curves until it ends.")
 @click.argument("given", metavar="[RUN]", default="runs")
 @click.option(
-    "--metric", "asked", metavar="NAME", help="The score to draw. [default: what the run chooses its best by]"
+    "--metric",
+    "asked",
+    metavar="NAME",
+    help="The score to draw. [default: the one by which the run chooses its best weights]",
 )
-@click.option("--every", type=click.FloatRange(min=0.05), default=2.0, help="Seconds between two looks. [default: 2]")
+@click.option(
+    "--every", type=click.FloatRange(min=0.05), default=2.0, metavar="S", help="Seconds between updates. [default: 2]"
+)
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Keep a page with curves in this file.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object per line: each row of metrics, then the state."
 )
 @click.pass_context
 def watch(ctx: click.Context, given: str, asked: str | None, every: float, html: Path | None, as_json: bool) -> None:
-    """Follow RUN until it ends: curves in a terminal, a line for each log point elsewhere.
+    """Follow RUN until it ends: curves in a terminal, one line per log point elsewhere.
 
-    RUN is a run's folder or name; without it, or for a folder of runs, the newest. Exits as the run does: 0 finished, 75
-    stopped, 1 failed or crashed.
+    RUN is the folder or name of a run, or a folder of runs, of which the newest is followed. The exit code is that of the
+    run: 0 finished, 75 stopped, 1 failed or crashed.
     """
     from ..runs.watch import follow
 
@@ -233,7 +260,7 @@ def watch(ctx: click.Context, given: str, asked: str | None, every: float, html:
     try:
         for news in follow(run.path, every):
             run = news.run
-            if html is not None and (news.rows or run.has_ended or news.is_anew):
+            if html is not None and (news.rows or run.has_ended or news.is_restarted):
                 _write_page(html, run, asked, None if run.has_ended else max(2.0, every))
             if as_json:
                 for row in news.rows:
@@ -247,7 +274,9 @@ def watch(ctx: click.Context, given: str, asked: str | None, every: float, html:
                     click.echo(row_text(row))
             unknown = unknown + 1 if run.state == "unknown" else 0
             if unknown == _LOOKS:
-                raise PreconditionError(f"`{run.path}` has no status that can be read, so it is not known when it ends")
+                raise PreconditionError(
+                    f"`{run.path}` has no readable status, so `paccel watch` cannot tell when it ends"
+                )
     except KeyboardInterrupt:
         ctx.exit(INTERRUPTED)
     if as_json:
@@ -261,7 +290,7 @@ def watch(ctx: click.Context, given: str, asked: str | None, every: float, html:
 
 
 class _Screen:
-    """What `watch` shows in a terminal, drawn over what it drew before."""
+    """The terminal output of `watch`: each update overwrites the one before."""
 
     def __init__(self, asked: str | None) -> None:
         self._asked = asked
@@ -273,7 +302,7 @@ class _Screen:
 
         from .tables import watch_text
 
-        self._rows = [*([] if news.is_anew else self._rows), *news.rows]
+        self._rows = [*([] if news.is_restarted else self._rows), *news.rows]
         size = get_terminal_size()
         text = watch_text(news.run, self._rows, self._asked, size.columns - 1, size.lines - 1)
         up = f"\x1b[{self._lines}A\x1b[J" if self._lines else ""
@@ -283,7 +312,7 @@ class _Screen:
 
 def _write_page(path: Path, run: "RunFolder", asked: str | None, refresh: float | None) -> None:
     from ..files.disk import write_whole
-    from ..runs.comparison import compare as hold
+    from ..runs.comparison import compare as compare_runs
     from ..runs.page import page_of
     from ..runs.scores import choose_metric
 
@@ -292,13 +321,13 @@ def _write_page(path: Path, run: "RunFolder", asked: str | None, refresh: float 
     except UsageError:
         if refresh is None:
             raise
-        metric = None  # not logged yet
-    write_whole(path, page_of(hold([run], metric=metric), refresh).encode())
+        metric = None  # the run has not logged it yet
+    write_whole(path, page_of(compare_runs([run], metric=metric), refresh).encode())
 
 
 def _json_line(values: "Mapping[str, Any]") -> str:
     import json
 
-    from ..runs.table import plain
+    from ..runs.fields import plain
 
     return json.dumps({name: plain(value) for name, value in values.items()})

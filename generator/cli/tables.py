@@ -1,4 +1,4 @@
-"""Tables of runs and numbers as text. Nothing here prints."""
+"""Runs, comparisons and numbers as text. Nothing here prints."""
 
 import math
 import time
@@ -6,21 +6,24 @@ from collections.abc import Mapping, Sequence
 
 from click import style, unstyle
 
-from ..runs.comparison import Comparison, Group
-from ..runs.folder import CRASHED, FAILED, FINISHED, RUNNING, STOPPED, Row, RunFolder
+from ..runs.comparison import Comparison
+from ..runs.fields import Value, text_of, value_of
+from ..runs.folder import Row, RunFolder
+from ..runs.groups import Group
 from ..runs.scores import Metric, all_points
-from ..runs.table import Line, Value, text_of, value_of
+from ..runs.state import CRASHED, FAILED, FINISHED, RUNNING, STOPPED
+from ..runs.table import Line
 from ..runs.watch import picture, spark
 
 _COLORS = {RUNNING: "cyan", FINISHED: "green", STOPPED: "yellow", FAILED: "red", CRASHED: "red"}
 _CURVES = ("blue", "red", "green", "magenta")
-_SIDE_BY_SIDE = 4  # groups whose settings are columns
-_EACH = 10  # scores of a group that are listed
+_SIDE_BY_SIDE = 4  # groups that still get a column each
+_LISTED = 10  # scores of a group that are listed
 _WIDEST = 40  # characters of one setting
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> str:
-    """Align cells under a head; the columns in `right` on the right. The last one is never filled up."""
+    """Align the cells of a table; the columns in `right` are aligned right. The last column is not padded."""
     widths = [max(len(unstyle(row[place])) for row in [head, *rows]) for place in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
@@ -35,7 +38,7 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset
 
 
 def runs_text(lines: Sequence[Line], metric: Metric | None, width: int | None) -> str:
-    """The table of `paccel runs`, cut to a terminal of `width` characters; None is not cut."""
+    """Return the table of `paccel runs`, cut to `width` characters; None: not cut."""
     head = [
         "RUN",
         "STATE",
@@ -65,7 +68,7 @@ def runs_text(lines: Sequence[Line], metric: Metric | None, width: int | None) -
 
 
 def comparison_text(found: Comparison) -> str:
-    """The settings that differ, the scores, and the verdict."""
+    """Return the text of `paccel compare`: the settings that differ, the scores, and the verdicts."""
     blocks = []
     groups = found.groups
     if found.settings and len(groups) <= _SIDE_BY_SIDE:
@@ -76,7 +79,7 @@ def comparison_text(found: Comparison) -> str:
         ]
         blocks.append(columns(head, rows))
     code = [
-        f"other code in {printable(label)}: {', '.join(map(printable, files[:10]))}{' …' * (len(files) > 10)}"
+        f"different code in {printable(label)}: {', '.join(map(printable, files[:10]))}{' …' * (len(files) > 10)}"
         for label, files in found.code.items()
         if files
     ]
@@ -89,9 +92,7 @@ def comparison_text(found: Comparison) -> str:
     elif found.verdicts:
         blocks.append("\n".join(_bold_finding(verdict.sentence, verdict.finding) for verdict in found.verdicts))
     elif len(groups) == 1 and [*found.settings] == ["seed"] and (spread := groups[0].spread) is not None:
-        blocks.append(
-            f"These runs differ in the seed only: from run to run the score spreads by {number(spread)} (standard deviation)"
-        )
+        blocks.append(f"These runs differ only in the seed: the standard deviation of their scores is {number(spread)}")
     return "\n\n".join(blocks)
 
 
@@ -105,7 +106,7 @@ def _scores_text(found: Comparison) -> str:
 
 
 def _single_text(found: Comparison, metric: Metric) -> str:
-    """A line for each run; of many, the best comes first, with its settings."""
+    """Return one line per run. Many runs are sorted, the best first, and have their settings beside them."""
     many = len(found.groups) > _SIDE_BY_SIDE
     head = ["RUN", "STATE", f"{found.use.upper()} {metric.name}", "AT STEP", "BEST", "AT STEP", *["SETTINGS"] * many]
     members = [group.members[0] for group in found.groups]
@@ -130,7 +131,7 @@ def _group_row(group: Group) -> list[str]:
         str(len(group.counted)),
         number(group.mean) if group.counted else "-",
         "-" if group.spread is None else f"{group.spread:.2g}",
-        " ".join(values[:_EACH]) + " …" * (len(values) > _EACH),
+        " ".join(values[:_LISTED]) + " …" * (len(values) > _LISTED),
     ]
 
 
@@ -144,7 +145,7 @@ def cut(line: str, width: int) -> str:
     if len(plain) <= width:
         return line
     kept, seen, place = "", 0, 0
-    while seen < width - 1:  # escapes take no room
+    while seen < width - 1:  # escape sequences take no room
         if line[place] == "\x1b":
             end = line.index("m", place) + 1
             kept, place = kept + line[place:end], end
@@ -158,17 +159,17 @@ def settings_text(settings: Mapping[str, Value]) -> str:
 
 
 def commit_of(run: RunFolder) -> str:
-    """A short hash, with a `+` where files differed from the commit."""
+    """Return the short hash, with a `+` if files differed from the commit."""
     return "-" if run.git_commit is None else printable(run.git_commit[:7]) + "+" * bool(run.dirty)
 
 
 def printable(text: str) -> str:
-    """A text from a file or a file's name, without what would move the cursor of a terminal."""
+    """Return untrusted text without control characters, which could move the cursor of a terminal."""
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 def number(value: float) -> str:
-    """A number with about four significant digits."""
+    """Return a number with about four significant digits."""
     if not math.isfinite(value):
         return str(value)
     if value == int(value) and abs(value) < 1e6:
@@ -178,7 +179,7 @@ def number(value: float) -> str:
 
 
 def age(seconds: float) -> str:
-    """How long ago, in one unit."""
+    """Return a duration in one unit."""
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= size:
             return f"{seconds / size:.0f}{unit}"
@@ -186,7 +187,7 @@ def age(seconds: float) -> str:
 
 
 def row_text(row: Row) -> str:
-    """One log point: `step 120  epoch 2  eval   loss 0.4312  accuracy 0.9100`."""
+    """Return one log point: `step 120  epoch 2  eval   loss 0.4312  accuracy 0.9100`."""
     names = [name for name in row if "/" in name and not name.startswith("time/")]
     sections = dict.fromkeys(name.partition("/")[0] for name in names)
     shown = [f"{name.partition('/')[2] if len(sections) == 1 else name} {number(row[name])}" for name in names]
@@ -195,7 +196,7 @@ def row_text(row: Row) -> str:
 
 
 def watch_text(run: RunFolder, rows: Sequence[Row], asked: str | None, width: int, height: int) -> str:
-    """A run in a terminal of this size: its state, the curves of one score, and the others in a line each."""
+    """Draw a run for a terminal of this size: its state, the curves of one score, and the other scores on a line each."""
     found = all_points(rows)
     names = [name for name in found if not name.startswith("time/")]
     since = f", running for {age(time.time() - run.started)}" if run.state == RUNNING else ""

@@ -10,13 +10,13 @@ from .console import complete_templates, json_option, print_json
 @click.option(
     "--since",
     metavar="REF|DIR",
-    help="The version that projects have now: a git tag, branch or commit, or a folder. [default: the newest tag]",
+    help="The version of existing projects: a git tag, branch or commit, or a folder. [default: the newest tag]",
 )
 @json_option
 @click.pass_context
 def check_template(ctx: click.Context, source: str, since: str | None, as_json: bool) -> None:
     """Find mistakes in the template in the folder DIR: unused questions, undefined names, branches that no choice reaches,
-    text that only looks like Jinja, files that are not valid for some answers, renames that are not declared, and more.
+    text that only looks like Jinja, files that are invalid for some answers, renames that are not declared, and more.
 
     Exits with 1 if it finds any. Each finding says how to silence it.
     """
@@ -30,7 +30,7 @@ def check_template(ctx: click.Context, source: str, since: str | None, as_json: 
         for finding in report.findings:
             place = f"{finding.path}:{finding.line}" if finding.line else finding.path
             click.echo(f"{click.style(place, bold=True)}: {click.style(finding.rule, fg='red')}: {finding.text}")
-            click.echo(click.style(f"    if it is meant: {finding.silence}", dim=True))
+            click.echo(click.style(f"    if it is intended: {finding.silence}", dim=True))
         count = len(report.findings)
         compared = f", compared with {report.since}" if report.since else ""
         kinds = len({finding.rule for finding in report.findings})

@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from .console import UPGRADE_FOUND, complete_answers, complete_templates, json_option, parse_answers, print_json
+from .console import (
+    UPGRADE_FOUND,
+    complete_answers,
+    complete_templates,
+    json_option,
+    parse_answers,
+    print_json,
+    print_notes,
+)
 
 if TYPE_CHECKING:
     from ..check.finding import Finding
     from ..files.tree import Tree
+    from ..health.verify import Verification
     from ..upgrade.plan import Summary
     from ..upgrade.upgrade import Outcome, Plan
 
@@ -25,6 +34,12 @@ _COLOURS = {
     "added": "green",
     "restored": "green",
     "adapted": "cyan",
+}
+
+_ENDED = {
+    "nothing": "Up to date",
+    "aborted": "Aborted: your files are as they were before the upgrade",
+    "undone": "Undone: your files are as they were before the upgrade",
 }
 
 _dirty_option = click.option("--allow-dirty", is_flag=True, help="Also change files that have uncommitted edits.")
@@ -54,7 +69,7 @@ _verify_option = click.option(
 @click.option(
     "--accept",
     is_flag=True,
-    help="Finish an upgrade although the check of the merged project found something.",
+    help="Finish an upgrade despite problems that were found in the merged project.",
 )
 @click.option("--abort", is_flag=True, help="Undo an unfinished upgrade.")
 @click.option("--undo", is_flag=True, help="Undo the last upgrade.")
@@ -74,7 +89,7 @@ _verify_option = click.option(
 @click.option(
     "--each",
     is_flag=True,
-    help="PATHS are projects: upgrade one after the other, and exit with the worst of their exit codes.",
+    help="PATHS are projects: upgrade each of them, and exit with the worst of their exit codes.",
 )
 @_dirty_option
 @json_option
@@ -100,8 +115,8 @@ def upgrade(
     """Merge template changes into your project, keeping your edits.
 
     Where you and the template changed the same lines, the file gets conflict markers: resolve them, then run paccel
-    upgrade --continue. The merged project is checked as a whole: what is wrong with it and with neither version is
-    reported, and waits for --continue too. With PATHS, only those files are upgraded now.
+    upgrade --continue. The merged project is also checked as a whole. Problems that neither version had are reported; fix
+    them and run --continue, or --accept them. With PATHS, only those files are upgraded now.
     """
     from ..project.folder import find_project
     from ..upgrade import upgrade as engine
@@ -119,7 +134,7 @@ def upgrade(
             raise UsageError("`--each` needs the folders of projects: `paccel upgrade --each ~/projects/*`")
         if (given and given[0] not in {"--check", "--dry-run"}) or with_diff or skip or restore:
             raise UsageError(
-                "`--each` goes with `--check`, `--dry-run`, `--verify`, `--template`, `--allow-dirty` and `--json` only"
+                "`--each` can be combined only with `--check`, `--dry-run`, `--verify`, `--template`, `--allow-dirty` and `--json`"
             )
         from . import each as many
 
@@ -204,10 +219,10 @@ def _check_options(given: list[str], dry_run: bool, with_diff: bool, verified: b
 
 
 def _inside(root: Path, path: str) -> str:
-    """Return a path that was typed, relative to the working directory, as one relative to the project."""
+    """Convert a path relative to the working directory into one relative to the project."""
     absolute = os.path.abspath(path)
     real = os.path.join(os.path.realpath(os.path.dirname(absolute)), os.path.basename(absolute))
-    for place, top in ((absolute, root), (real, os.path.realpath(root))):  # a link may lead to the project
+    for place, top in ((absolute, root), (real, os.path.realpath(root))):  # the project may be reached by a link
         if Path(place).is_relative_to(top):
             return Path(place).relative_to(top).as_posix()
     raise UsageError(f"`{path}` is not inside the project `{root}`")
@@ -215,7 +230,7 @@ def _inside(root: Path, path: str) -> str:
 
 def _show_plan(plan: "Plan", as_json: bool, with_diff: bool, check: bool) -> None:
     if as_json:
-        from .report import upgrade_markdown
+        from .report_upgrade import upgrade_markdown
 
         print_json(
             plan.to_json(with_diff) | {"markdown": upgrade_markdown(plan.summaries, plan.follows, plan.conflicts)}
@@ -229,7 +244,7 @@ def _show_plan(plan: "Plan", as_json: bool, with_diff: bool, check: bool) -> Non
         count = sum(change.writes or change.conflicts > 0 for change in plan.changes)
         files = "1 file" if count == 1 else f"{count} files"
         click.echo(
-            f"An upgrade is available: it concerns {files}; `paccel upgrade --dry-run` shows what happens to each"
+            f"An upgrade is available: it changes {files}; `paccel upgrade --dry-run` shows what happens to each"
         )
     else:
         _table(plan.summaries)
@@ -238,66 +253,67 @@ def _show_plan(plan: "Plan", as_json: bool, with_diff: bool, check: bool) -> Non
             if text:
                 click.echo(f"\n{text}", nl=False)
     _findings(plan.findings)
-    _notes(plan.notes)
+    print_notes(plan.notes)
 
 
 def _report(ctx: click.Context, root: Path, outcome: "Outcome", as_json: bool, verified: bool) -> None:
+    """Print what was done, verify the project if requested, and exit."""
     checked = None
     if verified and outcome.state in {"done", "nothing"}:
-        from ..health.verify import verify
-        from ..project.state import read_manifest
+        from ..health.verify import verify_project
 
-        checked = verify(root, read_manifest(root).files)
+        checked = verify_project(root)
     if as_json:
-        from .report import upgrade_markdown
+        from .report_upgrade import upgrade_markdown
 
         text = upgrade_markdown(outcome.changes, outcome.follows, outcome.conflicts)
         print_json(outcome.to_json() | {"markdown": text} | ({"verification": checked.to_json()} if checked else {}))
     else:
-        words = {
-            "nothing": "Up to date",
-            "aborted": "Aborted: your files are as they were before the upgrade",
-            "undone": "Undone: your files are as they were before the upgrade",
-        }
-        if outcome.state in words:
-            click.echo(words[outcome.state])
-        elif outcome.changes or outcome.state != "findings":
-            _table(outcome.changes)
-        _findings(outcome.findings)
-        _notes(outcome.notes)
-        if outcome.state == "findings":
-            click.echo(
-                "\nResolve them, then run\n  paccel upgrade --continue     keep it as it is with     paccel upgrade --accept"
-                "     or go back with     paccel upgrade --abort"
-            )
-        if outcome.conflicts:
-            click.echo(
-                f"\n{click.style('Conflicts', fg='red', bold=True)} in {', '.join(outcome.conflicts)}: resolve them, then run"
-                "\n  paccel upgrade --continue     or go back with     paccel upgrade --abort"
-            )
-        elif outcome.state == "done":
-            click.echo("\nDone; `paccel upgrade --undo` undoes it")
-    if checked is not None and not checked.problems and not as_json:
-        click.echo(
-            f"Verified: the project compiles{', and its tests pass' if checked.ran_tests else '; it has no tests to run'},"
-            f" with {checked.python}"
-        )
-    if checked is not None and checked.problems:
-        if not as_json:
-            click.echo("\n" + "\n".join([*checked.problems, checked.output]))
-            if outcome.state == "done" and sys.stdin.isatty() and click.confirm("Undo the upgrade?", default=False):
-                from ..upgrade.upgrade import undo_upgrade
+        _print_outcome(outcome)
+        if checked is not None:
+            _print_verification(root, checked, was_upgraded=outcome.state == "done")
+    ctx.exit(1 if checked is not None and checked.problems else outcome.exit_code)
 
-                undo_upgrade(root)
-                click.echo("Undone: your files are as they were before the upgrade")
-            elif outcome.state == "done":
-                click.echo("`paccel upgrade --undo` undoes the upgrade")
-        ctx.exit(1)
-    ctx.exit(outcome.exit_code)
+
+def _print_outcome(outcome: "Outcome") -> None:
+    if outcome.state in _ENDED:
+        click.echo(_ENDED[outcome.state])
+    elif outcome.changes or outcome.state != "findings":
+        _table(outcome.changes)
+    _findings(outcome.findings)
+    print_notes(outcome.notes)
+    if outcome.state == "findings":
+        click.echo(
+            "\nFix them, then run\n  paccel upgrade --continue     or keep them with     paccel upgrade --accept     or go back"
+            " with     paccel upgrade --abort"
+        )
+    if outcome.conflicts:
+        click.echo(
+            f"\n{click.style('Conflicts', fg='red', bold=True)} in {', '.join(outcome.conflicts)}: resolve them, then run"
+            "\n  paccel upgrade --continue     or go back with     paccel upgrade --abort"
+        )
+    elif outcome.state == "done":
+        click.echo("\nDone; `paccel upgrade --undo` undoes it")
+
+
+def _print_verification(root: Path, checked: "Verification", *, was_upgraded: bool) -> None:
+    """Print the result of `--verify`. In a terminal, offer to undo an upgrade that failed it."""
+    if not checked.problems:
+        tests = ", and its tests pass" if checked.ran_tests else "; it has no tests to run"
+        click.echo(f"Verified: the project compiles{tests}, with {checked.python}")
+        return
+    click.echo("\n" + "\n".join([*checked.problems, checked.output]))
+    if was_upgraded and sys.stdin.isatty() and click.confirm("Undo the upgrade?", default=False):
+        from ..upgrade.upgrade import undo_upgrade
+
+        undo_upgrade(root)
+        click.echo(_ENDED["undone"])
+    elif was_upgraded:
+        click.echo("`paccel upgrade --undo` undoes the upgrade")
 
 
 def _table(changes: "Sequence[Summary]") -> None:
-    """Print one line for each file: what happens, where, why; then the template's changelog for it."""
+    """Print one line per file: what happens to it and why; then the template's changelog for it."""
     width = max((len(change.path) for change in changes), default=0)
     for change in changes:
         word = click.style(f"{change.status:<9}", fg=_COLOURS.get(change.status))
@@ -311,25 +327,20 @@ def _table(changes: "Sequence[Summary]") -> None:
 
 
 def _findings(findings: "Sequence[Finding]") -> None:
-    """Print what is wrong with the merged project, and the two changes that meet there."""
+    """Print the problems of the merged project, each with the two changes that cause it."""
     if findings:
-        from .report import findings_text
+        from .report_upgrade import findings_text
 
         click.echo(f"\n{findings_text(findings)}")
 
 
 def _show_following(plan: "Plan") -> None:
-    """Print how the user's code follows; an upgrade says it before it writes anything."""
-    from .report import follows_text
+    """Print the changes to the user's own code. An upgrade prints them before it writes anything."""
+    from .report_upgrade import follows_text
 
     text = follows_text(plan.follows)
     if text:
         click.echo(text)
-
-
-def _notes(notes: tuple[str, ...]) -> None:
-    for note in notes:
-        click.echo(f"{click.style('Note:', bold=True)} {note}", err=True)
 
 
 @click.command(short_help="Show your edits since the last upgrade.")
@@ -348,7 +359,7 @@ def diff(ctx: click.Context, paths: tuple[str, ...], upstream: bool, exit_code: 
     from ..project.folder import find_project, read_paths
     from ..project.state import read_state
     from ..upgrade.git import modes_count
-    from .report import diff_data, diff_text
+    from .report_upgrade import diff_data, diff_text
 
     root = find_project(Path.cwd())
     manifest, base = read_state(root)

@@ -1,4 +1,4 @@
-"""A model card for the weights of a run, from what the run measured and recorded; and its way to the Hugging Face Hub."""
+"""Write a model card for the weights of a run from what the run recorded, and upload it to the Hugging Face Hub."""
 
 import hashlib
 import json
@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 from ..errors import PreconditionError, UsageError
 from ..files.disk import write_whole
-from ..runs.folder import RunFolder
+from ..runs.folder import RunFolder, require_run
 from ..runs.scores import best_of, choose_metric
 from .code import find_root
 from .tensors import step_of, tensors_of
-from .verify import read_a_run
 
 _TASKS = {
     "image-classification": "image-classification",
@@ -27,17 +26,17 @@ _TASKS = {
     "tabular": "tabular-classification",
     "gan": "unconditional-image-generation",
 }
-"""By the template of the project, the Hub's name for the task."""
+"""Template of the project -> the Hub's name for its task."""
 _FILES = ("README.md", "curves.png")
-_OF_A_PATH = ("run_dir", "resume")
+_PATHS = ("run_dir", "resume")
 _SECRET = re.compile(r"(key|token|secret|password|passwd|credentials?)$", re.IGNORECASE)
 
 
 class Card(NamedTuple):
-    """A card that was written.
+    """A model card.
 
     Attributes:
-        path: Of its `README.md`.
+        path: Its `README.md`.
         weights: The file that it describes.
     """
 
@@ -46,19 +45,19 @@ class Card(NamedTuple):
 
 
 def write_card(path: Path, *, weights: str | None = None, certificate: Path | None = None) -> Card:
-    """Write `weights/README.md` of a run, with its curves beside it.
+    """Write `weights/README.md` of a run, and copy its curves there.
 
     Args:
-        path: The run's directory.
-        weights: Which file of `weights/`, without `.safetensors`. None: the best, else the final, else the only one.
-        certificate: What `paccel verify --certificate` wrote.
+        path: The run directory.
+        weights: A file of `weights/`, with or without `.safetensors`. None: the only one, else `best`, else `final`.
+        certificate: A file written by `paccel verify --certificate`.
 
     Raises:
-        UsageError: There are no such weights, or the certificate is of another run.
-        PreconditionError: Something cannot be read.
+        UsageError: There are no such weights, or the certificate belongs to another run or says `differs`.
+        PreconditionError: The run, the weights or the certificate cannot be read.
     """
-    run = read_a_run(path)
-    file = _choose(run, weights)
+    run = require_run(path)
+    file = _choose_weights(run, weights)
     proof = None if certificate is None else _read_certificate(certificate, run)
     template, answers, name = _project(run)
     curves = run.path / "curves.png"
@@ -71,13 +70,13 @@ def write_card(path: Path, *, weights: str | None = None, certificate: Path | No
 
 
 def push(card: Card, repository: str, *, private: bool = False) -> str:
-    """Upload the weights, the card and the curves to the Hub, with the account that `hf auth login` has stored.
+    """Upload the weights, the card and the curves to the Hub, with the account of `hf auth login`.
 
     Returns:
-        The address of the repository.
+        The URL of the repository.
 
     Raises:
-        PreconditionError: `huggingface_hub` is not installed, or the Hub refuses.
+        PreconditionError: `huggingface_hub` is not installed, or the upload fails.
     """
     try:
         from huggingface_hub import HfApi
@@ -93,12 +92,12 @@ def push(card: Card, repository: str, *, private: bool = False) -> str:
             allow_patterns=[*_FILES, card.weights.name],
             commit_message=f"Upload {card.weights.name}",
         )
-    except (HFValidationError, OSError, ValueError) as error:  # its errors of HTTP are OSErrors
-        raise PreconditionError(f"`{repository}` cannot be pushed to: {str(error).strip().splitlines()[0]}") from error
+    except (HFValidationError, OSError, ValueError) as error:  # HTTP errors are OSErrors
+        raise PreconditionError(f"Pushing to `{repository}` failed: {str(error).strip().splitlines()[0]}") from error
     return str(address)
 
 
-def _choose(run: RunFolder, name: str | None) -> Path:
+def _choose_weights(run: RunFolder, name: str | None) -> Path:
     found = {path.stem: path for path in sorted((run.path / "weights").glob("*.safetensors"))}
     if name is not None:
         name = name.removesuffix(".safetensors")
@@ -108,7 +107,7 @@ def _choose(run: RunFolder, name: str | None) -> Path:
         name = next((known for known in ("best", "final") if known in found), None)
     if name is None or name not in found:
         known = ", ".join(f"`{stem}`" for stem in found) or "none"
-        raise UsageError(f"`{run.path}` has no weights `{name or 'best'}` to describe; `--weights` can be: {known}")
+        raise UsageError(f"`{run.path}` has no weights `{name or 'best'}`; `--weights` can be: {known}")
     return found[name]
 
 
@@ -117,16 +116,18 @@ def _read_certificate(path: Path, run: RunFolder) -> Mapping[str, Any]:
         found = json.loads(path.read_bytes())
         of, verdict = Path(found["run"]), str(found["verdict"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PreconditionError(f"`{path}` is no certificate of `paccel verify`: {error}") from error
+        raise PreconditionError(f"`{path}` is not a certificate of `paccel verify`: {error}") from error
     if of.name != run.path.resolve().name:
         raise UsageError(f"`{path}` is the certificate of `{of}`, not of `{run.path}`")
     if verdict != "verified":
-        raise UsageError(f"`{path}` says that the run differs from what its code does: no card says otherwise")
+        raise UsageError(
+            f"`{path}` says that the replay differed from the run: pass a certificate that says `verified`, or none"
+        )
     return dict(found)
 
 
 def _project(run: RunFolder) -> tuple[str | None, Mapping[str, Any], str]:
-    """The template of the run's project, its answers, and its name."""
+    """Return the template, the answers and the name of the run's project."""
     try:
         root = find_root(run)
         manifest = json.loads((root / ".paccel" / "manifest.json").read_bytes())
@@ -154,12 +155,12 @@ def _lines(
     yield from (f"# {_cell(name)}", "")
     tensors = tensors_of(file)
     count = sum(math.prod(tensor.shape) for tensor in tensors.values())
-    of_step = "" if step is None else f", as they were after step {step}"
-    yield f"`{file.name}`: {count:,} numbers in {len(tensors)} tensors of a PyTorch model{of_step}."
-    yield "Everything here was measured or recorded by the run; nothing was typed in."
+    after = "" if step is None else f", after step {step}"
+    yield f"`{file.name}`: {count:,} values in {len(tensors)} tensors of a PyTorch model{after}."
+    yield "Everything below was measured or recorded by the run; nothing was written by hand."
     yield ""
     yield from ("```python", "from pathlib import Path", "", "from paccel.runtime import load_weights", "")
-    yield f'load_weights(Path("{file.name}"), model)  # the model that `train.py` makes'
+    yield f'load_weights(Path("{file.name}"), model)  # the model that `train.py` builds'
     yield from ("```", "")
     if scores:
         yield from ("## Scores", "", "| score | value | step |", "|---|---|---|")
@@ -169,8 +170,8 @@ def _lines(
         yield from ("![Curves of the run](curves.png)", "")
     yield from _data_lines(run)
     yield from ("## Settings", "", "| setting | value |", "|---|---|")
-    shown = {key: value for key, value in run.settings.items() if key not in _OF_A_PATH}
-    yield from (f"| {_cell(key)} | {_cell(_harmless(key, value))} |" for key, value in shown.items())
+    shown = {key: value for key, value in run.settings.items() if key not in _PATHS}
+    yield from (f"| {_cell(key)} | {_cell(_without_secret(key, value))} |" for key, value in shown.items())
     yield from ("", "## How it was made", "")
     about = {
         "steps": run.step,
@@ -183,22 +184,22 @@ def _lines(
         "CPU": run.environment.get("cpu"),
         "CPU threads": run.environment.get("threads"),
         "versions": ", ".join(f"{package} {version}" for package, version in run.versions.items()),
-        "weights (SHA-256)": _digest(file),
+        "weights (SHA-256)": _sha256(file),
     }
     yield from (f"- {key}: {_cell(value)}" for key, value in about.items() if value not in (None, ""))
     yield from ("", "## Verified", "")
     if proof is None:
-        yield "Not verified. `paccel verify RUN --certificate FILE` replays a part of the run and compares it byte for byte."
+        yield "Not verified. `paccel verify RUN --certificate FILE` replays part of the run and compares the result byte for byte."
     else:
         yield (
             f"Steps {proof.get('from_step')} to {proof.get('to_step')} were replayed from {proof.get('code', {}).get('from')}, and "
-            f"are the same, byte for byte ({proof.get('time')})."
+            f"are identical, byte for byte ({proof.get('time')})."
         )
     yield ""
 
 
 def _scores(run: RunFolder, file: Path, step: int | None) -> dict[str, tuple[float, int]]:
-    """The scores of these weights: what was logged at their step, and tests, which are made of the best at the end."""
+    """Return the scores of these weights: evaluations at their step, and tests, which are run on the best weights at the end."""
     found: dict[str, tuple[float, int]] = {}
     metric = choose_metric([run])
     best = best_of(run, metric)[0] if metric is not None and file.stem.startswith("best") else None
@@ -214,7 +215,7 @@ def _scores(run: RunFolder, file: Path, step: int | None) -> dict[str, tuple[flo
 def _front_matter(
     name: str, task: str | None, data: str, scores: Mapping[str, tuple[float, int]], template: str | None
 ) -> Iterator[str]:
-    """The Hub's metadata. JSON's text, lists and numbers are YAML."""
+    """Yield the Hub's metadata. JSON strings and lists are valid YAML."""
     yield from (
         "---",
         "library_name: pytorch",
@@ -236,7 +237,7 @@ def _front_matter(
 
 
 def _yaml(value: float) -> str:
-    """A number that YAML takes for one: with a point, also where there is an exponent."""
+    """Return a number as YAML: 1e-05 would be a string there, 1.0e-05 is a number."""
     text = repr(value)
     return text if "." in text else text.replace("e", ".0e")
 
@@ -255,28 +256,23 @@ def _data_lines(run: RunFolder) -> Sequence[str]:
 
 def _code(run: RunFolder) -> str | None:
     patch = run.patch()
-    return (
-        None
-        if patch is None
-        else f"the commit and a patch of {len(patch.splitlines())} lines (SHA-256 {_sha256(patch)})"
-    )
+    if patch is None:
+        return None
+    digest = hashlib.sha256(patch.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"the commit and a patch of {len(patch.splitlines())} lines (SHA-256 {digest})"
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _digest(path: Path) -> str:
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _harmless(name: str, value: Any) -> Any:
-    """The value of a setting, which is not shown where its name says that it is a secret: a card is for others."""
+def _without_secret(name: str, value: Any) -> Any:
+    """Return the value of a setting, unless its name says that it is a secret: a card is published."""
     return "(not shown)" if isinstance(value, str) and value and _SECRET.search(name) else value
 
 
 def _cell(value: Any) -> str:
-    """A value as a text that Markdown leaves as it is, also in a table."""
+    """Return a value as text, escaped for Markdown tables."""
     text = value if isinstance(value, str) else json.dumps(value)
     return re.sub(r"([\\|<`*\[\]])", r"\\\1", " ".join(text.splitlines()))

@@ -1,4 +1,4 @@
-"""Start a project's training script with settings of a run, in the project's own Python, and end it."""
+"""Start and end a project's training script, in the project's own Python, with the settings of a run."""
 
 import contextlib
 import json
@@ -14,15 +14,15 @@ from ..project.interpreter import find_interpreter
 from ..runs.folder import RunFolder
 
 STOPPED = 75
-"""The exit code of a script that was stopped, and has saved."""
+"""The exit code of a script that saved and stopped."""
 SECONDS_TO_END = 20.0
-"""In which a script that got a signal has to save."""
+"""How long a script may take to save after SIGTERM."""
 
 _OF_A_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK")
 
 
 def settings_file(settings: Mapping[str, Any]) -> str:
-    """The settings as the TOML that `--config` reads: None as the text `None`."""
+    """Return settings as TOML for `--config`; None becomes the string `None`."""
     return "".join(f"{_key(name)} = {_toml(value)}\n" for name, value in settings.items())
 
 
@@ -41,7 +41,7 @@ def _toml(value: Any) -> str:
 
 
 def script_command(root: Path, program: str, processes: int = 1) -> list[str]:
-    """The command that starts a script of a project, on so many processes of this machine."""
+    """Return the command that starts a project's script, with a number of processes on this machine."""
     python = find_interpreter(root).path
     if processes == 1:
         return [python, program]
@@ -49,7 +49,7 @@ def script_command(root: Path, program: str, processes: int = 1) -> list[str]:
 
 
 def script_environment(run: RunFolder, **variables: str) -> dict[str, str]:
-    """This environment without a launcher's variables, with what the run recorded: its threads, and accelerate's options."""
+    """Return this environment without a launcher's variables, but with the threads and accelerate options of the run."""
     environment = {name: value for name, value in os.environ.items() if name not in _OF_A_LAUNCHER}
     launch = run.environment.get("launch")
     environment |= {str(k): str(v) for k, v in launch.items()} if isinstance(launch, Mapping) else {}
@@ -68,7 +68,7 @@ def num_processes(run: RunFolder) -> int:
 def started(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], output: IO[bytes]
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start a process of its own session; at the end of the block it and its children are ended, if they still run.
+    """Start a process in a new session. When the block ends, it and its children are ended if they still run.
 
     Raises:
         PreconditionError: It cannot be started.
@@ -92,13 +92,13 @@ def started(
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """End a process that `started` has started and what it has started, by a signal at which it saves, at last by force."""
+    """End a process of `started` and its children: SIGTERM, on which it saves, then SIGKILL."""
     if process.poll() is not None:
-        return  # by itself; its number may be another one's by now
+        return  # its process id may belong to another process by now
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(SECONDS_TO_END)
-    with contextlib.suppress(OSError):  # nobody is left of its session
+    with contextlib.suppress(OSError):  # no process of its session is left
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
         else:
@@ -107,7 +107,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def last_lines(output: Path, count: int = 3) -> str:
-    """The end of what a script printed, without progress bars; from its `error:` on, if it printed one."""
+    """Return the last lines that a script printed, without progress bars; if one is an `error:`, from there on."""
     text = output.read_bytes()[-20_000:].decode("utf-8", "replace")
     lines = [line.rpartition("\r")[2].strip() for line in text.splitlines()]
     lines = [line for line in lines if line and "%|" not in line][-count:]

@@ -1,4 +1,4 @@
-"""Two checkpoints, byte for byte: which tensor differs first, and by how much. Without torch: safetensors and JSON are read here."""
+"""Compare two checkpoints byte for byte: which tensor differs first, and by how much. Reads safetensors without torch."""
 
 import json
 import math
@@ -11,13 +11,13 @@ from typing import Any, BinaryIO, NamedTuple
 from ..errors import PreconditionError
 
 _CHUNK = 1 << 20
-_MOST_HEADER = 1 << 28
-_MOST_VALUES = 1 << 20  # that are looked at to say by how much a tensor differs
+_MAX_HEADER = 1 << 28  # bytes
+_MAX_VALUES = 1 << 20  # of a tensor that are read to say by how much it differs
 _CODES = {"F32": "f", "F64": "d", "I64": "q", "I32": "i", "I16": "h", "I8": "b", "U8": "B", "BOOL": "B"}
 
 
 class Tensor(NamedTuple):
-    """Where a tensor lies in its file."""
+    """A tensor's type, and its place in a file, in bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -26,12 +26,12 @@ class Tensor(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What was compared.
+    """The result of a comparison.
 
     Attributes:
-        tensors: How many are the same.
-        size: Their bytes.
-        difference: What differs first, in words; None where nothing does.
+        tensors: The number of equal tensors.
+        size: The bytes of these tensors.
+        difference: The first difference, in words; None if there is none.
     """
 
     tensors: int
@@ -40,7 +40,7 @@ class Comparison(NamedTuple):
 
 
 def compare_checkpoints(run: Path, replay: Path) -> Comparison:
-    """Compare all tensors and all other state of two checkpoints, models first.
+    """Compare all tensors and other state of two checkpoints, models first.
 
     Raises:
         PreconditionError: One of them cannot be read.
@@ -60,7 +60,7 @@ def compare_checkpoints(run: Path, replay: Path) -> Comparison:
 
 
 def compare_tensors(run: Path, replay: Path) -> Comparison:
-    """Compare two files of tensors, in the order of the first.
+    """Compare two safetensors files, in the order of the first one.
 
     Raises:
         PreconditionError: One of them cannot be read.
@@ -89,7 +89,7 @@ def compare_tensors(run: Path, replay: Path) -> Comparison:
 
 
 def tensors_of(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, by name.
+    """Return the tensors of a safetensors file by name.
 
     Raises:
         PreconditionError: It cannot be read.
@@ -102,11 +102,10 @@ def tensors_of(path: Path) -> dict[str, Tensor]:
 
 
 def step_of(path: Path) -> int | None:
-    """The step that a file of weights was written at; None where it does not say so."""
+    """Return the step at which a weight file was written; None if it is not recorded."""
     try:
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            return int(json.loads(file.read(min(length, _MOST_HEADER)))["__metadata__"]["step"])
+            return int(_json_header(file)["__metadata__"]["step"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -115,16 +114,22 @@ def _models_first(name: str) -> tuple[bool, bool, str]:
     return name != "model.safetensors", name.startswith("optimizer"), name
 
 
-def _header(file: BinaryIO) -> dict[str, Tensor]:
+def _json_header(file: BinaryIO) -> Any:
+    """Read the header of a safetensors file: the length of the JSON in 8 bytes, then the JSON."""
     length = int.from_bytes(file.read(8), "little")
-    if length > _MOST_HEADER:
+    if length > _MAX_HEADER:
         raise ValueError("it is not a safetensors file")
-    content = json.loads(file.read(length))
+    return json.loads(file.read(length))
+
+
+def _header(file: BinaryIO) -> dict[str, Tensor]:
+    content = _json_header(file)
+    data = file.tell()
     found = {}
     for name, about in content.items():
         if name != "__metadata__":
             start, stop = about["data_offsets"]
-            found[name] = Tensor(about["dtype"], tuple(about["shape"]), 8 + length + start, stop - start)
+            found[name] = Tensor(about["dtype"], tuple(about["shape"]), data + start, stop - start)
     return found
 
 
@@ -139,7 +144,7 @@ def _chunks(file: BinaryIO, tensor: Tensor) -> Iterator[bytes]:
 
 
 def _by_how_much(own: BinaryIO, other: BinaryIO, ours: Tensor, theirs: Tensor) -> str:
-    """How many values differ, and by how much at most."""
+    """Say how many values differ, and by how much at most; empty if the tensor cannot be read as numbers."""
     a, b = _values(own, ours), _values(other, theirs)
     differing = [(x, y) for x, y in zip(a, b, strict=True) if x != y and not (math.isnan(x) and math.isnan(y))]
     if not differing:
@@ -152,10 +157,10 @@ def _values(file: BinaryIO, tensor: Tensor) -> "array[Any] | list[float]":
     file.seek(tensor.start)
     if tensor.dtype in _CODES:
         values = array(_CODES[tensor.dtype])
-        content = file.read(min(tensor.size, _MOST_VALUES * values.itemsize))
+        content = file.read(min(tensor.size, _MAX_VALUES * values.itemsize))
         values.frombytes(content)
         return values
-    content = file.read(min(tensor.size, 2 * _MOST_VALUES))
+    content = file.read(min(tensor.size, 2 * _MAX_VALUES))
     if tensor.dtype == "F16":
         return list(struct.unpack(f"<{len(content) // 2}e", content))
     if tensor.dtype == "BF16":  # the upper half of a float32
@@ -173,7 +178,7 @@ def _compare_state(run: Path, replay: Path) -> str | None:
 
 
 def _first_difference(place: str, ours: Any, theirs: Any) -> str | None:
-    """The first value that differs in two trees of JSON."""
+    """Return the first difference between two JSON values, in words; None if there is none."""
     if isinstance(ours, dict) and isinstance(theirs, dict) and ours.keys() == theirs.keys():
         pairs = [(f"{place}.{key}" if place else str(key), ours[key], theirs[key]) for key in ours]
     elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):

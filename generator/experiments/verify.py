@@ -1,7 +1,7 @@
-"""Replay a part of a run and compare it with what the run recorded, byte for byte.
+"""Replay part of a run and compare the result with what the run recorded, byte for byte.
 
-The replay goes on from a copy of a checkpoint in a scratch folder, with the run's own code and settings. Nothing is written
-to the run.
+The replay resumes from a copy of a checkpoint in a scratch folder, with the run's own code and settings. The run itself is
+only read.
 """
 
 import hashlib
@@ -17,22 +17,22 @@ from typing import Any, NamedTuple
 
 from ..errors import PreconditionError, UsageError
 from ..files.scratch import scratch_dir
-from ..runs.folder import RunFolder, is_run, parse_row, read_run
+from ..runs.folder import RunFolder, parse_row, read_run, require_run
 from .code import Code, find_root, restore_code
 from .start import STOPPED, last_lines, num_processes, script_command, script_environment, settings_file, started
 from .tensors import compare_checkpoints, compare_tensors, step_of
 
 _STEP = re.compile(r"step-(\d+)")
-_AROUND = ("threads", "cpu", "gpu", "cuda", "num_processes", "precision", "launch")
+_ENVIRONMENT = ("threads", "cpu", "gpu", "cuda", "num_processes", "precision", "launch")
 
 
 class Span(NamedTuple):
-    """The steps to replay: those after `start`, to `until`.
+    """The steps to replay: those after `start`, up to and including `until`.
 
     Attributes:
-        start: The step of the checkpoint to go on from; 0 is the beginning of the run.
-        until: The last one.
-        has_checkpoint: Whether the run has a checkpoint of the last one.
+        start: The step of the checkpoint to resume from; 0 is the beginning of the run.
+        until: The last step.
+        has_checkpoint: Whether the run has a checkpoint of the last step.
     """
 
     start: int
@@ -41,17 +41,18 @@ class Span(NamedTuple):
 
 
 class Certificate(NamedTuple):
-    """What a replay has shown.
+    """The result of a replay.
 
     Attributes:
-        run: The run's directory.
-        span: The steps.
-        code: What it was replayed with.
-        metrics: Lines of metrics that were compared.
-        tensors: That are the same, with their bytes; 0 where no checkpoint was compared.
-        difference: What differs first; None where everything is the same.
-        step: Where it differs: a step, or the last of several.
-        causes: What was not as in the run.
+        run: The run directory.
+        span: The steps that were replayed.
+        code: The code that was used.
+        metrics: The number of equal lines of metrics.
+        tensors: The number of equal tensors; 0 if there was no checkpoint to compare.
+        size: The bytes of these tensors.
+        difference: The first difference, in words; None if there is none.
+        step: The step at which it was found: of the metrics, or of the checkpoint.
+        causes: How code, data, versions and hardware differ from the run.
         checkpoint: SHA-256 of the manifest of the checkpoint that was compared.
         environment: Versions, threads and hardware of the replay.
     """
@@ -89,66 +90,52 @@ class Certificate(NamedTuple):
         }
 
 
-def read_a_run(path: Path) -> RunFolder:
-    """Read a run whose settings are known.
-
-    Raises:
-        UsageError: This is no run.
-        PreconditionError: Its settings cannot be read.
-    """
-    if not is_run(path):
-        raise UsageError(f"`{path}` is not a run directory: `paccel runs` lists those of a project")
-    run = read_run(path)
-    if not run.settings:
-        raise PreconditionError(f"The settings of `{path}` are not known: {run.damaged or '`config.json` has none'}")
-    return run
-
-
 def verify_run(
     path: Path, *, steps: int | None = None, current: bool = False, tell: Callable[[str], None] = lambda text: None
 ) -> Certificate:
-    """Replay a part of a run and compare it with the run.
+    """Replay part of a run and compare the result with the run.
 
     Args:
-        path: Its directory.
-        steps: How many to replay at most. None is from the last checkpoint but one to the last.
-        current: With the project's files as they are now, not with those of the run.
-        tell: Takes a line on what is being done.
+        path: The run directory.
+        steps: The maximum number of steps to replay. None: from the last checkpoint but one to the last.
+        current: Use the project's files as they are now, not those of the run.
+        tell: Takes a line of progress.
 
     Raises:
-        UsageError: This is no run.
+        UsageError: `path` is not a run, or nothing was recorded within `steps`.
         PreconditionError: There is nothing to compare with, or the replay cannot be started.
     """
-    run = read_a_run(path)
+    run = require_run(path)
     root = find_root(run)
     with scratch_dir() as scratch:
         code = restore_code(run, root, scratch, current=current)
         span = choose_span(run, steps)
         copy = scratch / "run"
         copy_run(run, span.start, copy)
-        stopped_here = run.state == "stopped" and run.step == span.until
-        ended = ""
-        for saves in (stopped_here, not stopped_here):
+        # The last checkpoint was saved on schedule, or because the run was stopped there. The replay has to do the same.
+        was_stopped = run.state == "stopped" and run.step == span.until
+        failure = ""
+        for saves in (was_stopped, not was_stopped):
             tell(f"Replaying steps {span.start + 1} to {span.until}")
-            ended = _replay(run, root, code, scratch, span, saves=saves)
-            if ended or not span.has_checkpoint or _checkpoint(copy, span.until).is_dir():
+            failure = _replay(run, root, code, scratch, span, saves=saves)
+            if failure or not span.has_checkpoint or _checkpoint(copy, span.until).is_dir():
                 break
-            shutil.rmtree(copy)  # it was saved because the run was stopped there, or not because of that
+            shutil.rmtree(copy)
             copy_run(run, span.start, copy)
-        return _compare(run, copy, span, code, ended)
+        return _compare(run, copy, span, code, failure)
 
 
 def find_non_finite(path: Path, *, tell: Callable[[str], None] = lambda text: None) -> tuple[int, str | None]:
-    """Replay a run from its last checkpoint, looking at what every module returns, until a number is not finite.
+    """Replay a run from its last checkpoint, checking the output of every module, until a number is not finite.
 
     Returns:
-        The last step that was replayed, and where the number first appears; None where there is none.
+        The last step that was replayed, and where the number first appears; None if there is none.
 
     Raises:
-        UsageError: This is no run.
-        PreconditionError: The replay cannot be started, or fails of something else.
+        UsageError: `path` is not a run.
+        PreconditionError: The replay cannot be started, or fails for another reason.
     """
-    run = read_a_run(path)
+    run = require_run(path)
     root = find_root(run)
     with scratch_dir() as scratch:
         code = restore_code(run, root, scratch)
@@ -156,25 +143,25 @@ def find_non_finite(path: Path, *, tell: Callable[[str], None] = lambda text: No
         span = Span(start, max(run.step, start + 1), has_checkpoint=False)
         copy_run(run, start, scratch / "run")
         tell(f"Replaying steps {start + 1} to {span.until}")
-        ended = _replay(run, root, code, scratch, span, saves=False, PACCEL_FIND_NON_FINITE="1")
+        failure = _replay(run, root, code, scratch, span, saves=False, PACCEL_FIND_NON_FINITE="1")
         replay = read_run(scratch / "run")
-        if not ended:
+        if not failure:
             return replay.step, None
         kind, _, found = (replay.reason or "").partition("NonFiniteError: ")
         if not found:
-            raise PreconditionError(f"The replay of `{path}` failed: {ended or kind}")
+            raise PreconditionError(f"The replay of `{path}` failed: {failure or kind}")
         return replay.step, found
 
 
 def choose_span(run: RunFolder, steps: int | None) -> Span:
-    """The steps to replay.
+    """Choose the steps to replay.
 
     Raises:
         PreconditionError: The run has neither a checkpoint nor metrics.
-        UsageError: `steps` is below 1.
+        UsageError: `steps` is below 1, or nothing was recorded within so few steps of a checkpoint.
     """
     if steps is not None and steps < 1:
-        raise UsageError(f"`--steps {steps}`: at least one step can be replayed")
+        raise UsageError(f"`--steps {steps}` must be at least 1")
     saved = list_steps(run.path)
     last = max([*saved[-1:], *(int(row["step"]) for row in run.last_rows())], default=0)
     if last < 1:
@@ -182,30 +169,35 @@ def choose_span(run: RunFolder, steps: int | None) -> Span:
     if steps is None:
         until = saved[-1] if saved else last
         return Span(max((step for step in saved if step < until), default=0), until, bool(saved))
-    ends = [step for step in saved if any(step - steps <= start < step for start in [0, *saved])]
-    if ends:  # the last checkpoint that so many steps lead to from another
-        return Span(min(start for start in [0, *saved] if ends[-1] - steps <= start < ends[-1]), ends[-1], True)
+    starts = [0, *saved]
     logged = sorted({int(row["step"]) for row in run.last_rows()})
-    for start in sorted({0, *saved}, reverse=True):
-        if reached := [step for step in logged if start < step <= start + steps]:
-            return Span(start, reached[-1], False)
-    least = min(step - start for start in {0, *saved} for step in {*saved, *logged} if start < step)
+    if spans := _spans(starts, saved, steps):
+        until = spans[-1][1]  # the last checkpoint that is near enough to another one, replayed from as far as possible
+        return Span(min(start for start, end in spans if end == until), until, True)
+    if spans := _spans(starts, logged, steps):
+        return Span(*max(spans), False)
+    least = min(end - start for start, end in _spans(starts, [*saved, *logged], math.inf))
     raise UsageError(
-        f"`{run.path}` has recorded nothing within {steps} steps of a checkpoint: `--steps {least}` is the least"
+        f"`{run.path}` has recorded nothing within {steps} steps of a checkpoint: use at least `--steps {least}`"
     )
 
 
+def _spans(starts: Sequence[int], ends: Sequence[int], steps: float) -> list[tuple[int, int]]:
+    """Return the pairs of a start and a later end that are at most `steps` apart, in the order of the ends."""
+    return [(start, end) for end in ends for start in starts if start < end <= start + steps]
+
+
 def list_steps(run: Path) -> list[int]:
-    """The steps of a run's checkpoints, the first one first."""
+    """Return the steps of a run's checkpoints, in ascending order."""
     found = [(_STEP.fullmatch(path.name), path) for path in (run / "checkpoints").glob("step-*")]
     return sorted(int(match[1]) for match, path in found if match and (path / "manifest.json").is_file())
 
 
 def copy_run(run: RunFolder, step: int, target: Path) -> None:
-    """Copy what a run needs to go on from a checkpoint: settings, metrics, and links to the checkpoint's files and the weights.
+    """Copy what a run needs to resume from a checkpoint: settings, metrics, and links to the checkpoint and the weights.
 
     Raises:
-        PreconditionError: Its files cannot be read.
+        PreconditionError: The files of the run cannot be read.
     """
     try:
         target.mkdir()
@@ -226,23 +218,23 @@ def copy_run(run: RunFolder, step: int, target: Path) -> None:
 
 
 def _replay(run: RunFolder, root: Path, code: Code, scratch: Path, span: Span, *, saves: bool, **variables: str) -> str:
-    """Make the steps again; returns how the script failed, and nothing where it did what it should.
+    """Run the script for the steps. Returns how it failed; empty if it did not.
 
     Raises:
         PreconditionError: It cannot be started.
     """
-    asked = {"run_dir": str(scratch / "run"), "until": span.until, "saves": saves}
+    request = {"run_dir": str(scratch / "run"), "until": span.until, "saves": saves}
     settings = scratch / "settings.toml"
     settings.write_text(settings_file(run.settings), encoding="utf-8")
-    command = [*script_command(root, code.program, num_processes(run)), "--config", str(settings)]
-    environment = script_environment(run, PACCEL_REPLAY=json.dumps(asked), PYTHONDONTWRITEBYTECODE="1", **variables)
+    command = [*script_command(root, run.program, num_processes(run)), "--config", str(settings)]
+    environment = script_environment(run, PACCEL_REPLAY=json.dumps(request), PYTHONDONTWRITEBYTECODE="1", **variables)
     output = scratch / "output.txt"
     with output.open("wb") as file, started(command, code.folder, environment, file) as process:
         exit_code = process.wait()
     if exit_code in (0, STOPPED):
         return ""
     said = last_lines(output)
-    # `torchrun` ends with 1 where its processes ended with 75
+    # `torchrun` exits with 1 if its processes exited with 75.
     if num_processes(run) > 1 and read_run(scratch / "run").state in ("stopped", "finished"):
         return ""
     return said or f"exit code {exit_code}"
@@ -252,15 +244,15 @@ def _checkpoint(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step}"
 
 
-def _compare(run: RunFolder, copy: Path, span: Span, code: Code, ended: str) -> Certificate:
+def _compare(run: RunFolder, copy: Path, span: Span, code: Code, failure: str) -> Certificate:
     replay = read_run(copy)
     causes = find_causes(run, replay, code)
     metrics, step, difference = _compare_metrics(run, replay, span)
     tensors = size = 0
     manifest = None
-    if difference is None and ended:
-        difference, step = f"the replay failed: {ended}", replay.step or span.start + 1
-        changed = re.search(r"differs from that of the checkpoint: (.+?)\. ", ended)
+    if difference is None and failure:
+        difference, step = f"the replay failed: {failure}", replay.step or span.start + 1
+        changed = re.search(r"differs from that of the checkpoint: (.+?)\. ", failure)
         if changed and not any(cause.startswith("the data") for cause in causes):
             causes += (f"the data: {changed[1]}",)
     if difference is None and span.has_checkpoint:
@@ -269,7 +261,7 @@ def _compare(run: RunFolder, copy: Path, span: Span, code: Code, ended: str) -> 
             difference, step = f"the replay saved no checkpoint at step {span.until}", span.until
         else:
             own = _checkpoint(run.path, span.until)
-            manifest = _sha256(own / "manifest.json")
+            manifest = hashlib.sha256((own / "manifest.json").read_bytes()).hexdigest()
             tensors, size, difference = compare_checkpoints(own, there)
             step = span.until if difference else None
     for name, written in _new_weights(run, copy, span) if difference is None else ():
@@ -278,31 +270,38 @@ def _compare(run: RunFolder, copy: Path, span: Span, code: Code, ended: str) -> 
         if found.difference:
             difference, step = f"{found.difference} (in `weights/`)", written
             break
-    around = {name: replay.environment[name] for name in _AROUND if name in replay.environment}
-    about = {"versions": dict(replay.versions), **around}
-    return Certificate(str(run.path), span, code, metrics, tensors, size, difference, step, causes, manifest, about)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    environment = {name: replay.environment[name] for name in _ENVIRONMENT if name in replay.environment}
+    return Certificate(
+        run=str(run.path),
+        span=span,
+        code=code,
+        metrics=metrics,
+        tensors=tensors,
+        size=size,
+        difference=difference,
+        step=step,
+        causes=causes,
+        checkpoint=manifest,
+        environment={"versions": dict(replay.versions), **environment},
+    )
 
 
 def _new_weights(run: RunFolder, copy: Path, span: Span) -> Sequence[tuple[str, int]]:
-    """Files of weights that the replay has written, of the same steps as those of the run, with their steps."""
+    """Return the weight files that the replay has written at replayed steps of the run, with the run's step of each."""
     written = [path for path in sorted((copy / "weights").glob("*.safetensors")) if not path.is_symlink()]
     found = [(path.name, step_of(run.path / "weights" / path.name)) for path in written]
     return [(name, step) for name, step in found if step is not None and span.start < step <= span.until]
 
 
 def _compare_metrics(run: RunFolder, replay: RunFolder, span: Span) -> tuple[int, int | None, str | None]:
-    """Compare the lines of the replayed steps; returns how many are the same, and the step and words of a difference."""
+    """Compare the metrics of the replayed steps. Returns the number of equal lines, and step and text of a difference."""
     ours, theirs = _lines(run.metrics_path, span), _lines(replay.metrics_path, span)
     same = 0
     for (step, names), values in ours.items():
         other = theirs.get((step, names))
         if other is None:
             if replay.step < step:
-                break  # the replay ended before; why is known
+                break  # the replay failed before; the failure is reported
             return same, step, f"the run logged {', '.join(names)} at step {step}, the replay did not"
         for name in names:
             if values[name] != other[name]:
@@ -312,7 +311,7 @@ def _compare_metrics(run: RunFolder, replay: RunFolder, span: Span) -> tuple[int
 
 
 def _lines(path: Path, span: Span) -> dict[tuple[int, tuple[str, ...]], dict[str, Any]]:
-    """The lines of the steps, by step and names, without wall-clock figures."""
+    """Return the lines of metrics of the steps, by step and names, without wall-clock times."""
     found: dict[tuple[int, tuple[str, ...]], dict[str, Any]] = {}
     for line in path.read_bytes().splitlines() if path.is_file() else ():
         if (row := parse_row(line)) is not None and span.start < row["step"] <= span.until:
@@ -322,7 +321,7 @@ def _lines(path: Path, span: Span) -> dict[tuple[int, tuple[str, ...]], dict[str
 
 
 def find_causes(run: RunFolder, replay: RunFolder, code: Code) -> tuple[str, ...]:
-    """What was not as in the run: code, data, versions, threads, hardware."""
+    """Return how code, data, versions, threads and hardware differ from the run."""
     causes = [f"the code: {', '.join(code.changed)}"] if code.changed else []
     causes += [f"the data: {line}" for line in _data_changes(run.data or {}, replay.data or {})]
     for name in sorted(run.versions.keys() & replay.versions.keys()):
@@ -334,7 +333,7 @@ def find_causes(run: RunFolder, replay: RunFolder, code: Code) -> tuple[str, ...
         "gpu": "the GPU",
         "launch": "the launcher's options",
     }
-    for name in _AROUND:
+    for name in _ENVIRONMENT:
         before, now = run.environment.get(name), replay.environment.get(name)
         if name in run.environment and before != now:
             causes.append(f"{words.get(name, name)}: {before}, now {now}")
@@ -349,6 +348,6 @@ def _data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Sequence
             if other is not None and other != known:
                 what = "to train on" if use == "train" else "to evaluate on"
                 samples = known.get("samples"), other.get("samples")
-                more = f"{samples[0]} samples, now {samples[1]}" if samples[0] != samples[1] else "other content"
+                more = f"{samples[0]} samples, now {samples[1]}" if samples[0] != samples[1] else "different content"
                 lines.append(f"{more} {what}")
     return lines

@@ -1,7 +1,7 @@
-"""Give a project that lost its `.paccel/` a new baseline: today's render of its template, with the likeliest answers.
+"""Recreate the lost `.paccel/` of a project: the new baseline is today's render of its template, with the likeliest answers.
 
-The project's own files stay as they are. What differs from the render counts as the user's edits from then on, so an
-upgrade never overwrites it; which of the differences come from an older template cannot be known.
+The project's files stay as they are. Every difference from the render counts as the user's edit from then on, so an upgrade
+never overwrites it, even if it comes from an older template: that cannot be known.
 """
 
 import time
@@ -34,10 +34,10 @@ from ..vendor.rewrite import in_project
 from ..vendor.runtime import find_vendored
 
 LEAST_LIKENESS = 0.4
-"""A folder that has less of a template's lines than this is not a project of that template."""
+"""A folder that shares a smaller fraction of a template's lines is not a project of that template."""
 
 MAX_SEARCHED = 3
-"""How many templates have all their answers tried. Of the bundled ones, a project's own has always been the first."""
+"""The number of templates whose answers are tried: those whose default projects are most similar."""
 
 SEARCH_SECONDS = 120.0
 
@@ -47,12 +47,12 @@ class Adoption:
     """The template and answers that were found for a project.
 
     Attributes:
-        manifest: What was written, or would be.
+        manifest: The new manifest.
         tree: The new baseline.
-        likeness: The share of lines that project and render have in common, 0 to 1.
+        likeness: The fraction of lines that project and render have in common, 0 to 1.
         edited: Files that differ from the render.
-        missing: Files that the project does not have; they count as deleted by the user.
-        complete: Whether all answers were tried; if not, another one may fit better.
+        missing: Files that the project lacks; they count as deleted by the user.
+        complete: Whether all answers were tried in time. If not, another one may fit better.
     """
 
     manifest: Manifest
@@ -84,15 +84,15 @@ def adopt(
     seconds: float = SEARCH_SECONDS,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Adoption:
-    """Find the template and answers whose render is most like the files in `root`, and write it as the baseline.
+    """Find the template and answers whose render is most similar to the project, and write it as the baseline.
 
     Args:
         root: The project's folder.
-        template: Its source; None: the likeliest of the bundled ones.
-        answers: The known ones; the others are found by trying each choice.
+        template: The source of its template. None: the most similar bundled one.
+        answers: Known answers; the others are found by trying each choice.
         dry_run: Write nothing.
         seconds: How long to search for answers.
-        tell: Called with what is being compared.
+        tell: Takes a line of progress.
 
     Raises:
         PreconditionError: The project has a valid `.paccel`, an upgrade is unfinished, or another paccel command is
@@ -105,9 +105,8 @@ def adopt(
     fit = search.best([load_template(source) for source in (bundled_names() if template is None else [template])])
     if fit.likeness < LEAST_LIKENESS:
         raise UsageError(
-            f"`{root}` does not look like a project of any of these templates: the most similar one,"
-            f" `{fit.template.name}`, shares {fit.likeness:.0%} of its lines; give the template with"
-            " `--template`, and answers with `--set`"
+            f"`{root}` does not look like a project of these templates: the most similar one, `{fit.template.name}`, shares"
+            f" only {fit.likeness:.0%} of its lines; pass the template with `--template`, and answers with `--set`"
         )
     stored = hide(fit.template.questions, fit.answers)
     rendered = fit.rendered if stored == fit.answers else render_formatted(fit.template, stored, draws=fit.draws)
@@ -137,10 +136,10 @@ def _write(root: Path, adoption: Adoption) -> None:
         if made:
             disk.make_folder(root / STATE_DIR)
         with disk.locked(root):
-            _refuse_valid(root)  # again: another command may have written meanwhile
+            _refuse_valid(root)  # again: another command may have written it meanwhile
             write_state(root, adoption.manifest, adoption.tree)
     except BaseException as error:
-        if made and not (root / MANIFEST_PATH).exists():  # a folder without it would be a project that is damaged
+        if made and not (root / MANIFEST_PATH).exists():  # without it, the project would count as damaged
             remove(root / STATE_DIR)
         if isinstance(error, OSError):
             raise PreconditionError(f"`{root / STATE_DIR}` cannot be written: {error.strerror}") from error
@@ -148,7 +147,7 @@ def _write(root: Path, adoption: Adoption) -> None:
 
 
 def _refuse_valid(root: Path) -> None:
-    """Raise PreconditionError if the project needs no adopting, or must not be adopted now."""
+    """Raise PreconditionError if the project has a valid `.paccel`, or an unfinished upgrade."""
     if read_journal(root) is not None:
         raise PreconditionError(
             "The last upgrade is not finished: run `paccel upgrade --continue` or `paccel upgrade --abort` first"
@@ -158,12 +157,12 @@ def _refuse_valid(root: Path) -> None:
             refuse_newer(read_manifest(root))
             read_state(root)
         except StateError:
-            return  # damaged: that is what adopting is for
+            return  # damaged, so it can be adopted
         raise PreconditionError(f"`{root}` has a valid `{STATE_DIR}` already: use `paccel upgrade`")
 
 
 class _Fit(NamedTuple):
-    """A template with answers, its render with these draws, and the share of lines that the project has in common."""
+    """A template with answers, its render, and the fraction of lines that it shares with the project."""
 
     template: Template
     answers: Mapping[str, Answer]
@@ -173,10 +172,10 @@ class _Fit(NamedTuple):
 
 
 class _Search:
-    """The search for the template and answers whose render is most like a project.
+    """Searches for the template and answers whose render is most similar to a project.
 
     Attributes:
-        complete: Whether everything was tried before the time was up.
+        complete: Whether all answers were tried in time.
     """
 
     def __init__(self, root: Path, given: Mapping[str, object], seconds: float, tell: Callable[[str], None]) -> None:
@@ -185,7 +184,7 @@ class _Search:
         self.complete = True
 
     def best(self, templates: Sequence[Template]) -> _Fit:
-        """Look for answers to those templates that are most like the project with their default answers."""
+        """Search the answers of those templates whose default projects are most similar, and return the best fit."""
         fits = sorted((self._with_defaults(template) for template in templates), key=lambda fit: -fit.likeness)
         return max((self._with_answers(fit) for fit in fits[:MAX_SEARCHED]), key=lambda fit: fit.likeness)
 
@@ -197,7 +196,7 @@ class _Search:
         return _Fit(template, answers, draws, rendered, self._shared_lines(rendered.tree))
 
     def _with_answers(self, fit: _Fit) -> _Fit:
-        """Try each choice of each question by itself, and keep what makes the render more like the project."""
+        """Try each choice of one question after the other, and keep it if the render becomes more similar."""
         for question in fit.template.questions:
             values: tuple[Answer, ...] = (True, False) if question.kind == "bool" else question.choices
             for value in values if question.name not in self.given else ():
@@ -212,22 +211,22 @@ class _Search:
                     answers = resolve_answers(fit.template, {**fit.answers, question.name: value}, draws=fit.draws)
                     rendered = render_formatted(fit.template, answers, fit.rendered, fit.draws)
                 except PaccelError:
-                    continue  # a choice that does not go with the others
+                    continue  # the template refuses this combination
                 shared = self._shared_lines(rendered.tree)
                 if shared > fit.likeness:
                     fit = fit._replace(answers=answers, rendered=rendered, likeness=shared)
         return fit
 
     def _shared_lines(self, tree: Tree) -> float:
-        """The share of lines that project and render have in common, over the files of the render."""
+        """Return the fraction of lines that project and render have in common, over the files of the render."""
         here = read_paths(self.root, tree)
         return likeness((file.content, here[path].content if path in here else b"") for path, file in tree.items())
 
 
 def _project_name(root: Path) -> str:
-    """The name in the project's `pyproject.toml`, else its folder's."""
+    """Return the name in the project's `pyproject.toml`, else the name of its folder."""
     try:
         (file,) = read_paths(root, [PROJECT_FILE]).values()
         return check_project_name(str(tomllib.loads(file.content.decode())["project"]["name"]))
-    except (ValueError, KeyError, TypeError, RecursionError):  # none, not TOML, or without a name
+    except (ValueError, KeyError, TypeError, RecursionError):  # no file, not TOML, or no name
         return root.absolute().name

@@ -1,6 +1,6 @@
-"""Check the machine and the project: what training can use here, and whether an upgrade could start.
+"""Check the machine and the project: which devices training can use, and whether an upgrade could start.
 
-Another process asks torch: paccel itself never imports torch, and a broken driver cannot crash it.
+torch is imported in another process, so that a broken driver cannot crash paccel.
 """
 
 import json
@@ -54,7 +54,8 @@ if "torch" in facts["versions"]:
     if torch.backends.mps.is_available():
         devices.append({"device": "mps", "name": "Apple GPU"})
         precisions = ["fp32", "fp16"]
-    devices.append({"device": "cpu", "name": f"{torch.get_num_threads()} threads"})
+    threads = torch.get_num_threads()
+    devices.append({"device": "cpu", "name": f"{threads} thread" + "s" * (threads != 1)})
     facts["devices"], facts["precisions"] = devices, precisions
     available = dist.is_available()
     facts["backends"] = [n for n in ("nccl", "gloo", "xccl", "mpi") if available and getattr(dist, f"is_{n}_available")()]
@@ -64,7 +65,7 @@ print(json.dumps(facts))
 
 @dataclass(frozen=True)
 class Health:
-    """What `examine_project` found; a valid project has no problems."""
+    """The result of `examine_project`. A valid project has no problems."""
 
     root: Path
     manifest: Manifest | None
@@ -72,11 +73,11 @@ class Health:
 
 
 def examine_machine(root: Path) -> dict[str, Any]:
-    """Ask the Python of the project in `root`, or the one that a project there would have, what training can use.
+    """Ask the Python of the project in `root` which devices, precisions and backends torch can use there.
 
     Returns:
-        `paccel`, `interpreter`, `python` (its version), `system`, `cpus`, `versions`, and with torch `devices`,
-        `precisions` and `backends`; without an answer from torch, `error`.
+        `paccel`, `interpreter`, `python` (its version), `system`, `cpus`, `versions`; `devices`, `precisions` and
+        `backends` if torch can be imported, else `error`.
     """
     interpreter = find_interpreter(root)
     facts: dict[str, Any] = {
@@ -87,7 +88,7 @@ def examine_machine(root: Path) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "versions": {},
     }
-    # `-P` keeps the project's own folder off the path: its `data.py` or `model.py` must not stand in for a package's.
+    # `-P` keeps the project's folder off the path, where a `data.py` or `model.py` could shadow a package's module.
     command = [interpreter.path, "-P", "-c", _PROBE]
     try:
         result = subprocess.run(
@@ -118,7 +119,7 @@ def examine_machine(root: Path) -> dict[str, Any]:
 
 
 def examine_project(root: Path) -> Health:
-    """Check the project: manifest, baseline, what git does to them, unfinished upgrades, conflict markers."""
+    """Check a project: manifest, baseline, how git treats them, unfinished upgrades, conflict markers."""
     problems: list[str] = []
     manifest = None
     base: Tree = {}
@@ -138,11 +139,11 @@ def examine_project(root: Path) -> Health:
     except PaccelError as error:
         problems.append(str(error))
     if manifest is not None and manifest.vendored is not None:
-        missing = manifest.vendored.path
-        if not (root / missing / "__init__.py").is_file():
+        copy = manifest.vendored.path
+        if not (root / copy / "__init__.py").is_file():
             problems.append(
-                f"the project's copy of the runtime, `{missing}`, is missing: restore it from git, or run `paccel upgrade"
-                f" --restore {missing}`"
+                f"the project's copy of the runtime, `{copy}`, is missing: restore it from git, or run `paccel upgrade"
+                f" --restore {copy}`"
             )
     if manifest is not None:
         try:
@@ -154,12 +155,12 @@ def examine_project(root: Path) -> Health:
 
 
 def rebuild_baseline(root: Path) -> Manifest:
-    """Render the project's template again and write the baseline, if it has the hashes in the manifest.
+    """Render the project's template again, and write the baseline if it has the hashes in the manifest.
 
     Raises:
-        PreconditionError: The manifest cannot be read, today's template renders something else, or another paccel
-            command is working in the project.
-        TemplateError: The template is gone, or cannot be rendered.
+        PreconditionError: The manifest cannot be read, the template renders other files today, or another paccel command
+            is working in the project.
+        TemplateError: The template is missing, or cannot be rendered.
     """
     with disk.locked(root):
         return _rebuild(root)
@@ -169,8 +170,8 @@ def _rebuild(root: Path) -> Manifest:
     manifest = read_manifest(root)
     refuse_newer(manifest)
     template = load_recorded(manifest.template, root, as_rendered=True)
-    back = f"run `pip install paccel=={manifest.paccel}`" if manifest.paccel != __version__ else "restore the template"
-    how = f"{back} and try again; or run `paccel upgrade`, which merges what it can, or `paccel adopt`"
+    first = f"run `pip install paccel=={manifest.paccel}`" if manifest.paccel != __version__ else "restore the template"
+    how = f"{first} and try again; or run `paccel upgrade`, which merges what it can, or `paccel adopt`"
     if template.digest != manifest.template.digest:
         raise PreconditionError(
             f"The template `{template.name}` has changed since paccel `{manifest.paccel}` rendered the baseline: {how}"

@@ -1,4 +1,4 @@
-"""What git does to a project's state: whether it is committed, and whether a clone gets it as it is. Git is only asked."""
+"""Check how git treats a project's state: whether it ignores it, or changes it in a clone. Git is only asked."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _OFF = {"unspecified", "unset"}
 
 
 def examine_git(root: Path) -> list[str]:
-    """Return one line for each thing that keeps the state out of git, or changes it there; none without a repository."""
+    """Return a line for each rule of git that ignores the state or changes it in a clone; none without a repository."""
     if not any((folder / ".git").exists() for folder in [root.absolute(), *root.absolute().parents]):
         return []
     try:
@@ -29,7 +29,7 @@ def _ignored(root: Path) -> Iterator[str]:
     answers = _fields(_ask(root, ["check-ignore", "-v", "-z", "--stdin"], "\0".join((*_STATE, "."))), 4)
     rules = {path: (source, line, rule) for source, line, rule, path in answers if not rule.startswith("!")}
     hidden = [path for path in _STATE if path in rules]
-    if hidden and "." not in rules:  # where the whole project is ignored, it belongs to nobody's commits
+    if hidden and "." not in rules:  # if the whole project is ignored, no commit has it
         source, line, rule = rules[hidden[-1]]
         names = " and ".join(f"`{path}`" for path in hidden)
         yield (
@@ -45,7 +45,7 @@ def _converted(root: Path) -> Iterator[str]:
         values[path][attribute] = value
     for path, found in values.items():
         harmful = [name for name in asked[:3] if found[name] not in _OFF]
-        # Line ends are white space to JSON, and `text=auto` tells a ZIP file from text.
+        # Changed line ends do not matter in JSON, and `text=auto` recognizes a ZIP file as binary.
         if path == BASELINE_PATH and (
             found["text"] == "set" or (found["text"] not in {"unset", "auto"} and found["eol"] not in _OFF)
         ):
@@ -64,7 +64,7 @@ def _ask(root: Path, command: list[str], typed: str) -> list[str]:
             *command, folder=root, seconds=TIMEOUT_SECONDS, typed=os.fsencode(typed), GIT_OPTIONAL_LOCKS="0"
         )
     except GitError as error:
-        if error.code != 1:  # 1 says that nothing is ignored
+        if error.code != 1:  # 1: nothing is ignored
             raise
         answer = b""
     return os.fsdecode(answer).split("\0")[:-1]

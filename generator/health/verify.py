@@ -1,6 +1,6 @@
-"""Check that an upgraded project still works: compile every Python file, and run the project's own tests.
+"""Check that an upgraded project still works: compile every Python file, and run the project's tests.
 
-Both with the project's Python: another one may not know its syntax, and does not have its packages.
+Both use the project's Python: another one may lack its syntax, and lacks its packages.
 """
 
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..project.interpreter import Interpreter, find_interpreter
+from ..project.state import read_manifest
 
 TIMEOUT_SECONDS = 600
 MAX_OUTPUT_LINES = 30
@@ -31,13 +32,13 @@ print(json.dumps(invalid))
 
 
 class Verification(NamedTuple):
-    """What was found.
+    """The result of a check.
 
     Attributes:
         problems: One line each; none if everything works.
-        output: The end of what the tests printed, if they failed.
+        output: The last lines that the tests printed, if they failed.
         ran_tests: Whether there were tests to run.
-        python: What they ran with.
+        python: The Python that was used.
     """
 
     problems: tuple[str, ...]
@@ -54,13 +55,22 @@ class Verification(NamedTuple):
         }
 
 
+def verify_project(root: Path) -> Verification:
+    """Verify a project: compile the Python files of its template, then run its tests.
+
+    Raises:
+        StateError: Its manifest cannot be read.
+    """
+    return verify(root, read_manifest(root).files)
+
+
 def verify(root: Path, paths: Iterable[str], timeout_seconds: float = TIMEOUT_SECONDS) -> Verification:
     """Compile the Python files among `paths`, then run `python -m pytest -x -q tests`.
 
     Args:
         root: The project's folder.
         paths: Files of the project; those that no longer exist are ignored.
-        timeout_seconds: For the tests.
+        timeout_seconds: How long the tests may take.
     """
     python = find_interpreter(root)
     try:
@@ -106,7 +116,7 @@ def _verify(root: Path, paths: Iterable[str], timeout_seconds: float, python: In
     except subprocess.TimeoutExpired:
         return Verification((f"the project's tests took longer than {timeout_seconds:g} s",), ran_tests=True)
     output = "\n".join(done.stdout.splitlines()[-MAX_OUTPUT_LINES:])
-    if done.returncode == 5:  # pytest's code for: no tests were found
+    if done.returncode == 5:  # no tests were found
         return Verification(())
     if done.returncode and output.endswith(f"No module named {PYTEST}"):
         return Verification((f"the project's tests were not run: `{PYTEST}` is not installed for {python}",))

@@ -1,6 +1,7 @@
-"""Branches that no choice reaches: each condition about questions with choices is tried with all of them."""
+"""Find branches that no choice reaches, by evaluating each condition with all choices of its questions."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import combinations, product
 from typing import Any, NamedTuple, cast
 
@@ -11,37 +12,37 @@ from ..catalog.template import Layer
 from ..sandbox.environment import TemplateEnvironment
 from .finding import Finding
 from .names import references
-from .sources import Source, Sources
+from .sources import Source, Sources, all_layers
 
 MAX_COMBINATIONS = 4096
 MAX_CHOICES_AT_ONCE = 8
 
-_FREE = {"now", "random", "lipsum", "uuid4", "random_ascii_string"}
+_RANDOM = {"now", "random", "lipsum", "uuid4", "random_ascii_string"}
 
 
 class Condition(NamedTuple):
-    """A condition that must hold, or must not."""
+    """A Jinja test, and whether it has to be true or false."""
 
     test: nodes.Node
     holds: bool
 
 
 class _Decider:
-    """Says whether conditions can hold together, for some choice."""
+    """Decides whether some choice of answers meets several conditions."""
 
     def __init__(self, environment: TemplateEnvironment, options: Mapping[str, list[Any]]) -> None:
         self.environment, self.options = environment, options
         self._values: dict[tuple[str, tuple[Any, ...]], bool] = {}
 
     def questions(self, test: nodes.Node) -> tuple[str, ...] | None:
-        """The questions with choices that a condition is about; None if it is about something else too."""
+        """Return the questions that a condition depends on; None if it also depends on something without choices."""
         names = {found.name for found in references(_output(test))}
         others = {node.name for node in _output(test).find_all(nodes.Name)} - {"cookiecutter"}
-        drawn = {node.name for node in _output(test).find_all(nodes.Filter)} & _FREE
+        drawn = {node.name for node in _output(test).find_all(nodes.Filter)} & _RANDOM
         return None if others or drawn or not names <= self.options.keys() else tuple(sorted(names))
 
     def possible(self, conditions: list[Condition]) -> bool:
-        """Whether some choice meets all conditions that are about choices alone."""
+        """Whether some choice meets all conditions that depend on choices alone."""
         known = [(condition, self.questions(condition.test)) for condition in conditions]
         decided = [(condition, names) for condition, names in known if names is not None]
         asked = sorted({name for _, names in decided for name in names})
@@ -69,35 +70,31 @@ class _Decider:
 
 
 def _output(test: nodes.Node) -> nodes.Output:
-    """A node around a condition, so that a search in it finds the condition too."""
+    """Wrap a condition in a node, so that `find_all` finds the condition itself too."""
     return nodes.Output([cast(nodes.Expr, test)])
 
 
 def check_branches(sources: Sources) -> Iterator[Finding]:
     """Find branches of `if` in files and paths, and questions' `when`, that no choice reaches."""
-    deciders: dict[int, _Decider] = {}
+    template = sources.template
+    deciders = {
+        id(layer): _Decider(sources.environment(layer), _options(sources, layer)) for layer in all_layers(template)
+    }
     paths = {(id(source.layer), source.target): source for source in sources.texts if source.kind == "path"}
-    when = {id(layer): extra.when for extra, layer in sources.template.extras}
+    when = {id(layer): extra.when for extra, layer in template.extras}
     for source in sources.texts:
         if source.tree is None or (source.kind == "partial" and source.path.startswith("../")):
-            continue  # what several templates share may be for another one of them
+            continue  # a branch of a shared partial may serve another template
         layer = source.layer
-        if id(layer) not in deciders:
-            deciders[id(layer)] = _Decider(sources.environment(layer), _options(sources, layer))
         around = _when(when.get(id(layer), {}))
         path = paths.get((id(layer), source.target)) if source.kind == "file" else None
         if path is not None and path.tree is not None:
             around += _whole(path.tree)
-        try:
+        with suppress(Exception):  # of a condition that fails to render: `check_renders` reports it
             yield from _dead(source, source.tree.body, around, deciders[id(layer)])
-        except (
-            Exception
-        ) as error:  # a condition that fails to render raises whatever Python raises; rendering says where
-            del error
-    own = sources.template.layers[-1]
-    decider = _Decider(sources.environment(own), _options(sources, own))
-    for question in sources.template.questions:
+    for question in template.questions:
         condition = question.settings.when
+        decider = deciders[id(template.layers[-1])]
         if condition and not isinstance(condition, str) and not decider.possible(_when(condition)):
             file, line = sources.entry(question.name)
             text = f"`{question.name}` is never asked: no choice meets its `when`"
@@ -119,9 +116,9 @@ def _dead_if(source: Source, node: nodes.If, around: list[Condition], decider: _
     for branch in [node, *node.elif_]:
         here = [*before, Condition(branch.test, True)]
         if decider.questions(branch.test) is not None and not decider.possible(here):
-            earlier = " where it is" if len(before) else ""
+            earlier = " under the conditions around it" if before else ""
             text = (
-                f"no choice reaches this branch: its condition never holds{earlier}; remove it, or mend the condition"
+                f"no choice reaches this branch: its condition is never true{earlier}; remove it, or fix the condition"
             )
             yield Finding("dead-branch", source.path, source.at(branch.lineno), text)
         else:
@@ -131,14 +128,14 @@ def _dead_if(source: Source, node: nodes.If, around: list[Condition], decider: _
         if all(decider.questions(condition.test) is not None for condition in before[len(around) :]) and not (
             decider.possible(before)
         ):
-            text = "no choice reaches the `else` of this `if`: one of its conditions always holds"
+            text = "no choice reaches the `else` of this `if`: one of its conditions is always true"
             yield Finding("dead-branch", source.path, source.at(node.lineno), text)
         else:
             yield from _dead(source, node.else_, before, decider)
 
 
 def _options(sources: Sources, layer: Layer) -> dict[str, list[Any]]:
-    """The values that each question with choices can have in a layer's files."""
+    """Return the values that each question with choices can have in a layer's files."""
     fixed = sources.template.metadata.fixed
     asked = {question.name: question for question in parse_questions(layer.entries, layer.name)}
     asked |= {question.name: question for question in sources.template.questions}
@@ -154,7 +151,7 @@ def _values(question: Question, raw: Any) -> list[Any]:
     if question.kind == "bool":
         return [True, False]
     if any("{" in choice or "<" in choice or "%" in choice for choice in question.choices):
-        return []  # they may be rendered
+        return []  # choices that may be rendered
     if question.kind == "choices":
         some = question.choices[:MAX_CHOICES_AT_ONCE]
         if len(some) < len(question.choices):
@@ -166,7 +163,7 @@ def _values(question: Question, raw: Any) -> list[Any]:
 
 
 def _when(when: Mapping[str, str | bool]) -> list[Condition]:
-    """The conditions of an extra or question, as Jinja has them."""
+    """Return the `when` of an extra or a question as Jinja conditions."""
     found = []
     for name, value in when.items():
         answer = nodes.Getattr(nodes.Name("cookiecutter", "load", lineno=1), name, "load", lineno=1)
@@ -179,7 +176,7 @@ def _when(when: Mapping[str, str | bool]) -> list[Condition]:
 
 
 def _whole(tree: nodes.Template) -> list[Condition]:
-    """The conditions without which a path renders to nothing."""
+    """Return the condition without which a path renders to nothing."""
     if len(tree.body) == 1 and isinstance(tree.body[0], nodes.If) and not tree.body[0].else_ and not tree.body[0].elif_:
         return [Condition(tree.body[0].test, True)]
     return []

@@ -1,4 +1,4 @@
-"""Check a template: everything that can be known without a user."""
+"""Find mistakes in a template: `paccel check-template`."""
 
 import os
 from pathlib import Path
@@ -20,12 +20,12 @@ from .versions import check_versions
 
 
 class Report(NamedTuple):
-    """What was found.
+    """The result of a check.
 
     Attributes:
         template: The template's name.
-        findings: By file and line.
-        since: The version that it was compared with; empty for none.
+        findings: The mistakes, sorted by file and line.
+        since: The earlier version that it was compared with; empty for none.
     """
 
     template: str
@@ -45,8 +45,8 @@ def check_template(source: str, since: str | None = None) -> Report:
 
     Args:
         source: Its folder, or the name of a bundled template.
-        since: A git tag, branch or commit, or a folder, with the version that projects have now. None: the newest tag,
-            if the folder is in a git repository that has one.
+        since: The version that existing projects were generated from: a git tag, branch or commit, or a folder. None: the
+            newest tag, if there is one.
 
     Raises:
         TemplateError: The template, or its earlier version, cannot be read.
@@ -68,13 +68,14 @@ def check_template(source: str, since: str | None = None) -> Report:
     ]
     known = {(finding.path, finding.line) for finding in findings}
     findings += [*check_renders(sources, known), *check_draws(sources)]
-    old, version = _earlier(folder, None if bundled and since is None else since, bundled)
+    old, version = _earlier(folder, since, bundled)
     if old is not None:
         findings += check_history(sources, old)
     return Report(template.name, tuple(without_silenced(findings, sources.files)), version)
 
 
 def _earlier(folder: Path, since: str | None, bundled: bool) -> tuple[Template | None, str]:
+    """Load the earlier version to compare with, and return it with its name; None if there is none."""
     if since is not None and Path(since).is_dir():
         return load_template(os.path.abspath(since)), since
     if since is not None:
@@ -82,7 +83,7 @@ def _earlier(folder: Path, since: str | None, bundled: bool) -> tuple[Template |
     if bundled:
         return None, ""
     try:
-        # A folder that git ignores, or does not know, has no earlier version there.
+        # Fails for a folder that git ignores or does not track: it has no earlier version.
         run_git("ls-files", "--error-unmatch", "cookiecutter.json", folder=folder, seconds=30)
         version = last_release(folder)
         return template_at(folder, version), version

@@ -1,4 +1,4 @@
-"""Sets of answers in which each pair of choices occurs: what two questions do together shows in one of them."""
+"""Pairwise testing: a small set of answers in which each pair of choices occurs."""
 
 from collections.abc import Mapping
 from itertools import combinations, product
@@ -10,7 +10,7 @@ Answers = dict[str, Any]
 
 
 def choices(template: Template) -> dict[str, list[Any]]:
-    """The values that each question with a choice can take, its default first; of several at once: none and all too."""
+    """Return the values that each question with choices can take, default first; for a multiple choice also none and all."""
     values: dict[str, list[Any]] = {}
     for question in template.questions:
         if question.kind == "bool":
@@ -24,11 +24,11 @@ def choices(template: Template) -> dict[str, list[Any]]:
 
 
 def covering_set(values: Mapping[str, list[Any]]) -> list[Answers]:
-    """A small set of answers in which each pair of values occurs; greedy, the same each time.
+    """Return a small set of answers in which each pair of values occurs. It is greedy and deterministic.
 
-    Each row begins with a pair that is still missing. The other questions take, one after the other, the value that
-    brings the most missing pairs with what the row has; the first such, so defaults where nothing is gained. The defaults
-    alone where there are no pairs.
+    Each row starts with a missing pair. Each other question in turn takes the value that adds the most missing pairs to the
+    row; of equal values the first, so the default where nothing is gained. Without pairs, one question takes each of its
+    values.
     """
     missing = {
         frozenset(zip(names, pair, strict=True)): None

@@ -1,4 +1,4 @@
-"""What is wrong in a template, where, and how to say that it is meant."""
+"""Mistakes in a template, and the comments that silence them."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,22 +10,22 @@ from ..catalog.metadata import METADATA_FILE
 RULES = {
     "jinja-syntax": "a file, path or default that Jinja cannot parse",
     "undefined-name": "a name that nothing defines",
-    "not-jinja": "text that looks like Jinja, and is not, or that Jinja would take for its own",
+    "not-jinja": "text that looks like Jinja but is not rendered, or that Jinja renders by mistake",
     "unused-question": "a question whose answer changes nothing",
     "dead-branch": "a branch that no choice reaches",
-    "render-error": "answers with which the template cannot be rendered",
-    "invalid-output": "answers with which a file is not valid Python, JSON, TOML or YAML",
+    "render-error": "answers for which the template cannot be rendered",
+    "invalid-output": "answers for which a file is not valid Python, JSON, TOML or YAML",
     "not-black": "a file that black changes, in a project that uses black",
-    "drawn": "output that is random or from the clock",
+    "drawn": "output that is random or depends on the time",
     "unstable": "output that differs from one render to the next",
     "no-since": "a rename, rewrite or changed meaning without `since`",
     "undeclared-move": "a renamed file without `[[moved]]`",
     "removed-question": "a removed question without `[[renamed_answers]]` or `[[dropped_answers]]`",
     "removed-choice": "a removed choice without `values` in `[[renamed_answers]]`",
-    "changed-default": "another default in generated code, without `[[changed_meaning]]`",
-    "changed-unit": "another unit in documentation, without `[[changed_meaning]]`",
+    "changed-default": "a changed default in generated code, without `[[changed_meaning]]`",
+    "changed-unit": "a changed unit in documentation, without `[[changed_meaning]]`",
 }
-"""Rule -> what it finds, in the order in which they are explained."""
+"""Rule -> what it finds."""
 
 _IGNORE = re.compile(r"paccel:\s*ignore\[([\w, -]+)\][ \t]*([^\s#]*)")
 
@@ -35,10 +35,10 @@ class Finding(NamedTuple):
 
     Attributes:
         rule: One of `RULES`.
-        path: The file, from the template's folder.
-        line: The line in it, from 1; 0 where there is none.
+        path: The file, relative to the template's folder.
+        line: The line, from 1; 0 if there is none.
         text: What is wrong and what to do, in one sentence.
-        subject: What it is about, if not a place: a question.
+        subject: The question or name that it is about; empty if it is about a line.
     """
 
     rule: str
@@ -49,9 +49,9 @@ class Finding(NamedTuple):
 
     @property
     def silence(self) -> str:
-        """What to write, and where, if it is meant."""
+        """How to silence the finding if it is intended."""
         if self.line and not self.path.endswith((".json", METADATA_FILE)) and not self.subject:
-            return f"put `paccel: ignore[{self.rule}]` into a comment in this line or the one above"
+            return f"put `paccel: ignore[{self.rule}]` into a comment on this line or the one above"
         return f"put `# paccel: ignore[{self.rule}] {self.subject or self.path}` into `{METADATA_FILE}`"
 
     def to_json(self) -> dict[str, Any]:
@@ -59,10 +59,10 @@ class Finding(NamedTuple):
 
 
 def without_silenced(findings: Iterable[Finding], texts: Mapping[str, str]) -> list[Finding]:
-    """Return the findings that no comment silences, by file and line, each once.
+    """Return the findings that no comment silences, without duplicates, sorted by file and line.
 
     Args:
-        findings: In any order.
+        findings: The findings.
         texts: Path -> text of the template's files.
     """
     everywhere = [

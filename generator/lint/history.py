@@ -1,11 +1,11 @@
-"""What changed since an earlier version of the template, and is not declared for the projects that have it."""
+"""Find changes since an earlier version of a template that have to be declared for existing projects."""
 
 import ast
 import re
 import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..catalog.answers import resolve_answers
 from ..catalog.metadata import METADATA_FILE
@@ -17,12 +17,12 @@ from ..files.tree import File
 from ..render.render import render
 from ..upgrade.moves import template_moves
 from .finding import Finding
-from .sources import Sources
+from .sources import Sources, all_layers
 
 PROJECT = "my-project"
 
 _EXPRESSION = "…"
-"""Stands for an expression in a path."""
+"""Replaces a Jinja expression in a path."""
 
 UNITS = (
     {
@@ -41,7 +41,7 @@ UNITS = (
     {"samples": "", "batches": "", "steps": "", "epochs": "", "tokens": "", "pixels": ""},
     {"mm": "", "cm": "", "metres": "", "meters": "metres", "km": ""},
 )
-"""Words that exclude each other in what a value means: word -> the one it stands for, empty for itself."""
+"""Units that exclude each other: word -> the word that it is a synonym of; empty if it is none."""
 
 
 def check_history(sources: Sources, old: Template) -> Iterator[Finding]:
@@ -53,13 +53,11 @@ def check_history(sources: Sources, old: Template) -> Iterator[Finding]:
         before = render(old, answers)
         after = render(new, carry_answers(answers, new, {})[0])
     except PaccelError:
-        return  # what cannot be rendered is found elsewhere
+        return  # `check_renders` reports it
     moves = template_moves(_unrendered(old), _unrendered(new), [])
     for was, now in moves.items():
         if not any(fnmatchcase(move.old, was.replace(_EXPRESSION, "*")) for move in new.metadata.moved):
-            text = (
-                f"`{was}` seems to be `{now}` now: declare it with `[[moved]]`, so that users' edits follow for certain"
-            )
+            text = f"`{was}` seems to have been renamed to `{now}`: declare it with `[[moved]]`, so that users' edits follow reliably"
             yield Finding("undeclared-move", METADATA_FILE, 1, text, now)
     rendered_moves = template_moves(before, after, [(move.old, move.new) for move in new.metadata.moved])
     meanings = _new_meanings(old, new)
@@ -77,53 +75,51 @@ def _check_questions(sources: Sources, old: Template) -> Iterator[Finding]:
         name = question.name
         rename = renamed.get(name)
         if name not in today and rename is None and name not in new.metadata.dropped_answers:
-            text = f"the question `{name}` is gone: declare it with `[[renamed_answers]]` or `[[dropped_answers]]`"
+            text = f"the question `{name}` was removed: declare it with `[[renamed_answers]]` or `[[dropped_answers]]`"
             yield Finding("removed-question", CONTEXT_FILE, 1, text, name)
             continue
         now = today.get(rename.new if rename is not None and name not in today else name)
         if now is None or not question.choices or not now.choices:
             continue
         if any("{" in choice for choice in (*now.choices, *question.choices)):
-            continue  # they are rendered
+            continue  # choices that are rendered
         values = rename.values if rename is not None else {}
         gone = [choice for choice in question.choices if choice not in now.choices and choice not in values]
         if gone:
             path, line = sources.entry(now.name)
             shown = ", ".join(f"`{choice}`" for choice in gone)
             text = (
-                f"`{now.name}` no longer has {shown}, so projects with that answer cannot be upgraded: declare what it is"
-                f" now, in `values` of a `[[renamed_answers]]` from `{name}` to `{now.name}`"
+                f"`{now.name}` no longer has {shown}, so projects with that answer cannot be upgraded: declare the new"
+                f" answer in `values` of a `[[renamed_answers]]` from `{name}` to `{now.name}`"
             )
             yield Finding("removed-choice", path, line, text, now.name)
 
 
 def _unrendered(template: Template) -> dict[str, File]:
-    """The files of all layers, unrendered, by the paths that they have if they are rendered at all."""
+    """Return the unrendered files of all layers, by their paths without conditions."""
     return {
         re.sub(r"\{\{.*?\}\}", _EXPRESSION, re.sub(r"\{%.*?%\}", "", path)): file
-        for layer in [*template.layers, *(layer for _, layer in template.extras)]
+        for layer in all_layers(template)
         for path, file in layer.project.items()
     }
 
 
 def _new_meanings(old: Template, new: Template) -> list[str]:
-    """The names that `[[changed_meaning]]` declares since."""
-    known = _meanings(old)
-    return [name for name, entry in _meanings(new).items() if known.get(name) != entry]
+    """Return the names that `new` declares as `[[changed_meaning]]`, and `old` did not."""
+    known = _declared_meanings(old)
+    return [name for name, entry in _declared_meanings(new).items() if known.get(name) != entry]
 
 
-def _meanings(template: Template) -> dict[str, str]:
+def _declared_meanings(template: Template) -> dict[str, str]:
     found: dict[str, str] = {}
-    for layer in [*template.layers, *(layer for _, layer in template.extras)]:
-        head = layer.head.get(METADATA_FILE)
-        if head is None:
-            continue
-        found |= meanings_in(head.content.decode("utf-8-sig"))
+    for layer in all_layers(template):
+        if METADATA_FILE in layer.head:
+            found |= meanings_in(layer.head[METADATA_FILE].content.decode("utf-8-sig"))
     return found
 
 
 def meanings_in(text: str) -> dict[str, str]:
-    """The names that a `paccel.toml` declares to have changed their meaning, each with what it says of them."""
+    """Return the `[[changed_meaning]]` entries of a `paccel.toml`: name -> the entry as text."""
     try:
         data: dict[str, Any] = tomllib.loads(text)
     except ValueError:
@@ -134,61 +130,63 @@ def meanings_in(text: str) -> dict[str, str]:
 
 
 def _check_meaning(was: str, before: File, path: str, after: File, meanings: list[str]) -> Iterator[Finding]:
-    old, new = _meaning_of(was, before), _meaning_of(path, after)
+    """Compare the defaults and the documented units of a Python file before and after."""
+    old, new = _documented(was, before), _documented(path, after)
     for name in old.keys() & new.keys():
         if any(_is_named(name, declared) for declared in meanings):
             continue
         first, second = old[name], new[name]
         if first.default != second.default and first.default and second.default:
             text = (
-                f"the default of `{name}` is `{second.default}`, and was `{first.default}`: declare it with"
-                " `[[changed_meaning]]`, so that upgrades show users where they rely on it"
+                f"the default of `{name}` changed from `{first.default}` to `{second.default}`: declare it with"
+                " `[[changed_meaning]]`, so that an upgrade shows users where they rely on it"
             )
             yield Finding("changed-default", path, second.line, text, name)
         lost, gained = _units(first.text), _units(second.text)
         for one, other in zip(lost, gained, strict=True):
             if one - other and other - one:
                 text = (
-                    f"the documentation of `{name}` says {_listed(other - one)}, and said {_listed(one - other)}: if the"
+                    f"the documentation of `{name}` says {_listed(other - one)} instead of {_listed(one - other)}: if the"
                     " meaning changed, declare it with `[[changed_meaning]]`"
                 )
                 yield Finding("changed-unit", path, second.line, text, name)
                 break
 
 
-class _Meaning:
-    """What a name means: its default, and its documentation."""
+class _Documented(NamedTuple):
+    """A name in Python code: its line, default and documentation."""
 
-    def __init__(self, line: int, default: str = "", text: str = "") -> None:
-        self.line, self.default, self.text = line, default, text
+    line: int
+    default: str = ""
+    text: str = ""
 
 
-def _meaning_of(path: str, file: File) -> dict[str, _Meaning]:
-    """Module, functions, parameters, classes and their fields: dotted name -> what it means."""
+def _documented(path: str, file: File) -> dict[str, _Documented]:
+    """Return the functions, parameters, classes and fields of a file by their dotted names."""
     try:
         source = file.content.decode()
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
         return {}
     lines = source.splitlines()
-    found: dict[str, _Meaning] = {}
+    found: dict[str, _Documented] = {}
 
     def visit(body: list[ast.stmt], prefix: str, in_class: bool) -> None:
         for node in body:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 name = f"{prefix}.{node.name}"
-                found[name] = _Meaning(node.lineno, "", ast.get_docstring(node) or "")
+                found[name] = _Documented(node.lineno, "", ast.get_docstring(node) or "")
                 for parameter, default in _defaults(node.args).items():
-                    found[f"{name}.{parameter}"] = _Meaning(node.lineno, default)
+                    found[f"{name}.{parameter}"] = _Documented(node.lineno, default)
                 visit(node.body, name, False)
             elif isinstance(node, ast.ClassDef):
                 name = f"{prefix}.{node.name}"
-                found[name] = _Meaning(node.lineno, "", ast.get_docstring(node) or "")
+                found[name] = _Documented(node.lineno, "", ast.get_docstring(node) or "")
                 visit(node.body, name, True)
             elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and in_class:
                 default = ast.unparse(node.value) if node.value is not None else ""
                 comment = lines[(node.end_lineno or node.lineno) - 1].partition("#")[2]
-                found[f"{prefix}.{node.target.id}"] = _Meaning(node.lineno, default, comment)
+                found[f"{prefix}.{node.target.id}"] = _Documented(node.lineno, default, comment)
 
     visit(tree.body, path.removesuffix(".py").replace("/", "."), False)
     return found
@@ -205,11 +203,12 @@ def _defaults(arguments: ast.arguments) -> dict[str, str]:
 
 
 def _is_named(name: str, declared: str) -> bool:
-    """Whether a declared name is this one, or a part of what it belongs to; the module need not be given."""
+    """Whether a declaration covers a name: it may name a function or class around it, and omit the module."""
     return f".{declared.replace('.py:', '.').replace(':', '.')}." in f".{name}."
 
 
 def _units(text: str) -> list[set[str]]:
+    """Return the units that a text mentions, for each kind of `UNITS`, without synonyms."""
     words = {*re.findall(r"[a-z]+|%", text.lower())}
     return [{kind[word] or word for word in words & kind.keys()} for kind in UNITS]
 

@@ -1,4 +1,4 @@
-"""Text that looks like Jinja, and is not: it would go into the project as it is."""
+"""Find text that looks like Jinja but is not rendered."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _USUAL = re.compile(r"\{\{-?[ \t]*cookiecutter\.\w+")
 
 
 def check_lookalikes(sources: Sources) -> Iterator[Finding]:
-    """Find delimiters with a space in them, single braces, and the usual delimiters where the template has others."""
+    """Find delimiters with a space in them, single braces, and Jinja's default delimiters where the template sets others."""
     for source in sources.texts:
         context = Context(source.layer.entries, source.layer.name)
         environment = context.environment
@@ -47,11 +47,11 @@ def _reasons(line: str, prefix: str | None, opening: str) -> Iterator[str]:
         written = line.strip()
         looks = re.match(rf"{sign}+[ \t]*{end}+[ \t]*(?:{_STATEMENTS})\b", written)
         if looks and not written.startswith(prefix):
-            yield f"`{written}` is not a statement: this template's begin with `{prefix}`"
+            yield f"`{written}` is not a statement: those of this template begin with `{prefix}`"
 
 
 def _raw_lines(source: Source, opening: str) -> set[int]:
-    """The lines between `raw` and `endraw`."""
+    """Return the lines between `raw` and `endraw`."""
     lines: set[int] = set()
     for found in re.finditer(rf"{re.escape(opening)}[-+]?\s*raw\b.*?\bendraw\b", source.text, re.DOTALL):
         first = source.text.count("\n", 0, found.start()) + 1

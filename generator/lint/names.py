@@ -1,4 +1,4 @@
-"""Names: questions that nothing reads, and names that nothing defines."""
+"""Find questions that nothing reads, and names that nothing defines."""
 
 import re
 from collections.abc import Iterator
@@ -10,14 +10,13 @@ from ..errors import did_you_mean
 from .finding import Finding
 from .sources import Sources, github
 
-_SAID_BY_COOKIECUTTER = {"_template", "_output_dir", "_repo_dir", "_checkout"}
+_SET_BY_COOKIECUTTER = {"_template", "_output_dir", "_repo_dir", "_checkout"}
 _METHODS = {"items", "keys", "values", "get", "copy", "update", "pop", "setdefault"}
-_OF_JINJA = {"cookiecutter", "_cookiecutter", "self", "super", "caller", "varargs", "kwargs", "loop"}
-_HOOKS = "hooks"
+_SET_BY_JINJA = {"cookiecutter", "_cookiecutter", "self", "super", "caller", "varargs", "kwargs", "loop"}
 
 
 class Reference(NamedTuple):
-    """A place that reads an answer; `guarded` if it may be undefined there."""
+    """A place that reads an answer. `guarded`: the answer may be undefined there."""
 
     name: str
     line: int
@@ -25,12 +24,9 @@ class Reference(NamedTuple):
 
 
 def references(tree: nodes.Node) -> Iterator[Reference]:
-    """Yield what a text reads of `cookiecutter`; the name is empty where that is known only when it is rendered."""
-    guarded: set[int] = set()
+    """Yield the members of `cookiecutter` that a text reads; the name is empty if it is known only at render time."""
+    guarded = _guarded(tree)
     inner: set[int] = set()
-    for node in tree.find_all((nodes.Test, nodes.Filter)):
-        if node.name in {"defined", "undefined", "default", "d"} and node.node is not None:
-            guarded.add(id(node.node))
     reads: list[nodes.Getattr | nodes.Getitem] = [*tree.find_all(nodes.Getattr), *tree.find_all(nodes.Getitem)]
     for read in reads:
         if not _is_context(read.node):
@@ -53,12 +49,12 @@ def check_names(sources: Sources) -> Iterator[Finding]:
     """Find questions that nothing reads, and names that nothing defines."""
     template = sources.template
     used: set[str] = set()
-    known = {*template.entries, *_SAID_BY_COOKIECUTTER, *_added(sources)}
+    known = {*template.entries, *_SET_BY_COOKIECUTTER, *_added(sources)}
     for source in sources.texts:
         if source.tree is None:
             used |= {name for name in template.entries if source.kind == "path" and name in source.text}
             continue
-        reported: set[str] = set()  # each name once in a file
+        reported: set[str] = set()  # each name once per file
         for found in sorted(references(source.tree), key=lambda one: one.line):
             used.add(found.name)
             unknown = found.name not in known | {*source.layer.entries} | reported
@@ -72,7 +68,7 @@ def check_names(sources: Sources) -> Iterator[Finding]:
                 )
     yield from _free_names(sources)
     if "" in used:
-        return  # something goes through all of them
+        return  # some text reads all of them, as in a loop
     used |= _used_elsewhere(sources)
     for question in template.questions:
         if question.name not in used and not question.is_folder:
@@ -87,7 +83,7 @@ def check_names(sources: Sources) -> Iterator[Finding]:
 
 
 def _added(sources: Sources) -> Iterator[str]:
-    """What files add to `cookiecutter` for those after them: `cookiecutter.update({"seen": …})`."""
+    """Yield names that files add to `cookiecutter`: `cookiecutter.update({"seen": …})`."""
     for source in sources.texts:
         for call in source.tree.find_all(nodes.Call) if source.tree is not None else ():
             if isinstance(call.node, nodes.Getattr) and _is_context(call.node.node):
@@ -101,8 +97,8 @@ def _free_names(sources: Sources) -> Iterator[Finding]:
     for source in sources.texts:
         if source.tree is None:
             continue
-        known = {*sources.environment(source.layer).globals, *_OF_JINJA}
-        # A partial has what those that include it assign.
+        known = {*sources.environment(source.layer).globals, *_SET_BY_JINJA}
+        # A partial sees what the files that include it assign.
         assigned = anywhere if source.kind == "partial" else {*_assigned(source.tree)}
         free = meta.find_undeclared_variables(source.tree) - known - assigned
         for name in sorted(free):
@@ -118,18 +114,22 @@ def _free_names(sources: Sources) -> Iterator[Finding]:
 
 
 def _line_of_name(tree: nodes.Template, name: str) -> int | None:
-    """The first line that reads a name, unless that is where a text asks whether it is defined."""
-    guarded = {
-        id(node.node) for node in tree.find_all((nodes.Test, nodes.Filter)) if node.name in {"defined", "default", "d"}
-    }
+    """Return the first line that reads a name; None if the text tests whether it is defined."""
+    guarded = _guarded(tree)
     found = [node for node in tree.find_all(nodes.Name) if node.name == name and node.ctx == "load"]
     if any(id(node) in guarded for node in found):
         return None
     return min((node.lineno for node in found), default=None)
 
 
+def _guarded(tree: nodes.Node) -> set[int]:
+    """Return the ids of the nodes that may be undefined: the text tests for it, or has a default."""
+    tests = {"defined", "undefined", "default", "d"}
+    return {id(node.node) for node in tree.find_all((nodes.Test, nodes.Filter)) if node.name in tests}
+
+
 def _assigned(tree: nodes.Template | None) -> Iterator[str]:
-    """The names that a text assigns, imports or defines, wherever."""
+    """Yield the names that a text assigns, imports or defines anywhere."""
     if tree is None:
         return
     yield from (name.name for name in tree.find_all(nodes.Name) if name.ctx in {"store", "param"})
@@ -140,7 +140,7 @@ def _assigned(tree: nodes.Template | None) -> Iterator[str]:
 
 
 def _used_elsewhere(sources: Sources) -> set[str]:
-    """What conditions of extras and questions read, and hooks, which cookiecutter runs."""
+    """Return the names that conditions of extras and questions read, and cookiecutter's hooks."""
     template = sources.template
     used = {name for extra, _ in template.extras for name in extra.when}
     for question in template.questions:
@@ -149,7 +149,7 @@ def _used_elsewhere(sources: Sources) -> set[str]:
                 used |= {*re.findall(r"\w+", condition)}
             else:
                 used |= {*condition}
-    hooks = sources.folder / _HOOKS
+    hooks = sources.folder / "hooks"
     if hooks.is_dir():
         for path in hooks.rglob("*"):
             if path.is_file():

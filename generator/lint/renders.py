@@ -1,4 +1,4 @@
-"""What a template renders to with each pair of choices: files that are not valid, that black changes, that vary."""
+"""Render a template with each pair of choices, and find files that are invalid, that black changes, or that vary."""
 
 import ast
 import json
@@ -38,11 +38,11 @@ _JSON_WITH_COMMENTS = re.compile(
 
 
 def check_renders(sources: Sources, known: set[tuple[str, int]]) -> Iterator[Finding]:
-    """Render the template with each pair of choices, at most `MAX_RENDERS` times, and look at every file.
+    """Render the template with each pair of choices, at most `MAX_RENDERS` times, and check every file.
 
     Args:
         sources: The template.
-        known: (path, line) of what cannot be rendered, as found before.
+        known: (path, line) of errors that were reported already.
     """
     template = sources.template
     seen: set[str] = set()
@@ -50,7 +50,7 @@ def check_renders(sources: Sources, known: set[tuple[str, int]]) -> Iterator[Fin
         try:
             answers = resolve_answers(template, row, project_name=PROJECT, checked=False)
         except UsageError:
-            continue  # a validator refuses them together
+            continue  # a validator refuses this combination
         except TemplateError as error:
             if str(error) not in seen:
                 seen.add(str(error))
@@ -78,14 +78,12 @@ def check_renders(sources: Sources, known: set[tuple[str, int]]) -> Iterator[Fin
             for path in tree:
                 if again.get(path) != tree[path]:
                     place, line = _source_of(sources, answers, path)
-                    text = (
-                        f"`{path}` differs from one render to the next: it shows something of this machine or process"
-                    )
+                    text = f"`{path}` differs from one render to the next: it depends on this machine or process"
                     yield Finding("unstable", place, line, text)
 
 
 def check_draws(sources: Sources) -> Iterator[Finding]:
-    """Find what is drawn at random or read from the clock; a secret answer may be."""
+    """Find output that is random or depends on the time. A secret answer may be random."""
     secret = {question.name for question in sources.template.questions if question.secret}
     for source in sources.texts:
         if source.tree is None or (source.kind == "entry" and source.target in {"__prompts__", *secret}):
@@ -99,9 +97,11 @@ def check_draws(sources: Sources) -> Iterator[Finding]:
         }
         lines = sorted(found | clock)
         if lines:
-            what = "is from the clock" if lines[0] in clock else "is drawn at random"
-            more = f" (and in {len(lines) - 1} more lines)" if len(lines) > 1 else ""
-            text = f"what this line renders to {what}{more}: paccel records it for a project, but a new project has another"
+            what = "depends on the time" if lines[0] in clock else "is random"
+            more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+            text = (
+                f"the output of this line{more} {what}: a project keeps its value, but a new project gets another one"
+            )
             yield Finding("drawn", source.path, source.at(lines[0]), text)
 
 
@@ -118,7 +118,7 @@ def _failed(sources: Sources, message: str, row: Mapping[str, Any]) -> Finding:
 
 
 def _with(template: Template, row: Mapping[str, Any]) -> str:
-    """The answers that are not defaults, to be read after what happens with them."""
+    """Return the answers that are not defaults, as ` with on=true, kind=a`; empty if there are none."""
     usual = {name: values[0] for name, values in choices(template).items()}
     given = [
         f"{name}={str(value).lower() if isinstance(value, bool) else value}"
@@ -129,7 +129,7 @@ def _with(template: Template, row: Mapping[str, Any]) -> str:
 
 
 def _copied(template: Template, answers: Mapping[str, Answer]) -> set[str]:
-    """The files of a project that are copied, not rendered: they may hold anything."""
+    """Return the files of a project that are copied without rendering: they may hold anything."""
     values = template.values(answers)
     found: set[str] = set()
     for layer in template.active_layers(values):
@@ -140,7 +140,7 @@ def _copied(template: Template, answers: Mapping[str, Answer]) -> set[str]:
 
 
 def _source_of(sources: Sources, answers: Mapping[str, Answer], path: str) -> tuple[str, int]:
-    """The template's file that renders to a file of the project."""
+    """Return the template's file, and line 1, that renders to a file of the project."""
     template = sources.template
     values = template.values(answers)
     for layer in reversed(template.active_layers(values)):
@@ -154,12 +154,12 @@ def _source_of(sources: Sources, answers: Mapping[str, Answer], path: str) -> tu
 
 
 def _problem(path: str, content: bytes) -> str:
-    """Say why a file is not what its name says; empty if it is."""
+    """Say why a file is not valid for its suffix; empty if it is."""
     suffix = PurePosixPath(path).suffix.lower()
     try:
         if suffix in {".py", ".pyi"}:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # an old escape in a string
+                warnings.simplefilter("ignore")  # such as on an invalid escape in a string
                 ast.parse(content)
         elif suffix in {".json", ".ipynb"} and not _JSON_WITH_COMMENTS.search(path):
             json.loads(content.decode("utf-8-sig"))
@@ -178,7 +178,7 @@ def _problem(path: str, content: bytes) -> str:
 
 
 def _check_black(sources: Sources, answers: Mapping[str, Answer], tree: Tree) -> Iterator[Finding]:
-    """Find files that black changes, where the project uses black, but does not let paccel format by it."""
+    """Find files that black changes, in a project that uses black without a `[tool.black]`."""
     if Formatter.of(tree, sources.template.name) is not None or not _uses_black(tree):
         return
     settings = File(b"[tool.black]\n")
@@ -189,7 +189,7 @@ def _check_black(sources: Sources, answers: Mapping[str, Answer], tree: Tree) ->
     for path in sorted(formatter.included(tree)):
         if formatter.format(tree[path].content, path) != tree[path].content:
             place, line = _source_of(sources, answers, path)
-            text = f"black changes `{path}`: with a `[tool.black]` in `{PROJECT_FILE}`, paccel formats what it renders"
+            text = f"black would reformat `{path}`: add a `[tool.black]` to `{PROJECT_FILE}`, and paccel formats what it renders"
             yield Finding("not-black", place, line, text)
 
 

@@ -1,9 +1,9 @@
-"""The texts of a template that Jinja renders, each parsed once."""
+"""Read the texts of a template that Jinja renders: files, paths, partials, defaults. Each is parsed once."""
 
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jinja2 import TemplateSyntaxError, meta, nodes
 
@@ -18,16 +18,17 @@ from .finding import Finding
 
 
 class Source(NamedTuple):
-    """One text.
+    """A text of a template.
 
     Attributes:
-        layer: Whose it is.
-        path: The file, from the template's folder.
-        line: The line at which the text begins there.
+        layer: The layer that it belongs to.
+        path: The file, relative to the template's folder.
+        line: The line of the file at which the text begins.
         text: The text.
-        tree: What it means to Jinja; None for text that Jinja cannot parse, or does not render.
-        kind: What it is.
-        target: Of a project's file, and of its path, that path in the layer.
+        tree: Its Jinja syntax tree; None if Jinja cannot parse it or does not render it.
+        kind: Whether it is the content or the path of a project's file, a value in `cookiecutter.json` (an entry), a partial,
+            or a file that is copied without rendering.
+        target: The path in the layer's project; of an entry its name, of a partial its path.
     """
 
     layer: Layer
@@ -35,11 +36,11 @@ class Source(NamedTuple):
     line: int
     text: str
     tree: nodes.Template | None
-    kind: str  # "file", "path", "entry", "partial", "copied"
+    kind: Literal["file", "path", "entry", "partial", "copied"]
     target: str = ""
 
     def at(self, line: int) -> int:
-        """The line in the file of a line in the text."""
+        """Return the line of the file for a line of the text."""
         return self.line + line - 1 if self.kind in {"file", "partial", "copied"} else self.line
 
 
@@ -49,9 +50,9 @@ class Sources(NamedTuple):
     Attributes:
         template: The template.
         folder: Its folder.
-        texts: The sources.
-        findings: What Jinja cannot parse.
-        files: Path -> text of every file of the template, from its folder.
+        texts: The texts.
+        findings: Syntax errors.
+        files: Path -> text of every file, relative to the template's folder.
     """
 
     template: Template
@@ -64,8 +65,8 @@ class Sources(NamedTuple):
         return Context(layer.entries, layer.name).environment
 
     def entry(self, name: str) -> tuple[str, int]:
-        """Where a question is: the file and its line."""
-        for layer in [self.template.layers[-1], *_all_layers(self.template)]:
+        """Return the file and line of a question."""
+        for layer in [self.template.layers[-1], *all_layers(self.template)]:
             if name in layer.entries:
                 path = prefix_of(self.template, layer) + CONTEXT_FILE
                 return path, line_of(f'"{name}"', self.files.get(path, ""))
@@ -76,39 +77,42 @@ def read_sources(template: Template, folder: Path) -> Sources:
     """Parse every path, file, partial, default and private variable of a template.
 
     Args:
-        template: As it was read.
+        template: The template.
         folder: Its folder.
     """
     texts: list[Source] = []
     findings: list[Finding] = []
     files: dict[str, str] = {}
     seen: set[str] = set()
-    for layer in _all_layers(template):
+    for layer in all_layers(template):
         environment = Context(layer.entries, layer.name).environment
         for source in _texts(template, layer, folder, files):
-            if source.path in seen and source.kind == "partial":
-                continue
-            seen |= {source.path} if source.kind == "partial" else set()
-            if source.kind == "copied":
-                texts.append(source)
-                continue
-            try:
-                texts.append(source._replace(tree=environment.parse(source.text)))
-            except TemplateSyntaxError as error:
-                line = source.text.splitlines()[error.lineno - 1 : error.lineno]
-                texts.append(source)
-                if line and "${{" in line[0]:
-                    findings.append(Finding("not-jinja", source.path, source.at(error.lineno), github(line[0])))
-                else:
-                    message = f"Jinja cannot parse {_named(source)}: {error.message}"
-                    findings.append(Finding("jinja-syntax", source.path, source.at(error.lineno), message))
+            if source.kind == "partial":
+                if source.path in seen:
+                    continue
+                seen.add(source.path)
+            tree = None
+            if source.kind != "copied":
+                try:
+                    tree = environment.parse(source.text)
+                except TemplateSyntaxError as error:
+                    findings.append(_syntax_error(source, error))
+            texts.append(source._replace(tree=tree))
     kept = tuple(_without_unused(texts))
     found = tuple(finding for finding in findings if any(source.path == finding.path for source in kept))
     return Sources(template, folder, kept, found, files)
 
 
+def _syntax_error(source: Source, error: TemplateSyntaxError) -> Finding:
+    line = source.text.splitlines()[error.lineno - 1 : error.lineno]
+    if line and "${{" in line[0]:
+        return Finding("not-jinja", source.path, source.at(error.lineno), github(line[0]))
+    what = {"path": "the path", "entry": f"`{source.target}` in `{CONTEXT_FILE}`"}.get(source.kind, "this")
+    return Finding("jinja-syntax", source.path, source.at(error.lineno), f"Jinja cannot parse {what}: {error.message}")
+
+
 def github(line: str) -> str:
-    """Say what is wrong about an expression of GitHub's in a text that is rendered."""
+    """Explain what is wrong with a GitHub Actions expression in a text that is rendered."""
     found = re.search(r"\$\{\{.*?\}\}", line)
     shown = found[0] if found else "${{ … }}"
     return (
@@ -118,7 +122,7 @@ def github(line: str) -> str:
 
 
 def line_of(text: str, where: str) -> int:
-    """The line at which a text stands; 1 if it does not."""
+    """Return the line at which a text occurs; 1 if it does not."""
     return where.count("\n", 0, max(where.find(text), 0)) + 1
 
 
@@ -127,21 +131,22 @@ def prefix_of(template: Template, layer: Layer) -> str:
 
 
 def _without_unused(texts: list[Source]) -> Iterator[Source]:
-    """Leave out the partials that nothing here includes: those beside a template are for several ones."""
+    """Leave out partials that nothing here includes: shared partials serve several templates."""
     partials = {source.target: source for source in texts if source.kind == "partial"}
     used: set[str] = set()
     waiting = [source for source in texts if source.kind != "partial"]
     while waiting:
         source = waiting.pop()
         names = [*meta.find_referenced_templates(source.tree)] if source.tree is not None else []
-        for name in [*partials] if None in names else names:  # None: known only when it is rendered
+        for name in [*partials] if None in names else names:  # None: a name that is known only at render time
             if name is not None and name in partials and name not in used:
                 used.add(name)
                 waiting.append(partials[name])
     yield from (source for source in texts if source.kind != "partial" or source.target in used)
 
 
-def _all_layers(template: Template) -> list[Layer]:
+def all_layers(template: Template) -> list[Layer]:
+    """Return the layers of a template, and those of its extras."""
     return [*template.layers, *(layer for _, layer in template.extras)]
 
 
@@ -184,7 +189,7 @@ def _entries(path: str, text: str, layer: Layer, name: str, value: Any) -> Itera
 
 
 def _patterns(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """What says which files are copied, without what would have to be rendered."""
+    """Return the settings that say which files are copied, without entries that would have to be rendered."""
     return {name: value for name, value in entries.items() if name in {"_copy_without_render", "_jinja2_env_vars"}}
 
 
@@ -195,7 +200,3 @@ def _project(folder: Path) -> str:
 
 def _decoded(file: File) -> str:
     return file.content.decode("utf-8-sig", errors="replace").replace("\r\n", "\n")
-
-
-def _named(source: Source) -> str:
-    return {"path": "the path", "entry": f"`{source.target}` in `{CONTEXT_FILE}`"}.get(source.kind, "this")

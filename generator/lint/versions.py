@@ -1,4 +1,4 @@
-"""What a template declares for an upgrade without the version from which it holds."""
+"""Find declarations for upgrades that lack the version from which they apply."""
 
 import tomllib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ KINDS = ("renamed_api", "rewrites", "changed_meaning")
 
 
 def check_versions(sources: Sources) -> Iterator[Finding]:
-    """Find declarations without `since`: each upgrade follows them again, also in code that is written for the new version."""
+    """Find declarations without `since`: every upgrade applies them, even to code that was written for the new version."""
     for path, text in sources.files.items():
         if path.rpartition("/")[2] != METADATA_FILE or path.count("/") > path.count("../"):
             continue
@@ -22,14 +22,6 @@ def check_versions(sources: Sources) -> Iterator[Finding]:
             for place, table in enumerate(tables):
                 if not table.get("since"):
                     line = heads[place] if len(heads) == len(tables) else 1
-                    what = (
-                        "each upgrade would apply it again"
-                        if kind != "changed_meaning"
-                        else "each upgrade would say it again"
-                    )
-                    yield Finding(
-                        "no-since",
-                        path,
-                        line,
-                        f"this `{kind}` has no `since`, so {what}: name the version that made it",
-                    )
+                    again = "report it" if kind == "changed_meaning" else "apply it"
+                    message = f"this `{kind}` has no `since`, so every upgrade would {again} again: name the version that made it"
+                    yield Finding("no-since", path, line, message)

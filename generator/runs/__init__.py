@@ -1,1 +1,1 @@
-"""Run directories: read, listed, compared, drawn. Nothing here needs torch, numpy or the runtime."""
+"""Read, list, compare and draw run directories. Nothing here needs torch, numpy or the runtime."""

@@ -1,42 +1,33 @@
-"""A run directory as it is on disk: settings, state, versions, scores. Only read, never written.
+"""Read run directories: settings, state, versions, metrics. Nothing is written.
 
-Everything but the metrics is two small files, so thousands of runs are read in a second. What is damaged, half-written or
-of another program is named in `damaged` and raises nothing.
+Everything but the metrics is in two small files, so thousands of runs are read per second. A file that is damaged,
+incomplete or not ours raises nothing; it is named in `RunFolder.damaged`.
 """
 
 import json
 import math
 import os
-import socket
 import stat
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from ..errors import UsageError
+from ..errors import PreconditionError, UsageError
+from .state import CRASHED, FAILED, FINISHED, STOPPED, UNKNOWN, as_float, as_time, state_of
 
 Mode = Literal["min", "max"]
 Row = dict[str, float]
 """One line of the metrics: `step`, `epoch`, and numbers under `<section>/<name>`; NaN where a value was not finite."""
 
-RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
-CRASHED = "crashed"
-"""The status says `running`, but its process is gone."""
-UNKNOWN = "unknown"
-"""There is no status, or one that cannot be read."""
-
-_SILENT, _DEAD = 60.0, 600.0  # seconds without a heartbeat: worth a note, and long enough to be sure of it
 _FILES = ("config.json", "status.json", "metrics.jsonl")
-_DEPTH = 4  # folders below the one that is searched: `runs/<group>/<variant>/<seed>`
-_MOST_BYTES = 16 << 20  # of a settings or status file
-_TAIL = 1 << 16  # bytes of the metrics in which the last rows are looked for
+_DEPTH = 4  # levels of folders that are searched: `runs/<group>/<variant>/<seed>`
+_MAX_BYTES = 16 << 20  # of a settings or status file
+_TAIL = 1 << 16  # bytes at the end of the metrics that `last_rows` reads
 
 
 class Best(NamedTuple):
-    """The score by which a run chose its best weights, under its full name, and its best value so far if recorded."""
+    """The score by which a run chooses its best weights, under its full name, and the best value so far if recorded."""
 
     name: str
     mode: Mode
@@ -46,25 +37,25 @@ class Best(NamedTuple):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run, as of the moment in which it was read.
+    """A run at the time it was read.
 
     Attributes:
-        path: Its directory.
-        name: The path below the folder that was searched, with `/`.
+        path: The run directory.
+        name: Its path relative to the folder that was searched, with `/`.
         state: `running`, `finished`, `stopped`, `failed`, `crashed` or `unknown`.
         step: Optimizer steps done; 0 if unknown.
         reason: Why it stopped or failed.
-        note: What else is to be said of its state, such as a heartbeat that is late.
-        started: Of the last start, in seconds since the epoch; for a run without a status, when its folder changed.
-        updated: When the status was written last.
-        settings: The values of its `Config`; empty where they are not known.
-        versions: Of Python and packages.
+        note: A remark about the state, such as a late heartbeat.
+        started: When it was last started, in seconds since the epoch; without a status, when its folder last changed.
+        updated: When the status was last written, in seconds since the epoch.
+        settings: The values of its `Config`; empty if unknown.
+        versions: Versions of Python and packages.
         git_commit: The full hash; None outside git.
         dirty: Whether tracked files differed from the commit; None outside git.
-        data: What is recorded of the data that it trained and was evaluated on; None in older runs.
-        best: How it chose its best weights; None where not recorded.
+        data: Sample counts and hashes of the data for training and evaluation; None in older runs.
+        best: The score by which it chooses its best weights; None if not recorded.
         environment: The other entries of `config.json`, such as `num_processes`, `precision`, `command`.
-        damaged: What of it cannot be read, and why; None if all can.
+        damaged: Which files cannot be read, and why; None if all can.
     """
 
     path: Path
@@ -93,14 +84,31 @@ class RunFolder:
     def metrics_path(self) -> Path:
         return self.path / "metrics.jsonl"
 
+    @property
+    def program(self) -> str:
+        """The training script, relative to the project's folder."""
+        program = self._code.get("program")
+        return program if isinstance(program, str) and program else "train.py"
+
+    @property
+    def code_files(self) -> Mapping[str, str] | None:
+        """Path -> SHA-256 of each source file; None in older runs, which do not record them."""
+        files = self._code.get("files")
+        return {str(path): str(digest) for path, digest in files.items()} if isinstance(files, Mapping) else None
+
+    @property
+    def _code(self) -> Mapping[str, Any]:
+        code = self.environment.get("code")
+        return code if isinstance(code, Mapping) else {}
+
     def rows(self, having: str | None = None) -> Iterator[Row]:
-        """Read all metrics, one line after the other; lines that are torn or not ours are skipped.
+        """Read the metrics line by line; incomplete lines and lines that are not metrics are skipped.
 
         Args:
-            having: Only lines with this score, which is much faster than to read all of many.
+            having: Read only lines with this score, which is much faster.
 
         Raises:
-            OSError: The file cannot be read; one that is missing has no rows.
+            OSError: The file cannot be read. A missing file has no rows.
         """
         try:
             file = _open(self.metrics_path)
@@ -113,7 +121,7 @@ class RunFolder:
                     yield row
 
     def last_rows(self, size: int = _TAIL) -> list[Row]:
-        """The rows in the last `size` bytes of the metrics, however large the file is; none if it cannot be read."""
+        """Read the rows in the last `size` bytes of the metrics; none if the file cannot be read."""
         try:
             with _open(self.metrics_path) as file:
                 start = max(file.seek(0, os.SEEK_END) - size, 0)
@@ -124,36 +132,36 @@ class RunFolder:
         return [row for line in lines[1 if start else 0 :] if (row := parse_row(line)) is not None]
 
     def metrics_size(self) -> int:
-        """Bytes of the metrics; 0 without any."""
+        """Return the size of the metrics in bytes; 0 without any."""
         try:
             return self.metrics_path.stat().st_size
         except OSError:
             return 0
 
     def patch(self) -> str | None:
-        """How its sources differed from the git commit, as a diff; None where that was not recorded."""
+        """Return the diff of the source files against the git commit; None if not recorded."""
         try:
             with _open(self.path / "code.patch") as file:
-                return file.read(_MOST_BYTES).decode("utf-8", "replace")
+                return file.read(_MAX_BYTES).decode("utf-8", "replace")
         except OSError:
             return None
 
 
 class Found(NamedTuple):
-    """What is in a folder: runs, and folders that are none, each with the reason."""
+    """The runs in a folder, and the subfolders that are not runs: each with the reason."""
 
     runs: list[RunFolder]
     others: list[tuple[str, str]]
 
 
 def find_runs(folder: Path) -> Found:
-    """Read the runs in a folder and in folders below it, such as those of a search.
+    """Read the runs in a folder and in its subfolders, such as the runs of a hyperparameter search.
 
     Args:
-        folder: A run, a folder of runs, or a project, whose `runs` are meant.
+        folder: A run, a folder of runs, or a project with a folder `runs`.
 
     Raises:
-        UsageError: It is no folder.
+        UsageError: `folder` is not a folder.
     """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
@@ -168,32 +176,32 @@ def find_runs(folder: Path) -> Found:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run has begun there."""
+    """Whether a folder holds a run."""
     return any((folder / name).is_file() for name in _FILES)
 
 
 def _search(folder: Path, prefix: str, depth: int, found: Found, seen: set[tuple[int, int]]) -> bool:
-    """Add the runs below a folder to `found`; each once, also where links lead to it twice. Whether there are any."""
+    """Add the runs below a folder to `found`, each once even if several links lead to it. Returns whether there are any."""
     try:
         with os.scandir(folder) as entries:
             folders = sorted(entry.name for entry in entries if not entry.name.startswith(".") and _is_dir(entry))
     except OSError as error:
         found.others.append((prefix.rstrip("/") or ".", f"cannot be read: {error.strerror}"))
-        return True  # named already
+        return True  # already reported
     any_run = False
     for name in folders:
         path, label = folder / name, prefix + name
         try:
             identity = _identity(path)
         except OSError:
-            continue  # removed in this moment
+            continue  # just removed
         if identity in seen:
             found.others.append((label, "is the same folder as another one"))
         elif is_run(path):
             seen.add(identity)
             found.runs.append(read_run(path, label))
         elif name.endswith(".tmp"):
-            continue  # of a run that is being discarded
+            continue  # a run that is being discarded
         else:
             seen.add(identity)
             if not depth or not _search(path, f"{label}/", depth - 1, found, seen):
@@ -205,7 +213,7 @@ def _search(folder: Path, prefix: str, depth: int, found: Found, seen: set[tuple
 def _is_dir(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads in a circle
+    except OSError:  # a circular link
         return False
 
 
@@ -215,7 +223,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def read_run(path: Path, name: str | None = None) -> RunFolder:
-    """Read a run. Its metrics are read when they are asked for."""
+    """Read a run, apart from its metrics, which `RunFolder.rows` reads."""
     problems: list[str] = []
     config = _read_json(path / "config.json", problems)
     status = _read_json(path / "status.json", problems)
@@ -227,7 +235,7 @@ def read_run(path: Path, name: str | None = None) -> RunFolder:
         problems.append("`config.json` has no settings")
     commit = config.get("git_commit")
     commit = commit if isinstance(commit, str) and commit else None
-    state, note = _state(status)
+    state, note = state_of(status)
     versions = config.get("versions")
     data = config.get("data")
     known = {"settings", "versions", "git_commit", "data"}
@@ -239,8 +247,8 @@ def read_run(path: Path, name: str | None = None) -> RunFolder:
         epoch=_whole(status.get("epoch")),
         reason=str(status["reason"]) if status.get("reason") else None,
         note=note,
-        started=_time(status.get("started")) or _modified(path),
-        updated=_time(status.get("updated")) or _modified(path),
+        started=as_time(status.get("started")) or _modified(path),
+        updated=as_time(status.get("updated")) or _modified(path),
         settings=settings,
         versions={str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {},
         git_commit=commit.removesuffix("+") if commit else None,
@@ -252,11 +260,26 @@ def read_run(path: Path, name: str | None = None) -> RunFolder:
     )
 
 
-def _open(path: Path) -> BinaryIO:
-    """Open a file for reading, if it is one: a pipe under its name would never end.
+def require_run(path: Path) -> RunFolder:
+    """Read a run whose settings are known.
 
     Raises:
-        OSError: It cannot be read, or is something else.
+        UsageError: `path` is not a run.
+        PreconditionError: Its settings cannot be read.
+    """
+    if not is_run(path):
+        raise UsageError(f"`{path}` is not a run directory: `paccel runs` lists the runs of a project")
+    run = read_run(path)
+    if not run.settings:
+        raise PreconditionError(f"The settings of `{path}` are not known: {run.damaged or '`config.json` has none'}")
+    return run
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a regular file for reading. Reading a pipe of that name could block forever.
+
+    Raises:
+        OSError: It cannot be read, or is not a regular file.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     file = os.fdopen(os.open(path, flags), "rb")
@@ -269,9 +292,9 @@ def _open(path: Path) -> BinaryIO:
 def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
         with _open(path) as file:
-            content = file.read(_MOST_BYTES + 1)
-        if len(content) > _MOST_BYTES:
-            raise ValueError(f"it has more than {_MOST_BYTES >> 20} MiB")
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise ValueError(f"it has more than {_MAX_BYTES >> 20} MiB")
         value = json.loads(content)
         if not isinstance(value, dict):
             raise ValueError("it is not a JSON object")
@@ -290,10 +313,10 @@ def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def parse_row(line: bytes | str) -> Row | None:
-    """The numbers of one line of metrics; None if it has no step."""
+    """Return the numbers in a line of metrics; None if it has no step."""
     try:
         entry = json.loads(line)
-        row = {"step": _exact(entry["step"]), "epoch": as_float(entry.get("epoch"))}
+        row = {"step": _finite(entry["step"]), "epoch": as_float(entry.get("epoch"))}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     for key, value in entry.items():
@@ -304,23 +327,10 @@ def parse_row(line: bytes | str) -> Row | None:
     return row
 
 
-def _exact(value: Any) -> float:
+def _finite(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(value)
     return value
-
-
-def as_float(value: Any) -> float:
-    """A number as a float, which is infinite for an integer beyond all floats; 0 for what is no number."""
-    try:
-        return float(value) if isinstance(value, int | float) else 0.0
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
-def _time(value: Any) -> float:
-    """A time in seconds; 0 for what is none."""
-    return seconds if math.isfinite(seconds := as_float(value)) else 0.0
 
 
 def _whole(value: Any) -> int:
@@ -335,7 +345,7 @@ def _modified(path: Path) -> float:
 
 
 def _best(recorded: Any) -> Best | None:
-    """What the status has of the best score: its name without `eval/`, `min` or `max`, and what it has reached."""
+    """Parse the status's entry about the best score: `score` (without `eval/`), `mode`, and `value` and `step` so far."""
     if not isinstance(recorded, dict) or not isinstance(recorded.get("score"), str):
         return None
     name, mode = f"eval/{recorded['score']}", recorded.get("mode")
@@ -345,73 +355,3 @@ def _best(recorded: Any) -> Best | None:
     if isinstance(value, int | float) and isinstance(step, int) and math.isfinite(as_float(value)):
         return Best(name, mode, as_float(value), step)
     return Best(name, mode)
-
-
-def _state(status: Mapping[str, Any]) -> tuple[str, str | None]:
-    """The state of a run, and a note where it is not certain."""
-    state = status.get("state")
-    if state != RUNNING:
-        if "claim" in status:
-            return RUNNING, "it is starting"
-        return (state, None) if state in (FINISHED, STOPPED, FAILED) else (UNKNOWN, None)
-    silent = time.time() - _time(status.get("updated"))
-    process = status.get("process")
-    is_here = status["machine"] == machine() if "machine" in status else status.get("host") == socket.gethostname()
-    if is_here:
-        if _exists(process, status.get("process_began")):
-            return RUNNING, None
-        return CRASHED, f"process {process} is gone"
-    where = f"on host `{status.get('host')}`"
-    if "machine" not in status:  # of a version that had no heartbeat
-        return RUNNING, f"{where}; the status was written {_ago(silent)} ago"
-    if silent > _DEAD:
-        return CRASHED, f"no heartbeat {where} for {_ago(silent)}"
-    return RUNNING, f"no heartbeat {where} for {_ago(silent)}" if silent > _SILENT else None
-
-
-def _ago(seconds: float) -> str:
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {unit}{'s' * (count != 1)}"
-    return f"{max(seconds, 0):.0f} seconds"
-
-
-@cache
-def machine() -> str:
-    """This start of the machine and the namespace of the container, as the runtime writes it."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # not Linux
-        return socket.gethostname()
-
-
-def _exists(process: Any, began: Any) -> bool:
-    """Whether a process of this machine still exists, and is not another one of the same number."""
-    if not isinstance(process, int) or isinstance(process, bool) or process <= 0:
-        return False
-    if os.name == "nt":
-        return True  # a signal would end it
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return began is None or began == _start_time(process)
-
-
-def _start_time(process: int) -> str | None:
-    """When a process was started, in the kernel's clock ticks; None if it has ended, or without Linux's `/proc`."""
-    try:
-        about = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
-        fields = about.rpartition(")")[2].split()
-        return None if fields[0] == "Z" else fields[19]  # ended, though its parent has not asked how
-    except (OSError, IndexError):
-        return None
-
-
-def common_names(runs: Sequence[RunFolder]) -> list[str]:
-    """The settings that any of the runs has, in the order of the first that has them."""
-    return list(dict.fromkeys(name for run in runs for name in run.settings))

@@ -1,4 +1,4 @@
-"""A comparison as one page: curves, verdicts and settings, in a file that needs nothing else and no network."""
+"""A comparison as a self-contained HTML page: curves, verdicts and settings."""
 
 import json
 import math
@@ -10,30 +10,31 @@ from .comparison import Comparison, comparison_data
 from .folder import RunFolder
 from .scores import Point, all_points, metric_of
 
-_MOST_POINTS = 30_000  # of one score over all runs; more than a screen has room for
-_FEWEST, _MOST = 60, 1000  # of one curve
+_MAX_POINTS = 30_000  # of one score over all runs; a screen shows fewer
+_FEWEST, _MOST = 60, 1000  # points of one curve
 _DIGITS = 7
+_RARELY_READ = ("learning_rate", "grad_norm", "epoch")  # scores that come last
 
 
 def page_of(comparison: Comparison, refresh: float | None = None) -> str:
-    """The page as HTML.
+    """Return the page as HTML.
 
     Args:
-        comparison: What it shows.
-        refresh: Seconds after which a browser loads the page again; None for one that does not change.
+        comparison: What to show.
+        refresh: Seconds after which the browser reloads the page; None for never.
     """
     data = page_data(comparison) | {"refresh": refresh}
     template = (files(__package__) / "page.html").read_text(encoding="utf-8")
-    # A `<` in a name could end the script element; in JSON it may be written as an escape.
+    # A `<` in a name could end the script element, so it is escaped.
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     meta = f'<meta http-equiv="refresh" content="{refresh:g}">' if refresh else ""
     return template.replace("<!-- refresh -->", meta, 1).replace("/* data */", text, 1)
 
 
 def page_data(comparison: Comparison) -> dict[str, Any]:
-    """What the page's script draws: the comparison, and the curves of each run."""
+    """Return the data that the page's script draws: the comparison, and the curves of each run."""
     runs = comparison.runs
-    most = max(_FEWEST, min(_MOST, _MOST_POINTS // max(len(runs), 1)))
+    most = max(_FEWEST, min(_MOST, _MAX_POINTS // max(len(runs), 1)))
     curves = {str(run.path): _curves(run, most) for run in runs}
     names = dict.fromkeys(name for found in curves.values() for name in found)
     first = [] if comparison.metric is None else [comparison.metric.name]
@@ -50,14 +51,11 @@ def page_data(comparison: Comparison) -> dict[str, Any]:
 
 def _rank(name: str) -> tuple[int, str]:
     section, _, short = name.partition("/")
-    return {"eval": 0, "test": 1, "train": 2, "time": 9}.get(section, 3) + 2 * (short in _DULL), name
-
-
-_DULL = ("learning_rate", "grad_norm", "epoch")
+    return {"eval": 0, "test": 1, "train": 2, "time": 9}.get(section, 3) + 2 * (short in _RARELY_READ), name
 
 
 def _curves(run: RunFolder, most: int) -> dict[str, list[list[float | None]]]:
-    """Steps, values and seconds of each score; None for a value that is not finite."""
+    """Return steps, values and seconds of each score; None for a value that is not finite."""
     try:
         found = all_points(run.rows())
     except OSError:
@@ -78,7 +76,7 @@ def _rounded(value: float) -> float | None:
 
 
 def thin(points: Sequence[Point], most: int) -> Sequence[Point]:
-    """At most about so many of the points: of each stretch the lowest and the highest, so that no peak is lost."""
+    """Reduce a curve to about `most` points: the lowest and the highest of each stretch, so that no peak is lost."""
     if len(points) <= most:
         return points
     kept: list[Point] = [points[0]]

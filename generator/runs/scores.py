@@ -1,4 +1,4 @@
-"""The scores of a run: which one it is judged by, how it went over the steps, and what it came to."""
+"""The scores of a run: which one counts, its values over the steps, and the value by which a run is judged."""
 
 import math
 import re
@@ -19,18 +19,18 @@ _LARGER = re.compile(
     |psnr|ssim|r2|mcc|kappa|top|hits|correlation|pearson|spearman|sensitivity|specificity|rewards?|returns?|likelihood|elo
     |success|wins|correct|throughput"""
 )
-"""The words of a score's name that say which way is better; the last one counts: `dice_loss` is a loss."""
+"""Words in a score's name that tell whether smaller or larger is better. The last one counts: `dice_loss` is a loss."""
 _IN_PERCENT = re.compile(r"accuracy|acc$|precision|recall|f1|iou|dice|auc|auroc|^m?ap(_?\d+)?$|top_?\d", re.IGNORECASE)
-_SCANNED = 1 << 20  # bytes of metrics that are read whole to find the best of a run that has not recorded it
+_SCANNED = 1 << 20  # bytes of metrics that are searched for the best value of a run that has not recorded it
 
 
 class Metric(NamedTuple):
-    """A score, under its full name such as `eval/loss`, and whether a smaller or a larger one is better.
+    """A score and its direction.
 
     Attributes:
-        name: The full name.
-        mode: `min` or `max`.
-        is_certain: Whether the mode is known; else it is a guess, and no verdict says `better`.
+        name: The full name, such as `eval/loss`.
+        mode: `min` if smaller is better, `max` if larger is.
+        is_certain: Whether the mode is known. If it is a guess, no verdict says `better`.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Metric(NamedTuple):
 
     @property
     def in_points(self) -> bool:
-        """Whether it is a share that people tell in percent, so that differences are points."""
+        """Whether it is usually given in percent, so that differences are in percentage points."""
         return bool(_IN_PERCENT.search(self.name.partition("/")[2]))
 
 
 class Point(NamedTuple):
-    """A value that a score had at a step."""
+    """A value of a score: its step, and the seconds trained until then."""
 
     step: int
     value: float
@@ -59,27 +59,27 @@ class Point(NamedTuple):
 
 
 Use = Literal["final", "mean", "best"]
-"""By what a run is judged: its last evaluation, the mean of its last ones, or its best."""
+"""How a run is judged: by its last evaluation, the mean of its last ones, or its best."""
 
 
 def metric_of(name: str, runs: Iterable[RunFolder] = (), mode: Mode | None = None) -> Metric:
-    """A score with its direction: the one given, else as runs have recorded it, else as such names are meant.
+    """Return a score with its direction: `mode` if given, else what the runs have recorded, else what the name suggests.
 
-    It is not certain where nothing says it, or where the runs contradict each other or the name: `mode` of `Checkpoints` is
-    `min` where it was forgotten.
+    The direction is uncertain if neither tells it, if the runs disagree, or if they say `min` and the name says `max`: `min`
+    is the default of `Checkpoints(mode=…)`, so it may have been forgotten.
     """
     if mode is not None:
         return Metric(name, mode)
     recorded = {run.best.mode for run in runs if run.best is not None and run.best.name == name}
-    meant = _meant(name)
+    suggested = _suggested(name)
     if len(recorded) == 1:
         (known,) = recorded
-        return Metric(name, known, is_certain=(known, meant) != ("min", "max"))
-    return Metric(name, meant or "max", is_certain=meant is not None and not recorded)
+        return Metric(name, known, is_certain=(known, suggested) != ("min", "max"))
+    return Metric(name, suggested or "max", is_certain=suggested is not None and not recorded)
 
 
-def _meant(name: str) -> Mode | None:
-    """Which way a name says that is better; None if it does not."""
+def _suggested(name: str) -> Mode | None:
+    """Return the mode that a name suggests; None if it suggests none."""
     _, _, short = name.rpartition("/")
     text = re.sub(r"([a-z])([A-Z][a-z])", r"\1_\2", short).lower()
     words = re.findall(r"r2|[a-z]+", text)
@@ -100,12 +100,13 @@ def _meant(name: str) -> Mode | None:
 
 
 def choose_metric(runs: Sequence[RunFolder], asked: str | None = None, mode: Mode | None = None) -> Metric | None:
-    """The score that runs are judged by: the one asked for, or by which most of them chose their best weights.
+    """Return the score by which to judge runs; None if they have none.
 
-    Runs that have not recorded it are judged by `eval/loss`, else by their first other score.
+    It is `asked` if given, else the score by which most runs chose their best weights, else `eval/loss`, else the first
+    other score.
 
     Raises:
-        UsageError: No run has the score that is asked for.
+        UsageError: No run has the score `asked`.
     """
     if asked is None:
         recorded = Counter(run.best.name for run in runs if run.best is not None)
@@ -129,7 +130,7 @@ def choose_metric(runs: Sequence[RunFolder], asked: str | None = None, mode: Mod
 
 
 def names_of(runs: Sequence[RunFolder], most: int = 8) -> list[str]:
-    """The scores that the runs, or `most` of them, have logged lately, those of evaluations first."""
+    """Return the scores that the runs have logged last, evaluations first. Only `most` of the runs are looked at."""
     some = runs if len(runs) <= most else [runs[place * (len(runs) - 1) // (most - 1)] for place in range(most)]
     found = dict.fromkeys(name for run in some for row in run.last_rows() for name in row if "/" in name)
     order = ("eval", "test")
@@ -138,9 +139,9 @@ def names_of(runs: Sequence[RunFolder], most: int = 8) -> list[str]:
 
 
 def best_of(run: RunFolder, metric: Metric) -> tuple[Point | None, bool]:
-    """The best value of a score, and whether all of the run was looked at for it.
+    """Return the best value of a score, and whether the whole run was searched for it.
 
-    What the run has recorded counts. Otherwise small metrics are read whole, and of large ones the end.
+    The value that the run has recorded is used if there is one. Else the metrics are searched: their end, if they are large.
     """
     best = run.best
     if best is not None and best.name == metric.name and best.mode == metric.mode:
@@ -153,7 +154,7 @@ def best_of(run: RunFolder, metric: Metric) -> tuple[Point | None, bool]:
 
 
 def best_point(found: Sequence[Point], metric: Metric) -> Point | None:
-    """The best of the values that are finite; of equal ones the later, which was trained longer."""
+    """Return the best finite value; of equal ones the later."""
     best: Point | None = None
     for point in found:
         if math.isfinite(point.value) and (best is None or not metric.is_better(best.value, point.value)):
@@ -162,7 +163,7 @@ def best_point(found: Sequence[Point], metric: Metric) -> Point | None:
 
 
 def points(rows: Iterable[Row], name: str) -> list[Point]:
-    """The values of one score by step; of several at one step the last, as a run that is resumed repeats itself."""
+    """Return the values of a score by step. Of several at one step the last counts: a resumed run repeats steps."""
     found: dict[int, Point] = {}
     for row, seconds in _with_time(rows):
         if name in row:
@@ -172,7 +173,7 @@ def points(rows: Iterable[Row], name: str) -> list[Point]:
 
 
 def all_points(rows: Iterable[Row]) -> dict[str, list[Point]]:
-    """The values of every score by step."""
+    """Return the values of every score by step."""
     found: dict[str, dict[int, Point]] = defaultdict(dict)
     for row, seconds in _with_time(rows):
         step = int(row["step"])
@@ -183,7 +184,7 @@ def all_points(rows: Iterable[Row]) -> dict[str, list[Point]]:
 
 
 def _with_time(rows: Iterable[Row]) -> Iterator[tuple[Row, float]]:
-    """The rows with the seconds that the run has trained: those of all its starts, each of which counts from 0."""
+    """Yield each row with the seconds trained so far, summed over restarts: `time/seconds` starts at 0 each time."""
     before = last = 0.0
     for row in rows:
         seconds = row.get("time/seconds", math.nan)
@@ -194,14 +195,14 @@ def _with_time(rows: Iterable[Row]) -> Iterator[tuple[Row, float]]:
 
 
 def judged(found: Sequence[Point], metric: Metric, use: Use, last: int = 3, until: int | None = None) -> Point | None:
-    """What a run came to: a value, and the step of it; None if it has none.
+    """Return the value by which a run is judged, and its step; None if it has none.
 
     Args:
-        found: The values, by step.
+        found: The values of the score, by step.
         metric: The score.
-        use: The last value, the mean of the last ones, or the best.
-        last: How many there are in a mean.
-        until: The step after which nothing counts; the last value must be of it or of the evaluation before.
+        use: Whether to take the last value, the mean of the last ones, or the best.
+        last: How many values to average for `mean`.
+        until: The last step that counts; None for all.
     """
     seen = [point for point in found if until is None or point.step <= until]
     if not seen:

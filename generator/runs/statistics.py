@@ -1,37 +1,38 @@
-"""Whether two groups of scores differ: t intervals, their power, and several comparisons at once. Plain Python.
+"""Whether two groups of scores differ: t intervals, power, and correction for multiple comparisons. Plain Python.
 
-A score is what one run of one seed has reached; its differences from seed to seed are taken as normally distributed.
+A score belongs to one run with one seed. Scores are assumed to vary normally from seed to seed.
 Sources: Student's t by the incomplete beta function (DLMF 8.17, dlmf.nist.gov/8.17); Welch, Biometrika 34 (1947), and
 Satterthwaite, Biometrics Bulletin 2 (1946), for groups of unequal spread; Holm, Scandinavian Journal of Statistics 6
 (1979), for several comparisons; the power of a t test by the noncentral t distribution (Cohen, 1988).
 """
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist, fmean, stdev
 
 LEVEL = 0.05
-"""The share of comparisons without a difference that may be called one."""
+"""The significance level: how often a comparison without a true difference may be called a difference."""
 POWER = 0.8
-"""The chance to see a true difference, for which seeds are counted."""
-MOST_SEEDS = 10_000
+"""The power for which numbers of seeds are computed: the probability of detecting a true difference."""
+MAX_SEEDS = 10_000
 
-_ROUNDING = 1e-13
+_ROUNDING = 1e-13  # relative difference of scores that may be a rounding error
 _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A difference of means, and how well it is known.
+    """An estimated difference of means.
 
     Attributes:
         difference: The mean of the second group, minus that of the first.
         error: The standard error of the difference.
         freedom: Degrees of freedom of the t distribution.
-        low, high: The interval that holds the true difference in 95 % of such experiments.
-        p: How often a difference at least as large is seen where there is none.
+        low, high: The 95 % confidence interval.
+        p: The p-value, two-sided.
     """
 
     difference: float
@@ -43,14 +44,14 @@ class Estimate:
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Estimate:
-    """Estimate by the paired t method: the scores at one place of both are of the same seed. At least two."""
+    """Estimate by the paired t method: scores at the same index have the same seed. At least two."""
     differences = [b - a for a, b in zip(first, second, strict=True)]
     spread = _spread(differences, max(map(abs, (*first, *second))))
     return _estimate(fmean(differences), spread / math.sqrt(len(differences)), len(differences) - 1)
 
 
 def unpaired(first: Sequence[float], second: Sequence[float]) -> Estimate:
-    """Estimate by Welch's t method, which allows groups of unequal size and spread. At least two of each."""
+    """Estimate by Welch's t method, for groups of unequal size and variance. At least two scores in each."""
     parts = [_spread(scores, max(map(abs, scores))) ** 2 / len(scores) for scores in (first, second)]
     error = math.sqrt(sum(parts))
     freedom = _welch_freedom(parts, [len(first), len(second)])
@@ -61,12 +62,12 @@ def _welch_freedom(parts: Sequence[float], sizes: Sequence[int]) -> float:
     total = sum(parts)
     if not total:
         return float(sum(sizes) - 2)
-    # scaled first, as squares of small numbers would vanish
+    # scaled first: squares of small numbers would underflow
     return 1 / sum((part / total) ** 2 / (size - 1) for part, size in zip(parts, sizes, strict=True))
 
 
 def _spread(values: Sequence[float], size: float) -> float:
-    """The standard deviation of values made from scores of a size; 0 where they differ by rounding errors alone."""
+    """The standard deviation; 0 if the values differ only by rounding errors of scores of magnitude `size`."""
     return 0.0 if max(values) - min(values) <= _ROUNDING * size else stdev(values)
 
 
@@ -78,67 +79,54 @@ def _estimate(difference: float, error: float, freedom: float) -> Estimate:
     return Estimate(difference, error, freedom, difference - reach, difference + reach, p)
 
 
-def holm(chances: Sequence[float]) -> list[float]:
-    """Adjust the p of several comparisons, so that at most 5 % of such families have any false difference."""
-    adjusted, floor = [0.0] * len(chances), 0.0
-    for rank, place in enumerate(sorted(range(len(chances)), key=lambda place: chances[place])):
-        floor = max(floor, min(1.0, (len(chances) - rank) * chances[place]))
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values by Holm's method, so that at most 5 % of families of comparisons have any false difference."""
+    adjusted, floor = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[place]))
         adjusted[place] = floor
     return adjusted
 
 
 def seeds_to_see(difference: float, *spreads: float, level: float = LEVEL) -> int | None:
-    """The seeds of each group with which a t test sees a true difference with power 0.8.
+    """Return the number of seeds per group with which a t test detects a true difference with power 0.8.
 
     Args:
         difference: The true difference of the means.
-        spreads: The standard deviation of the differences of pairs; or one for each of two unpaired groups.
-        level: Below which p must be, such as a share of `LEVEL` for one of several comparisons.
+        spreads: The standard deviation of the paired differences; or one for each of two unpaired groups.
+        level: The significance level; a fraction of `LEVEL` for one of several comparisons.
 
     Returns:
-        At least 2; None where it takes more than 10,000.
+        At least 2; None for more than 10,000.
     """
     if not difference:
         return None
 
-    def sees(seeds: int) -> bool:
+    def detects(seeds: int) -> bool:
         error, freedom = _planned(seeds, spreads)
         return not error or _power(abs(difference) / error, freedom, level) >= POWER
 
-    low, high = 1, 2
-    while not sees(high):
-        if high >= MOST_SEEDS:
-            return None
-        low, high = high, min(2 * high, MOST_SEEDS)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if sees(middle) else (middle, high)
-    return high
+    seeds = 2 + bisect_left(range(2, MAX_SEEDS + 1), True, key=detects)
+    return seeds if seeds <= MAX_SEEDS else None
 
 
 def visible_difference(error: float, freedom: float, level: float = LEVEL) -> float:
-    """The smallest true difference that a t test of this standard error and level sees with power 0.8."""
-    low, high = 0.0, 1.0
-    while _power(high, freedom, level) < POWER:
-        low, high = high, 2 * high
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (low, middle) if _power(middle, freedom, level) >= POWER else (middle, high)
-    return high * error
+    """Return the smallest true difference that a t test with this standard error and level detects with power 0.8."""
+    return error * _smallest(lambda effect: _power(effect, freedom, level) >= POWER)
 
 
 def _planned(seeds: int, spreads: Sequence[float]) -> tuple[float, float]:
-    """The standard error and the degrees of freedom of so many seeds."""
+    """Return the standard error and the degrees of freedom for a number of seeds per group."""
     parts = [spread**2 / seeds for spread in spreads]
     freedom = seeds - 1 if len(parts) == 1 else _welch_freedom(parts, [seeds] * len(parts))
     return math.sqrt(sum(parts)), freedom
 
 
 def _power(effect: float, freedom: float, level: float) -> float:
-    """The chance that a two-sided t test rejects where the true difference is `effect` standard errors.
+    """The probability that a two-sided t test rejects if the true difference is `effect` standard errors.
 
-    The noncentral t distribution, as the mean of a normal one over the spread that a sample may have: `spread ** 2` times
-    the degrees of freedom follows chi-square. Simpson's rule over what is not negligible of it.
+    This is the noncentral t distribution, computed as the mean of a normal distribution over the standard deviation of a
+    sample: `spread ** 2` times the degrees of freedom follows chi-square. Simpson's rule, without negligible tails.
     """
     limit = t_quantile(1 - level / 2, freedom)
     scale = math.log(2) + freedom / 2 * math.log(freedom / 2) - math.lgamma(freedom / 2)
@@ -154,32 +142,37 @@ def _power(effect: float, freedom: float, level: float) -> float:
 
 
 def t_cdf(t: float, freedom: float) -> float:
-    """The chance of at most `t` under Student's t distribution (DLMF 8.17, by the incomplete beta function)."""
+    """The cumulative distribution function of Student's t, by the incomplete beta function (DLMF 8.17)."""
     if math.isinf(t):
         return float(t > 0)
     tail = 0.5 * _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
     return tail if t < 0 else 1 - tail
 
 
-@lru_cache(maxsize=1024)  # power asks for the same one again and again
+@lru_cache(maxsize=1024)  # the power computations repeat the same arguments
 def t_quantile(chance: float, freedom: float) -> float:
-    """The t that is not exceeded with this chance, by bisection; 0 < chance < 1."""
+    """The quantile function of Student's t; 0 < chance < 1."""
     if chance < 0.5:
         return -t_quantile(1 - chance, freedom)
+    return _smallest(lambda t: t_cdf(t, freedom) >= chance)
+
+
+def _smallest(is_enough: Callable[[float], bool]) -> float:
+    """Return the smallest positive number that is enough, by bisection."""
     low, high = 0.0, 1.0
-    while t_cdf(high, freedom) < chance:
+    while not is_enough(high):
         low, high = high, 2 * high
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if t_cdf(middle, freedom) < chance else (low, middle)
-    return (low + high) / 2
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    return high
 
 
 def _incomplete_beta(a: float, b: float, x: float) -> float:
-    """The regularized incomplete beta function, by its continued fraction (DLMF 8.17.22, evaluated as Lentz does)."""
+    """The regularized incomplete beta function, by its continued fraction (DLMF 8.17.22, Lentz's algorithm)."""
     if x <= 0 or x >= 1:
         return float(x >= 1)
-    if x > (a + 1) / (a + b + 2):  # where the fraction converges slowly (DLMF 8.17.4)
+    if x > (a + 1) / (a + b + 2):  # the fraction converges slowly there (DLMF 8.17.4)
         return 1 - _incomplete_beta(b, a, 1 - x)
     front = math.exp(
         math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x) - math.log(a)

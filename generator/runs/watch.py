@@ -1,4 +1,4 @@
-"""Following a run while it writes: its new rows, and its curves as lines of text."""
+"""Follow a run while it trains: new rows of metrics, and curves as text."""
 
 import math
 import os
@@ -11,34 +11,36 @@ from .folder import Row, RunFolder, parse_row, read_run
 from .scores import Point
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
-_DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a braille character: four rows of two
+_DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # four rows of two dots in a braille character
 
 
 class News(NamedTuple):
-    """What a run has become: its state, and the rows since the last look; all of them where it has begun anew."""
+    """An update of a run: its state, and the rows since the last update, or all rows if the run has been restarted."""
 
     run: RunFolder
     rows: Sequence[Row]
-    is_anew: bool
+    is_restarted: bool
 
 
 class Tail:
-    """The rows of a file that grows. A line counts when it is complete; a file that is replaced is read from the start."""
+    """Reads the rows of a growing file. A line counts once it is complete; a replaced file is read from the start."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._place = 0
         self._identity: tuple[int, int] | None = None
-        self._before = b""  # the end of what is read, by which a file that was cut and has grown again is noticed
+        self._before = b""  # the last bytes read, to notice a file that was truncated and has grown again
 
     def read(self) -> tuple[list[Row], bool]:
-        """The rows since the last call, and whether they are all there are."""
+        """Return the rows since the last call, and whether the file was read from the start."""
         try:
             with open(self._path, "rb") as file:
                 about = os.fstat(file.fileno())
                 file.seek(max(self._place - len(self._before), 0))
-                is_anew = (about.st_dev, about.st_ino) != self._identity or file.read(len(self._before)) != self._before
-                if is_anew:
+                is_restarted = (about.st_dev, about.st_ino) != self._identity or file.read(
+                    len(self._before)
+                ) != self._before
+                if is_restarted:
                     file.seek(0)
                     self._place = 0
                 content = file.read()
@@ -47,22 +49,22 @@ class Tail:
         self._identity = about.st_dev, about.st_ino
         whole = content[: content.rfind(b"\n") + 1]
         self._place += len(whole)
-        self._before = (b"" if is_anew else self._before) + whole
+        self._before = (b"" if is_restarted else self._before) + whole
         self._before = self._before[-64:]
-        return [row for line in whole.splitlines() if (row := parse_row(line)) is not None], is_anew
+        return [row for line in whole.splitlines() if (row := parse_row(line)) is not None], is_restarted
 
 
 def follow(path: Path, seconds: float, wait: Callable[[float], None] = time.sleep) -> Iterator[News]:
-    """Look at a run now and whenever it may have changed, until it has ended; the last look is after its end.
+    """Yield updates of a run until it has ended; the last one is from after its end.
 
     Args:
         path: The run.
-        seconds: Between two looks.
-        wait: What waits so many seconds.
+        seconds: Between two updates.
+        wait: Called with the seconds to wait.
     """
     tail = Tail(path / "metrics.jsonl")
     while True:
-        run = read_run(path)  # first: what it wrote before it ended is in the rows
+        run = read_run(path)  # before its rows: if it has ended, they are complete
         yield News(run, *tail.read())
         if run.has_ended:
             return
@@ -70,7 +72,7 @@ def follow(path: Path, seconds: float, wait: Callable[[float], None] = time.slee
 
 
 def spark(points: Sequence[Point], width: int) -> str:
-    """A curve in one line of blocks."""
+    """Draw a curve as one line of block characters."""
     values = [value for _, value in _binned(points, width)]
     finite = [value for value in values if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
@@ -83,14 +85,14 @@ def spark(points: Sequence[Point], width: int) -> str:
 def picture(
     curves: Sequence[Sequence[Point]], width: int, height: int
 ) -> tuple[list[list[tuple[str, int]]], float, float]:
-    """Curves as braille characters, two by four dots each.
+    """Draw curves with braille characters, two by four dots each.
 
     Args:
-        curves: The points of each.
-        width, height: In characters.
+        curves: The points of each curve.
+        width, height: The size in characters.
 
     Returns:
-        cells: For each line its characters, each with the number of the curve that it shows, -1 for none.
+        cells: The characters of each line, each with the index of its curve, or -1.
         low, high: The values at the bottom and at the top.
     """
     finite = [point for curve in curves for point in curve if math.isfinite(point.value)]
@@ -124,7 +126,7 @@ def _line(start: tuple[int, int], end: tuple[int, int]) -> Iterator[tuple[int, i
 
 
 def _binned(points: Sequence[Point], width: int) -> list[tuple[int, float]]:
-    """The mean of each of at most `width` stretches of the points."""
+    """Return the means of at most `width` bins of consecutive points, each with its last step."""
     count = min(width, len(points))
-    stretches = [points[n * len(points) // count : (n + 1) * len(points) // count] for n in range(count)]
-    return [(part[-1].step, math.fsum(point.value for point in part) / len(part)) for part in stretches]
+    bins = [points[n * len(points) // count : (n + 1) * len(points) // count] for n in range(count)]
+    return [(part[-1].step, math.fsum(point.value for point in part) / len(part)) for part in bins]

@@ -1,4 +1,4 @@
-"""Random values and a clock that are the same in each test, so that snapshots of a template which draws them hold."""
+"""Random values and a time that are the same in every test, for snapshots of templates that use them."""
 
 import random
 from collections.abc import Callable
@@ -11,7 +11,7 @@ TIME = "2020-01-01T00:00:00+00:00"
 
 
 class FixedDraws(Draws):
-    """Draws that depend on the template alone: on the line that draws, and what it has drawn before."""
+    """Draws that depend only on the template: on the line, and the number of draws before it."""
 
     def __init__(self) -> None:
         super().__init__({"time": TIME})
@@ -24,7 +24,7 @@ class FixedDraws(Draws):
             own = random.Random(seed)
             if function == "uuid4":
                 return str(UUID(int=own.getrandbits(128), version=4))
-            if function == "random_ascii_string":  # cookiecutter asks the system for it, which has no seed
+            if function == "random_ascii_string":  # cookiecutter uses the system's generator, which has no seed
                 return "".join(own.choice(ascii_letters) for _ in draw())
             state = random.getstate()
             random.seed(seed)

@@ -1,7 +1,7 @@
 """The pytest plugin: the fixture `paccel_template` and the option `--update-snapshots`.
 
-pytest loads this file wherever paccel is installed, also for projects that never use it. So it imports nothing but pytest,
-and leaves an option of that name to whoever has one.
+pytest loads this file wherever paccel is installed, even for projects that never use it. So it imports nothing but pytest,
+and does not add the option if another plugin has one of that name.
 """
 
 import contextlib
@@ -20,22 +20,24 @@ SNAPSHOTS = "snapshots"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addini("paccel_template", "the template that the fixture paccel_template tests, from the rootdir")
-    parser.addini("paccel_snapshots", "the folder of its snapshots, from the rootdir (default: beside the test)")
+    parser.addini("paccel_template", "the template that the fixture paccel_template tests, relative to the rootdir")
+    parser.addini(
+        "paccel_snapshots", "the folder of its snapshots, relative to the rootdir (default: next to the test)"
+    )
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(parser: pytest.Parser) -> Generator[None]:
-    """Add the option when all others are known: a second one of its name would end the session of whoever has one."""
+    """Add the option after all others: if another plugin has one of that name, adding it first would break that plugin."""
     yield
     with contextlib.suppress(ValueError):
         parser.getgroup("paccel").addoption(
-            "--update-snapshots", action="store_true", help="write the snapshots of paccel_template again, for review"
+            "--update-snapshots", action="store_true", help="update the snapshots of paccel_template, for review"
         )
 
 
 def pytest_ignore_collect(collection_path: "Path", config: pytest.Config) -> bool | None:
-    """Leave the tests of a template's projects to those projects: in the template itself and in its snapshots."""
+    """Skip the tests of generated projects in the template itself and in its snapshots."""
     if not collection_path.is_dir():
         return None
     if "cookiecutter." in collection_path.name:
@@ -51,8 +53,8 @@ def pytest_ignore_collect(collection_path: "Path", config: pytest.Config) -> boo
 def paccel_template(request: pytest.FixtureRequest, tmp_path: "Path") -> "TemplateTester":
     """A template to render, compare with snapshots, run and upgrade; see docs/your-own-templates.md.
 
-    It is the one that the ini option `paccel_template` names, else the nearest `cookiecutter.json` above the test;
-    `paccel_template.at(SOURCE)` is another one.
+    It is the template that the ini option `paccel_template` names, else the one of the nearest `cookiecutter.json` above
+    the test. `paccel_template.at(SOURCE)` returns another one.
     """
     from .template import TemplateTester
 

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -41,9 +41,9 @@ class TemplateTester(NamedTuple):
 
     Attributes:
         source: A folder, or the name of a bundled template.
-        base: What a relative folder starts from.
+        base: The folder that relative paths start from.
         snapshots: The folder of all snapshots.
-        scratch: Where projects are made.
+        scratch: A folder for generated projects.
         update: Whether to write snapshots instead of comparing with them.
     """
 
@@ -54,28 +54,28 @@ class TemplateTester(NamedTuple):
     update: bool
 
     def at(self, source: str | Path) -> "TemplateTester":
-        """Return another template: a folder, from the rootdir, or the name of one that comes with paccel."""
+        """Return a tester for another template: a folder, relative to the rootdir, or the name of a bundled template."""
         known = str(source) in bundled_names()
         return self._replace(source=str(source) if known else str(self.base / source))
 
     def render(self, answers: Mapping[str, object] = {}, /, **more: object) -> "GeneratedProject":
-        """Make a project with these answers, and the defaults for all other questions.
+        """Generate a project with these answers, and the defaults for all other questions.
 
         Raises:
-            UsageError: An answer is not one to a question.
+            UsageError: There is no such question, or its answer is not valid.
             TemplateError: The template cannot be read or rendered.
         """
-        return self._made(self._template(), {**answers, **more})
+        return self._generate(self._template(), {**answers, **more})
 
     def released(
         self, answers: Mapping[str, object] = {}, /, *, since: str | None = None, **more: object
     ) -> "GeneratedProject":
-        """Make a project as the last release generated it, to be edited and upgraded to today's template.
+        """Generate a project as the last release did, to be edited and upgraded to today's template.
 
         Args:
-            answers: For the questions of that version.
-            since: A git tag, branch or commit, or a folder with the template as it was. None: the newest tag.
-            more: Answers too.
+            answers: Answers to the questions of that version.
+            since: A git tag, branch or commit, or a folder with that version of the template. None: the newest tag.
+            more: More answers.
 
         Raises:
             UsageError: As for `render`.
@@ -84,11 +84,11 @@ class TemplateTester(NamedTuple):
         given = {**answers, **more}
         today = self._template()
         if since is not None and (self.base / since).is_dir():
-            return self._made(load_template(str(self.base / since)), given, today)
+            return self._generate(load_template(str(self.base / since)), given, today)
         version = since or last_release(Path(self.source))
-        # The snapshot is what users got; paccel may render the same template otherwise today.
-        kept = files_at(self._folder(today) / label_of(given), version)
-        return self._made(template_at(Path(self.source), version), given, today, kept)
+        # Users got the files of the snapshot; today, paccel may render the same template differently.
+        snapshot = files_at(self._folder(today) / label_of(given), version)
+        return self._generate(template_at(Path(self.source), version), given, today, snapshot)
 
     def _template(self) -> Template:
         if not self.source:
@@ -101,52 +101,48 @@ class TemplateTester(NamedTuple):
     def _folder(self, template: Template) -> Path:
         return self.snapshots / template.name
 
-    def _made(
+    def _generate(
         self,
         template: Template,
         given: Mapping[str, object],
         today: Template | None = None,
-        kept: Mapping[str, bytes] = {},
+        snapshot: Mapping[str, bytes] = {},
     ) -> "GeneratedProject":
         draws = FixedDraws()
         answers = resolve_answers(template, given, project_name=PROJECT, draws=draws)
         stored = hide(template.questions, answers)
         rendered = render_formatted(template, answers, draws=draws)
-        tree, baseline = rendered.tree, (
-            render_formatted(template, stored, draws=draws) if stored != answers else rendered
-        )
-        if kept:
-            tree = {path: File(content, path in tree and tree[path].executable) for path, content in kept.items()}
+        tree = rendered.tree
+        baseline = render_formatted(template, stored, draws=draws) if stored != answers else rendered
+        if snapshot:
+            tree = {path: File(content, path in tree and tree[path].executable) for path, content in snapshot.items()}
             baseline = baseline._replace(tree=tree, unformatted={})
         ref = template.ref._replace(source=(today or template).source)
         manifest = Manifest.of(ref, stored, baseline.tree, unformatted=baseline.unformatted, drawn=draws.to_json())
-        folders = tuple(render_folders(template, answers))
-        place = _Place(self.scratch, manifest, baseline.tree, folders)
+        folders = list(render_folders(template, answers))
         return GeneratedProject(
-            dict(tree), answers, label_of(given), self._folder(today or template), self.update, place
+            tree=dict(tree),
+            answers=answers,
+            label=label_of(given),
+            snapshots=self._folder(today or template),
+            update=self.update,
+            scratch=self.scratch,
+            create=lambda root: create_project(root, manifest, tree, baseline.tree, folders),
         )
-
-
-class _Place(NamedTuple):
-    """Where a project is written when its folder is asked for, and with what."""
-
-    scratch: Path
-    manifest: Manifest
-    baseline: Tree
-    folders: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class GeneratedProject:
-    """A project of a template under test.
+    """A project that was generated in a test.
 
     Attributes:
-        tree: Its files as they were generated.
-        answers: To every question.
-        label: The answers that are not defaults, as one name.
+        tree: Its files as generated.
+        answers: The answers to all questions.
+        label: The answers that were given, as a name.
         snapshots: The folder of the template's snapshots.
-        update: Whether to write them.
-        place: Where its folder is made.
+        update: Whether to write snapshots instead of comparing with them.
+        scratch: A folder for generated projects.
+        create: Writes it to a folder.
     """
 
     tree: Tree
@@ -154,16 +150,17 @@ class GeneratedProject:
     label: str
     snapshots: Path
     update: bool
-    place: _Place
+    scratch: Path
+    create: Callable[[Path], None]
 
     @cached_property
     def root(self) -> Path:
-        """Its folder, which is written when it is first asked for: a snapshot needs none."""
-        root, number = self.place.scratch / PROJECT, 1
+        """Its folder, which is written at the first access: a snapshot test needs none."""
+        root, number = self.scratch / PROJECT, 1
         while root.exists():
             number += 1
-            root = self.place.scratch / str(number) / PROJECT
-        create_project(root, self.place.manifest, self.tree, self.place.baseline, self.place.folders)
+            root = self.scratch / str(number) / PROJECT
+        self.create(root)
         return root
 
     def read(self, path: str) -> str:
@@ -171,40 +168,42 @@ class GeneratedProject:
         return (self.root / path).read_text(encoding="utf-8")
 
     def write(self, path: str, text: str) -> None:
-        """Write a file, which need not exist."""
+        """Write a file; its folder is created if needed."""
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_bytes(text.encode())
 
     def edit(self, path: str, old: str, new: str) -> None:
-        """Replace a text that occurs once in a file, as a user would."""
+        """Replace a text in a file, as a user would. Fails unless it occurs exactly once."""
         text = self.read(path)
         if text.count(old) != 1:
             pytest.fail(f"`{path}` has this {text.count(old)} times, not once:\n{old}", pytrace=False)
         self.write(path, text.replace(old, new))
 
     def check_snapshot(self, label: str = "") -> None:
-        """Compare what was generated with the snapshot, a folder with the same files; `--update-snapshots` writes it.
+        """Fail if the generated files differ from the snapshot, a folder with the same files.
+
+        `--update-snapshots` writes the snapshot.
 
         Args:
-            label: The snapshot's name, if it is not to be that of the answers.
+            label: The name of the snapshot. Default: the answers.
         """
         folder = self.snapshots / (label or self.label)
         if self.update:
             shutil.rmtree(folder, ignore_errors=True)
             write_tree(folder, self.tree)
         kept: Tree = read_tree(folder, ignore=())
-        if os.name == "nt":  # a checkout there has other line ends, and no modes
+        if os.name == "nt":  # where a checkout has other line ends, and no modes
             modes = modes_tell(self.tree, kept)
             kept = {
                 path: as_generated(self.tree[path], file, modes) if path in self.tree else file
                 for path, file in kept.items()
             }
-        _compared(folder, "".join(file.text for file in compare(kept, self.tree)))
+        _fail_if_different(folder, "".join(file.text for file in compare(kept, self.tree)))
 
     def check_difference(self, other: "GeneratedProject", label: str = "") -> None:
-        """Compare how this project differs from another one with the snapshot, a file `LABEL.diff`.
+        """Fail if the difference from another project is not that of the snapshot, a file `LABEL.diff`.
 
-        It shows what an answer changes. `--update-snapshots` writes it.
+        It shows what an answer changes. `--update-snapshots` writes the snapshot.
         """
         path = self.snapshots / f"{label or self.label}.diff"
         now = "".join(file.text for file in compare(other.tree, self.tree)).encode()
@@ -212,10 +211,10 @@ class GeneratedProject:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(now)
         kept = {path.name: File(path.read_bytes())} if path.is_file() else {}
-        _compared(path, "".join(file.text for file in compare(kept, {path.name: File(now)})))
+        _fail_if_different(path, "".join(file.text for file in compare(kept, {path.name: File(now)})))
 
     def run(self, *command: str, seconds: float = SECONDS) -> str:
-        """Run a command in the project, return what it printed, and fail with that if it fails; `python` is this one."""
+        """Run a command in the project and return its output; fail with the output if it fails. `python` is this Python."""
         words = [sys.executable if word == "python" and not number else word for number, word in enumerate(command)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
         shown = " ".join(command)
@@ -244,14 +243,14 @@ class GeneratedProject:
         return done.stdout
 
     def run_tests(self, *arguments: str, seconds: float = SECONDS) -> str:
-        """Run the project's own tests with pytest; fail if they fail, or if there are none."""
+        """Run the project's tests with pytest; fail if one fails, or if there are none."""
         return self.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, seconds=seconds)
 
     def upgrade(self, conflicts: Iterable[str] = ()) -> Outcome:
-        """Upgrade to today's template, and fail unless exactly these files have conflicts.
+        """Upgrade to today's template, and fail unless exactly the files `conflicts` have conflicts.
 
         Raises:
-            PaccelError: The upgrade cannot be made.
+            PaccelError: The project cannot be upgraded.
         """
         outcome = upgrade(self.root)
         unexpected, missing = sorted({*outcome.conflicts} - {*conflicts}), sorted({*conflicts} - {*outcome.conflicts})
@@ -266,7 +265,7 @@ class GeneratedProject:
 
 
 def label_of(answers: Mapping[str, Any]) -> str:
-    """Return a name for a snapshot: `default`, or the answers like `dataset-tissue,half_precision-true`."""
+    """Return a name for a snapshot: `default`, or the answers, such as `dataset-tissue,half_precision-true`."""
     words = [
         f"{name}-{'+'.join(map(str, value)) if isinstance(value, list) else str(value).lower() if isinstance(value, bool) else value}"
         for name, value in answers.items()
@@ -277,11 +276,11 @@ def label_of(answers: Mapping[str, Any]) -> str:
     return text
 
 
-def _compared(snapshot: Path, difference: str) -> None:
+def _fail_if_different(snapshot: Path, difference: str) -> None:
     if difference:
         how = "differs from" if snapshot.exists() else "has no"
         pytest.fail(
-            f"The generated project {how} snapshot {snapshot}: `-` is the snapshot, `+` is now; if that is meant,"
-            f" `pytest --update-snapshots` writes it again\n{difference}",
+            f"The generated project {how} snapshot {snapshot}: `-` is the snapshot, `+` is now; if the change is intended, run"
+            f" `pytest --update-snapshots`\n{difference}",
             pytrace=False,
         )

@@ -1,4 +1,4 @@
-"""Replace `paccel[runtime]` by what the runtime needs, wherever a project lists or installs packages."""
+"""Replace `paccel[runtime]` by the runtime's requirements, wherever a project lists or installs packages."""
 
 import re
 import tomllib
@@ -11,17 +11,17 @@ _QUOTED = re.compile(rf"(?P<quote>\\?[\"'])(?P<text>{_REQUIREMENT}(?:(?!(?P=quot
 _ARGUMENT = re.compile(rf"(?<![\w\"'.-])(?P<text>{_REQUIREMENT}[\w.,<>=!~]*)", _FLAGS)
 _LINE = re.compile(rf"(?m)^(?P<before>[ \t]*(?:-[ \t]+)?)(?P<text>{_REQUIREMENT}[^\n#\\\r]*)", _FLAGS)
 _ITEM = re.compile(r"[ \t]*-[ \t]+")
-_ALONE = re.compile(r"[ \t#-]*")  # what may be before a requirement that has a line for itself
+_ALONE = re.compile(r"[ \t#-]*")  # the text before a requirement on a line of its own
 _INSTALLS = re.compile(r"\b(install|add)\b")
 
 
 def replace_requirement(text: str, needed: Mapping[str, str]) -> str:
-    """Return a text with `paccel[runtime]` replaced: in lists of TOML, YAML and Python, requirements files, commands.
+    """Replace `paccel[runtime]` in lists of TOML, YAML and Python, requirements files and commands.
 
     Args:
-        text: A whole file.
-        needed: Name -> requirement, see `runtime_requirements`. Those that the same list of a TOML file has with at least
-            that bound are left out.
+        text: The text of a file.
+        needed: Name -> requirement, from `runtime_requirements`. One that a list in a TOML file has already, with at least
+            that bound, is not added to it.
     """
     listed = list(_lists(text)) if "paccel" in text.lower() else []
 
@@ -39,10 +39,10 @@ def replace_requirement(text: str, needed: Mapping[str, str]) -> str:
     def lines(found: re.Match[str]) -> str:
         before, own = found["before"], found["text"]
         wanted = _wanted(own, needed, [])
-        behind = own[len(own.rstrip()) :]  # a comment of a requirements file needs its space
+        behind = own[len(own.rstrip()) :]  # the space before a comment
         if _is_continued(text, found.start()):
             return before + " ".join(f"'{one}'" for one in wanted) + behind
-        if text[found.end() : found.end() + 1] == "\\":  # what follows, a hash for instance, is about paccel
+        if text[found.end() : found.end() + 1] == "\\":  # an option of paccel follows, such as a hash
             return found[0]
         return f"\n{before}".join(["", *wanted])[1:] + behind
 
@@ -57,12 +57,12 @@ def replace_requirement(text: str, needed: Mapping[str, str]) -> str:
 
 
 def _is_continued(text: str, start: int) -> bool:
-    """Whether a line goes on with the command of the line above it."""
+    """Whether a line continues the command of the line above it."""
     return text[:start].rstrip("\r\n").endswith("\\")
 
 
 def _wanted(requirement: str, needed: Mapping[str, str], listed: list[list[str]]) -> list[str]:
-    """What replaces one requirement: its marker is kept, what its list has already is left out."""
+    """Return the replacement of one requirement, with its marker, and without those that its list has already."""
     marker = requirement.partition(";")[2].strip()
     beside = next((names for names in listed if requirement in names), [])
     found = [one for name, one in needed.items() if not any(_covers(other, name, one) for other in beside)]
@@ -70,7 +70,7 @@ def _wanted(requirement: str, needed: Mapping[str, str], listed: list[list[str]]
 
 
 def _covers(listed: str, name: str, needed: str) -> bool:
-    """Whether a requirement in a list asks for at least what is needed."""
+    """Whether a requirement in a list is at least as strict as the one that is needed."""
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
     from packaging.version import Version
@@ -87,7 +87,7 @@ def _covers(listed: str, name: str, needed: str) -> bool:
 
 
 def _lists(text: str) -> Iterator[list[str]]:
-    """The lists of texts in a TOML file, at any depth; none in what is not TOML."""
+    """Yield the lists of strings in a TOML file, at any depth; none if it is not TOML."""
     try:
         waiting: list[Any] = [tomllib.loads(text.replace("\r\n", "\n"))]
     except (ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""Rewrite a project's files for a runtime of its own: `paccel.runtime` becomes `paccel_runtime`, also in text and commands.
+"""Rewrite the files of a project that has its own runtime: `paccel.runtime` becomes `paccel_runtime`, also in commands.
 
-Works on a file's text, not on its syntax tree, so notebooks, launch scripts and documentation are rewritten alike, and
-nothing else in them changes. All that is looked for is ASCII: bytes of any encoding pass through.
+It works on text, not on syntax trees, so notebooks, launch scripts and documentation are rewritten too, and nothing else in
+them changes. All patterns are ASCII, so the encoding of a file does not matter.
 """
 
 import ast
@@ -47,10 +47,10 @@ def is_rewritten(path: str) -> bool:
 
 
 def rewritten(path: str, file: File) -> File:
-    """Return a file that uses the project's own runtime; as it was where it uses none, or would no longer be valid."""
+    """Return a file rewritten to use the project's own runtime; unchanged if it uses none, or would no longer be valid Python."""
     if b"paccel" not in file.content.lower() or not is_rewritten(path):
         return file
-    text = file.content.decode("latin-1")  # any bytes, and back
+    text = file.content.decode("latin-1")  # decodes any bytes
     new = _FROM.sub(_import, _DOTTED.sub(PACKAGE, text))
     new = replace_requirement(new, runtime_requirements())
     if PurePosixPath(path).name == PROJECT_FILE and new != text:
@@ -65,30 +65,33 @@ def rewritten(path: str, file: File) -> File:
 
 def uses_runtime(path: str, file: File) -> bool:
     """Whether code imports the runtime, from paccel or from the project's own package."""
-    text = file.content.decode("latin-1")
-    imports = re.search(
-        rf"\bfrom[ \t]+{PACKAGE}\b|\bimport[ \t]+{PACKAGE}\b", rewritten(path, file).content.decode("latin-1")
-    )
-    return PurePosixPath(path).suffix in _CODE and "paccel" in text and imports is not None
+    if PurePosixPath(path).suffix not in _CODE or b"paccel" not in file.content:
+        return False
+    text = rewritten(path, file).content.decode("latin-1")
+    return re.search(rf"\b(?:from|import)[ \t]+{PACKAGE}\b", text) is not None
 
 
 def lines_left(path: str, file: File) -> list[int]:
-    """The lines of a rewritten file that still import, or ask for, something of paccel's."""
+    """Return the lines of a rewritten file that still import or require paccel."""
     if b"paccel" not in file.content.lower() or not is_rewritten(path) or path.endswith((".md", ".rst")):
         return []
     text = file.content.decode("latin-1")
     found = {text.count("\n", 0, one.end()) + 1 for one in _LEFT.finditer(text)}
-    if not _RUN.search(text):  # else it is installed to upgrade the project, which goes on
+    if not _RUN.search(text):  # a file that runs `paccel upgrade` still needs paccel
         found |= {text.count("\n", 0, one.end()) + 1 for one in _INSTALLED.finditer(text)}
     return sorted(found)
 
 
 def in_project(tree: Tree, vendored: Vendored | None) -> Tree:
-    """Return a render as an ejected project has it: rewritten, and with the installed runtime; as it is without one.
+    """Return a render as an ejected project has it: rewritten, and with the installed runtime.
+
+    Args:
+        tree: The render.
+        vendored: The project's copy of the runtime. None: the render is returned unchanged.
 
     Raises:
         TemplateError: The template has a file where the runtime goes.
-        PreconditionError: The runtime is not installed whole.
+        PreconditionError: The runtime is not completely installed.
     """
     if vendored is None:
         return tree
@@ -107,7 +110,7 @@ def without_copy(tree: Tree, vendored: Vendored | None) -> Tree:
 
 
 def _import(found: re.Match[str]) -> str:
-    """`from paccel import runtime` and the like, with what else is imported there."""
+    """Rewrite `from paccel import runtime`, and keep the other names of the statement."""
     names = [name.split("#")[0].split() for name in (found["many"] or found["few"]).replace("\n", " ").split(",")]
     names = [name for name in names if name]
     own = [name[-1] for name in names if name[0] == "runtime"]
@@ -127,7 +130,7 @@ def _is_python(content: bytes) -> bool:
 
 
 def _with_packages(text: str) -> str:
-    """Add the runtime to the packages that setuptools is told to install, where they are listed one by one."""
+    """Add the runtime's packages to setuptools' list of packages, if there is one."""
     setuptools = _table(text, "tool", "setuptools")
     packages = setuptools.get("packages")
     if not isinstance(packages, list) or PACKAGE in packages:
@@ -139,7 +142,7 @@ def _with_packages(text: str) -> str:
 
 
 def _with_import_order(text: str) -> str:
-    """Let ruff sort the runtime where it was: among other people's packages, not among the project's own."""
+    """Tell ruff that the runtime is third-party, so that its imports are sorted where they were."""
     if not _table(text, "tool", "ruff"):
         return text
     isort = _table(text, "tool", "ruff", "lint", "isort")
@@ -168,5 +171,5 @@ def _table(text: str, *names: str) -> dict[str, Any]:
 
 
 def _if_valid(old: str, new: str) -> str:
-    """The new text of a TOML file, unless it is no longer TOML."""
+    """Return the new text of a TOML file, or the old one if the new one is not valid."""
     return new if _table(new) else old

@@ -1,4 +1,4 @@
-"""The runtime that is installed beside this generator: its files, its licence and what it needs. It is read, never imported."""
+"""The installed runtime: its files, its licence and its requirements. It is read, never imported."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from importlib.metadata import Distribution
 
 PACKAGE = "paccel_runtime"
-"""The name that the runtime is imported by in an ejected project: as long as `paccel.runtime`, so no line is wrapped anew."""
+"""The import name of the runtime in an ejected project: as long as `paccel.runtime`, so that no line is rewrapped."""
 
 _LINTER_SETTINGS = b"""\
 # The runtime has its own style: the project's rules for ruff do not apply here.
@@ -38,8 +38,8 @@ class Vendored(NamedTuple):
 
     Attributes:
         path: Its folder in the project.
-        version: The paccel that it came with.
-        sha256: Over its files as they were copied.
+        version: The version of paccel that it was copied from.
+        sha256: The hash of its files as they were copied.
     """
 
     path: str
@@ -47,10 +47,10 @@ class Vendored(NamedTuple):
     sha256: str
 
     def renewed(self) -> "Vendored":
-        """The same place, with the runtime that is installed now.
+        """Return a copy at the same path, of the runtime that is installed now.
 
         Raises:
-            PreconditionError: There is none.
+            PreconditionError: The runtime is not completely installed.
         """
         return vendored_at(self.path)
 
@@ -59,25 +59,25 @@ def vendored_at(path: str) -> Vendored:
     """Describe a copy of the installed runtime in a folder of a project.
 
     Raises:
-        PreconditionError: The runtime is not installed whole.
+        PreconditionError: The runtime is not completely installed.
     """
     return Vendored(path, __version__, tree_hash(runtime_files()))
 
 
 @cache
 def runtime_files() -> Tree:
-    """Return the files of the installed runtime, by their paths in its package, with its licence.
+    """Return the files of the installed runtime by their paths in the package, with the licence.
 
     Raises:
-        PreconditionError: The files or the licence are not there.
+        PreconditionError: The files or the licence are missing.
     """
-    spec = find_spec("paccel.runtime")  # finds its parent, and imports nothing else
+    spec = find_spec("paccel.runtime")  # imports only its parent
     places = spec.submodule_search_locations if spec is not None else None
     tree = dict(read_tree(Path(os.path.realpath(places[0])))) if places else {}
     licence = next((text for text in map(_metadata_text, ("licenses/LICENSE", "LICENSE")) if text), None)
     if "__init__.py" not in tree or licence is None:
         raise PreconditionError(
-            "The runtime of this paccel, or its licence, is missing: install paccel again with `pip install"
+            "The runtime of this paccel, or its licence, is missing: reinstall paccel with `pip install"
             " --force-reinstall --no-deps paccel`"
         )
     own = {"LICENSE": licence.encode(), "ruff.toml": _LINTER_SETTINGS, ".gitignore": _GIT_SETTINGS}
@@ -85,7 +85,7 @@ def runtime_files() -> Tree:
 
 
 def find_vendored(root: Path) -> Vendored | None:
-    """Find the copy of the runtime in a project that has no record of it."""
+    """Find the copy of the runtime in a project whose manifest is lost; None if it has none."""
     places = [PACKAGE, *(f"{folder.name}/{PACKAGE}" for folder in sorted(root.iterdir()) if folder.is_dir())]
     found = [
         place for place in places if (root / place / "__init__.py").is_file() and (root / place / "run.py").is_file()
@@ -95,20 +95,24 @@ def find_vendored(root: Path) -> Vendored | None:
 
 @cache
 def runtime_requirements() -> Mapping[str, str]:
-    """Return what the runtime needs, as installed: name -> requirement with its bounds.
+    """Return the requirements of the installed runtime: name -> requirement with its bounds.
 
     Raises:
-        PreconditionError: This paccel was not installed by pip or the like, so that it is not known.
+        PreconditionError: They are not known, as paccel was not installed by pip or the like.
     """
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
     listed = next((installed.requires for installed in _installed() if installed.requires), [])
-    found = [requirement for requirement in map(Requirement, listed) if requirement.marker is not None]
-    needed = [one for one in found if one.marker and one.marker.evaluate({"extra": "runtime"})]
-    needed = [one for one in needed if one.marker and not one.marker.evaluate({"extra": ""})]
+    needed = [
+        one
+        for one in map(Requirement, listed)
+        if one.marker and one.marker.evaluate({"extra": "runtime"}) and not one.marker.evaluate({"extra": ""})
+    ]
     if not needed:
-        raise PreconditionError("What the runtime needs is not known: install paccel with `pip install paccel`")
+        raise PreconditionError(
+            "The requirements of the runtime are not known: install paccel with `pip install paccel`"
+        )
     return {canonicalize_name(one.name): f"{one.name}{one.specifier}" for one in needed}
 
 
@@ -117,7 +121,7 @@ def _metadata_text(name: str) -> str | None:
 
 
 def _installed() -> "Iterator[Distribution]":
-    """What Python knows of paccel: more than once where it runs beside the `egg-info` that a build has left."""
-    from importlib.metadata import distributions  # slow to import, and few commands need it
+    """Return the installed distributions of paccel: two if a build left an `egg-info` next to it."""
+    from importlib.metadata import distributions  # slow to import, and rarely needed
 
     return iter(distributions(name="paccel"))

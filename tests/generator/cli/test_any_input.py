@@ -1,4 +1,4 @@
-"""Whatever is typed, and however a project's state is damaged: one message and a documented exit code.
+"""For any input, and any damage of a project's state, a command prints one message and a documented exit code.
 
 Each run draws other inputs (`PACCEL_SEED`, of the day); a failure names the draw, which is then kept below.
 """
@@ -144,7 +144,7 @@ COMMANDS = [
 
 
 def damaged_json(draw: Draw, content: bytes) -> bytes:
-    """Put an odd value in the place of any, or take an entry away."""
+    """Replace any value by an odd one, or remove an entry."""
     data = json.loads(content)
     parent, key, node = {"": data}, "", data
     while isinstance(node, (dict, list)) and node and (parent[key] is data or draw.random() < 0.7):

@@ -1,4 +1,4 @@
-"""The other commands: what they say, as text and as JSON, and how they exit."""
+"""The other commands: their text, JSON and exit codes."""
 
 import json
 import os
@@ -341,7 +341,7 @@ def test_completion_prints_a_script_that_the_shell_accepts(paccel: Run, shell: s
 
 
 def complete(words: str, cwd: Path) -> list[str]:
-    """Ask what bash would offer after `words`."""
+    """Return the completions that bash offers after `words`."""
     environment = os.environ | {
         "_PACCEL_COMPLETE": "bash_complete",
         "COMP_WORDS": words,

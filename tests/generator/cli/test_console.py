@@ -1,4 +1,4 @@
-"""What a command prints arrives in any encoding, whatever reads it, and whatever the arguments are."""
+"""Output works in any encoding, with any reader, and with any arguments."""
 
 import io
 import json
@@ -21,7 +21,7 @@ LETTERS = "# \u4e2d \u00e9 \u2500 \U0001f600\n"
 
 
 class Printed:
-    """Runs a command with standard output in an encoding, as a pipe on Windows has cp1252."""
+    """Runs a command with standard output in another encoding, such as cp1252 of a pipe on Windows."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
         self.monkeypatch, self.encoding = monkeypatch, encoding
@@ -169,4 +169,4 @@ def test_a_working_directory_that_is_gone_is_named(
     gone.rmdir()
     outcome = paccel(*command)
     assert outcome.code == 3
-    assert "The working directory does not exist any more" in outcome.out + outcome.err
+    assert "The working directory no longer exists" in outcome.out + outcome.err

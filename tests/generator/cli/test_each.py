@@ -1,4 +1,4 @@
-"""`paccel upgrade --each`: one table, one exit code, and no project stops another."""
+"""`paccel upgrade --each`: one table, one exit code, and a failing project does not stop the others."""
 
 import shutil
 
@@ -12,7 +12,7 @@ def case(paccel, template, work) -> Case:
 
 
 def projects(case: Case) -> None:
-    """A good one, one with a conflict, a broken one, one that is none."""
+    """A valid project, one with a conflict, a broken one, and a folder that is not a project."""
     for name in ("good", "edited", "broken"):
         shutil.copytree(case.root, case.work / name)
     (case.work / "broken" / ".paccel" / "manifest.json").write_text("{")

@@ -1,4 +1,4 @@
-"""`paccel new` makes a whole project or nothing, and says why not."""
+"""`paccel new` creates a complete project, or nothing, and then says why."""
 
 import json
 import os
@@ -309,7 +309,7 @@ def test_a_folder_that_appears_meanwhile_is_not_touched(
 
 @pytest.fixture
 def typing(monkeypatch: pytest.MonkeyPatch, demo: Path, work: Path) -> Callable[..., Any]:
-    """Run `new` with a user at the terminal, who types `lines`."""
+    """Run `new` in a terminal in which a user types `lines`."""
 
     def typing(lines: str, *arguments: str) -> Any:
         runner = CliRunner()

@@ -13,7 +13,7 @@ from paccel.errors import UsageError
 
 
 def typed(question: Question, *lines: str) -> tuple[Any, str]:
-    """The answer to a question, and what was shown, after such lines were typed."""
+    """Return the answer to a question, and the output, after these lines were typed."""
     answers: list[Any] = []
 
     @click.command()

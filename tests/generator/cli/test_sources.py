@@ -1,4 +1,4 @@
-"""Where templates come from, through the commands: what is recorded, what is said, and what is not."""
+"""Template sources on the command line: what is recorded, what is printed, and what is kept secret."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def repository(template: Make) -> Path:
 
 @pytest.fixture
 def private(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An address with a token, which leads to the repository; without the token it leads nowhere."""
+    """An address that works only with its token."""
     address = f"https://ci:{SECRET}@127.0.0.1:1/team/demo.git"
     settings = tmp_path / "settings"
     settings.write_text(f'[url "{repository.as_uri()}"]\n\tinsteadOf = {address}\n')

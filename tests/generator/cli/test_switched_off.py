@@ -1,4 +1,4 @@
-"""A question that an answer switches off: a project has its default, whatever was answered before."""
+"""A question that another answer switches off has its default, whatever was answered before."""
 
 from collections.abc import Callable
 from pathlib import Path

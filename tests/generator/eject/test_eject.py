@@ -1,4 +1,4 @@
-"""`paccel eject`: the project has its own runtime from then on, and everything else works as before."""
+"""`paccel eject` gives a project its own runtime, and everything else works as before."""
 
 import json
 import os
@@ -316,7 +316,7 @@ assert pytest.main(["-q", "-p", "no:paccel", "-p", "no:cacheprovider"]) == 0
 
 
 def python(root: Path, program: str, hidden: bool) -> str:
-    """Run a program in a project, with paccel or in an environment that has none, and return what went wrong."""
+    """Run a program in a project, with paccel or in an environment without it, and return its errors."""
     (root / "program.py").write_text(program)
     command = [sys.executable, *(["-c", HIDE] if hidden else []), "program.py"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=500, check=False)

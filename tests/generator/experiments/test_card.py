@@ -1,4 +1,4 @@
-"""The model card: what the run measured, in a form that the Hub reads."""
+"""The model card: the results of a run, in the format of the Hub."""
 
 import json
 import struct
@@ -47,7 +47,7 @@ def test_the_hub_reads_the_scores_of_these_weights(run: Path, paccel: Callable[.
     assert found == {"eval/accuracy": 0.75, "test/accuracy": 0.7}
     assert {result.dataset_name for result in card.data.eval_results} == {"digits"}
     for text in (
-        "6 numbers in 1 tensors",
+        "6 values in 1 tensors",
         "| learning_rate | 0.001 |",
         "a \\| b",
         "torch 2.15.0",

@@ -1,4 +1,4 @@
-"""Jobs without training: what Ctrl-C and a budget in seconds do to the scripts that were started."""
+"""Jobs without training: Ctrl-C and a limit in seconds let the scripts save."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
 
 @pytest.mark.slow
 def test_a_budget_in_seconds_stops_each_run_with_one_signal(jobs: list[Job]) -> None:
-    outcomes = run_jobs(jobs, read_run(jobs[0].run_dir), "train.py", at_once=2, seconds=3.0)
+    outcomes = run_jobs(jobs, read_run(jobs[0].run_dir), at_once=2, seconds=3.0)
     assert [(outcome.state, outcome.reason) for outcome in outcomes] == [("stopped", "at step 7: SIGTERM")] * 2
 
 
@@ -56,7 +56,7 @@ def test_an_interrupt_lets_all_runs_save(jobs: list[Job]) -> None:
     try:
         threading.Thread(target=interrupt, daemon=True).start()
         with pytest.raises(KeyboardInterrupt):
-            run_jobs(jobs, read_run(jobs[0].run_dir), "train.py", at_once=2)
+            run_jobs(jobs, read_run(jobs[0].run_dir), at_once=2)
     finally:
         signal.signal(signal.SIGINT, before)
     for job in jobs:

@@ -1,4 +1,4 @@
-"""Spans, grids, settings and tensors: what `verify` and `repeat` are made of, without training."""
+"""The parts of `verify` and `repeat`, without training: spans, grids, settings and tensors."""
 
 import hashlib
 import json
@@ -46,9 +46,9 @@ def test_the_steps_to_replay(
 
 def test_steps_in_which_nothing_was_recorded_are_refused(tmp_path: Path) -> None:
     run = read_run(make_run(tmp_path, [40, 60], [60]))
-    with pytest.raises(UsageError, match="`--steps 20` is the least"):
+    with pytest.raises(UsageError, match="use at least `--steps 20`"):
         choose_span(run, 5)
-    with pytest.raises(UsageError, match="at least one"):
+    with pytest.raises(UsageError, match="must be at least 1"):
         choose_span(run, 0)
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -93,9 +93,9 @@ def test_a_grid_has_values_of_the_settings_kind() -> None:
         ("lr", "no value"),
         ("lr=", "no value"),
         ("lr=0.1,", "an empty value"),
-        ("lr=fast", "`--set lr=fast` is not a number, which `lr` of the run is"),
-        ("lr=true", "is not a number"),
-        ("ema=1", "is not `True` or `False`"),
+        ("lr=fast", "`--set lr=fast`: `lr` must be a number"),
+        ("lr=true", "must be a number"),
+        ("ema=1", "must be `True` or `False`"),
         ("lr=1e-3,0.001", "has `0.001` twice"),
         ("lrr=1", "did you mean `lr`"),
         ("run_dir=x", "no setting"),
@@ -112,12 +112,12 @@ def test_a_folder_of_runs_with_other_settings_is_not_taken_for_these(tmp_path: P
     for seed in range(2):  # finished, with other workers, which changes nothing
         write_run(tmp_path / "into" / f"seed={seed}", learning_rate=0.1, seed=seed, num_workers=4)
     jobs = make_jobs(like, tmp_path, [0, 1], {}, tmp_path / "into")
-    assert [outcome.state for outcome in run_jobs(jobs, like, "train.py")] == ["finished", "finished"]
+    assert [outcome.state for outcome in run_jobs(jobs, like)] == ["finished", "finished"]
     changed = [job._replace(settings={**job.settings, "learning_rate": 0.2}) for job in jobs]
     with pytest.raises(
-        PreconditionError, match=r"made with other settings \(learning_rate 0.1, now 0.2\): pass another"
+        PreconditionError, match=r"has a run with other settings \(learning_rate 0.1, now 0.2\): pass another"
     ):
-        run_jobs(changed, like, "train.py")
+        run_jobs(changed, like)
 
 
 def test_runs_that_are_finished_with_other_code_are_named(tmp_path: Path) -> None:
@@ -126,8 +126,8 @@ def test_runs_that_are_finished_with_other_code_are_named(tmp_path: Path) -> Non
     like = read_run(write_run(tmp_path / "a", seed=0, config={"code": code}))
     write_run(tmp_path / "into" / "seed=0", seed=0, config={"code": code})
     said: list[str] = []
-    run_jobs(make_jobs(like, tmp_path, [0], {}, tmp_path / "into"), like, "train.py", tell=said.append)
-    assert said == ["seed=0: finished already, with other code (train.py)"]
+    run_jobs(make_jobs(like, tmp_path, [0], {}, tmp_path / "into"), like, tell=said.append)
+    assert said == ["seed=0: finished already, with different code (train.py)"]
 
 
 def write_checkpoint(folder: Path, values: list[float], dtype: str = "F32", state: Any = 1) -> Path:

@@ -1,4 +1,4 @@
-"""`verify`, `repeat` and `try` on a project in git that was trained: data that git ignores, edits that are not committed."""
+"""`verify`, `repeat` and `try` in a trained project in git, with data that git ignores and uncommitted edits."""
 
 import json
 import shutil
@@ -11,7 +11,8 @@ import pytest
 from support.sampled import every_third_day
 
 from paccel.catalog.catalog import load_template
-from paccel.experiments.variant import begin, drop, find_variant, keep, read_variants
+from paccel.experiments.keep import keep
+from paccel.experiments.variant import begin, drop, find_variant, read_variants
 from paccel.files.tree import write_tree
 from paccel.render.render import render
 
@@ -81,7 +82,7 @@ class TestVerify:
         status = git(project, "status", "--short")
         done = paccel("verify", "runs/a", "--certificate", "certificate.json")
         assert done.code == 0
-        assert done.out.startswith("verified: steps 20 to 38 are what this code does")
+        assert done.out.startswith("verified: this code reproduces steps 20 to 38")
         assert "and its code.patch" in done.out
         certificate = json.loads((project / "certificate.json").read_text())
         assert (certificate["verdict"], certificate["causes"]) == ("verified", [])
@@ -124,7 +125,7 @@ class TestVerify:
         shutil.rmtree(project / ".git")
         shutil.rmtree(project / "runs" / "a" / "checkpoints" / "step-19")
         done = paccel("verify", "runs/a")
-        assert done.out.startswith("verified: steps 1 to 38")
+        assert done.out.startswith("verified: this code reproduces steps 1 to 38")
         assert done.code == 0
 
 
@@ -172,7 +173,7 @@ def test_an_idea_is_tried_against_the_run_that_it_began_with_and_kept(project: P
     assert (git(project, "status", "--short"), git(project, "diff", "--cached")) == (before, index)
     unchanged = paccel("try", "--run", "higher")
     assert unchanged.code == 3
-    assert "Nothing is changed" in unchanged.err
+    assert "Nothing has changed" in unchanged.err
 
     edit(folder / "train.py", "learning_rate: float = 2e-3", "learning_rate: float = 6e-3")
     done = paccel("try", "--run", "higher", "--json")

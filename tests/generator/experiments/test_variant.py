@@ -1,4 +1,4 @@
-"""Variants in git worktrees: names, locks, and what is kept; without a training."""
+"""Variants without training: names, locks, and merging them into the project."""
 
 import json
 import subprocess
@@ -10,7 +10,9 @@ import pytest
 from support.run_folders import write_run
 
 from paccel.errors import PreconditionError, UsageError
-from paccel.experiments.variant import Variant, begin, drop, find_variant, keep, read_variants, run_variant
+from paccel.experiments.keep import keep
+from paccel.experiments.trial import run_variant
+from paccel.experiments.variant import Variant, begin, drop, find_variant, read_variants
 from paccel.files.disk import locked_folder
 
 pytestmark = pytest.mark.slow
@@ -49,14 +51,14 @@ def edited(project: Path, what: str, text: str) -> Variant:
 def test_an_idea_may_be_told_in_any_language(project: Path, what: str, name: str) -> None:
     variant = begin(project, what)
     assert (variant.name, variant.folder.is_dir(), find_variant(project, name).what) == (name, True, what)
-    with pytest.raises(UsageError, match="is being tried already"):
+    with pytest.raises(UsageError, match="exists already"):
         begin(project, what)
     drop(variant)
     assert read_variants(project) == []
 
 
 def test_words_that_name_no_folder_are_refused(project: Path) -> None:
-    with pytest.raises(UsageError, match="describe what is tried in words"):
+    with pytest.raises(UsageError, match="describe the idea in words"):
         begin(project, "?!")
 
 

@@ -1,4 +1,4 @@
-"""The worked example of `docs/experiments.md` works as it stands, and its first variant is the winner that it says it is."""
+"""The worked example of `docs/experiments.md` works, and its first variant wins as described."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`paccel adopt`: a baseline for a project that lost its own, and nothing else."""
+"""`paccel adopt` recreates a lost baseline, and changes nothing else."""
 
 import os
 import shutil

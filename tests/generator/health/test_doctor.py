@@ -1,4 +1,4 @@
-"""`paccel doctor` says what is here and what is broken, and rebuilds a baseline when the hashes prove it."""
+"""`paccel doctor` reports the machine and the project's problems, and rebuilds a baseline if the hashes match."""
 
 import os
 import subprocess
@@ -158,7 +158,7 @@ def test_a_lost_baseline_is_rebuilt(paccel: Run, made: Path) -> None:
         outcome = paccel("doctor", "--rebuild-baseline")
         assert (outcome.code, outcome.out) == (
             0,
-            "Rebuilt the baseline of net: 2 files, identical to those in the manifest\n",
+            "Rebuilt the baseline of net: 2 files, as recorded in the manifest\n",
         )
         assert (made / BASELINE_PATH).read_bytes() == before
         assert read_state(made) == state

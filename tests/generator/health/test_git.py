@@ -1,4 +1,4 @@
-"""The state in git: it is committed and cloned as it is, or `doctor` says why not."""
+"""git commits and clones a project's state unchanged, or `doctor` says why not."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("git") is None, 
 
 @pytest.fixture(autouse=True)
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """git's settings of a user, who has a filter like that of Git LFS."""
+    """A user's git settings, with a filter like that of Git LFS."""
     path = tmp_path / "gitconfig"
     path.write_text(
         "[user]\nname = T\nemail = t@example.com\n[init]\ndefaultBranch = main\n"

@@ -1,4 +1,4 @@
-"""`paccel upgrade --verify`: what it looks at, and what it says about it."""
+"""`paccel upgrade --verify`: what it checks and reports."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ OWN = Interpreter(sys.executable, interpreter.OWN)
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No environment is active but the one in which the tests run."""
+    """No environment is active, apart from the one that runs the tests."""
     for name in ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "CONDA_PREFIX"):
         monkeypatch.delenv(name, raising=False)
 
@@ -103,7 +103,7 @@ def test_a_python_that_does_not_start_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="other folders there")
 def test_a_file_is_compiled_by_the_projects_python(tmp_path: Path) -> None:
-    """Which may be newer than paccel's own, and know more syntax."""
+    """The project's Python may be newer than paccel's, and know more syntax."""
     root = project(tmp_path)
     python = root / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)

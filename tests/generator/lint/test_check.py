@@ -1,5 +1,4 @@
-"""`paccel check-template`: each rule finds its mistake where it is, is silent about the same template without it, and can be
-silenced."""
+"""`paccel check-template`: each rule finds its mistake, finds nothing in the corrected template, and can be silenced."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ PROJECT = "{{cookiecutter.project_name}}"
 
 
 class Mistake(NamedTuple):
-    """A template with one mistake, and the same without it."""
+    """A template with one mistake, and the corrected template."""
 
     rule: str
     wrong: Mapping[str, str]
@@ -126,7 +125,9 @@ MISTAKES = [
     Mistake("invalid-output", {"a.toml": A + "="}, {"a.toml": "a = '" + NAME + "'"}, place=f"{PROJECT}/a.toml:1"),
     Mistake("invalid-output", {"a.yml": "a: [" + A}, {"a.yml": "a: !tag [" + NAME + "]"}, place=f"{PROJECT}/a.yml:1"),
     Mistake("drawn", {"a.txt": "\n{{ random_ascii_string(8) }}"}, {"a.txt": A}, place=f"{PROJECT}/a.txt:2"),
-    Mistake("drawn", {"a.txt": "{% now 'utc', '%Y' %}"}, {"a.txt": "{% raw %}now{% endraw %}"}, says="from the clock"),
+    Mistake(
+        "drawn", {"a.txt": "{% now 'utc', '%Y' %}"}, {"a.txt": "{% raw %}now{% endraw %}"}, says="depends on the time"
+    ),
     Mistake("drawn", {"a.txt": "{{ ['a', 'b'] | random }}"}, {"a.txt": "{{ ['a', 'b'] | first }}"}),
     Mistake(
         "not-black",
@@ -302,7 +303,8 @@ def test_the_report_names_place_rule_and_remedy(template: Callable[..., Path], p
     result = paccel("check-template", folder)
     assert result.code == 1
     assert (
-        f"{PROJECT}/a.txt:1: undefined-name: `nothing` is not defined\n    if it is meant: put `paccel:" in result.out
+        f"{PROJECT}/a.txt:1: undefined-name: `nothing` is not defined\n    if it is intended: put `paccel:"
+        in result.out
     )
 
 

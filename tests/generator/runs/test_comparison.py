@@ -1,4 +1,4 @@
-"""Verdicts: what is called a difference, what is not, and what misleads."""
+"""Comparisons of runs: verdicts and warnings."""
 
 import json
 import math
@@ -11,9 +11,10 @@ import pytest
 from support.run_folders import write_run
 
 from paccel.errors import UsageError
-from paccel.runs.comparison import Comparison, Verdict, compare, comparison_data
+from paccel.runs.comparison import Comparison, compare, comparison_data
 from paccel.runs.folder import find_runs
 from paccel.runs.scores import choose_metric
+from paccel.runs.verdict import Verdict
 
 
 def experiment(folder: Path, groups: Mapping[float, Sequence[float]], *, first_seed: int = 0, **options: Any) -> None:
@@ -54,7 +55,7 @@ def test_without_shared_seeds_the_same_scores_show_nothing(tmp_path: Path) -> No
     found = verdict(tmp_path)
     assert (found.finding, found.method, found.pairs) == ("no difference shown", "Welch t", 0)
     assert found.sentence.startswith(
-        "No difference between `learning_rate=0.2` and `learning_rate=0.1` that 4 seeds can show: +0.5 ± 1.1 points"
+        "No significant difference between `learning_rate=0.2` and `learning_rate=0.1` with 4 seeds: +0.5 ± 1.1 points"
         " (unpaired, 4 and 4 runs, p = 0.3"
     )
     needed = found.seeds_needed["unpaired"]
@@ -137,8 +138,8 @@ def test_runs_of_a_group_that_do_not_count_are_named(tmp_path: Path) -> None:
     assert "judged by the 4 of its runs that did not diverge, which flatters it" in said
     assert "going: it is stopped at step 10" in said
     assert "empty: it has no `eval/accuracy`" in said
-    assert "old: the newer `lr0.2-s3` is of the same seed" in said
-    assert "the same seed, settings and code had different eval/accuracy (`old`, `lr0.2-s3`: 0.1 and 0.919)" in said
+    assert "old: the newer `lr0.2-s3` has the same seed" in said
+    assert "the same seed, settings and code differ in eval/accuracy (`old`, `lr0.2-s3`: 0.1 and 0.919)" in said
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_a_group_does_not_win_by_its_runs_that_diverged(
         write_run(tmp_path / f"failed{rate}", {}, learning_rate=rate, seed=9, state="failed", status=status)
     found = verdict(tmp_path)
     assert found.finding == finding
-    assert ("without the 20% of the runs of `learning_rate=0.2` that diverged" in found.sentence) == (
+    assert ("but 20% of the runs of `learning_rate=0.2` diverged and do not count" in found.sentence) == (
         diverged == (0.2,)
     )
 
@@ -166,13 +167,13 @@ def test_the_best_of_more_evaluations_is_no_win(tmp_path: Path) -> None:
             values = [draw.random() for _ in range(often)]
             write_run(tmp_path / f"{rate}-{seed}", {"eval/accuracy": values}, learning_rate=rate, seed=seed)
     assert verdict(tmp_path, use="best").sentence == (
-        "No verdict on `learning_rate=0.2`: its best of 4 evaluations says nothing beside the best of 40 of `learning_rate=0.1`"
+        "No verdict on `learning_rate=0.2`: the best of its 4 evaluations cannot be compared with the best of 40 of `learning_rate=0.1`"
     )
     assert verdict(tmp_path).finding == "no difference shown"
 
 
 def test_settings_do_not_multiply_seeds(tmp_path: Path) -> None:
-    """What a seed does to both variants is the same at every other setting: forty runs, two seeds."""
+    """A seed has the same effect at every other setting: forty runs, but two seeds."""
     for seed, luck in ((0, 0.010), (1, 0.012)):
         for width in range(10):
             for rate, gain in ((0.1, 0.0), (0.2, luck + 0.0001 * width)):
@@ -220,7 +221,8 @@ def test_other_evaluation_data_is_not_comparable(tmp_path: Path) -> None:
     found = verdict(tmp_path)
     assert found.finding == "not comparable"
     assert (
-        found.sentence == "No verdict on `learning_rate=0.2`: it was evaluated on other data than `learning_rate=0.1`"
+        found.sentence
+        == "No verdict on `learning_rate=0.2`: it was evaluated on different data than `learning_rate=0.1`"
     )
 
 
@@ -262,7 +264,7 @@ def test_runs_are_compared_at_one_step(tmp_path: Path) -> None:
     assert not any("different steps" in text for text in found.cautions)
     late = judged(tmp_path, by=["learning_rate"], step=30).groups
     assert [len(group.counted) for group in late] == [0, 4]
-    assert "has no `eval/accuracy` of step 30 yet: the last is of step 20" in str(late[0].members[0].left_out)
+    assert "has no `eval/accuracy` at step 30 yet: its last one is at step 20" in str(late[0].members[0].left_out)
 
 
 def test_final_mean_and_best(tmp_path: Path) -> None:
@@ -291,7 +293,7 @@ def test_repeats_of_one_run_stand_side_by_side(tmp_path: Path) -> None:
     found = judged(tmp_path)
     assert [group.label for group in found.groups] == ["a", "b", "c"]
     assert [verdict.finding for verdict in found.verdicts] == ["identical", "too few runs"]
-    assert any(text.endswith("(`a`, `b`, `c`: 0.9 and 0.9 and 0.8): not repeatable") for text in found.cautions)
+    assert any(text.endswith("(`a`, `b`, `c`: 0.9 and 0.9 and 0.8): not reproducible") for text in found.cautions)
 
 
 def test_other_code_is_another_variant(tmp_path: Path) -> None:
@@ -327,12 +329,12 @@ def test_many_single_runs_are_one_sentence(tmp_path: Path) -> None:
     experiment(tmp_path, {rate: [0.5 + rate] for rate in (0.1, 0.2, 0.3, 0.35, 0.4)})
     found = judged(tmp_path)
     assert found.summary is not None
-    assert found.summary.startswith("No verdict on 5 variants with too few runs of each. `lr0.4-s0` looks best")
+    assert found.summary.startswith("No verdict on 5 variants with too few runs of each. `lr0.4-s0` scores best")
 
 
 def test_fields_and_groups_that_are_not_there_are_errors(tmp_path: Path) -> None:
     experiment(tmp_path, {0.1: A, 0.2: B})
-    with pytest.raises(UsageError, match="`learningrate` to group by; did you mean `learning_rate`"):
+    with pytest.raises(UsageError, match="No run has a field `learningrate`; did you mean `learning_rate`"):
         judged(tmp_path, by=["learningrate"])
     with pytest.raises(UsageError, match=r"No group or run is called `0.3`\. There are learning_rate=0.1"):
         judged(tmp_path, by=["learning_rate"], against="0.3")

@@ -1,4 +1,4 @@
-"""Run directories as they are found: whole, damaged, foreign, linked, of a process that is gone."""
+"""Reading run directories: complete, damaged, foreign or linked ones, and runs whose process is gone."""
 
 import json
 import math
@@ -179,9 +179,9 @@ def test_a_run_whose_process_is_gone_has_crashed(tmp_path: Path) -> None:
 
 
 def machine() -> str:
-    from paccel.runs import folder
+    from paccel.runs import state
 
-    return folder.machine()
+    return state.machine()
 
 
 def test_a_run_of_another_host_is_known_by_its_heartbeat(tmp_path: Path) -> None:

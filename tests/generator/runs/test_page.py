@@ -1,4 +1,4 @@
-"""The page of a comparison: it needs no network, holds any name, and draws in a real browser."""
+"""The page of a comparison works without network, with any name, and in a real browser."""
 
 import json
 import math
@@ -113,7 +113,7 @@ def test_thin_curves_keep_ends_and_peaks() -> None:
 
 
 def in_browser(page: Path) -> tuple[str, list[str]]:
-    """What is in the page when a browser has run it, and what its console says."""
+    """Return the page after a browser has run it, and the messages of its console."""
     assert BROWSER is not None
     profile = page.parent / "profile"
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--window-size=1280,1600"]

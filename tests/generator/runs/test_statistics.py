@@ -1,4 +1,4 @@
-"""The statistics of a verdict, against scipy's where it is installed."""
+"""The statistics of a verdict, compared with scipy if it is installed."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""The table of runs: chosen, sorted, and held against one of them."""
+"""The table of runs: selected, sorted, and compared with one of them."""
 
 import json
 import math
@@ -11,6 +11,7 @@ from support.run_folders import STARTED, write_run
 
 from paccel.errors import UsageError
 from paccel.runs import table
+from paccel.runs.fields import ABSENT
 from paccel.runs.folder import RunFolder, find_runs
 from paccel.runs.scores import Metric, best_of, choose_metric, metric_of
 
@@ -124,7 +125,7 @@ def test_orders(runs: list[RunFolder], by: str | None, reverse: bool, names: lis
 def test_settings_that_differ(runs: list[RunFolder]) -> None:
     base, new, wide = runs
     assert table.differences(wide, base) == {"learning_rate": 0.1, "ema": True, "model": "vit", "widths": [1, 2]}
-    assert table.differences(new, base) == {"learning_rate": 1, "ema": table.ABSENT, "model": table.ABSENT}
+    assert table.differences(new, base) == {"learning_rate": 1, "ema": ABSENT, "model": ABSENT}
     assert table.differences(base, base) == {}
 
 
@@ -204,7 +205,7 @@ def test_a_score_of_one_run_among_many_is_found(tmp_path: Path) -> None:
 
 def test_a_run_is_found_by_part_of_its_name(runs: list[RunFolder]) -> None:
     assert table.find_run(runs, "wi").name == "wide"
-    with pytest.raises(UsageError, match=r"`e` may be `base`, `wide`: give more of the name"):
+    with pytest.raises(UsageError, match=r"`e` is ambiguous: `base`, `wide`; give more of the name"):
         table.find_run(runs, "e")
     with pytest.raises(UsageError, match="There is no run `bose`; did you mean `base`"):
         table.find_run(runs, "bose")

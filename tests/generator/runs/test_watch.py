@@ -1,4 +1,4 @@
-"""Following a run while it is written."""
+"""Following a run while it trains."""
 
 import json
 import math
@@ -24,8 +24,8 @@ def test_a_line_counts_when_it_is_complete(tmp_path: Path) -> None:
     tail = Tail(path)
     assert tail.read() == ([], False)
     path.write_text('{"step": 1, "eval/loss": 2}\n{"step": 2, "eval')
-    rows, is_anew = tail.read()
-    assert ([row["step"] for row in rows], is_anew) == ([1], True)
+    rows, is_restarted = tail.read()
+    assert ([row["step"] for row in rows], is_restarted) == ([1], True)
     with path.open("a") as file:
         file.write('/loss": 1}\n')
     assert tail.read() == ([{"step": 2, "epoch": 0, "eval/loss": 1}], False)
@@ -41,8 +41,8 @@ def test_a_run_that_is_resumed_has_fewer_lines_and_is_read_anew(tmp_path: Path, 
     other = path if in_place else tmp_path / "other"
     other.write_text("".join(f'{{"step": {step}, "eval/loss": 2}}\n' for step in range(1, 4)))
     os.replace(other, path)
-    rows, is_anew = tail.read()
-    assert ([row["step"] for row in rows], is_anew) == ([1, 2, 3], True)
+    rows, is_restarted = tail.read()
+    assert ([row["step"] for row in rows], is_restarted) == ([1, 2, 3], True)
 
 
 def test_what_a_run_writes_before_it_ends_is_seen(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_what_cannot_be_watched_is_an_error(paccel: Any, work: Path) -> None:
     path = write_run(work / "runs" / "odd")
     (path / "status.json").write_text("{")
     done = paccel("watch", "odd", "--every", "0.05")
-    assert (done.code, done.err.count("has no status that can be read")) == (3, 1)
+    assert (done.code, done.err.count("has no readable status")) == (3, 1)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The pytest plugin, as a template's author uses it: in a pytest of their own."""
+"""The pytest plugin, in a separate pytest as an author of a template runs it."""
 
 import json
 import random
@@ -66,7 +66,7 @@ def test_slow(paccel_template):
 
 @pytest.fixture
 def author(tmp_path: Path) -> Callable[..., Path]:
-    """Write a template with a test beside it, and return its folder."""
+    """Write a template with a test next to it, and return its folder."""
 
     def author(tests: str, files: dict[str, str], questions: dict[str, object] | None = None) -> Path:
         folder = tmp_path / "net-template"
@@ -81,7 +81,7 @@ def author(tmp_path: Path) -> Callable[..., Path]:
 
 
 def run(folder: Path, *arguments: str, code: int = 0) -> str:
-    """Run pytest there, with the plugins that are installed, and return what it printed."""
+    """Run pytest in a folder, with the installed plugins, and return its output."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly", "-q", "tests", *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == code, done.stdout + done.stderr

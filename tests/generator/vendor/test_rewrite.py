@@ -1,4 +1,4 @@
-"""What ejecting makes of a file: imports, requirements and commands, and nothing else."""
+"""Ejecting rewrites imports, requirements and commands in a file, and nothing else."""
 
 import ast
 import tomllib
