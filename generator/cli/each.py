@@ -95,11 +95,13 @@ def _one(
 
 
 def _planned(path: str, plan: "Plan", check: bool) -> Result:
-    code = (UPGRADE_FOUND if plan.found else 0) if check else int(bool(plan.conflicts))
-    state = "conflicts" if plan.conflicts else "available" if plan.found else "up to date"
-    return Result(
-        path, state, _files(plan.conflicts, sum(change.writes for change in plan.changes)), code, plan.to_json()
-    )
+    left_to_user = bool(plan.conflicts or plan.findings)
+    code = (UPGRADE_FOUND if plan.found else 0) if check else int(left_to_user)
+    state = "available" if plan.found else "up to date"
+    if left_to_user:
+        state = "conflicts" if plan.conflicts else "findings"
+    files = sum(change.writes for change in plan.changes)
+    return Result(path, state, _files(plan.conflicts, files), code, plan.to_json())
 
 
 def _applied(path: str, root: Path, outcome: "Outcome", verified: bool) -> Result:

@@ -45,6 +45,14 @@ def test_a_finding_is_shown_with_both_places_and_waits(broken: Case) -> None:
     assert broken.run("set", "average=true").code == 3
 
 
+def test_it_is_foreseen_for_one_project_and_for_each(broken: Case) -> None:
+    assert broken.run("upgrade", "--dry-run").code == 1
+    each = broken.run("upgrade", "--each", str(broken.root), "--dry-run")
+    assert (each.code, "findings" in each.out) == (1, True)
+    assert broken.run("upgrade", "--each", str(broken.root), "--check").code == 10
+    assert "numpy>=1" in broken.read("pyproject.toml")
+
+
 def test_the_check_is_run_again_when_it_is_resolved(broken: Case) -> None:
     broken.run("upgrade")
     (broken.root / "requirements.txt").write_text("numpy<3\n")
