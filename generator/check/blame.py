@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from ..files.tree import File, Tree
-from ..merge.diff3 import changes
+from ..merge.diff import changes
 from ..merge.text import decode
 from .finding import MAX_TEXT, Finding, Place
 

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from .diff3 import match, merge3
+from .diff import match
+from .diff3 import merge3
 from .languages import language_of, parses
 from .markers import PLAIN_LABELS, Labels, write
 from .pieces import Piece, Sides, conflict, count_conflicts, source_of

@@ -5,7 +5,7 @@ Where one side moved a block in or out, the other two get the block's new indent
 
 from collections.abc import Sequence
 
-from .diff3 import changes, match
+from .diff import changes, match
 from .pieces import Lines, Sides
 
 

@@ -10,7 +10,8 @@ import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from .diff3 import Region, changes, match, merge3, merge3_tight
+from .diff import changes, match
+from .diff3 import Region, merge3, merge3_tight
 from .gate import keeps_every_edit, problem
 from .languages import Language, logical_lines, parse_python
 from .members import union_listed, union_members

@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .diff3 import match
+from .diff import match
 
 
 class Text(NamedTuple):

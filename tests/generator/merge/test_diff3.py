@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paccel.merge.diff3 import Region, changes, match, merge3, merge3_tight
+from paccel.merge.diff import changes, match
+from paccel.merge.diff3 import Region, merge3, merge3_tight
 
 WORDS = st.lists(st.sampled_from("abcdef"), max_size=25)
 
