@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from .defects import new_defect
-from .languages import IMPORT, Language, imported, parses
+from .imports import IMPORT, imported
+from .languages import Language, parses
 from .pieces import Lines, Piece, Sides, resolved, source_of
 
 _TITLES = {"python": "Python", "toml": "TOML", "json": "JSON", "jsonc": "JSON", "yaml": "YAML"}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .json_text import Member, Text, Value, read
+from .keyed import MISSING, merge_keyed
 from .pieces import Sides
-from .unions import MISSING, merge_keyed
 
 
 def union_json(sides: Sides) -> list[str] | None:

@@ -1,13 +1,10 @@
-"""What the merge knows of languages: whether a text parses, what it imports, where its logical lines begin and end."""
+"""What the merge knows of languages: which one a file is in, whether a text parses, what a requirement is called."""
 
 import ast
-import io
 import json
 import re
-import tokenize
 import tomllib
 import warnings
-from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -143,44 +140,6 @@ def _yaml_parses(source: str) -> bool:
     return True
 
 
-@lru_cache(maxsize=64)
-def imported(source: str) -> frozenset[tuple[str, str, str]]:
-    """Every name that a Python text imports, anywhere in it: (module, name, as).
-
-    The text need not parse: where blocks were moved to follow the other side's, it may not.
-    """
-    tree = parse_python(source)
-    trees = [tree] if tree else [parse_python(statement) for statement in _import_statements(source)]
-    found: set[tuple[str, str, str]] = set()
-    for node in (node for tree in trees if tree for node in ast.walk(tree)):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            found.update(import_names(node))
-    return frozenset(found)
-
-
-IMPORT = re.compile(r"\s*(import\s+\w|from\s+[\w.]+\s+import\b)")
-"""The beginning of the first line of an import."""
-
-
-def _import_statements(source: str) -> Iterator[str]:
-    statement: list[str] = []
-    for line in source.splitlines():
-        if statement or IMPORT.match(line):
-            statement.append(line.strip())
-            code = "\n".join(statement)
-            if code.count("(") <= code.count(")") and not line.endswith("\\"):
-                yield code
-                statement = []
-
-
-def import_names(node: ast.Import | ast.ImportFrom) -> list[tuple[str, str, str]]:
-    """The names of one import statement, as (module, name, as); `import a` has an empty name."""
-    if isinstance(node, ast.Import):
-        return [(alias.name, "", alias.asname or "") for alias in node.names]
-    module = "." * node.level + (node.module or "")
-    return [(module, alias.name, alias.asname or "") for alias in node.names]
-
-
 def requirement_key(text: str) -> str | None:
     """The normal name and the marker of a requirement, which together may stand once in a set; None for other text."""
     # Slow to import, and only some merges need it.
@@ -194,72 +153,3 @@ def requirement_key(text: str) -> str | None:
     except InvalidRequirement:
         return None
     return canonicalize_name(found.name) + (f"; {found.marker}" if found.marker else "")
-
-
-def logical_lines(language: Language, lines: Sequence[str]) -> list[range] | None:
-    """The logical lines of a text, as ranges that cover all its lines; None where they cannot be found.
-
-    A statement over several lines is one; so is each blank line and each line that holds only a comment.
-    """
-    if language == "python":
-        return _python_lines(lines)
-    if language == "toml":
-        return _toml_lines(lines)
-    if language in {"yaml", "requirements", "ignore", "commands", "ini", "env", "make"}:
-        return _continued_lines(lines)
-    return None
-
-
-def _python_lines(lines: Sequence[str]) -> list[range] | None:
-    spans: list[range] = []
-    begin: int | None = None
-    skipped = {tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-    try:
-        for token in tokenize.generate_tokens(io.StringIO("".join(line + "\n" for line in lines)).readline):
-            if token.type == tokenize.NEWLINE and begin is not None:
-                spans.append(range(begin, token.end[0]))
-                begin = None
-            elif begin is None and token.type not in skipped and token.type != tokenize.NEWLINE:
-                begin = token.start[0] - 1
-    except (tokenize.TokenError, SyntaxError):
-        return None
-    return _covered(spans, len(lines)) if begin is None else None
-
-
-def _toml_lines(lines: Sequence[str]) -> list[range] | None:
-    spans: list[range] = []
-    depth = begin = 0
-    for number, line in enumerate(lines):
-        if '"""' in line or "'''" in line:
-            return None
-        bare = re.sub(r'"(?:\\.|[^"\\])*"|\'[^\']*\'', "", line).partition("#")[0]
-        if depth == 0:
-            begin = number
-            if bare.lstrip().startswith("["):  # a table's head, whose brackets close on the line
-                continue
-        depth += bare.count("[") + bare.count("{") - bare.count("]") - bare.count("}")
-        if depth == 0 and number > begin:
-            spans.append(range(begin, number + 1))
-    return _covered(spans, len(lines)) if depth == 0 else None
-
-
-def _continued_lines(lines: Sequence[str]) -> list[range]:
-    spans: list[range] = []
-    begin = 0
-    for number, line in enumerate(lines):
-        if not line.endswith("\\"):
-            spans.append(range(begin, number + 1))
-            begin = number + 1
-    return _covered(spans, len(lines))
-
-
-def _covered(spans: list[range], count: int) -> list[range]:
-    """Add a range for each single line between the spans."""
-    covered: list[range] = []
-    done = 0
-    for span in [*spans, range(count, count)]:
-        covered += [range(i, i + 1) for i in range(done, span.start)]
-        if span:
-            covered.append(span)
-        done = max(done, span.stop)
-    return covered

@@ -10,21 +10,17 @@ import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from .definitions import union_definitions
 from .diff import changes, match
 from .diff3 import Region, merge3, merge3_tight
 from .gate import keeps_every_edit, problem
-from .languages import Language, logical_lines, parse_python
-from .members import union_listed, union_members
+from .imports import union_imports
+from .languages import Language, parse_python
+from .lists import union_array, union_ignored, union_listed, union_requirements, union_strings
+from .logical_lines import logical_lines
+from .mapping_union import union_members
 from .pieces import Hunk, Lines, Piece, Sides, conflict, count_conflicts, merged, resolved, source_of
 from .reindent import indent_of
-from .unions import (
-    union_array,
-    union_definitions,
-    union_ignored,
-    union_imports,
-    union_requirements,
-    union_strings,
-)
 from .work import CHECK, Work, fitting
 
 UNIONS: dict[Language, tuple[Callable[[Hunk], list[str] | None], ...]] = {

@@ -12,6 +12,7 @@ from itertools import product
 
 from .diff3 import merge3
 from .gate import keeps_every_edit, problem
+from .imports import without_double_imports
 from .json_union import union_json
 from .languages import parse_python
 from .pieces import Piece, Sides, View, conflict, count_conflicts, merged, resolved, source_of
@@ -19,7 +20,6 @@ from .reindent import reindented, with_tabs
 from .reorder import reordered
 from .restyle import STYLES_TRIED, formatting_views
 from .rules import has_already, refine
-from .unions import without_double_imports
 from .work import CHECK, FORMAT, Work, fitting
 
 MAX_LINES = 3_000

@@ -3,11 +3,12 @@
 import pytest
 
 from paccel.merge import rules, search
+from paccel.merge.definitions import union_definitions
 from paccel.merge.file import merge_file
+from paccel.merge.lists import union_ignored, union_requirements
 from paccel.merge.pieces import Hunk, Lines, Piece, Sides, View
 from paccel.merge.reindent import reindented
 from paccel.merge.reorder import reordered
-from paccel.merge.unions import union_definitions, union_ignored, union_requirements
 from paccel.merge.work import Work
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paccel.merge.unions import MISSING, merge_keyed
+from paccel.merge.keyed import MISSING, merge_keyed
 
 SIDE = st.dictionaries(st.sampled_from("abc"), st.integers(0, 2))
 

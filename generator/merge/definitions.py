@@ -1,0 +1,91 @@
+"""Conflicts in which both sides insert definitions, or fields of a class, at one place: both are kept."""
+
+import ast
+import textwrap
+from dataclasses import dataclass
+
+from .keyed import merge_keyed
+from .languages import parse_python
+from .pieces import Hunk, Lines, source_of
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Python that is nothing but definitions or annotated fields, each with the comments above it.
+
+    Attributes:
+        fields: Whether they are fields of a class.
+        indent: The columns before the first.
+        members: Name -> lines.
+        code: Name -> the syntax tree of those lines, as text.
+        tail: The lines after the last.
+    """
+
+    fields: bool
+    indent: int
+    members: dict[str, Lines]
+    code: dict[str, str]
+    tail: Lines
+
+
+def union_definitions(hunk: Hunk) -> list[str] | None:
+    """Keep both of two insertions at one place whose order means nothing: definitions, or fields of a class."""
+    if any(line.strip() for line in hunk.sides.base):
+        return None
+    for place, moved in hunk.readings():
+        ours = place.sides.ours
+        block, other = _block(ours), _block(place.sides.theirs)
+        if block and other and (block.fields, block.indent) == (other.fields, other.indent):
+            merged = merge_keyed({}, block.code, other.code)
+            if merged is None:
+                return None
+            new = [line for name in merged if name not in block.code for line in other.members[name]]
+            if not new:
+                return list(hunk.sides.ours)
+            # What was read further up stands above still; the same lines end the insertion instead.
+            return [*_below(block, ours, new), *other.tail][len(moved) :] + list(moved)
+    return None
+
+
+def _below(block: _Block, ours: Lines, new: list[str]) -> list[str]:
+    """Our lines and new ones, with blank lines between definitions."""
+    if block.fields:
+        return [*ours, *new]
+    begin = next(place for place, line in enumerate(new) if line.strip())
+    if not ours[-1].strip():
+        return [*ours, *new[begin:]]
+    gap = [""] * (0 if begin else 1 if block.indent else 2)
+    return [*ours, *gap, *new]
+
+
+def _block(lines: Lines) -> _Block | None:
+    text = textwrap.dedent(source_of(lines))
+    tree = parse_python(text)
+    if tree is None or not tree.body:
+        return None
+    fields = isinstance(tree.body[0], ast.AnnAssign)
+    first = tree.body[0].lineno - 1
+    indent = len(lines[first]) - len(text.split("\n")[first])
+    members: dict[str, Lines] = {}
+    code: dict[str, str] = {}
+    start, name = 0, ""
+    for node in tree.body:
+        end = node.end_lineno or 0
+        documents = fields and name and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if not documents:
+            name = _member(node, fields)
+            if not name or name in members:
+                return None
+        members[name] = members.get(name, ()) + lines[start:end]
+        code[name] = code.get(name, "") + ast.dump(node)
+        start = end
+    return _Block(fields, indent, members, code, lines[start:])
+
+
+def _member(node: ast.stmt, fields: bool) -> str:
+    """The name that a statement defines; empty if it is no definition, or no field with a default."""
+    if not fields:
+        return node.name if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) else ""
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+        return node.target.id
+    return ""

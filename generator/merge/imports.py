@@ -1,0 +1,215 @@
+"""Imports: the names that Python imports, read from a text, and conflicts of imports merged as sets of these names."""
+
+import ast
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .keyed import merge_keyed
+from .languages import parse_python
+from .logical_lines import logical_lines
+from .pieces import Hunk, Lines, Sides, source_of
+
+Name = tuple[str, str, str]
+"""(module, name, as)."""
+
+
+@lru_cache(maxsize=64)
+def imported(source: str) -> frozenset[tuple[str, str, str]]:
+    """Every name that a Python text imports, anywhere in it: (module, name, as).
+
+    The text need not parse: where blocks were moved to follow the other side's, it may not.
+    """
+    tree = parse_python(source)
+    trees = [tree] if tree else [parse_python(statement) for statement in _import_statements(source)]
+    found: set[tuple[str, str, str]] = set()
+    for node in (node for tree in trees if tree for node in ast.walk(tree)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            found.update(import_names(node))
+    return frozenset(found)
+
+
+IMPORT = re.compile(r"\s*(import\s+\w|from\s+[\w.]+\s+import\b)")
+"""The beginning of the first line of an import."""
+
+
+def _import_statements(source: str) -> Iterator[str]:
+    statement: list[str] = []
+    for line in source.splitlines():
+        if statement or IMPORT.match(line):
+            statement.append(line.strip())
+            code = "\n".join(statement)
+            if code.count("(") <= code.count(")") and not line.endswith("\\"):
+                yield code
+                statement = []
+
+
+def import_names(node: ast.Import | ast.ImportFrom) -> list[tuple[str, str, str]]:
+    """The names of one import statement, as (module, name, as); `import a` has an empty name."""
+    if isinstance(node, ast.Import):
+        return [(alias.name, "", alias.asname or "") for alias in node.names]
+    module = "." * node.level + (node.module or "")
+    return [(module, alias.name, alias.asname or "") for alias in node.names]
+
+
+@dataclass
+class _Import:
+    """One import statement, with the comments and blank lines above it."""
+
+    above: list[str]
+    lines: list[str]
+    names: list[Name]
+
+    @property
+    def module(self) -> str | None:
+        """The module of a `from` import."""
+        return self.names[0][0] if self.names[0][1] else None
+
+    @property
+    def commented(self) -> bool:
+        return any("#" in line for line in self.lines)
+
+
+def union_imports(hunk: Hunk) -> list[str] | None:
+    """Merge imports as sets of names, changing only the statements that must change."""
+    in_base, in_ours, in_theirs = (_imports(lines) for lines in hunk.sides.texts)
+    if in_base is None or in_ours is None or in_theirs is None:
+        return None
+    (base, _), (result, tail), (theirs, _) = in_base, in_ours, in_theirs
+    names = [{name: True for item in side for name in item.names} for side in (base, result, theirs)]
+    wanted = merge_keyed(*names)
+    if wanted is None or _binds_twice(wanted):
+        return None
+    for item in list(result):
+        left = [name for name in item.names if name in wanted]
+        if left and left != item.names:
+            item.lines = _write(left, len(item.lines) > 1, hunk.width)
+        elif not left:
+            result.remove(item)
+        item.names = left
+    _take_rewritten(base, result, theirs)
+    known = {*hunk.sides.base, *hunk.sides.ours}
+    present = {name for item in result for name in item.names}
+    place = 0
+    for item in theirs:
+        added = [name for name in item.names if name in wanted and name not in present]
+        same = next((k for k, have in enumerate(result) if have.names and set(have.names) & set(item.names)), None)
+        if not added:
+            place = place if same is None else max(place, same + 1)
+            continue
+        while place < len(result) and not names[2].keys() & result[place].names and result[place].lines < item.lines:
+            place += 1  # new in ours, and first in the alphabet
+        host = next((have for have in result if have.module and have.module == item.module), None)
+        if host is not None and not host.commented and not item.commented:
+            host.names = _ordered(host.names, added)
+            host.lines = _write(host.names, len(host.lines) > 1, hunk.width)
+            place = max(place, result.index(host) + 1)
+        else:
+            lines = item.lines if added == item.names else _write(added, len(item.lines) > 1, hunk.width)
+            new_above = [line for line in item.above if line.strip() and line not in known]
+            result.insert(place, _Import(new_above, list(lines), added))
+            place += 1
+            if item.module == "__future__" and place < len(result) and not result[place].above:
+                result[place].above = [""]
+    return [line for item in result for line in (*item.above, *item.lines)] + tail
+
+
+def _take_rewritten(base: list[_Import], result: list[_Import], theirs: list[_Import]) -> None:
+    """Take over statements that only the template rewrote without changing their names: a comment, for instance."""
+    in_base, in_theirs = ({tuple(item.names): item.lines for item in side} for side in (base, theirs))
+    for item in result:
+        names = tuple(item.names)
+        if names in in_theirs and item.lines == in_base.get(names):
+            item.lines = list(in_theirs[names])
+
+
+def _imports(lines: Lines) -> tuple[list[_Import], list[str]] | None:
+    """The import statements among the lines, and what follows the last; None if there is anything else."""
+    source = source_of(lines)
+    if any(line[:1].isspace() and line.strip() for line in lines) and textwrap.dedent(source) != source:
+        return None  # imports inside a block: where they stand matters
+    tree = parse_python(source)
+    spans = logical_lines("python", lines)
+    if tree is None or spans is None:
+        return None
+    nodes = {node.lineno - 1: node for node in tree.body}
+    items: list[_Import] = []
+    above: list[str] = []
+    for span in spans:
+        node = nodes.get(span.start)
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            items.append(_Import(above, list(lines[span.start : span.stop]), import_names(node)))
+            above = []
+        elif node is None:
+            above += lines[span.start : span.stop]
+        else:
+            return None
+    return (items, above) if len(items) == len(tree.body) else None
+
+
+def _binds_twice(names: Iterable[Name]) -> bool:
+    """Whether two imports give different things the same name."""
+    bound: dict[str, Name] = {}
+    for module, name, alias in names:
+        if name == "*":
+            continue
+        binds = alias or name or module.partition(".")[0]
+        meaning = (module, name, "") if alias or name else (binds, "", "")
+        if bound.setdefault(binds, meaning) != meaning:
+            return True
+    return False
+
+
+def _ordered(names: list[Name], added: list[Name]) -> list[Name]:
+    """Add names: sorted if those that were there are sorted, else at the end."""
+    for key in (_plain, _folded):
+        if [key(name) for name in names] == sorted(key(name) for name in names):
+            return sorted([*names, *added], key=key)
+    return [*names, *added]
+
+
+def _plain(name: Name) -> tuple[str, ...]:
+    return name
+
+
+def _folded(name: Name) -> tuple[str, ...]:
+    return tuple(part.casefold() for part in name)
+
+
+def _write(names: list[Name], several_lines: bool, width: int) -> list[str]:
+    parts = [(name or module) + (f" as {alias}" if alias else "") for module, name, alias in names]
+    if not names[0][1]:
+        return ["import " + ", ".join(parts)]
+    head = f"from {names[0][0]} import "
+    line = head + ", ".join(parts)
+    if not several_lines and len(line) <= width:
+        return [line]
+    return [head + "(", *(f"    {part}," for part in parts), ")"]
+
+
+def without_double_imports(sides: Sides, lines: Sequence[str]) -> list[str]:
+    """Drop a top-level import that both sides added at different places: the later of two equal lines."""
+    at_most = Counter[str]()
+    for side in sides.texts:
+        at_most |= Counter(_import_lines(side).values())
+    seen = Counter[str]()
+    again: set[int] = set()
+    for number, line in _import_lines(lines).items():
+        seen[line] += 1
+        if seen[line] > max(1, at_most[line]):
+            again.add(number)
+    return [line for number, line in enumerate(lines) if number not in again]
+
+
+def _import_lines(lines: Sequence[str]) -> dict[int, str]:
+    """Top-level imports that are one line each, by their places."""
+    tree = parse_python(source_of(lines))
+    nodes = tree.body if tree else []
+    return {
+        node.lineno - 1: lines[node.lineno - 1]
+        for node in nodes
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and node.lineno == node.end_lineno
+    }
