@@ -1,4 +1,4 @@
-"""Conflicts in which both sides insert definitions, or fields of a class, at one place: both are kept."""
+"""Conflicts in which both sides insert definitions, or fields of a class, at one place: both insertions are kept."""
 
 import ast
 import textwrap
@@ -11,14 +11,14 @@ from .pieces import Hunk, Lines, source_of
 
 @dataclass(frozen=True)
 class _Block:
-    """Python that is nothing but definitions or annotated fields, each with the comments above it.
+    """Lines that hold only definitions, or only annotated fields, each with the comments above it.
 
     Attributes:
         fields: Whether they are fields of a class.
-        indent: The columns before the first.
+        indent: The indentation of the first, in columns.
         members: Name -> lines.
-        code: Name -> the syntax tree of those lines, as text.
-        tail: The lines after the last.
+        code: Name -> dump of the syntax tree of these lines.
+        tail: The lines after the last member.
     """
 
     fields: bool
@@ -29,7 +29,7 @@ class _Block:
 
 
 def union_definitions(hunk: Hunk) -> list[str] | None:
-    """Keep both of two insertions at one place whose order means nothing: definitions, or fields of a class."""
+    """Keep the definitions, or fields of a class, that both sides inserted at one place: their order does not matter."""
     if any(line.strip() for line in hunk.sides.base):
         return None
     for place, moved in hunk.readings():
@@ -42,13 +42,13 @@ def union_definitions(hunk: Hunk) -> list[str] | None:
             new = [line for name in merged if name not in block.code for line in other.members[name]]
             if not new:
                 return list(hunk.sides.ours)
-            # What was read further up stands above still; the same lines end the insertion instead.
+            # The lines by which the reading moved up are still above: the insertion ends with them instead.
             return [*_below(block, ours, new), *other.tail][len(moved) :] + list(moved)
     return None
 
 
 def _below(block: _Block, ours: Lines, new: list[str]) -> list[str]:
-    """Our lines and new ones, with blank lines between definitions."""
+    """New lines below ours, with blank lines between definitions."""
     if block.fields:
         return [*ours, *new]
     begin = next(place for place, line in enumerate(new) if line.strip())
@@ -71,8 +71,8 @@ def _block(lines: Lines) -> _Block | None:
     start, name = 0, ""
     for node in tree.body:
         end = node.end_lineno or 0
-        documents = fields and name and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if not documents:
+        is_docstring = fields and name and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if not is_docstring:
             name = _member(node, fields)
             if not name or name in members:
                 return None
@@ -83,7 +83,7 @@ def _block(lines: Lines) -> _Block | None:
 
 
 def _member(node: ast.stmt, fields: bool) -> str:
-    """The name that a statement defines; empty if it is no definition, or no field with a default."""
+    """The name that a statement defines; empty if it is not a definition, or not a field with a default."""
     if not fields:
         return node.name if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) else ""
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:

@@ -1,7 +1,7 @@
-"""Line diff: what two sequences have in common, and where they differ.
+"""Line diff: which lines two sequences have in common, and where they differ.
 
-`match` finds what two sequences have in common: lines that occur once on both sides anchor it (patience), and Myers'
-greedy search fills in between. Nothing here knows what a line means.
+Lines that occur once on both sides are anchors (patience diff); Myers' greedy search matches the lines between them. A
+line is any hashable value: nothing here knows what it means.
 
 Sources: E. Myers, "An O(ND) Difference Algorithm and Its Variations" (1986); B. Cohen's patience diff.
 """
@@ -13,13 +13,13 @@ from collections.abc import Hashable, Sequence
 Lines = Sequence[Hashable]
 
 MAX_EDITS = 1500
-"""Myers' search gives up on a stretch that differs in more lines than this, and all of it counts as changed."""
+"""Myers' search gives up on a stretch that differs in more lines than this: all of it counts as changed."""
 
 
 def match(a: Lines, b: Lines) -> list[tuple[int, int]]:
-    """Pairs (i, j), rising in both, with `a[i] == b[j]`: the lines that `a` and `b` have in common."""
+    """The lines that `a` and `b` have in common: pairs (i, j), increasing in both, with `a[i] == b[j]`."""
     pairs: list[tuple[int, int]] = []
-    # A stack instead of recursion: a file of many anchors would go deeper than Python lets it.
+    # A stack, not recursion: a file with many anchors would exceed Python's recursion limit.
     stack = [(0, len(a), 0, len(b))]
     while stack:
         a_low, a_high, b_low, b_high = stack.pop()
@@ -44,14 +44,14 @@ def match(a: Lines, b: Lines) -> list[tuple[int, int]]:
 
 
 def _settled(a: Lines, b: Lines, pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Move each insertion and deletion as far down as it can be read, so that all diffs of a base read alike.
+    """Slide each insertion and deletion down as far as possible, so that all diffs of one base agree.
 
-    In `x, x` made of `x` either could be the new one; two sides that see it differently seem to collide.
+    Where `x` became `x, x`, either could be the new one; if two diffs disagree on which, their edits seem to collide.
     """
     last_i = last_j = -1
     for place, (i, j) in enumerate(pairs):
         if i == last_i + 1 and j > last_j + 1 and b[last_j + 1] == b[j]:
-            pairs[place] = (i, last_j + 1)  # only `b` has lines here: the first of them is the line they have in common
+            pairs[place] = (i, last_j + 1)  # lines only in `b`: match the first
         elif j == last_j + 1 and i > last_i + 1 and a[last_i + 1] == a[i]:
             pairs[place] = (last_i + 1, j)
         last_i, last_j = pairs[place]
@@ -59,7 +59,7 @@ def _settled(a: Lines, b: Lines, pairs: list[tuple[int, int]]) -> list[tuple[int
 
 
 def changes(a: Lines, b: Lines) -> list[tuple[range, range]]:
-    """The stretches in which `b` differs from `a`: (range in `a`, range in `b`), either of which may be empty."""
+    """Where `b` differs from `a`: (range in `a`, range in `b`) of each change; one of the two may be empty."""
     found: list[tuple[range, range]] = []
     i = j = 0
     for next_i, next_j in [*match(a, b), (len(a), len(b))]:
@@ -70,11 +70,11 @@ def changes(a: Lines, b: Lines) -> list[tuple[range, range]]:
 
 
 def _anchors(a: Lines, b: Lines, a_low: int, a_high: int, b_low: int, b_high: int) -> list[tuple[int, int]]:
-    """The longest rising run of lines that occur exactly once in both stretches."""
+    """The longest increasing run of lines that occur exactly once in both stretches."""
     in_a, in_b = Counter(a[a_low:a_high]), Counter(b[b_low:b_high])
     place_in_b = {b[j]: j for j in range(b_low, b_high) if in_b[b[j]] == 1}
     candidates = [(i, place_in_b[a[i]]) for i in range(a_low, a_high) if in_a[a[i]] == 1 and a[i] in place_in_b]
-    # Patience sorting: piles of rising ends, each card remembering the top of the pile before it.
+    # Patience sorting: the tops of the piles increase; each card remembers the top of the pile to its left.
     ends: list[int] = []
     tops: list[int] = []
     before: list[int] = []
@@ -95,7 +95,7 @@ def _anchors(a: Lines, b: Lines, a_low: int, a_high: int, b_low: int, b_high: in
 
 
 def _myers(a: Lines, b: Lines, a_low: int, a_high: int, b_low: int, b_high: int) -> list[tuple[int, int]]:
-    """A longest common subsequence of the two stretches, or none at all where they differ too much to search."""
+    """A longest common subsequence of the two stretches; empty if they differ too much to search."""
     if not set(a[a_low:a_high]) & set(b[b_low:b_high]):
         return []
     n, m = a_high - a_low, b_high - b_low

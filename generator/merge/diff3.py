@@ -1,13 +1,12 @@
-"""Three-way merge of sequences by lines (diff3), on which every upgrade is built.
+"""Three-way merge by lines (diff3), on which every upgrade is built.
 
-`merge3` turns the differences of two sides from one base into regions, each of which one side changed, both changed alike,
-or both changed differently (a conflict). `merge3_tight` also tells changes apart that only touch. Nothing here knows what
-a line means.
+`merge3` divides base, ours and theirs into regions: changed by one side, by both alike, or by both differently (a
+conflict). `merge3_tight` also separates changes that only touch. A line is any hashable value.
 
 Source: S. Khanna, K. Kunal, B. Pierce, "A Formal Investigation of Diff3" (2007).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from .diff import Lines, changes, match
@@ -16,7 +15,7 @@ Kind = Literal["same", "ours", "theirs", "both", "conflict"]
 
 
 class Region(NamedTuple):
-    """A stretch of the merge, as half-open line ranges in each of the three sequences."""
+    """A stretch of the merge, as a range of lines in each of the three sequences."""
 
     kind: Kind
     base: range
@@ -25,40 +24,35 @@ class Region(NamedTuple):
 
 
 def merge3(base: Lines, ours: Lines, theirs: Lines) -> list[Region]:
-    """Merge what `ours` and `theirs` made of `base`, as regions that cover all three in order.
+    """Merge the changes of `ours` and `theirs` to `base`; the regions cover all three in order.
 
-    Lines of the base that both sides kept separate the regions. Between two of them, whoever changed something wins;
-    if both did, alike, it is "both"; differently, it is a "conflict". Changes that touch are in one region.
+    Base lines that both sides kept separate the regions. If both sides changed what is between, the region is "both" for
+    the same change, else a "conflict". Changes that touch are in one region.
     """
-    return list(_regions(base, ours, theirs))
-
-
-def _regions(base: Lines, ours: Lines, theirs: Lines) -> Iterator[Region]:
+    regions: list[Region] = []
     in_theirs = dict(match(base, theirs))
     kept = [(i, j, in_theirs[i]) for i, j in match(base, ours) if i in in_theirs]
-    b = o = t = 0
-    start: tuple[int, int, int] | None = None  # where the running stretch of kept lines began
-    for next_b, next_o, next_t in [*kept, (len(base), len(ours), len(theirs))]:
-        if (next_b, next_o, next_t) != (b, o, t):
-            if start is not None:
-                yield Region("same", range(start[0], b), range(start[1], o), range(start[2], t))
-                start = None
-            gap = range(b, next_b), range(o, next_o), range(t, next_t)
-            yield Region(_kind(base, ours, theirs, *gap), *gap)
-        if next_b == len(base):
-            break
-        if start is None:
-            start = (next_b, next_o, next_t)
-        b, o, t = next_b + 1, next_o + 1, next_t + 1
-    if start is not None:
-        yield Region("same", range(start[0], b), range(start[1], o), range(start[2], t))
+    ends = (len(base), len(ours), len(theirs))
+    start = after = (0, 0, 0)  # where the current run of kept lines starts, and the line after it
+    for line in [*kept, ends]:
+        if line != after or line == ends:
+            if start != after:
+                regions.append(Region("same", *_spans(start, after)))
+            if line != after:
+                gap = _spans(after, line)
+                regions.append(Region(_kind(base, ours, theirs, *gap), *gap))
+            start = line
+        after = (line[0] + 1, line[1] + 1, line[2] + 1)
+    return regions
+
+
+def _spans(start: tuple[int, int, int], stop: tuple[int, int, int]) -> tuple[range, range, range]:
+    return range(start[0], stop[0]), range(start[1], stop[1]), range(start[2], stop[2])
 
 
 def _kind(base: Lines, ours: Lines, theirs: Lines, b: range, o: range, t: range) -> Kind:
     base_lines, our_lines, their_lines = (
-        list(base[b.start : b.stop]),
-        list(ours[o.start : o.stop]),
-        list(theirs[t.start : t.stop]),
+        list(lines[span.start : span.stop]) for lines, span in ((base, b), (ours, o), (theirs, t))
     )
     if our_lines == their_lines:
         return "both"
@@ -68,12 +62,13 @@ def _kind(base: Lines, ours: Lines, theirs: Lines, b: range, o: range, t: range)
 
 
 class _Edit(NamedTuple):
-    """A change of one side.
+    """A change by one side.
 
     Attributes:
-        base: The lines of the base that it replaces; empty for an insertion.
-        size: How many lines it puts there.
-        edges: Ends of `base` whose line was only shifted: what the other side inserts there may belong on either side.
+        base: The base lines that it replaces; empty for an insertion.
+        size: How many lines replace them.
+        edges: Ends of `base` where the line only changed its indentation: a line that the other side inserts there may
+            belong inside or outside of the block.
     """
 
     base: range
@@ -86,7 +81,7 @@ class _Edit(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Edits of both sides that collide, and the lines of the base that they cover."""
+    """Edits of both sides that collide, and the base lines that they cover."""
 
     base: range
     ours: list[_Edit]
@@ -101,18 +96,18 @@ def merge3_tight(
     reworded: Callable[[Any, Any], bool] = lambda a, b: False,
     loosely: bool = False,
 ) -> list[Region]:
-    """Merge as `merge3` does, but with a region of its own for each change that only touches one of the other side.
+    """Merge like `merge3`, but put changes of the two sides that only touch into separate regions.
 
-    Two changes collide if they replace a common line or insert at one place. An insertion at the edge of a change does
-    not, unless the change is a deletion (the new line may belong to what is gone) or only shifted the line at that edge
-    (the new line may belong to the shifted block or stay outside). A change to more lines than it replaces counts as an
-    insertion where it touches a deletion.
+    Two changes collide if they replace a common line or insert at the same place. An insertion at the edge of a change
+    does not collide with it, unless the change is a deletion (the new line may belong to the deleted lines) or only
+    changed the indentation at that edge (the new line may belong inside or outside of the block). Where a change touches a
+    deletion, it counts as an insertion if it has more lines than it replaces.
 
     Args:
-        shifted: Whether a line of a side is a line of the base that was only moved in or out.
-        reworded: Whether a line of a side is a line of the base with another comment. A run of such lines is a change
-            of each line, so the other side may insert between them.
-        loosely: Count every change of several lines as a change of each, and let an insertion stand beside a deletion.
+        shifted: Whether a base line and a side's line differ in indentation only.
+        reworded: Whether a base line and a side's line differ in their comments only. A run of such lines counts as one
+            change per line, so the other side may insert between them.
+        loosely: Count every change as one change per line, and let an insertion touch a deletion.
     """
     regions: list[Region] = []
     done = by_ours = by_theirs = 0
@@ -154,7 +149,7 @@ def _edits(
 
 
 def _line_by_line(edits: list[_Edit]) -> list[_Edit]:
-    """The edits with one for each line of the base; what a side has more of belongs to the last."""
+    """Split each edit into one per base line; the last takes the surplus lines."""
     found: list[_Edit] = []
     for edit in edits:
         count = len(edit.base)

@@ -1,4 +1,4 @@
-"""Imports: the names that Python imports, read from a text, and conflicts of imports merged as sets of these names."""
+"""Imports of Python, read as sets of names and merged as such."""
 
 import ast
 import re
@@ -14,26 +14,23 @@ from .logical_lines import logical_lines
 from .pieces import Hunk, Lines, Sides, source_of
 
 Name = tuple[str, str, str]
-"""(module, name, as)."""
+"""What an import names: (module, name, alias); name and alias may be empty."""
 
 
 @lru_cache(maxsize=64)
-def imported(source: str) -> frozenset[tuple[str, str, str]]:
-    """Every name that a Python text imports, anywhere in it: (module, name, as).
-
-    The text need not parse: where blocks were moved to follow the other side's, it may not.
-    """
+def imported(source: str) -> frozenset[Name]:
+    """Every name that a Python text imports, anywhere in it; the text need not parse."""
     tree = parse_python(source)
     trees = [tree] if tree else [parse_python(statement) for statement in _import_statements(source)]
-    found: set[tuple[str, str, str]] = set()
+    found: set[Name] = set()
     for node in (node for tree in trees if tree for node in ast.walk(tree)):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
-            found.update(import_names(node))
+            found.update(_names(node))
     return frozenset(found)
 
 
 IMPORT = re.compile(r"\s*(import\s+\w|from\s+[\w.]+\s+import\b)")
-"""The beginning of the first line of an import."""
+"""The start of an import statement."""
 
 
 def _import_statements(source: str) -> Iterator[str]:
@@ -47,8 +44,7 @@ def _import_statements(source: str) -> Iterator[str]:
                 statement = []
 
 
-def import_names(node: ast.Import | ast.ImportFrom) -> list[tuple[str, str, str]]:
-    """The names of one import statement, as (module, name, as); `import a` has an empty name."""
+def _names(node: ast.Import | ast.ImportFrom) -> list[Name]:
     if isinstance(node, ast.Import):
         return [(alias.name, "", alias.asname or "") for alias in node.names]
     module = "." * node.level + (node.module or "")
@@ -74,7 +70,7 @@ class _Import:
 
 
 def union_imports(hunk: Hunk) -> list[str] | None:
-    """Merge imports as sets of names, changing only the statements that must change."""
+    """Merge imports as sets of names; statements that need no change keep their text."""
     in_base, in_ours, in_theirs = (_imports(lines) for lines in hunk.sides.texts)
     if in_base is None or in_ours is None or in_theirs is None:
         return None
@@ -101,7 +97,7 @@ def union_imports(hunk: Hunk) -> list[str] | None:
             place = place if same is None else max(place, same + 1)
             continue
         while place < len(result) and not names[2].keys() & result[place].names and result[place].lines < item.lines:
-            place += 1  # new in ours, and first in the alphabet
+            place += 1  # new in ours, and first in alphabetical order
         host = next((have for have in result if have.module and have.module == item.module), None)
         if host is not None and not host.commented and not item.commented:
             host.names = _ordered(host.names, added)
@@ -118,7 +114,7 @@ def union_imports(hunk: Hunk) -> list[str] | None:
 
 
 def _take_rewritten(base: list[_Import], result: list[_Import], theirs: list[_Import]) -> None:
-    """Take over statements that only the template rewrote without changing their names: a comment, for instance."""
+    """Take the template's text of a statement in which only it changed something else than names, such as a comment."""
     in_base, in_theirs = ({tuple(item.names): item.lines for item in side} for side in (base, theirs))
     for item in result:
         names = tuple(item.names)
@@ -127,10 +123,10 @@ def _take_rewritten(base: list[_Import], result: list[_Import], theirs: list[_Im
 
 
 def _imports(lines: Lines) -> tuple[list[_Import], list[str]] | None:
-    """The import statements among the lines, and what follows the last; None if there is anything else."""
+    """The import statements, and the lines after the last; None if the lines hold anything else."""
     source = source_of(lines)
     if any(line[:1].isspace() and line.strip() for line in lines) and textwrap.dedent(source) != source:
-        return None  # imports inside a block: where they stand matters
+        return None  # the place of an import inside a block matters
     tree = parse_python(source)
     spans = logical_lines("python", lines)
     if tree is None or spans is None:
@@ -141,7 +137,7 @@ def _imports(lines: Lines) -> tuple[list[_Import], list[str]] | None:
     for span in spans:
         node = nodes.get(span.start)
         if isinstance(node, (ast.Import, ast.ImportFrom)):
-            items.append(_Import(above, list(lines[span.start : span.stop]), import_names(node)))
+            items.append(_Import(above, list(lines[span.start : span.stop]), _names(node)))
             above = []
         elif node is None:
             above += lines[span.start : span.stop]
@@ -151,7 +147,7 @@ def _imports(lines: Lines) -> tuple[list[_Import], list[str]] | None:
 
 
 def _binds_twice(names: Iterable[Name]) -> bool:
-    """Whether two imports give different things the same name."""
+    """Whether two imports bind one name to different objects."""
     bound: dict[str, Name] = {}
     for module, name, alias in names:
         if name == "*":
@@ -164,19 +160,15 @@ def _binds_twice(names: Iterable[Name]) -> bool:
 
 
 def _ordered(names: list[Name], added: list[Name]) -> list[Name]:
-    """Add names: sorted if those that were there are sorted, else at the end."""
-    for key in (_plain, _folded):
-        if [key(name) for name in names] == sorted(key(name) for name in names):
+    """Add names in order if the present ones are sorted, with or without regard to case; else at the end."""
+    for key in (None, _casefolded):
+        if names == sorted(names, key=key):
             return sorted([*names, *added], key=key)
     return [*names, *added]
 
 
-def _plain(name: Name) -> tuple[str, ...]:
-    return name
-
-
-def _folded(name: Name) -> tuple[str, ...]:
-    return tuple(part.casefold() for part in name)
+def _casefolded(name: Name) -> list[str]:
+    return [part.casefold() for part in name]
 
 
 def _write(names: list[Name], several_lines: bool, width: int) -> list[str]:
@@ -191,21 +183,21 @@ def _write(names: list[Name], several_lines: bool, width: int) -> list[str]:
 
 
 def without_double_imports(sides: Sides, lines: Sequence[str]) -> list[str]:
-    """Drop a top-level import that both sides added at different places: the later of two equal lines."""
+    """Drop the second of two equal top-level imports, which the sides added at different places."""
     at_most = Counter[str]()
     for side in sides.texts:
         at_most |= Counter(_import_lines(side).values())
     seen = Counter[str]()
-    again: set[int] = set()
+    doubled: set[int] = set()
     for number, line in _import_lines(lines).items():
         seen[line] += 1
         if seen[line] > max(1, at_most[line]):
-            again.add(number)
-    return [line for number, line in enumerate(lines) if number not in again]
+            doubled.add(number)
+    return [line for number, line in enumerate(lines) if number not in doubled]
 
 
 def _import_lines(lines: Sequence[str]) -> dict[int, str]:
-    """Top-level imports that are one line each, by their places."""
+    """Line number -> top-level import that fits on this line."""
     tree = parse_python(source_of(lines))
     nodes = tree.body if tree else []
     return {

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 K = TypeVar("K")
 
 MISSING: Any = object()
-"""The value of a key that a side does not have, or that has none because both sides changed it differently."""
+"""The value of a key that a side does not have; as a result of `inside`, that of a key in conflict."""
 
 
 def merge_keyed(
@@ -18,14 +18,14 @@ def merge_keyed(
     same: Callable[[Any, Any], bool] = eq,
     inside: Callable[[Any, Any, Any], Any] = lambda base, ours, theirs: MISSING,
 ) -> dict[K, Any] | None:
-    """Merge three mappings key by key: our keys in their order, then those that are new in theirs.
+    """Merge three mappings key by key: our keys in our order, then the keys that are new in theirs.
 
     Args:
-        same: Whether two values are equal; then ours stands.
-        inside: Merge the three values of a key that both sides changed; `MISSING` where that cannot be done.
+        same: Whether two values are equal; ours is then kept.
+        inside: Merge the three values of a key that both sides changed; return `MISSING` if they conflict.
 
     Returns:
-        The merged mapping; None where both sides changed one key differently.
+        The merged mapping; None if both sides changed a key differently.
     """
 
     def equal(one: Any, other: Any) -> bool:

@@ -47,7 +47,7 @@ _NAMES: dict[str, Language] = {
 
 
 def language_of(path: str) -> Language:
-    """The language of a file, by its name."""
+    """The language of a file, from its name."""
     name = PurePosixPath(path).name
     if name.startswith(".") and name.endswith("ignore"):
         return "ignore"
@@ -60,10 +60,10 @@ def language_of(path: str) -> Language:
 
 @lru_cache(maxsize=64)
 def parse_python(source: str) -> ast.Module | None:
-    """The syntax tree of a module that Python would compile, else None.
+    """The syntax tree of a module that Python can compile, else None.
 
-    Python counts a line also where CR stands alone, and lines here end with LF: one that ends with CR CR LF must not count
-    twice, and a text with CR within its lines has no tree.
+    Python also ends a line at a lone CR, the merge only at LF: CR LF must not count twice, and a text with other CRs has
+    no tree, as its line numbers would differ.
     """
     source = source.replace("\r\n", "\n")
     if "\r" in source:
@@ -72,16 +72,13 @@ def parse_python(source: str) -> ast.Module | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.parse(source) if _compiles(source) else None
-    except RecursionError:  # the tree is deeper than Python lets its own objects be
+    except RecursionError:  # nested too deeply to build the tree
         return None
 
 
 @lru_cache(maxsize=64)
 def _compiles(source: str) -> bool:
-    """Whether Python compiles a module.
-
-    Compiled and not only parsed: `return` outside a function or an argument named twice are found by the compiler.
-    """
+    """Whether Python compiles a module; parsing alone accepts a `return` outside of a function or a repeated argument."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -92,7 +89,7 @@ def _compiles(source: str) -> bool:
 
 
 def parses(language: Language, source: str) -> bool:
-    """Whether `source` is valid; text in a language that is not parsed here always is."""
+    """Whether `source` is valid; always true for a language that is not parsed here."""
     if language == "python":
         return _compiles(source)
     try:
@@ -112,12 +109,12 @@ def parses(language: Language, source: str) -> bool:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = dict(pairs)
     if len(keys) < len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("duplicate key")
     return keys
 
 
 def _yaml_parses(source: str) -> bool:
-    import yaml  # cookiecutter brings it; slow to import, and only a merge of a YAML file needs it
+    import yaml  # a dependency of cookiecutter; slow to import, and only needed for YAML files
 
     try:
         documents = list(yaml.compose_all(source, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
@@ -127,7 +124,7 @@ def _yaml_parses(source: str) -> bool:
     seen: set[int] = set()
     while waiting:
         node = waiting.pop()
-        if id(node) in seen:  # an alias leads back to its anchor
+        if id(node) in seen:  # an alias is its anchor's node
             continue
         seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
@@ -141,12 +138,12 @@ def _yaml_parses(source: str) -> bool:
 
 
 def requirement_key(text: str) -> str | None:
-    """The normal name and the marker of a requirement, which together may stand once in a set; None for other text."""
+    """The normalized name and the marker of a requirement, its key in a set of requirements; None for other text."""
     # Slow to import, and only some merges need it.
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 
-    # pip's comments, options of one requirement (`--hash=…`) and continued lines.
+    # Strip what pip allows after a requirement: a comment, options (`--hash=…`), a continuation.
     bare = re.split(r"\s(?:#|--)", text, maxsplit=1)[0].rstrip("\\ ")
     try:
         found = Requirement(bare)

@@ -1,4 +1,4 @@
-"""Conflicts of lines that hold one element each, merged as sets: requirements, ignored files, strings of a TOML array."""
+"""Conflicts of lines with one element each, merged as sets: requirements, ignored files, strings of a TOML array."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from .keyed import merge_keyed
 from .languages import requirement_key
-from .pieces import Hunk, source_of
+from .pieces import Hunk, is_blank_or_comment, source_of
 
 
 def union_requirements(hunk: Hunk) -> list[str] | None:
@@ -16,7 +16,7 @@ def union_requirements(hunk: Hunk) -> list[str] | None:
 
 
 def union_ignored(hunk: Hunk) -> list[str] | None:
-    """Merge patterns of files to ignore; not where one undoes another above it, as `!` does."""
+    """Merge the patterns of an ignore file; not with a `!` pattern, whose place matters."""
     if any(line.lstrip().startswith("!") for lines in hunk.sides.texts for line in lines):
         return None
     return _union_lines(hunk, str.strip)
@@ -26,27 +26,27 @@ _STRING = re.compile(r"""(?P<indent>\s*)(?P<body>"[^"\\]*"|'[^']*')\s*(?P<comma>
 
 
 def union_strings(hunk: Hunk) -> list[str] | None:
-    """Merge strings of a TOML array, one on each line, by package and marker where they are requirements."""
-    elements = [line for lines in hunk.sides.texts for line in lines if _is_element(line)]
+    """Merge strings of a TOML array, one per line; requirements by package and marker."""
+    elements = [line for lines in hunk.sides.texts for line in lines if not is_blank_or_comment(line)]
     if not elements or not all(map(_STRING.fullmatch, elements)):
         return None
-    lines = _union_lines(hunk, lambda line: _value_key(_string(line)["body"][1:-1]))
+    lines = _union_lines(hunk, _string_key)
     if lines is None:
         return None
-    places = [place for place, line in enumerate(lines) if _is_element(line)]
-    ends = [_string(line)["comma"] for line in hunk.sides.ours if _is_element(line)]
-    for place in places:  # each but the last needs a comma; the last has one where ours had it
+    places = [place for place, line in enumerate(lines) if not is_blank_or_comment(line)]
+    commas = [_string(line)["comma"] for line in hunk.sides.ours if not is_blank_or_comment(line)]
+    for place in places:  # the last one keeps ours' choice of a trailing comma
         found = _string(lines[place])
-        comma = "," if place != places[-1] or not ends or ends[-1] else ""
+        comma = "," if place != places[-1] or not commas or commas[-1] else ""
         lines[place] = found["indent"] + found["body"] + comma + found["rest"]
     return lines
 
 
 def _union_lines(hunk: Hunk, key: Callable[[str], str]) -> list[str] | None:
-    """Merge lines that each hold one element; None if one stands twice."""
+    """Merge lines with one element each; None if an element is repeated, or both sides changed one differently."""
     read: list[dict[str, str]] = []
     for lines in hunk.sides.texts:
-        elements = [line for line in lines if _is_element(line)]
+        elements = [line for line in lines if not is_blank_or_comment(line)]
         read.append({key(line): line for line in elements})
         if len(read[-1]) < len(elements):
             return None
@@ -54,16 +54,11 @@ def _union_lines(hunk: Hunk, key: Callable[[str], str]) -> list[str] | None:
     if merged is None:
         return None
     _, ours, theirs = read
-    kept = [merged.get(key(line)) if _is_element(line) else line for line in hunk.sides.ours]
+    kept = [line if is_blank_or_comment(line) else merged.get(key(line)) for line in hunk.sides.ours]
     known = {*hunk.sides.base, *hunk.sides.ours}
-    comments = [line for line in hunk.sides.theirs if line.strip() and not _is_element(line) and line not in known]
+    comments = [line for line in hunk.sides.theirs if line.strip() and is_blank_or_comment(line) and line not in known]
     new = [merged[name] for name in theirs if name in merged and name not in ours]
     return [line for line in (*kept, *comments, *new) if line is not None]
-
-
-def _is_element(line: str) -> bool:
-    """Whether a line is neither blank nor a comment."""
-    return bool(line.strip()) and not line.lstrip().startswith("#")
 
 
 def _string(line: str) -> re.Match[str]:
@@ -72,12 +67,13 @@ def _string(line: str) -> re.Match[str]:
     return found
 
 
-def _value_key(value: str) -> str:
+def _string_key(line: str) -> str:
+    value = _string(line)["body"][1:-1]
     return requirement_key(value) or value
 
 
 def union_array(hunk: Hunk) -> list[str] | None:
-    """Merge TOML assignments of one array of requirements, or of names, as `x = ["a", "b"]`."""
+    """Merge TOML assignments of one array of requirements or names, such as `x = ["a", "b"]`."""
     arrays: list[dict[str, str]] = []
     names: set[str] = set()
     for lines in hunk.sides.texts:
@@ -109,7 +105,7 @@ _REQUIREMENTS = re.compile(r"(install_requires|setup_requires|tests_require|deps
 
 
 def union_listed(hunk: Hunk) -> list[str] | None:
-    """Merge requirements that an INI file lists, one on each indented line, under a key that holds requirements."""
+    """Merge requirements in an INI file, one per indented line, below a key that lists requirements."""
     if not all(line[:1].isspace() for lines in hunk.sides.texts for line in lines if line.strip()):
         return None
     if not all(requirement_key(line.strip()) for lines in hunk.sides.texts for line in lines if line.strip()):

@@ -1,4 +1,4 @@
-"""Where the logical lines of a text begin and end."""
+"""Logical lines: a statement over several lines is one, and a merge does not look into it."""
 
 import io
 import re
@@ -6,12 +6,13 @@ import tokenize
 from collections.abc import Sequence
 
 from .languages import Language
+from .pieces import source_of
 
 
 def logical_lines(language: Language, lines: Sequence[str]) -> list[range] | None:
-    """The logical lines of a text, as ranges that cover all its lines; None where they cannot be found.
+    """The logical lines of a text, as ranges that cover all its lines; None if they cannot be found.
 
-    A statement over several lines is one; so is each blank line and each line that holds only a comment.
+    Each blank line and each line with only a comment is one too.
     """
     if language == "python":
         return _python_lines(lines)
@@ -25,13 +26,13 @@ def logical_lines(language: Language, lines: Sequence[str]) -> list[range] | Non
 def _python_lines(lines: Sequence[str]) -> list[range] | None:
     spans: list[range] = []
     begin: int | None = None
-    skipped = {tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    no_begin = {tokenize.NL, tokenize.NEWLINE, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
     try:
-        for token in tokenize.generate_tokens(io.StringIO("".join(line + "\n" for line in lines)).readline):
+        for token in tokenize.generate_tokens(io.StringIO(source_of(lines)).readline):
             if token.type == tokenize.NEWLINE and begin is not None:
                 spans.append(range(begin, token.end[0]))
                 begin = None
-            elif begin is None and token.type not in skipped and token.type != tokenize.NEWLINE:
+            elif begin is None and token.type not in no_begin:
                 begin = token.start[0] - 1
     except (tokenize.TokenError, SyntaxError):
         return None
@@ -47,7 +48,7 @@ def _toml_lines(lines: Sequence[str]) -> list[range] | None:
         bare = re.sub(r'"(?:\\.|[^"\\])*"|\'[^\']*\'', "", line).partition("#")[0]
         if depth == 0:
             begin = number
-            if bare.lstrip().startswith("["):  # a table's head, whose brackets close on the line
+            if bare.lstrip().startswith("["):  # a table header closes on its line
                 continue
         depth += bare.count("[") + bare.count("{") - bare.count("]") - bare.count("}")
         if depth == 0 and number > begin:
@@ -66,7 +67,7 @@ def _continued_lines(lines: Sequence[str]) -> list[range]:
 
 
 def _covered(spans: list[range], count: int) -> list[range]:
-    """Add a range for each single line between the spans."""
+    """Fill the gaps between the spans with a range for each line."""
     covered: list[range] = []
     done = 0
     for span in [*spans, range(count, count)]:

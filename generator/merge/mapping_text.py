@@ -1,15 +1,15 @@
-"""TOML, INI, YAML, `.env` and makefiles read as mappings: members by key, each with its lines.
+"""TOML, INI, YAML, `.env` and makefiles read as mappings: keys, each with its lines.
 
-A member has the comments above it and whatever belongs to it; a table or a nested mapping has members of its own.
+A member keeps the comments above it and all lines that belong to it; a table or a nested mapping has members again.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from .languages import Language
 from .logical_lines import logical_lines
-from .pieces import Lines
+from .pieces import Lines, indent_of, is_blank_or_comment
 
 Key = tuple[str, ...]
 
@@ -20,9 +20,9 @@ class Member:
 
     Attributes:
         lead: The blank lines and comments above it.
-        lines: Its first line, and those that belong to it and are no members of their own.
-        inner: Its own members; None where it has a plain value.
-        table: Whether it begins a table, to which everything up to the next one belongs.
+        lines: Its first line, and the lines that belong to it but not to an inner member.
+        inner: Its inner members; None for a plain value.
+        table: Whether it is a table, which extends to the next table.
     """
 
     lead: Lines
@@ -36,26 +36,26 @@ class Member:
             yield from member.text()
 
     def means(self, other: "Member") -> bool:
-        """Whether both say the same, apart from blank lines."""
+        """Whether both are the same apart from blank lines."""
         mine, theirs = ([line.rstrip() for line in one.text() if line.strip()] for one in (self, other))
         return mine == theirs
 
 
 @dataclass
 class MappingText:
-    """Members, and the blank lines after the last."""
+    """The members of a text, and the blank lines after the last."""
 
     members: dict[Key, Member] = field(default_factory=dict)
     tail: Lines = ()
 
 
-Reader = Callable[[Lines], MappingText | None]
+_Reader = Callable[[Lines], MappingText | None]
 
-_COMMENTS = ("#", "")  # a key that no text has
+_COMMENTS = ("#", "")  # the key of comments at the end; no text has it
 
 
-def _collect(chunks: Iterator[tuple[Key | None, Lines]]) -> MappingText | None:
-    """Members from stretches of lines, each with its key; what has none is a comment or blank, and stands above the next."""
+def _collect(chunks: Iterable[tuple[Key | None, Lines]]) -> MappingText | None:
+    """Make members of chunks, each with its key; a chunk without one is blank or a comment, and belongs to the next."""
     found = MappingText()
     lead: list[str] = []
     for key, lines in chunks:
@@ -66,7 +66,7 @@ def _collect(chunks: Iterator[tuple[Key | None, Lines]]) -> MappingText | None:
             return None
         found.members[key] = Member(tuple(lead), lines)
         lead = []
-    if any(line.strip() for line in lead):  # comments at the end are a member of their own
+    if any(line.strip() for line in lead):  # comments at the end are a member
         end = max(place for place, line in enumerate(lead) if line.strip()) + 1
         found.members[_COMMENTS] = Member((), tuple(lead[:end]))
         lead = lead[end:]
@@ -74,10 +74,16 @@ def _collect(chunks: Iterator[tuple[Key | None, Lines]]) -> MappingText | None:
     return found
 
 
-def _stretches(
+def _read_lines(
     lines: Lines, key_of: Callable[[str], Key | None], belongs: Callable[[str], bool], comments: str = "#"
-) -> Iterator[tuple[Key | None, Lines]] | None:
-    """Each line that has a key, with those below that belong to it; None if a line is neither."""
+) -> MappingText | None:
+    """Read lines with a key, each with the lines below that belong to it; None if another line is neither.
+
+    Args:
+        key_of: The key of a line.
+        belongs: Whether a line belongs to the member above it.
+        comments: What a comment at the start of a line begins with.
+    """
     found: list[tuple[Key | None, Lines]] = []
     waiting: list[str] = []
     for line in lines:
@@ -93,11 +99,11 @@ def _stretches(
                 return None
             found += [(None, tuple(waiting)), (key, (line,))]
             waiting = []
-    return iter([*found, (None, tuple(waiting))])
+    return _collect([*found, (None, tuple(waiting))])
 
 
-def _with_tables(lines: Lines, head: Callable[[str], Key | None], read: Reader) -> MappingText | None:
-    """Members, then tables that have members; the comments right above a table are its own."""
+def _with_tables(lines: Lines, head: Callable[[str], Key | None], read: _Reader) -> MappingText | None:
+    """Read members, then tables of members; the comments right above a table belong to it."""
     heads = [(place, key) for place, line in enumerate(lines) if (key := head(line)) is not None]
     starts = []
     for place, _ in heads:
@@ -139,11 +145,11 @@ def _read_toml(lines: Lines) -> MappingText | None:
         chunks: list[tuple[Key | None, Lines]] = []
         for span in logical_lines("toml", lines) or ():
             text = lines[span.start : span.stop]
-            found = _TOML_KEY.match(text[0])  # not of `[[table]]`: such a list has an order
+            found = _TOML_KEY.match(text[0])  # `[[table]]` has none: its order matters
             if found is None and not is_blank_or_comment(text[0]):
                 return None
             chunks.append((_parts(found[1]) if found else None, text))
-        return _collect(iter(chunks))
+        return _collect(chunks)
 
     inside_an_array = any(head(line) and place not in heads for place, line in enumerate(lines))
     return None if inside_an_array else _with_tables(lines, head, keys)
@@ -163,8 +169,7 @@ def _read_ini(lines: Lines) -> MappingText | None:
         return (found[1].lower(),) if found else None
 
     def keys(lines: Lines) -> MappingText | None:
-        chunks = _stretches(lines, key, lambda line: line[:1].isspace(), "#;")
-        return None if chunks is None else _collect(chunks)
+        return _read_lines(lines, key, lambda line: line[:1].isspace(), "#;")
 
     return _with_tables(lines, head, keys)
 
@@ -179,8 +184,7 @@ def _read_env(lines: Lines) -> MappingText | None:
         found = _ENV_KEY.fullmatch(line)
         return (found[1],) if found else None
 
-    chunks = _stretches(lines, key, lambda line: False)
-    return None if chunks is None else _collect(chunks)
+    return _read_lines(lines, key, lambda line: False)
 
 
 _MAKE_VARIABLE = re.compile(r"(?:(?:export|override|set|alias)\s+)*([\w.-]+)\s*(?:[:?+!]{0,2}=)")
@@ -191,14 +195,13 @@ def _read_make(lines: Lines) -> MappingText | None:
     def key(line: str) -> Key | None:
         variable, target = _MAKE_VARIABLE.match(line), _MAKE_TARGET.match(line)
         if target and target[1] == ".PHONY" and len(lines) > 1:
-            return (".PHONY", *line.split()[1:])  # as often as one likes
+            return (".PHONY", *line.split()[1:])  # may be repeated
         return ("=", variable[1]) if variable else (target[1],) if target else None
 
     if any(line.endswith("\\") and not line[:1].isspace() for line in lines):
         return None
-    # An attribute of a recipe (`[private]`, in a justfile) stands above it as a comment does.
-    chunks = _stretches(lines, key, lambda line: line[:1].isspace(), "#[")
-    return None if chunks is None else _collect(chunks)
+    # An attribute of a recipe (`[private]` in a justfile) is treated as a comment above it.
+    return _read_lines(lines, key, lambda line: line[:1].isspace(), "#[")
 
 
 _YAML_KEY = re.compile(r"""\s*(?!-\s|\?\s)("[^"\\]*"|'[^']*'|[\w./$<-][^#:"'\[\]{}]*?(?::[^\s#:]+)*?)\s*:(?=\s|$)""")
@@ -208,17 +211,16 @@ def _read_yaml(lines: Lines) -> MappingText | None:
     indent = indent_of_first(lines)
 
     def key(line: str) -> Key | None:
-        found = _YAML_KEY.match(line) if len(line) - len(line.lstrip()) == indent else None
+        found = _YAML_KEY.match(line) if indent_of(line) == indent else None
         return (found[1].strip("\"'"),) if found else None
 
     def belongs(line: str) -> bool:
-        deeper = len(line) - len(line.lstrip()) - indent
+        deeper = indent_of(line) - indent
         return deeper > 0 or (deeper == 0 and re.match(r"\s*-(\s|$)", line) is not None)
 
-    # A comment stands above what it is about where it is indented alike.
+    # A comment belongs to the member below it if both have the same indentation.
     bare = tuple(line.removeprefix(" " * indent) if line.lstrip().startswith("#") else line for line in lines)
-    chunks = _stretches(bare, key, belongs)
-    found = None if chunks is None else _collect(chunks)
+    found = _read_lines(bare, key, belongs)
     if found is None:
         return None
     members = {}
@@ -233,19 +235,20 @@ def _read_yaml(lines: Lines) -> MappingText | None:
     return MappingText(members, found.tail)
 
 
-READERS: dict[Language, Reader] = {
+def indent_of_first(lines: Lines) -> int:
+    """The indentation of the first line that is not blank or a comment."""
+    return indent_of(next((line for line in lines if not is_blank_or_comment(line)), ""))
+
+
+def read_mapping(language: Language, lines: Lines) -> MappingText | None:
+    """Read lines as members of a mapping; None if they are anything else, or a key is repeated."""
+    return _READERS[language](lines)
+
+
+_READERS: dict[Language, _Reader] = {
     "toml": _read_toml,
     "yaml": _read_yaml,
     "ini": _read_ini,
     "env": _read_env,
     "make": _read_make,
 }
-
-
-def is_blank_or_comment(line: str) -> bool:
-    return not line.strip() or line.lstrip().startswith("#")
-
-
-def indent_of_first(lines: Lines) -> int:
-    first = next((line for line in lines if not is_blank_or_comment(line)), "")
-    return len(first) - len(first.lstrip())

@@ -1,6 +1,6 @@
-"""Conflicts whose lines are members of mappings, merged key by key: tables of TOML and INI, YAML, `.env`, targets of make.
+"""Conflicts whose lines are members of mappings, merged by key: tables of TOML and INI, YAML, `.env`, targets of make.
 
-Our members keep their order and layout, those that are new in the template's follow.
+Our members keep their order and layout; members that are new in theirs follow.
 """
 
 import re
@@ -11,20 +11,18 @@ from typing import Any
 from .keyed import MISSING, merge_keyed
 from .languages import Language
 from .lists import union_array
-from .mapping_text import READERS, Key, MappingText, Member, indent_of_first, is_blank_or_comment
-from .pieces import Hunk, Sides
+from .mapping_text import Key, MappingText, Member, indent_of_first, read_mapping
+from .pieces import Hunk, Sides, indent_of, is_blank_or_comment
 
 
 def union_members(hunk: Hunk) -> list[str] | None:
-    """Merge members of mappings by key; None where both sides gave one key different values, or this is no mapping."""
-    read = READERS.get(hunk.sides.language)
-    if read is None:
-        return None
+    """Merge members of mappings by key; None if both sides changed a value differently, or this is not a mapping."""
+    language = hunk.sides.language
     for place, above in hunk.readings():
-        sides = [read(lines) for lines in place.sides.texts]
-        if any(side is None for side in sides) or not _in_place(place, [side for side in sides if side]):
+        base, ours, theirs = (read_mapping(language, lines) for lines in place.sides.texts)
+        if base is None or ours is None or theirs is None or not _fits(place, (base, ours, theirs)):
             continue
-        lines = _merged(hunk.sides.language, *(side for side in sides if side))
+        lines = _merged(language, base, ours, theirs)
         if lines is not None and tuple(lines[: len(above)]) == above:
             return [*lines, *above][len(above) :]
     return None
@@ -36,7 +34,7 @@ def _merged(language: Language, base: MappingText, ours: MappingText, theirs: Ma
     merged = _merge(language, base.members, ours.members, theirs.members)
     if merged is None:
         return None
-    # A key after a table would be the table's.
+    # A key below a table would belong to the table.
     ordered = sorted(merged.items(), key=lambda item: item[1].table)
     lines: list[str] = []
     for key, member in ordered:
@@ -63,7 +61,7 @@ def _merge(language: Language, *sides: Mapping[Key, Member]) -> dict[Key, Member
 
 
 def _merge_values(language: Language, base: Member, ours: Member, theirs: Member) -> Any:
-    """Merge what is a set within one member: names in an array, or those that a makefile calls phony."""
+    """Merge the value of one member if it is a set: an array of names, or the targets of `.PHONY`."""
     sides = Sides(language, base.lines, ours.lines, theirs.lines)
     lines = None
     if language == "toml":
@@ -75,23 +73,23 @@ def _merge_values(language: Language, base: Member, ours: Member, theirs: Member
     return MISSING if lines is None else replace(ours, lines=tuple(lines))
 
 
-def _in_place(hunk: Hunk, sides: Sequence[MappingText]) -> bool:
-    """Whether what is written at the hunk's place is read as these members there too."""
+def _fits(hunk: Hunk, sides: Sequence[MappingText]) -> bool:
+    """Whether members written at the hunk's place are read as these members there too."""
     below = next((line for line in hunk.below or () if not is_blank_or_comment(line)), None)
     if any(member.table for side in sides for member in side.members.values()):
         return hunk.below is not None and (below is None or below.startswith("["))
     if hunk.sides.language != "yaml":
         return below is None or hunk.sides.language == "toml" or not below[:1].isspace()
     depths = {indent_of_first(text) for text in hunk.sides.texts if any(not is_blank_or_comment(line) for line in text)}
-    if len(depths) != 1 or hunk.above is None or hunk.below is None:  # none where all are comments
+    if len(depths) != 1 or hunk.above is None or hunk.below is None:  # no depth if all lines are comments
         return False
     depth = depths.pop()
-    if below is not None and (len(below) - len(below.lstrip()) > depth or re.match(rf"\s{{{depth}}}-(\s|$)", below)):
-        return False  # it would belong to the last member
+    if below is not None and (indent_of(below) > depth or re.match(rf"\s{{{depth}}}-(\s|$)", below)):
+        return False  # the line below would belong to the last member
     for line in reversed(hunk.above):
-        indent = len(line) - len(line.lstrip())
+        indent = indent_of(line)
         if depth and not is_blank_or_comment(line) and indent < depth:
             if re.search(r"(:|-)\s+[|>][-+\d]*\s*(#.*)?$", line):
-                return False  # a text of several lines
+                return False  # a block scalar
             depth = indent
     return depth == 0

@@ -19,8 +19,7 @@ from .languages import Language, parse_python
 from .lists import union_array, union_ignored, union_listed, union_requirements, union_strings
 from .logical_lines import logical_lines
 from .mapping_union import union_members
-from .pieces import Hunk, Lines, Piece, Sides, conflict, count_conflicts, merged, resolved, source_of
-from .reindent import indent_of
+from .pieces import Hunk, Lines, Piece, Sides, conflict, count_conflicts, indent_of, merged, resolved, source_of
 from .work import CHECK, Work, fitting
 
 UNIONS: dict[Language, tuple[Callable[[Hunk], list[str] | None], ...]] = {
