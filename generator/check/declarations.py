@@ -1,5 +1,5 @@
-"""What a project declares and what its other files do not keep: pins that contradict each other, jobs that wait for a
-job which is gone, services of Compose likewise, scripts that lead nowhere.
+"""Contradictions in what a project declares: pins that no version meets, jobs and services that need a missing one, scripts
+without a target.
 """
 
 import ast
@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..files.tree import PROJECT_FILE, Tree
 from ..merge.text import decode
-from .finding import MAX_TEXT, Finding
+from .finding import Finding, finding_at
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
     from packaging.version import Version
 
-TOOL = "paccel"
-
 
 def check_declarations(tree: Tree) -> list[Finding]:
-    """Every contradiction that parsing tells for certain; what does not parse is passed over."""
+    """Every contradiction that is certain; files that do not parse are ignored."""
     project = _toml(tree)
     return [*_pins(tree, project), *_jobs(tree), *_services(tree), *_scripts(tree, project)]
 
@@ -34,7 +32,7 @@ def _toml(tree: Tree) -> dict[str, Any]:
 
 
 def _yaml(content: bytes) -> Any:
-    import yaml  # cookiecutter brings it; slow to import, and few projects need it here
+    import yaml  # a dependency of cookiecutter; slow to import, and few projects need it here
 
     try:
         return yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -43,7 +41,7 @@ def _yaml(content: bytes) -> Any:
 
 
 def _table(data: Any, *keys: str) -> dict[str, Any]:
-    """A table in parsed data; an empty one where something else is there, or nothing."""
+    """A table in parsed data; empty if it is missing or not a table."""
     for key in keys:
         data = data.get(key) if isinstance(data, dict) else None
     return data if isinstance(data, dict) else {}
@@ -54,19 +52,18 @@ def _strings(data: Any) -> list[str]:
 
 
 def _finding(tree: Tree, path: str, rule: str, message: str, *names: str, line: str = "") -> Finding:
-    """A finding at the first line in which `line`, or the first name, stands."""
+    """A finding at the first line that contains `line`, or else the first name."""
     lines = decode(tree[path].content).lines
     wanted = line or names[0]
     number = next((number for number, text in enumerate(lines, 1) if wanted in text), 0)
-    text = lines[number - 1].strip()[:MAX_TEXT] if number else ""
-    return Finding(path, number, TOOL, rule, message, text, names)
+    return finding_at(path, tree[path], number, rule, message, *names)
 
 
 # --- pins ------------------------------------------------------------------------------------------------------------
 
 
 class _Pin(NamedTuple):
-    """A requirement, and where it stands."""
+    """A requirement, and where it is declared."""
 
     requirement: "Requirement"
     path: str
@@ -74,13 +71,13 @@ class _Pin(NamedTuple):
 
 
 def _pins(tree: Tree, project: Mapping[str, Any]) -> Iterator[Finding]:
-    """Requirements of one package that no version meets, in what is installed together."""
+    """Pairs of requirements that are installed together but that no version meets."""
     groups = [group for group in _installed_together(tree, project) if len(group) > 1]
     if not groups:
         return
     from packaging.utils import canonicalize_name
 
-    said = set()
+    reported = set()
     for group in groups:
         by_name: dict[str, list[_Pin]] = {}
         for pin in group:
@@ -89,24 +86,30 @@ def _pins(tree: Tree, project: Mapping[str, Any]) -> Iterator[Finding]:
             for place, pin in enumerate(pins):
                 for other in pins[:place]:
                     pair = (name, other.path, other.text, pin.path, pin.text)
-                    if pair not in said and _meet(pin, other) and _is_empty([pin.requirement, other.requirement]):
-                        said.add(pair)
+                    if (
+                        pair not in reported
+                        and _both_apply(pin, other)
+                        and _is_empty([pin.requirement, other.requirement])
+                    ):
+                        reported.add(pair)
                         where = "" if other.path == pin.path else f" of `{other.path}`"
                         message = f"no version of `{name}` is both `{pin.text}` and `{other.text}`{where}"
                         yield _finding(tree, pin.path, "contradicting-pins", message, name, line=pin.text)
 
 
 def required_packages(tree: Tree) -> frozenset[str]:
-    """The packages that a project requires, always or as an extra."""
+    """The packages that a project requires, including its extras."""
     from packaging.utils import canonicalize_name
 
     pins = [pin for group in _installed_together(tree, _toml(tree)) for pin in group]
     return frozenset(canonicalize_name(pin.requirement.name) for pin in pins)
 
 
-def brought_along(tree: Tree) -> frozenset[str]:
-    """What the packages that a project requires are known to require themselves."""
+def transitive_packages(tree: Tree) -> frozenset[str]:
+    """The packages that a project requires and their own dependencies, as far as they are installed beside paccel."""
     from importlib import metadata  # slow to import, and only needed here
+
+    from packaging.utils import canonicalize_name
 
     pins = [pin.requirement for group in _installed_together(tree, _toml(tree)) for pin in group]
     waiting = [(pin.name, extra) for pin in pins for extra in ("", *pin.extras)]
@@ -118,30 +121,30 @@ def brought_along(tree: Tree) -> frozenset[str]:
             try:
                 requirements = metadata.requires(name) or ()
             except (metadata.PackageNotFoundError, ValueError):
-                continue  # not installed beside paccel: then nobody knows
+                continue  # not installed beside paccel
             waiting += [one for text in requirements for one in _required(text, extra)]
-    return frozenset(re.sub(r"[-_.]+", "-", name).lower() for name, _ in done)
+    return frozenset(canonicalize_name(name) for name, _ in done)
 
 
 def _required(text: str, extra: str) -> list[tuple[str, str]]:
-    """A requirement of a package and its extras, on any system; none where it is of another extra.
+    """A dependency of a package, as (name, "") and (name, extra) for each extra; empty if it belongs to another extra.
 
-    By patterns: there are hundreds, and to parse them takes a second.
+    By patterns: there are hundreds, and parsing them takes a second. Markers other than extras are ignored.
     """
     found = re.match(r"\s*([\w.-]+)\s*(?:\[([^]]*)\])?", text)
-    asked = re.search(r"""\bextra\s*==\s*["']([^"']+)""", text)
-    if found is None or (asked is not None and asked[1] != extra):
+    condition = re.search(r"""\bextra\s*==\s*["']([^"']+)""", text)
+    if found is None or (condition is not None and condition[1] != extra):
         return []
     return [(found[1], ""), *((found[1], one.strip()) for one in (found[2] or "").split(",") if one.strip())]
 
 
 def extras(tree: Tree) -> frozenset[str]:
-    """The extras that a project offers."""
+    """The extras of a project."""
     return frozenset(_table(_toml(tree), "project", "optional-dependencies"))
 
 
 def _installed_together(tree: Tree, project: Mapping[str, Any]) -> list[list[_Pin]]:
-    """The requirements of a project: those of each extra, group and file, with those that always count."""
+    """The requirements of each extra, dependency group and file, together with those that always apply."""
     always = _read(_strings(_table(project, "project").get("dependencies")), PROJECT_FILE)
     groups = [always]
     for key in ("project", "optional-dependencies"), ("dependency-groups",):
@@ -149,17 +152,13 @@ def _installed_together(tree: Tree, project: Mapping[str, Any]) -> list[list[_Pi
     for path in sorted(tree):
         if path.endswith(".txt"):
             lines = decode(tree[path].content).lines
-            groups.append([*always, *_read(lines, path)] if _is_at_top(path) else _read(lines, path))
+            groups.append([*(always if "/" not in path else ()), *_read(lines, path)])
         elif path in {"environment.yml", "environment.yaml"}:
             data = _yaml(tree[path].content)
             listed = data.get("dependencies") if isinstance(data, dict) else []
             inner = [item.get("pip") for item in listed or [] if isinstance(item, dict)]
             groups.append(_read([*_strings(listed), *(text for some in inner for text in _strings(some))], path))
     return groups
-
-
-def _is_at_top(path: str) -> bool:
-    return PurePosixPath(path).name == path
 
 
 def _read(texts: Sequence[str], path: str) -> list[_Pin]:
@@ -169,7 +168,7 @@ def _read(texts: Sequence[str], path: str) -> list[_Pin]:
 
     found = []
     for text in texts:
-        # pip's comments and options of one requirement; conda's pins with one `=` are none of these
+        # Strip pip's comments and options; conda's pins with a single `=` are not requirements.
         bare = re.split(r"(?:^|\s)(?:#|--)", text, maxsplit=1)[0].rstrip("\\ ").strip()
         try:
             found.append(_Pin(Requirement(bare), path, bare))
@@ -178,14 +177,14 @@ def _read(texts: Sequence[str], path: str) -> list[_Pin]:
     return found
 
 
-def _meet(one: _Pin, other: _Pin) -> bool:
-    """Whether both certainly hold somewhere: with the same marker, or where only one has any."""
+def _both_apply(one: _Pin, other: _Pin) -> bool:
+    """Whether both certainly apply somewhere: they have the same marker, or only one has a marker."""
     markers = {str(pin.requirement.marker) for pin in (one, other) if pin.requirement.marker}
     return len(markers) <= 1 and not (one.requirement.url or other.requirement.url)
 
 
 def _is_empty(requirements: Iterable["Requirement"]) -> bool:
-    """Whether no version meets all: tried with each version that they name, and those right beside it."""
+    """Whether no version meets all; tries every version that they name, and its neighbours."""
     from packaging.version import InvalidVersion, Version
 
     specifiers = [specifier for requirement in requirements for specifier in requirement.specifier]
@@ -201,7 +200,7 @@ def _is_empty(requirements: Iterable["Requirement"]) -> bool:
 
 
 def _near(version: "Version") -> "set[Version]":
-    """A version, the next after it, and the next of each of its parts."""
+    """A version, and its neighbours: each part incremented or decremented."""
     from packaging.version import Version
 
     parts = [*version.release, 0, 0, 0]
@@ -214,7 +213,7 @@ def _near(version: "Version") -> "set[Version]":
 
 
 def _jobs(tree: Tree) -> Iterator[Finding]:
-    """Jobs of a workflow that wait for one which the workflow does not have."""
+    """Jobs that need a job which their workflow does not have."""
     for path in sorted(tree):
         if path.startswith(".github/workflows/"):
             jobs = _table(_yaml(tree[path].content), "jobs")
@@ -236,7 +235,7 @@ def _jobs(tree: Tree) -> Iterator[Finding]:
 
 
 def _line_of_need(lines: Iterable[str], job: str, needed: str) -> str:
-    """The first line below the job's own that names what it needs."""
+    """The first line below the job's name that names the job it needs."""
     inside = False
     for line in lines:
         inside = inside or line.strip().split("#")[0].strip() in {f"{job}:", f'"{job}":', f"'{job}':"}
@@ -251,7 +250,7 @@ _COMPOSE = re.compile(r"(?:docker-)?compose(?:\.[\w-]+)*\.ya?ml")
 
 
 def _services(tree: Tree) -> Iterator[Finding]:
-    """Services of Compose that depend on one which no Compose file in their folder has."""
+    """Services that depend on a service which no Compose file in their folder has."""
     folders: dict[PurePosixPath, dict[str, dict[str, Any]]] = {}
     for path in sorted(tree):
         place = PurePosixPath(path)
@@ -277,7 +276,7 @@ def _services(tree: Tree) -> Iterator[Finding]:
 
 
 def _scripts(tree: Tree, project: Mapping[str, Any]) -> Iterator[Finding]:
-    """Commands and entry points that name a module or a function which the project does not have."""
+    """Scripts and entry points that name a module or a function which the project does not have."""
     about = _table(project, "project")
     groups = [about.get("scripts"), about.get("gui-scripts"), *_table(about, "entry-points").values()]
     for name, target in (item for group in groups if isinstance(group, dict) for item in group.items()):
@@ -296,7 +295,7 @@ def _scripts(tree: Tree, project: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _module(tree: Tree, project: Mapping[str, Any], module: str) -> str | None:
-    """The file of a module; a package's is its `__init__.py`, or any file in it."""
+    """The file of a module, for a package its `__init__.py`; None if there is none."""
     setuptools = _table(project, "tool", "setuptools")
     roots = {"", "src", *_strings(_table(setuptools, "packages", "find").get("where"))}
     relative = module.replace(".", "/")
@@ -314,7 +313,7 @@ def _module(tree: Tree, project: Mapping[str, Any], module: str) -> str | None:
 
 
 def _binds(content: bytes, name: str) -> bool:
-    """Whether a module has a name at its top; one that does not parse, or that may have any name, has."""
+    """Whether a module may bind a name; True if it does not parse, or has `__getattr__` or `import *`."""
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError, RecursionError):
