@@ -87,6 +87,13 @@ def finding_at(path: str, file: File, line: int, rule: str, message: str, *names
     return Finding(path, line, "paccel", rule, message, text, names)
 
 
+def finding_with(path: str, file: File, text: str, rule: str, message: str, *names: str) -> Finding:
+    """A finding of paccel's own at the first line that contains `text`."""
+    lines = decode(file.content).lines
+    number = next((number for number, line in enumerate(lines, 1) if text in line), 0)
+    return finding_at(path, file, number, rule, message, *names)
+
+
 # Two findings are the same if they agree in one of these: lines move, an edit changes the types in a message, and files
 # are renamed.
 _KEYS: tuple[Callable[[Finding], Hashable], ...] = (

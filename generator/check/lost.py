@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from ..files.tree import File, Tree
 from ..merge.languages import parse_python
 from ..merge.text import decode
-from .declarations import extras, required_packages, transitive_packages
+from .packages import extras, required_packages, transitive_packages
 
 Side = Literal["you", "template"]
 
