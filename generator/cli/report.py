@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ..experiments.verify import Certificate
     from ..health.doctor import Health
     from ..project.compare import FileDiff
+    from ..upgrade.change import Summary
     from ..upgrade.follow import Following
-    from ..upgrade.plan import Summary
 
 _ROLES = {
     "pyproject.toml": "dependencies and tool settings",

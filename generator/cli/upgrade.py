@@ -14,7 +14,7 @@ from .console import UPGRADE_FOUND, complete_answers, complete_templates, json_o
 if TYPE_CHECKING:
     from ..check.finding import Finding
     from ..files.tree import Tree
-    from ..upgrade.plan import Summary
+    from ..upgrade.change import Summary
     from ..upgrade.upgrade import Outcome, Plan
 
 

@@ -21,6 +21,7 @@ from ..errors import PreconditionError
 from ..files import disk
 from ..files.tree import STATE_DIR
 from ..merge.markers import has_labelled_marker
+from .change import INCOMING_DIR, FileChange
 from .journal import (
     STAGING_DIR,
     UNDO_DIR,
@@ -33,7 +34,6 @@ from .journal import (
     stamp_of,
     write_journal,
 )
-from .plan import INCOMING_DIR, FileChange
 from .stage import stage
 
 ABORTED_DIR = f"{STATE_DIR}/aborted"

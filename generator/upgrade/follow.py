@@ -17,7 +17,8 @@ from ..files.tree import File, Tree
 from ..project.code import read_own_code
 from ..project.snapshot import Snapshot
 from ..project.state import Manifest
-from .plan import FileChange, FilePlan, Status, UpgradeOptions
+from .change import FileChange, Status
+from .plan import FilePlan, UpgradeOptions
 
 if TYPE_CHECKING:
     from ..rename.edits import Edit, Unclear

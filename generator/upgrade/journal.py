@@ -16,7 +16,7 @@ from ..errors import PaccelError, PreconditionError
 from ..files import disk
 from ..files.tree import STATE_DIR, check_file_path, check_path
 from ..project.state import STATE_PATHS
-from .plan import INCOMING_DIR, Summary
+from .change import INCOMING_DIR, Summary
 
 SCHEMA = 1
 UPGRADE_DIR = f"{STATE_DIR}/upgrade"

@@ -9,8 +9,8 @@ from ..check.finding import Finding
 from ..errors import PreconditionError
 from ..files import disk
 from ..files.tree import STATE_DIR, File
+from .change import INCOMING_DIR, FileChange
 from .journal import MAX_JOURNAL_BYTES, STAGING_DIR, UPGRADE_DIR, Journal, Operation, Stamp, stamp_of
-from .plan import INCOMING_DIR, FileChange
 
 
 class _Want(NamedTuple):

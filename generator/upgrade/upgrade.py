@@ -35,10 +35,11 @@ from ..render.formatter import Formatted
 from ..vendor.rewrite import in_project, without_copy
 from ..vendor.runtime import Vendored
 from . import apply
+from .change import FileChange, Summary
 from .follow import Following, follow
 from .git import dirty_files, modes_count, unmerged_files
 from .journal import read_journal, write_journal
-from .plan import FileChange, Summary, UpgradeOptions, plan_files
+from .plan import UpgradeOptions, plan_files
 from .verdict import judge_again, judge_plan
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from ..files.tree import File, Tree
 from ..merge.file import with_conflicts
 from ..merge.markers import Labels
 from ..project.state import BASELINE_PATH
+from .change import INCOMING_DIR, FileChange
 from .journal import UPGRADE_DIR, Journal
-from .plan import INCOMING_DIR, FileChange
 
 _REASON = "merged, the project would have an error that neither side has"
 

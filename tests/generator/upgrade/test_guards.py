@@ -21,9 +21,10 @@ from paccel.project.snapshot import Obstacle, Snapshot, take_snapshot
 from paccel.project.state import MANIFEST_PATH, Manifest, read_manifest, state_bytes, write_state
 from paccel.upgrade import apply
 from paccel.upgrade import journal as journal_module
+from paccel.upgrade.change import FileChange, Summary
 from paccel.upgrade.journal import STAGING_DIR, UNDO_DIR, UPGRADE_DIR, Journal, read_journal
 from paccel.upgrade.moves import template_moves
-from paccel.upgrade.plan import FileChange, Summary, UpgradeOptions, plan_files
+from paccel.upgrade.plan import UpgradeOptions, plan_files
 
 OLD, NEW = {"a.txt": File(b"old\n")}, {"a.txt": File(b"new\n")}
 REF = TemplateRef("demo", "demo", "0" * 64)

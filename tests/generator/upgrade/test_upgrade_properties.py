@@ -19,7 +19,8 @@ from paccel.merge.languages import parse_python
 from paccel.project.snapshot import Snapshot, take_snapshot
 from paccel.project.state import Manifest, read_state, state_bytes, write_state
 from paccel.upgrade import apply
-from paccel.upgrade.plan import INCOMING_DIR, FileChange, FilePlan, UpgradeOptions, plan_files
+from paccel.upgrade.change import INCOMING_DIR, FileChange
+from paccel.upgrade.plan import FilePlan, UpgradeOptions, plan_files
 
 pytestmark = pytest.mark.slow
 
