@@ -1,4 +1,4 @@
-"""What an upgrade does to one file, and what the user is told about it."""
+"""What an upgrade does to one file, and what it tells the user about it."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
@@ -11,20 +11,20 @@ Status = Literal[
 ]
 
 INCOMING_DIR = f"{STATE_DIR}/incoming"
-"""Where the template's version is put when it cannot be merged into the user's file."""
+"""The folder for the template's version of a file, if it cannot be merged into the user's."""
 
 
 class Summary(NamedTuple):
-    """What to tell the user about one file: what a journal keeps of a `FileChange`.
+    """What to tell the user about one file; the part of a `FileChange` that a journal stores.
 
     Attributes:
-        path: Where the file is afterwards, or was if it is deleted.
-        status: What happens, in one word; "resolved" once a conflict is.
+        path: The path after the upgrade; of a deleted file, the path before.
+        status: What happens, in one word; "resolved" after the user resolved a conflict.
         reason: Why, in one sentence.
-        moved_from: Where the user's file was, if it moves.
-        conflicts: How many places in it are left to the user.
-        incoming: Where the template's version is put, if it is put aside.
-        why: The template's changelog lines for it.
+        moved_from: The path before the upgrade, if the file moves.
+        conflicts: The number of conflicts in it.
+        incoming: The path of the template's version, if it is put aside.
+        why: The template's changelog lines about it.
     """
 
     path: str
@@ -46,7 +46,7 @@ class Summary(NamedTuple):
         """Read what `to_json` returns.
 
         Raises:
-            ValueError, KeyError, TypeError: It is something else.
+            ValueError, KeyError, TypeError: It is not a summary.
         """
         if data["status"] not in get_args(Status):
             raise ValueError(f"`{data['status']}` is not a status")
@@ -66,15 +66,15 @@ class FileChange(NamedTuple):
     """What an upgrade does to one file.
 
     Attributes:
-        path: Where the file is afterwards, or was if it is deleted.
+        path: The path after the upgrade; of a deleted file, the path before.
         status: What happens, in one word.
         reason: Why, in one sentence.
-        before: The user's file now, at `moved_from` if that is set; None if there is none.
-        after: The file afterwards; None if there is none. Equal to `before` where nothing is written.
-        moved_from: Where the user's file was, if it moves.
-        conflicts: How many places in it are left to the user; at least 1 if `status` is "conflict".
-        incoming: The template's file, to be put below `.paccel/incoming/`, where `after` does not hold it.
-        why: The template's changelog lines for it.
+        before: The user's file, at `moved_from` if that is set; None if there is none.
+        after: The file after the upgrade; None if there is none. Equal to `before` if nothing is written.
+        moved_from: The path before the upgrade, if the file moves.
+        conflicts: The number of conflicts in it; at least 1 if `status` is "conflict".
+        incoming: The template's file, to be put below `.paccel/incoming/`, if `after` does not contain it.
+        why: The template's changelog lines about it.
     """
 
     path: str
@@ -89,7 +89,7 @@ class FileChange(NamedTuple):
 
     @property
     def writes(self) -> bool:
-        """Whether a file of the user's changes."""
+        """Whether the user's file changes."""
         return self.before != self.after or self.moved_from is not None
 
     @property
@@ -99,7 +99,7 @@ class FileChange(NamedTuple):
         return Summary(self.path, self.status, self.reason, self.moved_from, self.conflicts, incoming, self.why)
 
     def diff(self) -> str:
-        """What happens to the user's file, as a unified diff; empty if nothing does."""
+        """The change of the user's file as a unified diff; empty if there is none."""
         before = {self.path: self.before} if self.before else {}
         after = {self.path: self.after} if self.after else {}
         return "".join(found.text for found in compare(before, after))
