@@ -120,16 +120,14 @@ def follow(
         snapshot: The project's files at the template's paths.
         options: What the upgrade leaves alone.
     """
-    renames = _since(metadata.renamed_api, before.template.release)
-    rules = _since(metadata.rewrites, before.template.release)
-    meanings = _since(metadata.changed_meaning, before.template.release)
+    declared = [(metadata, before.template.release)]
     if before.paccel != __version__:
         from ..rename.runtime import runtime_metadata
 
-        runtime = runtime_metadata()
-        renames += _since(runtime.renamed_api, before.paccel)
-        rules += _since(runtime.rewrites, before.paccel)
-        meanings += _since(runtime.changed_meaning, before.paccel)
+        declared.append((runtime_metadata(), before.paccel))
+    renames = [one for data, version in declared for one in _since(data.renamed_api, version)]
+    rules = [one for data, version in declared for one in _since(data.rewrites, version)]
+    meanings = [one for data, version in declared for one in _since(data.changed_meaning, version)]
     if not (renames or rules or meanings):
         return Followed(base, snapshot)
     # Imported here, as most upgrades rename nothing.
