@@ -27,7 +27,7 @@ from ..render.formatter import Formatted
 from ..render.render import render_formatted
 from ..upgrade.git import modes_count
 from ..upgrade.journal import read_journal
-from ..upgrade.upgrade import refuse_newer
+from ..upgrade.preconditions import refuse_newer
 from ..vendor.rewrite import in_project
 from ..vendor.runtime import find_vendored
 

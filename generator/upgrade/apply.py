@@ -46,7 +46,7 @@ def start(
     root: Path,
     changes: Sequence[FileChange],
     state: Mapping[str, bytes],
-    markers: Sequence[str],
+    labels: Sequence[str],
     findings: Sequence[Finding] = (),
 ) -> Journal:
     """Apply `changes`, then `state` if there are no conflicts and findings; all or nothing, unless killed.
@@ -54,7 +54,7 @@ def start(
     Args:
         changes: A plan for the files that are on the disk now.
         state: Path -> content of baseline and manifest, the manifest last.
-        markers: The labels in conflict markers.
+        labels: The labels in conflict markers.
         findings: What the user has to resolve or accept besides conflicts.
 
     Returns:
@@ -64,7 +64,7 @@ def start(
         PreconditionError: The disk is full or read-only, or a file changed meanwhile; nothing was changed.
     """
     try:
-        stage(root, changes, state, markers, findings)
+        stage(root, changes, state, labels, findings)
     except BaseException as error:
         with contextlib.suppress(OSError):
             disk.remove_folder(root / STAGING_DIR)

@@ -51,7 +51,7 @@ def stage(
     root: Path,
     changes: Sequence[FileChange],
     state: Mapping[str, bytes],
-    markers: Sequence[str],
+    labels: Sequence[str],
     findings: Sequence[Finding] = (),
 ) -> None:
     """Write the new content, the backups and the journal of an upgrade; the last step, a rename, starts it.
@@ -75,7 +75,7 @@ def stage(
         operations=tuple(files),
         state=tuple(of_state),
         conflicts=tuple(change.path for change in changes if change.status == "conflict"),
-        markers=tuple(f" {marker}" for marker in markers),
+        markers=tuple(f" {label}" for label in labels),
         made=tuple(_made(root, files)),
         emptied=_emptied(root, files),
         summary=tuple(change.summary for change in changes),

@@ -24,6 +24,7 @@ from paccel.files.tree import File, read_tree
 from paccel.project import state as baseline
 from paccel.project.state import read_manifest, read_state
 from paccel.render.render import render
+from paccel.upgrade import preconditions, renders
 
 pytestmark = pytest.mark.slow
 
@@ -118,7 +119,7 @@ def frozen(project: Path, folder: Path) -> Path:
 def upgrading(templates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This process is the next version of paccel from here on."""
     monkeypatch.setattr(catalog, "bundled_root", lambda: templates)
-    for module in (paccel, engine, baseline):
+    for module in (paccel, engine, preconditions, renders, baseline):
         monkeypatch.setattr(module, "__version__", NEXT)
 
 
