@@ -47,7 +47,6 @@ class _Change(NamedTuple):
         below: The line below it.
     """
 
-    path: str
     lines: range
     removed: tuple[str, ...]
     added: tuple[str, ...]
@@ -87,9 +86,8 @@ def _cause(finding: Finding, trees: Trees, by_template: bool) -> Place | None:
                 own = path == finding.path and not removed and change.lines.start + offset + 1 == finding.line
                 # A decorator is judged by the line that it decorates.
                 score = 0.0 if own else _score(change.below if text.lstrip().startswith("@") else text, names, removed)
-                score += 0.5 * (
-                    score > 0 and PurePosixPath(path).stem in finding.names
-                )  # the finding names this module
+                if score and PurePosixPath(path).stem in finding.names:  # the finding names this module
+                    score += 0.5
                 if score and (best is None or score > best[0]):
                     line = change.lines.start + (0 if removed else offset) + 1
                     shown = text.strip()[:MAX_TEXT]
@@ -121,22 +119,21 @@ def _at(found: tuple[_Change, ...], line: int) -> _Change | None:
 
 
 def _template_changes(trees: Trees, path: str) -> tuple[_Change, ...]:
-    return _changes(path, trees.ours.get(trees.moved.get(path, path)), trees.merged.get(path))
+    return _changes(trees.ours.get(trees.moved.get(path, path)), trees.merged.get(path))
 
 
 def _user_changes(trees: Trees, path: str) -> tuple[_Change, ...]:
-    return _changes(path, trees.theirs.get(path), trees.merged.get(path))
+    return _changes(trees.theirs.get(path), trees.merged.get(path))
 
 
 @lru_cache(maxsize=1024)
-def _changes(path: str, before: File | None, after: File | None) -> tuple[_Change, ...]:
+def _changes(before: File | None, after: File | None) -> tuple[_Change, ...]:
     """The changes from one version of a file to the other; a missing file has no lines."""
     if before == after:
         return ()
     old, new = (decode(file.content).lines if file else () for file in (before, after))
     return tuple(
         _Change(
-            path,
             range(b.start, b.stop),
             old[a.start : a.stop],
             new[b.start : b.stop],

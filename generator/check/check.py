@@ -6,7 +6,7 @@ tool's false positives, its version and the project's habits make no noise.
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -92,9 +92,7 @@ def _difference(root: Path, trees: Trees, gone: Gone) -> tuple[list[Finding], st
         _placed(check_declarations(trees.ours), places),
         check_declarations(trees.theirs),
     )
-    seen = {(finding.path, finding.line) for finding in declared}
-    cut = [*cut_references(trees, gone), *new_circles(trees)]
-    declared += [finding for finding in cut if (finding.path, finding.line) not in seen]
+    declared += _at_other_lines([*cut_references(trees, gone), *new_circles(trees)], declared)
     code = Trees(_python(trees.ours), _python(trees.theirs), _python(trees.merged))
     if code.merged in (code.ours, code.theirs) or not any(map(is_code, code.merged)):
         return declared, ""
@@ -109,9 +107,14 @@ def _difference(root: Path, trees: Trees, gone: Gone) -> tuple[list[Finding], st
         new, failed = [], [f"the temporary folder cannot be written: {error.strerror}"]
     problems += failed
     unchecked = f"The merged project was not checked as a whole: {'; '.join(problems)}" if problems else ""
-    seen = {(finding.path, finding.line) for finding in (*declared, *new)}
-    lost = [finding for finding in lost_members(trees) if (finding.path, finding.line) not in seen]
-    return sorted([*declared, *new, *lost]), unchecked
+    new += _at_other_lines(lost_members(trees), [*declared, *new])
+    return sorted([*declared, *new]), unchecked
+
+
+def _at_other_lines(findings: Sequence[Finding], known: Sequence[Finding]) -> list[Finding]:
+    """The findings at lines without a known one."""
+    lines = {(finding.path, finding.line) for finding in known}
+    return [finding for finding in findings if (finding.path, finding.line) not in lines]
 
 
 def _python(tree: Tree) -> Tree:

@@ -59,6 +59,7 @@ def _below(block: _Block, ours: Lines, new: list[str]) -> list[str]:
 
 
 def _block(lines: Lines) -> _Block | None:
+    """Read lines as definitions or fields; None if they hold anything else, or a name twice."""
     text = textwrap.dedent(source_of(lines))
     tree = parse_python(text)
     if tree is None or not tree.body:

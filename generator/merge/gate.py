@@ -78,6 +78,7 @@ def _without(side: Counter[str], change: Counter[str], base: Counter[str]) -> Co
 
 
 def _adds_up(base: Counter[str], ours: Counter[str], theirs: Counter[str], result: Counter[str]) -> bool:
+    """Whether the result has every line as often as the changes of both sides require."""
     for line in base.keys() | ours.keys() | theirs.keys() | result.keys():
         by_ours, by_theirs = ours[line] - base[line], theirs[line] - base[line]
         # A change that both sides made may count once or twice; any other exactly once.
@@ -95,6 +96,7 @@ def _tally_of_side(language: Language, lines: Lines) -> Counter[str]:
 
 
 def _tally(language: Language, lines: Iterable[str]) -> Counter[str]:
+    """How often each line occurs, as `keeps_every_edit` compares them."""
     keys: list[str] = []
     inside_import = False
     for line in lines:

@@ -16,6 +16,9 @@ from .pieces import Hunk, Lines, Sides, source_of
 Name = tuple[str, str, str]
 """What an import names: (module, name, alias); name and alias may be empty."""
 
+IMPORT = re.compile(r"\s*(import\s+\w|from\s+[\w.]+\s+import\b)")
+"""The start of an import statement."""
+
 
 @lru_cache(maxsize=64)
 def imported(source: str) -> frozenset[Name]:
@@ -27,10 +30,6 @@ def imported(source: str) -> frozenset[Name]:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             found.update(_names(node))
     return frozenset(found)
-
-
-IMPORT = re.compile(r"\s*(import\s+\w|from\s+[\w.]+\s+import\b)")
-"""The start of an import statement."""
 
 
 def _import_statements(source: str) -> Iterator[str]:
@@ -81,18 +80,17 @@ def union_imports(hunk: Hunk) -> list[str] | None:
         return None
     for item in list(result):
         left = [name for name in item.names if name in wanted]
-        if left and left != item.names:
-            item.lines = _write(left, len(item.lines) > 1, hunk.width)
-        elif not left:
+        if not left:
             result.remove(item)
-        item.names = left
+        elif left != item.names:
+            item.lines, item.names = _write(left, len(item.lines) > 1, hunk.width), left
     _take_rewritten(base, result, theirs)
     known = {*hunk.sides.base, *hunk.sides.ours}
     present = {name for item in result for name in item.names}
-    place = 0
+    place = 0  # in our statements, below those that theirs has above `item`
     for item in theirs:
         added = [name for name in item.names if name in wanted and name not in present]
-        same = next((k for k, have in enumerate(result) if have.names and set(have.names) & set(item.names)), None)
+        same = next((k for k, have in enumerate(result) if set(have.names) & set(item.names)), None)
         if not added:
             place = place if same is None else max(place, same + 1)
             continue
@@ -114,7 +112,7 @@ def union_imports(hunk: Hunk) -> list[str] | None:
 
 
 def _take_rewritten(base: list[_Import], result: list[_Import], theirs: list[_Import]) -> None:
-    """Take the template's text of a statement in which only it changed something else than names, such as a comment."""
+    """Take over the statements that only the template rewrote with the same names, for example to add a comment."""
     in_base, in_theirs = ({tuple(item.names): item.lines for item in side} for side in (base, theirs))
     for item in result:
         names = tuple(item.names)

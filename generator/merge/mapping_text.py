@@ -87,7 +87,7 @@ def _read_lines(
     found: list[tuple[Key | None, Lines]] = []
     waiting: list[str] = []
     for line in lines:
-        if not line.strip() or (line[:1] in comments and line[:1]):
+        if not line.strip() or line[0] in comments:
             waiting.append(line)
         elif found and belongs(line):
             key, before = found[-1]

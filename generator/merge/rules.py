@@ -40,13 +40,14 @@ def refine(sides: Sides, work: Work) -> list[Piece]:
     parts = _parts(sides)
     pieces = [[conflict(part.sides) if isinstance(part, Hunk) else part] for part in parts]
     options = {place: _options(part) for place, part in enumerate(parts) if isinstance(part, Hunk)}
+    # In each round, every open conflict tries its next rule; as many results are taken as pass the gate together.
     while options and work.left:
         tried = {place: option for place, more in options.items() if (option := next(more, None)) is not None}
         attempt = _Attempt(sides, pieces, tried, work)
         taken = fitting([*tried], attempt.passes)
         pieces = attempt.at(taken)
         options = {place: more for place, more in options.items() if place in tried and place not in taken}
-    return [piece for some in pieces for piece in some]
+    return [piece for part in pieces for piece in part]
 
 
 class _Attempt(NamedTuple):
@@ -64,12 +65,12 @@ class _Attempt(NamedTuple):
 
     def at(self, places: Sequence[int]) -> list[list[Piece]]:
         """The merge with the rule's result in some of the parts."""
-        return [self.tried[place] if place in places else some for place, some in enumerate(self.pieces)]
+        return [self.tried[place] if place in places else part for place, part in enumerate(self.pieces)]
 
     def passes(self, places: Sequence[int]) -> bool:
-        flat = [piece for some in self.at(places) for piece in some]
-        can = self.work.spend(2 * len(self.sides.ours) * CHECK)
-        return can and problem(self.sides, flat) is None and keeps_every_edit(self.sides, flat)
+        flat = [piece for part in self.at(places) for piece in part]
+        has_work = self.work.spend(2 * len(self.sides.ours) * CHECK)
+        return has_work and problem(self.sides, flat) is None and keeps_every_edit(self.sides, flat)
 
 
 def _parts(sides: Sides) -> list[Piece | Hunk]:

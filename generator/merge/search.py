@@ -106,8 +106,8 @@ def _merge_valid(sides: Sides, work: Work, parse_only: bool = False) -> tuple[li
         return [conflict(sides.cut(regions[i])) if i in left_out else piece for i, piece in enumerate(by_lines)]
 
     def fits(places: list[int]) -> bool:
-        can = work.spend(len(sides.ours))
-        return can and problem(sides, with_only(places), ours_only=True, parse_only=parse_only) is None
+        has_work = work.spend(len(sides.ours))
+        return has_work and problem(sides, with_only(places), ours_only=True, parse_only=parse_only) is None
 
     note = problem(sides, by_lines, ours_only=True, parse_only=parse_only)
     return (by_lines, "") if note is None else (with_only(fitting(changed, fits)), note)

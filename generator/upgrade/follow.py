@@ -139,7 +139,7 @@ def follow(
     own, notes = read_own_code(root, {*base, *theirs, *snapshot.files})
     ours = {**own, **snapshot.files}
     chosen = applicable(renames, Project(base), Project(ours), Project(theirs))
-    fixed = {path for path in ours if options.leave_alone([path], generated=path in base or path in theirs)}
+    fixed = {path for path in ours if options.leaves_alone([path], generated=path in base or path in theirs)}
     changed = rename(ours, chosen, fixed)
     changed_base = rename(base, changed.made, fixed)
     uses = [find_uses(changed.files, one, changed_base.files) for one in meanings]

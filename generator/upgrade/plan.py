@@ -46,7 +46,7 @@ class UpgradeOptions(NamedTuple):
     why: Mapping[str, tuple[str, ...]] = {}
     modes: bool = True
 
-    def leave_alone(self, paths: Sequence[str], generated: bool) -> bool:
+    def leaves_alone(self, paths: Sequence[str], generated: bool) -> bool:
         """Whether this upgrade does not touch a file: it is skipped, left for later, or generated only once.
 
         Args:
@@ -116,7 +116,7 @@ def plan_files(base: Tree, ours: Snapshot, theirs: Tree, options: UpgradeOptions
     changes: list[FileChange] = []
     baseline: dict[str, File] = {}
     for tracked in files:
-        if options.leave_alone(tracked.paths, tracked.old is not None or tracked.new in options.unknown):
+        if options.leaves_alone(tracked.paths, tracked.old is not None or tracked.new in options.unknown):
             change = planner.skipped(tracked)
             if tracked.old is not None and tracked.old in base:
                 baseline[tracked.old] = base[tracked.old]

@@ -84,7 +84,7 @@ def refuse_older_release(manifest: Manifest, template: Template) -> None:
 
 
 def _version_of(text: str) -> "Version | None":
-    """A version in the order of PEP 440, without the local part `+…`, which only tells builds apart; None if it is none."""
+    """A version in the order of PEP 440, without its local part (`+…`); None if the text is not a version."""
     from packaging.version import InvalidVersion, Version  # slow to import, and rarely needed
 
     try:

@@ -1,4 +1,4 @@
-"""The keyed merge of three mappings, on which every merge of a set is built."""
+"""The merge of three mappings by key, which merges every kind of set."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""What a merge may do beyond lines, and where each of its rules ends: removing any of these limits was seen to go unnoticed."""
+"""The limits of each rule of a merge; without these tests, removing one of the limits would go unnoticed."""
 
 import pytest
 

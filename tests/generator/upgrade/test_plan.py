@@ -1,4 +1,4 @@
-"""Planning: what becomes of each file, given three trees in memory."""
+"""Planning: the change of each file, from three trees in memory."""
 
 from pathlib import Path
 

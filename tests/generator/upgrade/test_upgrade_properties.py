@@ -53,7 +53,7 @@ PATHS = ["train.py", "notes.txt", "lib/model.py", ".gitignore", "requirements.tx
 
 
 def lines_of(content: bytes) -> Counter[bytes]:
-    """Lines without white space, imports apart, that say something."""
+    """Lines with a word in them, without white space; no imports."""
     found = (b"".join(line.split()) for line in content.split(b"\n"))
     bare = (line for line in found if any(byte > 47 and byte != 61 for byte in line))
     return Counter(line for line in bare if not line.startswith((b"import", b"from")))
