@@ -1,6 +1,4 @@
-"""Contradictions in what a project declares: pins that no version meets, jobs and services that need a missing one, scripts
-without a target.
-"""
+"""Contradictions in what a project declares: pins that no version meets, missing jobs and services, dead scripts."""
 
 import ast
 import re

@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..check.finding import Finding
@@ -29,8 +29,10 @@ from .journal import (
     Journal,
     Operation,
     Stamp,
+    backup_file,
     read_journal,
     same_content,
+    staged_file,
     stamp_of,
     write_journal,
 )
@@ -115,9 +117,7 @@ def undo(root: Path) -> Journal:
     if journal is None:
         raise PreconditionError("There is no upgrade to undo: only the last one can be undone, and only once")
     edited = [
-        op.path
-        for op in journal.everything
-        if not same_content(stamp_of(root, op.path), op.new) and not op.path.startswith(f"{INCOMING_DIR}/")
+        op.path for op in journal.everything if not same_content(stamp_of(root, op.path), op.new) and not op.is_incoming
     ]
     if edited:
         names = ", ".join(f"`{path}`" for path in edited)
@@ -128,14 +128,14 @@ def undo(root: Path) -> Journal:
     with _half_done(root):
         write_journal(root, journal.in_phase("undo"), UNDO_DIR)
         disk.rename(root / UNDO_DIR, root / UPGRADE_DIR)
-        return _roll_back(root, journal.in_phase("undo"))
+        return _roll_back(root, journal)
 
 
 def unresolved(root: Path, journal: Journal) -> list[str]:
     """The files with conflicts that still contain a conflict marker."""
     left: list[str] = []
     origins = {change.path: change.moved_from or change.path for change in journal.summary}
-    backups = {op.path: root / UPGRADE_DIR / "old" / str(number) for number, op in enumerate(journal.operations)}
+    backups = {op.path: backup_file(root / UPGRADE_DIR, number) for number, op in enumerate(journal.operations)}
     for path in journal.conflicts:
         if stamp_of(root, path) is None:
             continue
@@ -212,17 +212,7 @@ def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
     if journal.phase == "resolve":
         if not resolve:
             return journal
-        left = unresolved(root, journal)
-        if left:
-            names = ", ".join(f"`{path}`" for path in left)
-            raise PreconditionError(
-                f"{names} still contain{'s' if len(left) == 1 else ''} conflict markers: resolve each conflict, then run"
-                " `paccel upgrade --continue`; or go back with `paccel upgrade --abort`"
-            )
-        # The user may have edited any file to resolve a finding.
-        conflicts = {op.path for op in journal.operations} if journal.findings else {*journal.conflicts}
-        resolved = [_resolved(root, op, conflicts) for op in journal.operations]
-        journal = journal._replace(operations=tuple(resolved), phase="finish")
+        journal = _resolved(root, journal)
         write_journal(root, journal)
     if journal.phase == "finish":
         folders |= _clear_incoming(root, journal)
@@ -240,16 +230,33 @@ def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
     return journal
 
 
-def _resolved(root: Path, op: Operation, conflicts: Collection[str]) -> Operation:
-    """The operation after conflicts are resolved: `new` is the file as the user left it; the template's version is removed."""
-    if op.path.startswith(f"{INCOMING_DIR}/"):
-        return op._replace(new=None) if same_content(stamp_of(root, op.path), op.new) else op
-    return op._replace(new=stamp_of(root, op.path)) if op.path in conflicts else op
+def _resolved(root: Path, journal: Journal) -> Journal:
+    """The journal in phase "finish": `new` is each file as the user left it, and template's versions are removed.
+
+    Raises:
+        PreconditionError: Conflict markers are left.
+    """
+    left = unresolved(root, journal)
+    if left:
+        names = ", ".join(f"`{path}`" for path in left)
+        raise PreconditionError(
+            f"{names} still contain{'s' if len(left) == 1 else ''} conflict markers: resolve each conflict, then run"
+            " `paccel upgrade --continue`; or go back with `paccel upgrade --abort`"
+        )
+    operations: list[Operation] = []
+    for op in journal.operations:
+        new = op.new
+        if op.is_incoming:
+            new = None if same_content(stamp_of(root, op.path), op.new) else op.new
+        elif journal.findings or op.path in journal.conflicts:  # the user may edit any file to resolve a finding
+            new = stamp_of(root, op.path)
+        operations.append(op._replace(new=new))
+    return journal._replace(operations=tuple(operations), phase="finish")
 
 
 def _clear_incoming(root: Path, journal: Journal) -> set[Path]:
     """Remove the template's versions that were put aside; return the folders that have to be synced to the disk."""
-    incoming = [op.path for op in journal.operations if op.path.startswith(f"{INCOMING_DIR}/") and op.new is None]
+    incoming = [op.path for op in journal.operations if op.is_incoming and op.new is None]
     for path in incoming:
         disk.remove_file(root / path)
     for folder in reversed(journal.made):
@@ -261,10 +268,10 @@ def _clear_incoming(root: Path, journal: Journal) -> set[Path]:
 def _replace_all(root: Path, journal: Journal) -> set[Path]:
     """Replace the project's files; return the folders that have to be synced to the disk."""
     folders = {(root / op.path).parent for op in journal.operations}
-    removals = [(number, op) for number, op in enumerate(journal.operations) if op.new is None]
     # Removals first: a file may make way for a folder, or for another spelling of its name.
-    for number, op in removals:
-        _replace_one(root, number, op)
+    for number, op in enumerate(journal.operations):
+        if op.new is None:
+            _replace_one(root, number, op)
     for folder in sorted(journal.emptied, key=len, reverse=True):
         disk.remove_empty_folder(root / folder)
         folders |= {root / folder, (root / folder).parent}
@@ -280,7 +287,7 @@ def _replace_all(root: Path, journal: Journal) -> set[Path]:
 
 def _replace_one(root: Path, number: int, op: Operation) -> None:
     now = stamp_of(root, op.path)
-    staged = root / UPGRADE_DIR / "new" / str(number)
+    staged = staged_file(root / UPGRADE_DIR, number)
     if op.new is None:
         if now is None:
             return
@@ -325,7 +332,7 @@ def _roll_back(root: Path, journal: Journal) -> Journal:
             # Write a copy: the backup must survive if this is killed.
             aside = root / UPGRADE_DIR / "back"
             disk.remove_file(aside)
-            disk.write_file(aside, (root / UPGRADE_DIR / "old" / str(number)).read_bytes(), op.old.mode)
+            disk.write_file(aside, backup_file(root / UPGRADE_DIR, number).read_bytes(), op.old.mode)
             disk.replace_file(aside, root / op.path)
     changed = {
         (root / path).parent for path in (*(op.path for op in journal.everything), *journal.made, *journal.emptied)

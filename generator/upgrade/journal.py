@@ -57,6 +57,11 @@ class Operation(NamedTuple):
     old: Stamp | None
     new: Stamp | None
 
+    @property
+    def is_incoming(self) -> bool:
+        """Whether it is the template's version of a file, put aside."""
+        return self.path.startswith(f"{INCOMING_DIR}/")
+
 
 class Journal(NamedTuple):
     """Everything that is needed to finish, abort or undo an upgrade, besides the staged files.
@@ -64,8 +69,7 @@ class Journal(NamedTuple):
     Attributes:
         phase: "apply": files are being replaced. "resolve": all are replaced, the user has to resolve conflicts or
             findings. "finish": these are resolved. "undo": everything is being restored.
-        operations: The project's files, in the order in which they change. The staged content of number i is
-            `new/<i>`, the backup is `old/<i>`.
+        operations: The project's files, in the order in which they change.
         state: Baseline and manifest, replaced last; their numbers follow those of `operations`.
         conflicts: Paths with conflicts.
         markers: The ends of conflict marker lines: a space and a label.
@@ -167,6 +171,16 @@ def _folder(path: str) -> str:
     return check_path(path)
 
 
+def staged_file(folder: Path, number: int) -> Path:
+    """The new content of operation `number` of the upgrade in `folder`."""
+    return folder / "new" / str(number)
+
+
+def backup_file(folder: Path, number: int) -> Path:
+    """The old content of operation `number` of the upgrade in `folder`."""
+    return folder / "old" / str(number)
+
+
 def read_journal(root: Path, folder: str = UPGRADE_DIR) -> Journal | None:
     """Return the journal in `folder`, or None if there is none.
 
@@ -187,8 +201,9 @@ def read_journal(root: Path, folder: str = UPGRADE_DIR) -> Journal | None:
         journal = Journal.from_json(path.read_bytes())
         # The staged files show what exists before and after: a journal that disagrees could delete files.
         for number, operation in enumerate(journal.everything):
-            is_kept, is_staged = ((root / folder / side / str(number)).exists() for side in ("old", "new"))
-            if is_kept != (operation.old is not None) or (is_staged and operation.new is None):
+            has_backup = backup_file(root / folder, number).exists()
+            is_staged = staged_file(root / folder, number).exists()
+            if has_backup != (operation.old is not None) or (is_staged and operation.new is None):
                 raise _damaged(f": it does not match what is staged for `{operation.path}`")
     except OSError as error:
         raise PreconditionError(f"`{path}` cannot be read: {error.strerror}") from error

@@ -10,7 +10,17 @@ from ..errors import PreconditionError
 from ..files import disk
 from ..files.tree import STATE_DIR, File
 from .change import INCOMING_DIR, FileChange
-from .journal import MAX_JOURNAL_BYTES, STAGING_DIR, UPGRADE_DIR, Journal, Operation, Stamp, stamp_of
+from .journal import (
+    MAX_JOURNAL_BYTES,
+    STAGING_DIR,
+    UPGRADE_DIR,
+    Journal,
+    Operation,
+    Stamp,
+    backup_file,
+    staged_file,
+    stamp_of,
+)
 
 
 class _Want(NamedTuple):
@@ -101,7 +111,7 @@ def _stage_one(root: Path, staging: Path, number: int, want: _Want, leaving: set
                 f"`{want.path}` changed while the upgrade was being planned: run `paccel upgrade` again"
             )
         if old is not None:
-            disk.write_file(staging / "old" / str(number), content, old.mode, later=True)
+            disk.write_file(backup_file(staging, number), content, old.mode, later=True)
     elif want.path.casefold() not in leaving and stamp_of(root, want.path) is not None:
         raise PreconditionError(
             f"`{want.path}` appeared while the upgrade was being planned: run `paccel upgrade` again"
@@ -110,7 +120,7 @@ def _stage_one(root: Path, staging: Path, number: int, want: _Want, leaving: set
         return Operation(want.path, old, None)
     before = old or (stamp_of(root, want.like) if want.like else None)
     mode = _mode(before.mode if before else 0o644, want.new.executable)
-    disk.write_file(staging / "new" / str(number), want.new.content, mode, later=True)
+    disk.write_file(staged_file(staging, number), want.new.content, mode, later=True)
     return Operation(want.path, old, Stamp.of(want.new.content, mode))
 
 

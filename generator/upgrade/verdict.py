@@ -16,8 +16,8 @@ from ..files.tree import File, Tree
 from ..merge.file import with_conflicts
 from ..merge.markers import Labels
 from ..project.state import BASELINE_PATH
-from .change import INCOMING_DIR, FileChange
-from .journal import UPGRADE_DIR, Journal
+from .change import FileChange
+from .journal import UPGRADE_DIR, Journal, backup_file, staged_file
 
 _REASON = "merged, the project would have an error that neither side has"
 
@@ -77,12 +77,12 @@ def judge_again(root: Path, journal: Journal) -> Verdict:
     """
     before: dict[str, File | None] = {}
     for number, operation in enumerate(journal.operations):
-        if not operation.path.startswith(f"{INCOMING_DIR}/"):
-            backup = root / UPGRADE_DIR / "old" / str(number)
+        if not operation.is_incoming:
+            backup = backup_file(root / UPGRADE_DIR, number)
             before[operation.path] = File(backup.read_bytes()) if operation.old is not None else None
     staged = [number for number, operation in enumerate(journal.everything) if operation.path == BASELINE_PATH]
     try:
-        theirs = read_zip((root / UPGRADE_DIR / "new" / str(staged[0])).read_bytes(), BASELINE_PATH) if staged else {}
+        theirs = read_zip(staged_file(root / UPGRADE_DIR, staged[0]).read_bytes(), BASELINE_PATH) if staged else {}
     except (ArchiveError, OSError):
         theirs = {}  # more findings may look new; the user can still `--accept` them
     moved = {change.path: change.moved_from for change in journal.summary if change.moved_from is not None}
