@@ -43,12 +43,12 @@ def formatting_views(ours: Sequence[str], formatter_files: Mapping[str, bytes]) 
     styles = styles_of(ours, read_styles(formatter_files))
     # Also without magic commas: a list that the template only wrapped over more lines is then no change.
     for style in (*styles, *(style._replace(magic_comma=False) for style in styles if style.magic_comma)):
-        yield View("your formatting kept", partial(restyled, style=style))
+        yield View("your formatting kept", partial(_restyled, style=style))
 
 
-def restyled(sides: Sides, style: Style) -> Sides | None:
+def _restyled(sides: Sides, style: Style) -> Sides | None:
     """Format base and theirs in a style; None if they are in it already, or not valid."""
-    base, theirs = format_lines(sides.base, style), format_lines(sides.theirs, style)
+    base, theirs = _format_lines(sides.base, style), _format_lines(sides.theirs, style)
     if base is None or theirs is None or (base, theirs) == (sides.base, sides.theirs):
         return None
     return sides._replace(base=base, theirs=theirs)
@@ -138,7 +138,7 @@ def formatted(source: str, style: Style) -> str | None:
     return single_quoted(text) if style.quotes == "single" else text
 
 
-def format_lines(lines: Sequence[str], style: Style) -> Lines | None:
+def _format_lines(lines: Sequence[str], style: Style) -> Lines | None:
     """`lines` formatted by black in `style`; None if black cannot parse them."""
     if not lines:
         return ()

@@ -20,7 +20,7 @@ from .lists import union_array, union_ignored, union_listed, union_requirements,
 from .logical_lines import logical_lines
 from .mapping_union import union_members
 from .pieces import Hunk, Lines, Piece, Sides, conflict, count_conflicts, indent_of, merged, resolved, source_of
-from .work import CHECK, Work, fitting
+from .work import Work, fitting
 
 UNIONS: dict[Language, tuple[Callable[[Hunk], list[str] | None], ...]] = {
     "python": (union_imports, union_definitions),
@@ -69,7 +69,7 @@ class _Attempt(NamedTuple):
 
     def passes(self, places: Sequence[int]) -> bool:
         flat = [piece for part in self.at(places) for piece in part]
-        has_work = self.work.spend(2 * len(self.sides.ours) * CHECK)
+        has_work = self.work.spend(2 * len(self.sides.ours))
         return has_work and problem(self.sides, flat) is None and keeps_every_edit(self.sides, flat)
 
 

@@ -20,7 +20,7 @@ from .reindent import reindented, with_tabs
 from .reorder import reordered
 from .restyle import STYLES_TRIED, formatting_views
 from .rules import has_already, refine
-from .work import CHECK, FORMAT, Work, fitting
+from .work import FORMAT, Work, fitting
 
 MAX_LINES = 3_000
 """A file is merged by lines only if a side is longer."""
@@ -143,7 +143,7 @@ def _variants(sides: Sides, formatter_files: Mapping[str, bytes], work: Work) ->
             for view in views:
                 variant = view.apply(variant) if variant is not None else None
             if variant is not None and variant not in seen:
-                if not work.spend(len(sides.ours) * CHECK):
+                if not work.spend(len(sides.ours)):
                     return
                 seen.add(variant)
                 yield formatted, variant, ", ".join(view.note for view in (formatting, *views) if view.note)

@@ -8,11 +8,8 @@ Item = TypeVar("Item")
 MAX_WORK = 40_000
 """Lines that the search for one merge may read: about two seconds, most of it black."""
 
-CHECK = 1
-"""The work of checking a line for defects."""
-
 FORMAT = 8
-"""The work of formatting a line with black."""
+"""The work of formatting a line with black; checking a line for defects is 1."""
 
 
 class Work:
