@@ -184,7 +184,9 @@ def _of_targets(path: str, file: File, mention: Mention, lost: Lost) -> Iterator
     made = re.search(r"(?<![\w./-])make((?:\s+[\w=.-]+)+)", mention.text) if lost.targets else None
     for name in sorted({*(made[1].split() if made else ())} & lost.targets):
         line = _line_with(file, mention.line, name)
-        yield finding_at(path, file, line, "missing-target", f"runs `make {name}`, but no Makefile has this target", name)
+        yield finding_at(
+            path, file, line, "missing-target", f"runs `make {name}`, but no Makefile has this target", name
+        )
     installed = re.search(r"(?<![\w])\.\[([\w,\s-]+)\]", mention.text) if lost.extras else None
     for name in sorted({part.strip() for part in installed[1].split(",")} & lost.extras) if installed else ():
         line = _line_with(file, mention.line, name)
