@@ -1,4 +1,4 @@
-"""Which two changes meet at a finding: the one that its line is part of, and the one that took away what it needs."""
+"""Blame: which change of the other side causes a finding, such as the removal of what the finding's line needs."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,53 +7,27 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from ..files.tree import File, Tree
-from ..merge.diff3 import changes
+from ..merge.diff import changes
 from ..merge.text import decode
 from .finding import MAX_TEXT, Finding, Place
 
-# Words that stand in messages and on many lines, and that no change of a project brings about.
+# Words of many messages and lines: they do not tell which change is the cause.
 _COMMON = frozenset(
-    [
-        "Any",
-        "None",
-        "True",
-        "False",
-        "self",
-        "cls",
-        "int",
-        "float",
-        "str",
-        "bool",
-        "bytes",
-        "list",
-        "dict",
-        "set",
-        "tuple",
-        "object",
-        "type",
-        "def",
-        "class",
-        "return",
-        "import",
-        "from",
-        "Literal",
-        "Unknown",
-        "Module",
-        "Object",
-        "Name",
-        "args",
-        "kwargs",
-    ]
+    (
+        *("Any", "None", "True", "False", "Literal", "Unknown", "Module", "Object", "Name"),
+        *("int", "float", "str", "bool", "bytes", "list", "dict", "set", "tuple", "object", "type"),
+        *("self", "cls", "args", "kwargs", "def", "class", "return", "import", "from"),
+    )
 )
 
 
 class Trees(NamedTuple):
-    """The sources of a merge and its result.
+    """The projects of a merge.
 
     Attributes:
         ours: The user's project.
         theirs: The new render.
-        merged: What they become together.
+        merged: The result.
         moved: Path in `merged` -> path in `ours`, of files that move.
     """
 
@@ -64,9 +38,15 @@ class Trees(NamedTuple):
 
 
 class _Change(NamedTuple):
-    """Lines of the merged file that one side changed, those that it removed there, and the line below them."""
+    """One side's change to a file.
 
-    path: str
+    Attributes:
+        lines: The changed lines of the merged file.
+        removed: The lines before the change.
+        added: The lines after it.
+        below: The line below it.
+    """
+
     lines: range
     removed: tuple[str, ...]
     added: tuple[str, ...]
@@ -74,7 +54,7 @@ class _Change(NamedTuple):
 
 
 def explained(finding: Finding, trees: Trees) -> Finding:
-    """Name the change that meets the finding's own line: the template's, where that line is the user's, or vice versa."""
+    """The finding with its cause: a change of the template if the finding's line is the user's, and vice versa."""
     if finding.cause is not None:
         return finding
     of_template = _at(_template_changes(trees, finding.path), finding.line)
@@ -83,9 +63,9 @@ def explained(finding: Finding, trees: Trees) -> Finding:
 
 
 def template_line(finding: Finding, trees: Trees) -> int | None:
-    """The line of the finding's own file where the template's change is to blame, if it is in that file; else None.
+    """The line in the finding's file where the template's change causes it; None if the cause is in another file.
 
-    A removed line is where it stood in the merged file.
+    For a removed line, this is where it was in the merged file.
     """
     if _at(_template_changes(trees, finding.path), finding.line) is not None:
         return finding.line
@@ -94,19 +74,20 @@ def template_line(finding: Finding, trees: Trees) -> int | None:
 
 
 def _cause(finding: Finding, trees: Trees, by_template: bool) -> Place | None:
-    """The line of one side's changes that has most to do with a finding."""
+    """The line in one side's changes that most likely causes a finding."""
     side = _template_changes if by_template else _user_changes
     best: tuple[float, Place] | None = None
     names = [name for name in finding.names if name not in _COMMON and len(name) > 1]
     for path in [finding.path, *sorted({*trees.ours, *trees.theirs, *trees.merged} - {finding.path})]:
         if not by_template and path not in trees.theirs and path != finding.path:
-            continue  # a file of the user's own is no edit of anything
+            continue  # the template never had this file: it is not an edit
         for change in side(trees, path):
             for offset, removed, text in _lines(change):
                 own = path == finding.path and not removed and change.lines.start + offset + 1 == finding.line
-                # A decorator has to do with what it decorates.
+                # A decorator is judged by the line that it decorates.
                 score = 0.0 if own else _score(change.below if text.lstrip().startswith("@") else text, names, removed)
-                score += 0.5 * (score > 0 and PurePosixPath(path).stem in finding.names)  # the module that it names
+                if score and PurePosixPath(path).stem in finding.names:  # the finding names this module
+                    score += 0.5
                 if score and (best is None or score > best[0]):
                     line = change.lines.start + (0 if removed else offset) + 1
                     shown = text.strip()[:MAX_TEXT]
@@ -115,13 +96,13 @@ def _cause(finding: Finding, trees: Trees, by_template: bool) -> Place | None:
 
 
 def _lines(change: _Change) -> Iterator[tuple[int, bool, str]]:
-    """Yield where a changed line is, whether it was removed, and what it says."""
+    """Yield each changed line as (offset in the change, whether it was removed, text)."""
     for removed, lines in ((True, change.removed), (False, change.added)):
         yield from ((offset, removed, text) for offset, text in enumerate(lines))
 
 
 def _score(text: str, names: list[str], removed: bool) -> float:
-    """How much a changed line has to do with names: first what defines the first, and rather what is there now."""
+    """How much a changed line concerns names: definitions and earlier names score higher, removed lines a little lower."""
     total = 0.0
     for place, name in enumerate(names):
         word = re.escape(name)
@@ -138,22 +119,21 @@ def _at(found: tuple[_Change, ...], line: int) -> _Change | None:
 
 
 def _template_changes(trees: Trees, path: str) -> tuple[_Change, ...]:
-    return _changes(path, trees.ours.get(trees.moved.get(path, path)), trees.merged.get(path))
+    return _changes(trees.ours.get(trees.moved.get(path, path)), trees.merged.get(path))
 
 
 def _user_changes(trees: Trees, path: str) -> tuple[_Change, ...]:
-    return _changes(path, trees.theirs.get(path), trees.merged.get(path))
+    return _changes(trees.theirs.get(path), trees.merged.get(path))
 
 
 @lru_cache(maxsize=1024)
-def _changes(path: str, before: File | None, after: File | None) -> tuple[_Change, ...]:
-    """What the second text has other than the first; a file that is missing has no lines."""
+def _changes(before: File | None, after: File | None) -> tuple[_Change, ...]:
+    """The changes from one version of a file to the other; a missing file has no lines."""
     if before == after:
         return ()
     old, new = (decode(file.content).lines if file else () for file in (before, after))
     return tuple(
         _Change(
-            path,
             range(b.start, b.stop),
             old[a.start : a.stop],
             new[b.start : b.stop],

@@ -1,12 +1,12 @@
-"""Check a merged project as a whole, before anything of it is written.
+"""Check a merged project as a whole, before any of it is written.
 
-What counts is a difference: what is found in the merged project, and neither in the user's project nor in the new
-render. So a tool's false alarms, its version and the project's own habits make no noise.
+Only a difference counts: a finding in the merged project that neither the user's project nor the new render has. So a
+tool's false positives, its version and the project's habits make no noise.
 """
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -21,16 +21,16 @@ from .finding import Finding, new_findings
 from .members import lost_members
 from .mentions import is_readme
 from .references import Gone, cut_references
-from .sources import TooLarge, is_python, is_source, read_sources, sources
+from .sources import TooLarge, is_code, is_python, is_source, read_sources, sources
 
 
 class Report(NamedTuple):
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        findings: What is wrong with the merged project and with neither side, in path order.
-        unchecked: What was not checked, and why, as one sentence; empty if everything was.
-        trees: What was compared.
+        findings: What is wrong with the merged project and with neither side, by path.
+        unchecked: What was not checked and why, in one sentence; empty if everything was.
+        trees: The projects that were compared.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -45,14 +45,14 @@ def check_merge(
     theirs: Tree,
     moved: Mapping[str, str],
 ) -> Report:
-    """Check what a project becomes.
+    """Check a merged project.
 
     Args:
-        root: The project's folder; its own files are read from there.
-        before: Path -> the user's file, of those that are other on the disk than they were before the upgrade; None: none.
-        after: Path -> file, of those that are other on the disk than they become.
+        root: The project's folder; files that are in neither `before` nor `after` are read from there.
+        before: Path -> the user's file before the upgrade, None for no file, where the disk differs from it.
+        after: Path -> the merged file, None for no file, where the disk differs from it.
         theirs: The new render.
-        moved: Path afterwards -> path before, of files that move.
+        moved: New path -> old path of files that move.
     """
     gone = _gone(root, before, after, theirs)
     if not (any(is_source(path) and not is_readme(path) for path in (*before, *after)) or gone.ours):
@@ -69,7 +69,7 @@ def check_merge(
 
 
 def _gone(root: Path, before: Mapping[str, File | None], after: Mapping[str, File | None], theirs: Tree) -> Gone:
-    """The files of both sides that the merged project has not."""
+    """The files of each side that the merged project does not have."""
 
     def is_there(path: str) -> bool:
         return after[path] is not None if path in after else (root / path).exists()
@@ -79,6 +79,7 @@ def _gone(root: Path, before: Mapping[str, File | None], after: Mapping[str, Fil
 
 
 def _changed(tree: Tree, files: Mapping[str, File | None]) -> dict[str, File]:
+    """The tree with some files replaced or, for None, removed."""
     changed = {path: file for path, file in tree.items() if path not in files}
     return dict(sorted((changed | sources({path: file for path, file in files.items() if file is not None})).items()))
 
@@ -91,56 +92,67 @@ def _difference(root: Path, trees: Trees, gone: Gone) -> tuple[list[Finding], st
         _placed(check_declarations(trees.ours), places),
         check_declarations(trees.theirs),
     )
-    seen = {(finding.path, finding.line) for finding in declared}
-    cut = [*cut_references(trees, gone), *new_circles(trees)]
-    declared += [finding for finding in cut if (finding.path, finding.line) not in seen]
-    code = [{path: file for path, file in tree.items() if is_python(path)} for tree in trees[:3]]
-    if code[2] in code[:2] or not any(path.endswith((".py", ".pyi", ".ipynb")) for path in code[2]):
+    declared += _at_other_lines([*cut_references(trees, gone), *new_circles(trees)], declared)
+    code = Trees(_python(trees.ours), _python(trees.theirs), _python(trees.merged))
+    if code.merged in (code.ours, code.theirs) or not any(map(is_code, code.merged)):
         return declared, ""
     found, missing = tools.find_tools(find_interpreter(root).path)
-    problems = [f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; `{tools.INSTALL}`"]
-    problems = problems if missing else []
+    problems: list[str] = []
+    if missing:
+        are = "is" if len(missing) == 1 else "are"
+        problems.append(f"{' and '.join(missing)} {are} not installed; `{tools.INSTALL}`")
     try:
         new, failed = _run(found, code, places) if found else ([], [])
     except OSError as error:
         new, failed = [], [f"the temporary folder cannot be written: {error.strerror}"]
     problems += failed
     unchecked = f"The merged project was not checked as a whole: {'; '.join(problems)}" if problems else ""
-    seen = {(finding.path, finding.line) for finding in (*declared, *new)}
-    lost = [finding for finding in lost_members(trees) if (finding.path, finding.line) not in seen]
-    return sorted([*declared, *new, *lost]), unchecked
+    new += _at_other_lines(lost_members(trees), [*declared, *new])
+    return sorted([*declared, *new]), unchecked
 
 
-def _run(
-    found: list[tools.Tool], code: list[dict[str, File]], places: Mapping[str, str]
-) -> tuple[list[Finding], list[str]]:
-    """What the tools find in the merged code alone. Most merges have no findings: the sides are checked only if it has."""
+def _at_other_lines(findings: Sequence[Finding], known: Sequence[Finding]) -> list[Finding]:
+    """The findings at lines without a known one."""
+    lines = {(finding.path, finding.line) for finding in known}
+    return [finding for finding in findings if (finding.path, finding.line) not in lines]
+
+
+def _python(tree: Tree) -> Tree:
+    return {path: file for path, file in tree.items() if is_python(path)}
+
+
+def _run(found: list[tools.Tool], code: Trees, places: Mapping[str, str]) -> tuple[list[Finding], list[str]]:
+    """What the tools find in the merged code only, and which tools failed.
+
+    Most merged projects have no findings, so the sides are checked only if there are some.
+    """
     deadline = time.monotonic() + tools.TIMEOUT_SECONDS
     with scratch_dir() as scratch:
-        ours, theirs, merged = folders = [scratch / name for name in ("ours", "theirs", "merged")]
+        ours, theirs, merged = (scratch / name for name in ("ours", "theirs", "merged"))
         (scratch / tools.NO_SETTINGS).touch()
-        write_tree(merged, code[2])
-        results, failed = tools.run_tools(found, {merged: code[2]}, deadline)
+        write_tree(merged, code.merged)
+        results, failed = tools.run_tools(found, {merged: code.merged}, deadline)
         suspects = [tool for tool, by_folder in results.items() if by_folder[merged]]
         if not suspects:
             return [], failed
-        for folder, tree in zip(folders[:2], code[:2], strict=True):
+        sides = {ours: code.ours, theirs: code.theirs}
+        for folder, tree in sides.items():
             folder.mkdir(exist_ok=True)
             write_tree(folder, tree)
-        sides, more = tools.run_tools(suspects, dict(zip(folders[:2], code[:2], strict=True)), deadline)
+        results_of_sides, more = tools.run_tools(suspects, sides, deadline)
         new: list[Finding] = []
-        for tool, by_folder in sides.items():
+        for tool, by_folder in results_of_sides.items():
             new += new_findings(results[tool][merged], _placed(by_folder[ours], places), by_folder[theirs])
-        own = {part for tree in code for path in tree for part in PurePosixPath(path).with_suffix("").parts}
-        return [finding for finding in new if not _is_about_others(finding, own)], failed + more
+        own = {part for tree in code[:3] for path in tree for part in PurePosixPath(path).with_suffix("").parts}
+        return [finding for finding in new if not _is_about_package(finding, own)], failed + more
 
 
-def _is_about_others(finding: Finding, own: set[str]) -> bool:
-    """Whether a tool does not find another package: that is a matter of what is installed, not of a merge."""
+def _is_about_package(finding: Finding, own: set[str]) -> bool:
+    """Whether another package cannot be imported: this depends on what is installed, not on the merge."""
     module = re.search(r"imported module `(\w+)", finding.message)
     return module is not None and module[1] not in own
 
 
 def _placed(findings: list[Finding], places: Mapping[str, str]) -> list[Finding]:
-    """The findings of the user's project where their files are afterwards."""
+    """Findings of the user's project, with the paths after the merge."""
     return [finding._replace(path=places.get(finding.path, finding.path)) for finding in findings]

@@ -1,6 +1,6 @@
-"""Modules that import each other, so that one asks for a name which the other does not have yet.
+"""Circular imports: a module asks for a name that the other does not have yet.
 
-No tool finds these: each import leads somewhere. So the top of each module is walked through as Python runs it.
+No tool finds these, as every import resolves. So the top level of each module is followed in the order Python runs it.
 """
 
 import ast
@@ -13,14 +13,14 @@ from ..files.tree import File, Tree
 from ..merge.languages import parse_python
 from ..merge.text import decode
 from .blame import Trees
-from .finding import MAX_TEXT, Finding, new_findings
+from .finding import Finding, finding_at, new_findings
 
 _MAX_MODULES = 1_000
-"""Each that nobody imports is started: the time grows with the square."""
+"""Each module that no other imports is run: the time is quadratic."""
 
 
 class _Event(NamedTuple):
-    """What a statement at a module's top does: it imports names from a module, or binds names."""
+    """What a statement at the top level of a module does: it imports names from `source`, or only binds names."""
 
     line: int
     names: tuple[str, ...]
@@ -29,7 +29,7 @@ class _Event(NamedTuple):
 
 
 def new_circles(trees: Trees) -> list[Finding]:
-    """Imports that fail in the merged project, because of a circle, and in neither side."""
+    """Imports that fail because of a circle in the merged project, and in neither side."""
     changed = any(trees.merged.get(path) not in (trees.ours.get(path), None) for path in trees.theirs)
     merged = _circles(trees.merged) if changed else []
     return new_findings(merged, _circles(trees.ours), _circles(trees.theirs)) if merged else []
@@ -42,7 +42,7 @@ def _circles(tree: Tree) -> list[Finding]:
     found = {}
     reached: set[str] = set()
     imported = {path for own in modules.values() for path in _Start(tree, modules).imports(own)}
-    # What nobody imports is what is started; circles that nobody enters come last.
+    # First the modules that no other imports: these are run. Then circles that none of them reaches.
     for path in sorted(modules.values(), key=lambda path: path in imported):
         if path not in imported or path not in reached:
             start = _Start(tree, modules)
@@ -58,7 +58,7 @@ def _name(path: str) -> str:
 
 
 class _Start:
-    """Python, started with one module."""
+    """A run of Python that starts with one module."""
 
     def __init__(self, tree: Tree, modules: dict[str, str]) -> None:
         self.tree, self.modules = tree, modules
@@ -83,7 +83,7 @@ class _Start:
         return {other for other in found if other is not None and other != path}
 
     def _sources(self, path: str, event: _Event) -> list[str]:
-        """The modules that an import leads to: the one that it names, and those in it that it takes out."""
+        """The modules that an import loads: the one that it names, and the submodules that it imports from it."""
         if not (event.source or event.level):
             return []
         package = PurePosixPath(path).with_suffix("").parts
@@ -102,19 +102,16 @@ class _Start:
         for name in event.names:
             missing = name not in self.bound[other] and f"{source}.{name}" not in submodules
             if missing and self._binds(other, name):
-                yield self._failed(path, other, source, name, event.line)
+                message = (
+                    f"`{source}` has no `{name}` yet when this imports it: `{other}` is imported first, and imports"
+                    " this file"
+                )
+                stem = PurePosixPath(path).stem
+                yield finding_at(path, self.tree[path], event.line, "circular-import", message, name, source, stem)
 
     def _binds(self, path: str, name: str) -> bool:
-        """Whether a module has a name in the end: else it is another fault, which tools find."""
+        """Whether a module ever binds a name; if not, the tools report the import."""
         return any(name in event.names for event in _events(self.tree[path]))
-
-    def _failed(self, path: str, other: str, source: str, name: str, line: int) -> Finding:
-        text = decode(self.tree[path].content).lines[line - 1].strip()[:MAX_TEXT]
-        message = (
-            f"`{source}` has no `{name}` yet when this imports it: `{other}` is imported first, and imports this file"
-        )
-        stem = PurePosixPath(path).stem
-        return Finding(path, line, "paccel", "circular-import", message, text, (name, source, stem))
 
 
 @lru_cache(maxsize=1024)
@@ -126,7 +123,7 @@ def _events(file: File) -> tuple[_Event, ...]:
 def _of_block(body: list[ast.stmt]) -> Iterator[_Event]:
     for node in body:
         if isinstance(node, ast.ImportFrom):
-            # What is imported under another name is asked for under its own.
+            # With an alias, the name itself is asked for, and the alias is bound.
             yield _Event(node.lineno, tuple(a.name for a in node.names), node.module or "", node.level)
             yield _Event(node.lineno, tuple(a.asname for a in node.names if a.asname))
         elif isinstance(node, ast.Import):
@@ -140,7 +137,7 @@ def _of_block(body: list[ast.stmt]) -> Iterator[_Event]:
         elif isinstance(node, ast.If) and "__main__" in ast.unparse(node.test):
             continue
         elif isinstance(node, ast.Try):
-            for part in (*node.body, *node.orelse, *node.finalbody):  # an import that may fail is caught
+            for part in (*node.body, *node.orelse, *node.finalbody):  # a failing import is caught
                 yield from (event._replace(source="", level=0) for event in _of_block([part]))
         elif isinstance(node, (ast.If, ast.With, ast.For, ast.While)):
             yield from _of_block([*node.body, *getattr(node, "orelse", [])])

@@ -1,225 +1,34 @@
-"""What a project declares and what its other files do not keep: pins that contradict each other, jobs that wait for a
-job which is gone, services of Compose likewise, scripts that lead nowhere.
-"""
+"""Contradictions in what a project declares: pins that no version meets, missing jobs and services, dead scripts."""
 
 import ast
 import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from ..files.tree import PROJECT_FILE, Tree
 from ..merge.text import decode
-from .finding import MAX_TEXT, Finding
-
-if TYPE_CHECKING:
-    from packaging.requirements import Requirement
-    from packaging.version import Version
-
-TOOL = "paccel"
+from .finding import Finding, finding_with
+from .packages import check_pins
+from .parsed import read_toml, read_yaml, strings, table
 
 
 def check_declarations(tree: Tree) -> list[Finding]:
-    """Every contradiction that parsing tells for certain; what does not parse is passed over."""
-    project = _toml(tree)
-    return [*_pins(tree, project), *_jobs(tree), *_services(tree), *_scripts(tree, project)]
-
-
-def _toml(tree: Tree) -> dict[str, Any]:
-    try:
-        return tomllib.loads(tree[PROJECT_FILE].content.decode("utf-8-sig")) if PROJECT_FILE in tree else {}
-    except (ValueError, RecursionError):
-        return {}
-
-
-def _yaml(content: bytes) -> Any:
-    import yaml  # cookiecutter brings it; slow to import, and few projects need it here
-
-    try:
-        return yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return None
-
-
-def _table(data: Any, *keys: str) -> dict[str, Any]:
-    """A table in parsed data; an empty one where something else is there, or nothing."""
-    for key in keys:
-        data = data.get(key) if isinstance(data, dict) else None
-    return data if isinstance(data, dict) else {}
-
-
-def _strings(data: Any) -> list[str]:
-    return [item for item in data if isinstance(item, str)] if isinstance(data, list) else []
-
-
-def _finding(tree: Tree, path: str, rule: str, message: str, *names: str, line: str = "") -> Finding:
-    """A finding at the first line in which `line`, or the first name, stands."""
-    lines = decode(tree[path].content).lines
-    wanted = line or names[0]
-    number = next((number for number, text in enumerate(lines, 1) if wanted in text), 0)
-    text = lines[number - 1].strip()[:MAX_TEXT] if number else ""
-    return Finding(path, number, TOOL, rule, message, text, names)
-
-
-# --- pins ------------------------------------------------------------------------------------------------------------
-
-
-class _Pin(NamedTuple):
-    """A requirement, and where it stands."""
-
-    requirement: "Requirement"
-    path: str
-    text: str
-
-
-def _pins(tree: Tree, project: Mapping[str, Any]) -> Iterator[Finding]:
-    """Requirements of one package that no version meets, in what is installed together."""
-    groups = [group for group in _installed_together(tree, project) if len(group) > 1]
-    if not groups:
-        return
-    from packaging.utils import canonicalize_name
-
-    said = set()
-    for group in groups:
-        by_name: dict[str, list[_Pin]] = {}
-        for pin in group:
-            by_name.setdefault(canonicalize_name(pin.requirement.name), []).append(pin)
-        for name, pins in by_name.items():
-            for place, pin in enumerate(pins):
-                for other in pins[:place]:
-                    pair = (name, other.path, other.text, pin.path, pin.text)
-                    if pair not in said and _meet(pin, other) and _is_empty([pin.requirement, other.requirement]):
-                        said.add(pair)
-                        where = "" if other.path == pin.path else f" of `{other.path}`"
-                        message = f"no version of `{name}` is both `{pin.text}` and `{other.text}`{where}"
-                        yield _finding(tree, pin.path, "contradicting-pins", message, name, line=pin.text)
-
-
-def required_packages(tree: Tree) -> frozenset[str]:
-    """The packages that a project requires, always or as an extra."""
-    from packaging.utils import canonicalize_name
-
-    pins = [pin for group in _installed_together(tree, _toml(tree)) for pin in group]
-    return frozenset(canonicalize_name(pin.requirement.name) for pin in pins)
-
-
-def brought_along(tree: Tree) -> frozenset[str]:
-    """What the packages that a project requires are known to require themselves."""
-    from importlib import metadata  # slow to import, and only needed here
-
-    pins = [pin.requirement for group in _installed_together(tree, _toml(tree)) for pin in group]
-    waiting = [(pin.name, extra) for pin in pins for extra in ("", *pin.extras)]
-    done: set[tuple[str, str]] = set()
-    while waiting:
-        name, extra = waiting.pop()
-        if (name, extra) not in done:
-            done.add((name, extra))
-            try:
-                requirements = metadata.requires(name) or ()
-            except (metadata.PackageNotFoundError, ValueError):
-                continue  # not installed beside paccel: then nobody knows
-            waiting += [one for text in requirements for one in _required(text, extra)]
-    return frozenset(re.sub(r"[-_.]+", "-", name).lower() for name, _ in done)
-
-
-def _required(text: str, extra: str) -> list[tuple[str, str]]:
-    """A requirement of a package and its extras, on any system; none where it is of another extra.
-
-    By patterns: there are hundreds, and to parse them takes a second.
-    """
-    found = re.match(r"\s*([\w.-]+)\s*(?:\[([^]]*)\])?", text)
-    asked = re.search(r"""\bextra\s*==\s*["']([^"']+)""", text)
-    if found is None or (asked is not None and asked[1] != extra):
-        return []
-    return [(found[1], ""), *((found[1], one.strip()) for one in (found[2] or "").split(",") if one.strip())]
-
-
-def extras(tree: Tree) -> frozenset[str]:
-    """The extras that a project offers."""
-    return frozenset(_table(_toml(tree), "project", "optional-dependencies"))
-
-
-def _installed_together(tree: Tree, project: Mapping[str, Any]) -> list[list[_Pin]]:
-    """The requirements of a project: those of each extra, group and file, with those that always count."""
-    always = _read(_strings(_table(project, "project").get("dependencies")), PROJECT_FILE)
-    groups = [always]
-    for key in ("project", "optional-dependencies"), ("dependency-groups",):
-        groups += [[*always, *_read(_strings(some), PROJECT_FILE)] for some in _table(project, *key).values()]
-    for path in sorted(tree):
-        if path.endswith(".txt"):
-            lines = decode(tree[path].content).lines
-            groups.append([*always, *_read(lines, path)] if _is_at_top(path) else _read(lines, path))
-        elif path in {"environment.yml", "environment.yaml"}:
-            data = _yaml(tree[path].content)
-            listed = data.get("dependencies") if isinstance(data, dict) else []
-            inner = [item.get("pip") for item in listed or [] if isinstance(item, dict)]
-            groups.append(_read([*_strings(listed), *(text for some in inner for text in _strings(some))], path))
-    return groups
-
-
-def _is_at_top(path: str) -> bool:
-    return PurePosixPath(path).name == path
-
-
-def _read(texts: Sequence[str], path: str) -> list[_Pin]:
-    if not texts:
-        return []
-    from packaging.requirements import InvalidRequirement, Requirement  # slow to import, and only needed here
-
-    found = []
-    for text in texts:
-        # pip's comments and options of one requirement; conda's pins with one `=` are none of these
-        bare = re.split(r"(?:^|\s)(?:#|--)", text, maxsplit=1)[0].rstrip("\\ ").strip()
-        try:
-            found.append(_Pin(Requirement(bare), path, bare))
-        except InvalidRequirement:
-            continue
-    return found
-
-
-def _meet(one: _Pin, other: _Pin) -> bool:
-    """Whether both certainly hold somewhere: with the same marker, or where only one has any."""
-    markers = {str(pin.requirement.marker) for pin in (one, other) if pin.requirement.marker}
-    return len(markers) <= 1 and not (one.requirement.url or other.requirement.url)
-
-
-def _is_empty(requirements: Iterable["Requirement"]) -> bool:
-    """Whether no version meets all: tried with each version that they name, and those right beside it."""
-    from packaging.version import InvalidVersion, Version
-
-    specifiers = [specifier for requirement in requirements for specifier in requirement.specifier]
-    tried: set[Version] = {Version("0")}
-    for specifier in specifiers:
-        if specifier.operator == "===":
-            return False
-        try:
-            tried |= _near(Version(specifier.version.removesuffix(".*")))
-        except InvalidVersion:
-            return False
-    return not any(all(one.contains(version, prereleases=True) for one in specifiers) for version in tried)
-
-
-def _near(version: "Version") -> "set[Version]":
-    """A version, the next after it, and the next of each of its parts."""
-    from packaging.version import Version
-
-    parts = [*version.release, 0, 0, 0]
-    nexts = [[*parts[:place], parts[place] + 1] for place in range(len(parts))]
-    before = [[*parts[:place], parts[place] - 1, 999999] for place in range(len(parts)) if parts[place]]
-    return {version, *(Version(f"{version.epoch}!" + ".".join(map(str, some))) for some in (*nexts, *before))}
+    """Every contradiction that is certain; files that do not parse are ignored."""
+    project = read_toml(tree)
+    return [*check_pins(tree, project), *_jobs(tree), *_services(tree), *_scripts(tree, project)]
 
 
 # --- jobs ------------------------------------------------------------------------------------------------------------
 
 
 def _jobs(tree: Tree) -> Iterator[Finding]:
-    """Jobs of a workflow that wait for one which the workflow does not have."""
+    """Jobs that need a job which their workflow does not have."""
     for path in sorted(tree):
         if path.startswith(".github/workflows/"):
-            jobs = _table(_yaml(tree[path].content), "jobs")
+            jobs = table(read_yaml(tree[path].content), "jobs")
         elif path == ".gitlab-ci.yml":
-            data = _yaml(tree[path].content)
+            data = read_yaml(tree[path].content)
             jobs = {} if not isinstance(data, dict) or "include" in data else data
         else:
             continue
@@ -232,11 +41,11 @@ def _jobs(tree: Tree) -> Iterator[Finding]:
                 if isinstance(needed, str) and needed not in jobs:
                     message = f"the job `{job}` needs the job `{needed}`, which the workflow does not have"
                     line = _line_of_need(decode(tree[path].content).lines, str(job), needed)
-                    yield _finding(tree, path, "missing-job", message, needed, str(job), line=line)
+                    yield finding_with(path, tree[path], line, "missing-job", message, needed, str(job))
 
 
 def _line_of_need(lines: Iterable[str], job: str, needed: str) -> str:
-    """The first line below the job's own that names what it needs."""
+    """The first line below the job's name that names the job it needs."""
     inside = False
     for line in lines:
         inside = inside or line.strip().split("#")[0].strip() in {f"{job}:", f'"{job}":', f"'{job}':"}
@@ -251,35 +60,35 @@ _COMPOSE = re.compile(r"(?:docker-)?compose(?:\.[\w-]+)*\.ya?ml")
 
 
 def _services(tree: Tree) -> Iterator[Finding]:
-    """Services of Compose that depend on one which no Compose file in their folder has."""
+    """Services that depend on a service which no Compose file in their folder has."""
     folders: dict[PurePosixPath, dict[str, dict[str, Any]]] = {}
     for path in sorted(tree):
         place = PurePosixPath(path)
-        if _COMPOSE.fullmatch(place.name) and isinstance(data := _yaml(tree[path].content), dict):
+        if _COMPOSE.fullmatch(place.name) and isinstance(data := read_yaml(tree[path].content), dict):
             folders.setdefault(place.parent, {})[path] = data
     for files in folders.values():
         if any("include" in data for data in files.values()):
             continue
-        known = {name for data in files.values() for name in _table(data, "services")}
+        known = {name for data in files.values() for name in table(data, "services")}
         for path, data in files.items():
-            for service, about in _table(data, "services").items():
+            for service, about in table(data, "services").items():
                 needs = about.get("depends_on") if isinstance(about, dict) else None
                 if isinstance(needs, dict):
-                    needs = [name for name, how in needs.items() if _table(how).get("required", True)]
-                for needed in _strings(needs):
+                    needs = [name for name, how in needs.items() if table(how).get("required", True)]
+                for needed in strings(needs):
                     if needed not in known:
                         message = f"the service `{service}` depends on the service `{needed}`, which does not exist"
                         line = _line_of_need(decode(tree[path].content).lines, str(service), needed)
-                        yield _finding(tree, path, "missing-service", message, needed, str(service), line=line)
+                        yield finding_with(path, tree[path], line, "missing-service", message, needed, str(service))
 
 
 # --- scripts ---------------------------------------------------------------------------------------------------------
 
 
 def _scripts(tree: Tree, project: Mapping[str, Any]) -> Iterator[Finding]:
-    """Commands and entry points that name a module or a function which the project does not have."""
-    about = _table(project, "project")
-    groups = [about.get("scripts"), about.get("gui-scripts"), *_table(about, "entry-points").values()]
+    """Scripts and entry points that name a module or a function which the project does not have."""
+    about = table(project, "project")
+    groups = [about.get("scripts"), about.get("gui-scripts"), *table(about, "entry-points").values()]
     for name, target in (item for group in groups if isinstance(group, dict) for item in group.items()):
         if not isinstance(target, str):
             continue
@@ -292,16 +101,16 @@ def _scripts(tree: Tree, project: Mapping[str, Any]) -> Iterator[Finding]:
             message = f"`{name}` starts `{target}`, but `{path}` has no `{attribute}`"
         if message:
             last = attribute.partition(".")[0] or module.rpartition(".")[2]
-            yield _finding(tree, PROJECT_FILE, "dead-script", message, last, line=target)
+            yield finding_with(PROJECT_FILE, tree[PROJECT_FILE], target, "dead-script", message, last)
 
 
 def _module(tree: Tree, project: Mapping[str, Any], module: str) -> str | None:
-    """The file of a module; a package's is its `__init__.py`, or any file in it."""
-    setuptools = _table(project, "tool", "setuptools")
-    roots = {"", "src", *_strings(_table(setuptools, "packages", "find").get("where"))}
+    """The file of a module, for a package its `__init__.py`; None if there is none."""
+    setuptools = table(project, "tool", "setuptools")
+    roots = {"", "src", *strings(table(setuptools, "packages", "find").get("where"))}
     relative = module.replace(".", "/")
     names = {f"{root.strip('./')}/{relative}".lstrip("/") for root in roots}
-    for package, folder in _table(setuptools, "package-dir").items():
+    for package, folder in table(setuptools, "package-dir").items():
         if package == "":
             names.add(f"{str(folder).strip('./')}/{relative}".lstrip("/"))
         elif module == package or module.startswith(f"{package}."):
@@ -314,7 +123,7 @@ def _module(tree: Tree, project: Mapping[str, Any], module: str) -> str | None:
 
 
 def _binds(content: bytes, name: str) -> bool:
-    """Whether a module has a name at its top; one that does not parse, or that may have any name, has."""
+    """Whether a module may bind a name; True if it does not parse, or has `__getattr__` or `import *`."""
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError, RecursionError):

@@ -1,24 +1,25 @@
-"""What a check finds at one place of a project, and which findings a merge has brought about."""
+"""Findings of a check, each at one line of a project, and which of them a merge has caused."""
 
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from ..files.tree import check_path
+from ..files.tree import File, check_path
+from ..merge.text import decode
 
 MAX_TEXT = 160
 
 
 class Place(NamedTuple):
-    """A line that has to do with a finding.
+    """A line that explains a finding.
 
     Attributes:
         path: The file.
         line: Counted from 1, in the merged file; for a removed line, where it was.
-        text: The line, without what is around it.
-        side: Whose change it is.
-        removed: Whether the line is there no longer.
+        text: The line, stripped.
+        side: Who changed it.
+        removed: Whether the change removed it.
     """
 
     path: str
@@ -38,17 +39,17 @@ class Place(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """Something that a tool says about a line.
+    """What a tool reports about a line.
 
     Attributes:
         path: The file.
-        line: Counted from 1; 0 where it is about the whole file.
-        tool: Which tool says so: "ty", "ruff" or "paccel".
-        rule: The tool's name for what it looks for.
-        message: What is wrong, in the tool's words.
-        text: The line, without what is around it.
-        names: What it is about: the names in it that may be defined or removed elsewhere, the likeliest first.
-        cause: The other change that meets here, where one can be named.
+        line: Counted from 1; 0 for the whole file.
+        tool: "ty", "ruff" or "paccel".
+        rule: The tool's name of the rule.
+        message: The tool's message.
+        text: The line, stripped.
+        names: Names in it that may be defined or removed elsewhere, the most likely cause first.
+        cause: The change of the other side that causes it, if known.
     """
 
     path: str
@@ -72,14 +73,29 @@ class Finding(NamedTuple):
         """Read what `to_json` returns.
 
         Raises:
-            ValueError, KeyError, TypeError, TemplateError: It is something else.
+            ValueError, KeyError, TypeError, TemplateError: It is not a finding.
         """
         tool, rule, message, text = (str(data[key]) for key in ("tool", "rule", "message", "text"))
         cause = Place.from_json(data["cause"]) if data.get("cause") else None
         return cls(check_path(data["path"]), int(data["line"]), tool, rule, message, text, cause=cause)
 
 
-# What makes two findings the same: lines move, types in a message change with any edit, and files are renamed.
+def finding_at(path: str, file: File, line: int, rule: str, message: str, *names: str) -> Finding:
+    """A finding of paccel's own at a line of a file."""
+    lines = decode(file.content).lines
+    text = lines[line - 1].strip()[:MAX_TEXT] if 0 < line <= len(lines) else ""
+    return Finding(path, line, "paccel", rule, message, text, names)
+
+
+def finding_with(path: str, file: File, text: str, rule: str, message: str, *names: str) -> Finding:
+    """A finding of paccel's own at the first line that contains `text`."""
+    lines = decode(file.content).lines
+    number = next((number for number, line in enumerate(lines, 1) if text in line), 0)
+    return finding_at(path, file, number, rule, message, *names)
+
+
+# Two findings are the same if they agree in one of these: lines move, an edit changes the types in a message, and files
+# are renamed.
 _KEYS: tuple[Callable[[Finding], Hashable], ...] = (
     lambda finding: (finding.path, finding.tool, finding.rule, _plain(finding.message)),
     lambda finding: (finding.path, finding.tool, finding.rule, finding.text or _plain(finding.message)),
@@ -88,9 +104,9 @@ _KEYS: tuple[Callable[[Finding], Hashable], ...] = (
 
 
 def new_findings(merged: Iterable[Finding], *before: Iterable[Finding]) -> list[Finding]:
-    """The findings of a merged project that none of the projects before it has.
+    """The findings of a merged project that none of the projects before has.
 
-    What both had may be there twice: each brings its own.
+    If both sides have a finding, the merged project may have it twice.
     """
     known = [Counter(key(finding) for findings in before for finding in findings) for key in _KEYS]
     found = []
@@ -104,4 +120,5 @@ def new_findings(merged: Iterable[Finding], *before: Iterable[Finding]) -> list[
 
 
 def _plain(message: str) -> str:
+    """The message without line numbers."""
     return re.sub(r"\b(lines?|columns?|cell) \d+(:\d+)*", r"\1", message)

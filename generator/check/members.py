@@ -1,7 +1,7 @@
-"""Attributes that a class has lost: read in one file, gone from another.
+"""Lost attributes: one file reads what a class in another no longer has.
 
-A type checker sees these where it knows the class. A PyTorch module may have any attribute, as far as its types say, and
-so may what comes from a function without annotations.
+A type checker finds these only where it knows the class. By its types, a PyTorch module may have any attribute, and so may
+the result of a function without annotations.
 """
 
 import ast
@@ -11,22 +11,26 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from ..files.tree import File, Tree
-from ..merge.text import decode
 from .blame import Trees
-from .finding import MAX_TEXT, Finding
+from .finding import Finding, finding_at
 
 
 class _Members(NamedTuple):
-    """The attributes of a module: those that its classes have, and the first line that reads each of the others."""
+    """The attributes in a file.
+
+    Attributes:
+        has: The attributes that its classes have.
+        reads: The attributes that it reads, each with the first line.
+    """
 
     has: frozenset[str] = frozenset()
     reads: tuple[tuple[str, int], ...] = ()
 
 
 def lost_members(trees: Trees) -> list[Finding]:
-    """Where the merged project reads an attribute that a class of one side has, and no class of the merged project.
+    """Where the merged project reads an attribute that a class of a side has, but none of the merged project.
 
-    One that a side itself reads although none of its classes has it is somebody else's, like `tensor.shape`.
+    An attribute that a side reads without having it in a class belongs to another package, like `tensor.shape`.
     """
     lost: set[str] = set()
     for side in (trees.ours, trees.theirs):
@@ -35,30 +39,24 @@ def lost_members(trees: Trees) -> list[Finding]:
     lost -= {name for path in trees.merged for name in _named(trees.merged, path, lost).has}
     lost -= _foreign(trees.ours, lost) | _foreign(trees.theirs, lost)
     return [
-        Finding(
-            path,
-            line,
-            "paccel",
-            "lost-member",
-            f"reads `.{name}`, which no class of the project has any more",
-            decode(trees.merged[path].content).lines[line - 1].strip()[:MAX_TEXT],
-            (name,),
+        finding_at(
+            path, file, line, "lost-member", f"reads `.{name}`, which no class of the project has any more", name
         )
-        for path in (trees.merged if lost else ())
+        for path, file in (trees.merged.items() if lost else ())
         for name, line in _named(trees.merged, path, lost).reads
         if name in lost
     ]
 
 
 def _foreign(tree: Tree, names: set[str]) -> set[str]:
-    """Those of some names that a project reads and has in no class."""
+    """Those of the names that a project reads without having them in a class."""
     found = [_named(tree, path, names) for path in (tree if names else ())]
     has = {name for members in found for name in members.has}
     return {name for members in found for name, _ in members.reads if name in names} - has
 
 
 def _named(tree: Tree, path: str, names: set[str] | None = None) -> _Members:
-    """The attributes of a file; none if none of these names is in it, so that most files need not be parsed."""
+    """The attributes in a file; empty, without parsing it, if none of the names occurs."""
     content = tree[path].content
     if not path.endswith((".py", ".pyi")) or not (names is None or any(name.encode() in content for name in names)):
         return _Members()
@@ -67,14 +65,14 @@ def _named(tree: Tree, path: str, names: set[str] | None = None) -> _Members:
 
 @lru_cache(maxsize=1024)
 def _members(file: File, modules: frozenset[str]) -> _Members:
-    """The attributes of a file in a project with these modules."""
+    """The attributes in a file of a project with these modules."""
     try:
         tree = ast.parse(file.content)
     except (SyntaxError, ValueError, RecursionError):
         return _Members()
     nodes = [*ast.walk(tree)]
     others = {name for node in nodes for name in _imported_from_others(node, modules)}
-    # What another package returned is of another package.
+    # What another package returns belongs to that package.
     others |= {
         target.id
         for node in nodes
@@ -101,7 +99,7 @@ def _members(file: File, modules: frozenset[str]) -> _Members:
 
 
 def _named_in_call(call: ast.Call, others: set[str]) -> list[str]:
-    """The attributes that a call names: `getattr(x, "name")`, `replace(x, name=…)` of dataclasses, `x._replace(name=…)`."""
+    """The attributes that a call names: `getattr(x, "name")`, `dataclasses.replace(x, name=…)`, `x._replace(name=…)`."""
     function = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
     given = call.args
     if function == "getattr" and len(given) == 2 and isinstance(given[1], ast.Constant):
@@ -111,7 +109,7 @@ def _named_in_call(call: ast.Call, others: set[str]) -> list[str]:
 
 
 def _imported_from_others(node: ast.AST, modules: frozenset[str]) -> set[str]:
-    """The names that a statement imports from what is not of the project."""
+    """The names that a statement imports from other packages."""
     if isinstance(node, ast.ImportFrom):
         own = node.level or {*(node.module or "").split(".")} & modules
         return set() if own else {alias.asname or alias.name for alias in node.names}
@@ -121,14 +119,14 @@ def _imported_from_others(node: ast.AST, modules: frozenset[str]) -> set[str]:
 
 
 def _root(node: ast.expr) -> str:
-    """The name that an expression begins with: `a` of `a.b(c).d`."""
+    """The name that an expression starts with: `a` of `a.b(c).d`."""
     while isinstance(node, (ast.Attribute, ast.Call, ast.Subscript)):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else ""
 
 
 def _bound(statement: ast.stmt) -> list[str]:
-    """The names that a statement of a class's body binds."""
+    """The names that a statement in a class body binds."""
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return [statement.name]
     targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]

@@ -1,6 +1,6 @@
-"""Where a file mentions what another one has: commands, values of settings, and strings in Python code.
+"""Where a file mentions something in another: commands, values of settings, and strings in Python code.
 
-Comments and prose are no mentions: what stands there breaks nothing.
+Comments and prose do not count: nothing breaks if they are wrong.
 """
 
 import ast
@@ -18,7 +18,7 @@ from ..merge.text import decode
 _SCRIPTS = (".sh", ".bash", ".sbatch", ".slurm", ".mk")
 _SCRIPT_NAMES = {"makefile", "gnumakefile", "justfile", "dockerfile", "containerfile", "procfile"}
 _CONFIGS = (".yml", ".yaml", ".json", ".toml")
-# A value under one of these is for people, or names what is left out, which may be missing.
+# Values under these keys are for people, or name files to leave out, which may be missing.
 _NOT_FOLLOWED = re.compile(
     r"title|name|description|comment|label|help|note|text|message|.*exclude.*|.*ignore.*|omit|paths|known.first.party",
     re.I,
@@ -27,12 +27,12 @@ _MAX_NODES = 20_000
 
 
 class Mention(NamedTuple):
-    """A text of a file that may name something of the project.
+    """A text that may name something in the project.
 
     Attributes:
         line: Counted from 1.
-        text: A command, or a value.
-        is_name: Whether the whole text may be a name, as a value of a setting or a string in code is.
+        text: A command, a value of a setting or a string in code.
+        is_name: Whether the whole text may be a name; not for a command.
     """
 
     line: int
@@ -41,7 +41,7 @@ class Mention(NamedTuple):
 
 
 class Attribute(NamedTuple):
-    """An attribute of a module that code asks for by a string, like `getattr(import_module("model"), "make")`."""
+    """An attribute of a module that code names by a string, like `getattr(import_module("model"), "make")`."""
 
     line: int
     module: str
@@ -49,7 +49,7 @@ class Attribute(NamedTuple):
 
 
 def is_text_with_mentions(path: str) -> bool:
-    """Whether a file that is no Python can mention what others have."""
+    """Whether a file other than Python can mention something in another file."""
     name = PurePosixPath(path).name.lower()
     return (
         name.endswith((*_SCRIPTS, *_CONFIGS, ".dockerfile"))
@@ -59,12 +59,12 @@ def is_text_with_mentions(path: str) -> bool:
 
 
 def is_readme(path: str) -> bool:
-    """Whether a file is text for people, in which only the blocks of code mention something; nothing refers to it."""
+    """Whether a file is a README: only its code blocks count, and nothing refers to it."""
     return PurePosixPath(path).name.lower().startswith("readme.")
 
 
 def mentions(path: str, file: File) -> tuple[Mention, ...]:
-    """Every mention of a file, in order; none of a file that does not parse."""
+    """The mentions in a file, in order; none if it does not parse."""
     name = PurePosixPath(path).name.lower()
     kind = next((suffix for suffix in (".py", ".pyi", ".ipynb", *_CONFIGS) if name.endswith(suffix)), "script")
     return _mentions("readme" if is_readme(path) else kind, file)
@@ -92,7 +92,7 @@ def _mentions(kind: str, file: File) -> tuple[Mention, ...]:
 
 
 def _of_commands(lines: list[tuple[int, str]]) -> Iterator[Mention]:
-    """Lines of a script, joined where a backslash continues them."""
+    """The commands of a script; a backslash continues a line."""
     begin, joined = 0, ""
     for number, line in lines:
         begin = begin if joined else number
@@ -108,7 +108,7 @@ def _of_commands(lines: list[tuple[int, str]]) -> Iterator[Mention]:
 
 
 def _fenced(lines: tuple[str, ...]) -> list[tuple[int, str]]:
-    """The lines of a README's blocks of code."""
+    """The lines in the code blocks of a README, with their numbers."""
     inside, found = False, []
     for number, line in enumerate(lines, 1):
         if re.match(r"\s*(```|~~~)", line):
@@ -129,7 +129,7 @@ def _of_magic(code: str) -> Iterator[Mention]:
 
 def _compose(content: bytes) -> Any:
     """The nodes of a YAML file; JSON is YAML too."""
-    import yaml  # cookiecutter brings it; slow to import, and few upgrades need it
+    import yaml  # a dependency of cookiecutter; slow to import, and few upgrades need it
 
     try:
         return yaml.compose(content.replace(b"\t", b" "), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -138,10 +138,10 @@ def _compose(content: bytes) -> Any:
 
 
 def _of_nodes(node: Any, seen: set[int]) -> Iterator[Mention]:
-    """The values of a node: each on its own, and those of a list together, which may be a command."""
+    """The values in a node: each on its own, and a list joined too, as it may be a command."""
     if node is None or id(node) in seen or len(seen) > _MAX_NODES:
         return
-    seen.add(id(node))  # an alias is the node that it stands for
+    seen.add(id(node))  # an alias is its anchor's node
     begin = node.start_mark.line + 1
     if isinstance(node.value, str):
         if "\n" in node.value:
@@ -179,26 +179,26 @@ def _of_code(source: str) -> Iterator[Mention]:
             words = [_word(part) for part in node.elts]
             if any(word.endswith(".py") for word in words):
                 yield Mention(node.lineno, " ".join(words), False)
-        if not isinstance(node, ast.Expr) and not (isinstance(node, ast.Call) and _is_said(node)):
+        if not isinstance(node, ast.Expr) and not (isinstance(node, ast.Call) and _prints(node)):
             for part in ast.iter_child_nodes(node):
                 if isinstance(part, ast.Constant) and isinstance(part.value, str) and "\n" not in part.value:
                     yield Mention(part.lineno, part.value, True)
 
 
-def _is_said(call: ast.Call) -> bool:
-    """Whether a call prints or logs its texts, or names a logger."""
+def _prints(call: ast.Call) -> bool:
+    """Whether a call prints or logs its arguments, or names a logger."""
     return re.search(r"print|log|warn|info|debug", ast.unparse(call.func).rpartition(".")[2], re.I) is not None
 
 
 def _word(node: ast.expr) -> str:
-    """A string in a list that may be a command; of an f-string, what stands before its first value."""
+    """A word in a list that may be a command; for an f-string, the text before its first value."""
     if isinstance(node, ast.JoinedStr):
         node = node.values[0] if node.values else node
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else "?"
 
 
 def _cells(content: bytes) -> list[tuple[int, str]]:
-    """The code cells of a notebook: the line at which each begins in the file, and its code."""
+    """The code cells of a notebook: (line where the cell starts in the file, code)."""
     try:
         cells = json.loads(content)["cells"]
         codes = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
@@ -214,7 +214,7 @@ def _cells(content: bytes) -> list[tuple[int, str]]:
 
 @lru_cache(maxsize=256)
 def attributes(file: File) -> tuple[Attribute, ...]:
-    """The attributes of modules that a Python file asks for by a string, without a default."""
+    """The attributes of modules that a Python file names by a string, without a default."""
     if not re.search(rb"getattr|setattr|delattr|\.object", file.content):
         return ()
     tree = parse_python("\n".join(decode(file.content).lines))
@@ -231,19 +231,19 @@ def attributes(file: File) -> tuple[Attribute, ...]:
             calls.append(node)
     found = []
     for call in calls:
-        what, name = call.args[:2]
-        asks = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
-        # pytest's `monkeypatch.setattr` and mock's `patch.object` fail if there is nothing of that name.
+        target, name = call.args[:2]
+        function = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+        # pytest's `monkeypatch.setattr` and mock's `patch.object` fail if the attribute does not exist.
         fails = len(call.args) == 2 if isinstance(call.func, ast.Name) else True
-        if asks in {"getattr", "setattr", "delattr", "object"} and fails and isinstance(name, ast.Constant):
-            module = modules.get(ast.unparse(what), "") or _imported(what)
+        if function in {"getattr", "setattr", "delattr", "object"} and fails and isinstance(name, ast.Constant):
+            module = modules.get(ast.unparse(target), "") or _imported(target)
             if module and isinstance(name.value, str):
                 found.append(Attribute(call.lineno, module, name.value))
     return tuple(found)
 
 
 def _imported(node: ast.expr) -> str:
-    """The module that `import_module("…")` returns; empty for anything else."""
+    """The name of the module that an `import_module("…")` returns; empty for any other expression."""
     if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
         name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
         value = node.args[0].value

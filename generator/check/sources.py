@@ -1,4 +1,4 @@
-"""The files of a project that a check reads: its Python, and what declares its packages, scripts and jobs."""
+"""The files of a project that a check reads: Python, and what declares packages, scripts and jobs."""
 
 import itertools
 import os
@@ -17,7 +17,7 @@ MAX_SEEN = 200_000
 MAX_TEXTS = 500
 MAX_TEXT_BYTES = 128 * 1024
 
-_PASSED_OVER = {"__pycache__", "node_modules", "venv", "env", "site-packages", "build", "dist", "wandb", "mlruns"}
+_SKIPPED = {"__pycache__", "node_modules", "venv", "env", "site-packages", "build", "dist", "wandb", "mlruns"}
 _DATA = {"runs", "data", "datasets", "outputs", "checkpoints", "logs"}
 _SETTINGS = {"pyproject.toml", "ty.toml", "ruff.toml", ".ruff.toml", "py.typed"}
 _DECLARATIONS = (
@@ -27,12 +27,17 @@ _DECLARATIONS = (
 
 
 class TooLarge(Exception):
-    """A project has more than can be checked; the message says of what."""
+    """A project is too large to be checked; the message says why."""
+
+
+def is_code(path: str) -> bool:
+    """Whether a file holds Python code."""
+    return path.endswith((".py", ".pyi", ".ipynb"))
 
 
 def is_python(path: str) -> bool:
     """Whether a Python tool reads a file, as code or as settings."""
-    return path.endswith((".py", ".pyi", ".ipynb")) or PurePosixPath(path).name in _SETTINGS
+    return is_code(path) or PurePosixPath(path).name in _SETTINGS
 
 
 def is_source(path: str) -> bool:
@@ -50,13 +55,13 @@ def sources(tree: Mapping[str, File]) -> dict[str, File]:
 
 
 def read_sources(root: Path) -> Tree:
-    """Read the files below `root` that a check reads: no links, no environments, no folders of data.
+    """Read the files below `root` that a check reads; skips links, environments and data folders.
 
-    Of settings and scripts, which may mention what code has, the first ones, and only small ones: some projects have
-    thousands, which are data.
+    Settings and scripts, which may mention code, are read only if they are small, and only the first ones: thousands of
+    them are data.
 
     Raises:
-        TooLarge: There are too many.
+        TooLarge: There are too many files.
     """
     found: dict[str, File] = {}
     seen = size = texts = 0
@@ -77,14 +82,14 @@ def read_sources(root: Path) -> Tree:
                     found[path] = read_file(place)
                     size += len(found[path].content)
             except OSError:
-                continue  # gone meanwhile
+                continue  # deleted meanwhile
         if seen > MAX_SEEN or len(found) > MAX_FILES or size > MAX_BYTES:
             raise TooLarge("the project has too many files")
     return found
 
 
 def _is_path(path: str) -> bool:
-    """Whether a file has a name that it can be written under anywhere."""
+    """Whether a file name is allowed on every system."""
     try:
         return check_path(path) == path
     except TemplateError:
@@ -92,7 +97,7 @@ def _is_path(path: str) -> bool:
 
 
 def _is_searched(folder: Path, path: str) -> bool:
-    if folder.name in _PASSED_OVER or (folder.name.startswith(".") and path not in {".github", ".github/workflows"}):
+    if folder.name in _SKIPPED or (folder.name.startswith(".") and path not in {".github", ".github/workflows"}):
         return False
     if folder.is_symlink() or (folder / "pyvenv.cfg").is_file():
         return False
@@ -100,7 +105,7 @@ def _is_searched(folder: Path, path: str) -> bool:
 
 
 def _holds_python(folder: Path) -> bool:
-    """Whether a folder with the name of one for data is a package, or has scripts in it."""
+    """Whether a folder with a name for data is in fact a package or holds scripts."""
     try:
         with os.scandir(folder) as entries:
             return any(entry.name.endswith(".py") for entry in itertools.islice(entries, 1_000))

@@ -1,7 +1,6 @@
-"""The tools that check Python: ty, a type checker, and ruff, a linter. Each is a program of its own.
+"""The tools that check Python, as separate programs: ty, a type checker, and ruff, a linter.
 
-Whatever they do, an upgrade goes on: one that is missing, crashes, hangs or says something odd has not checked, and that
-is all.
+They never stop an upgrade: if a tool is missing, crashes, hangs or returns nonsense, its check is skipped with a note.
 """
 
 import ast
@@ -26,30 +25,36 @@ from .finding import MAX_TEXT, Finding
 TIMEOUT_SECONDS = 30
 MAX_OUTPUT_BYTES = 32 * 2**20
 NO_SETTINGS = "no-settings.toml"
-"""An empty file beside the folders that are checked."""
+"""An empty settings file beside the checked folders."""
 
 INSTALL = "pip install ty ruff"
-"""paccel needs both, but somebody may have installed it without what it needs, or have taken one away."""
+"""Both are dependencies of paccel, but may have been left out or removed."""
 
-# Of ruff's rules, those that find what fails when it runs: undefined names and exports, names that hide one another,
-# arguments of format strings that do not fit, and imports for type checkers only that are used otherwise.
+# The rules of ruff that find runtime errors: undefined names and exports, redefinitions, wrong arguments of format strings,
+# and type-checking imports that are used at runtime.
 RUFF_RULES = (
     *("F402", "F502", "F503", "F504", "F505", "F506", "F507", "F508", "F509", "F522", "F523", "F524", "F601"),
     *("F621", "F622", "F702", "F704", "F706", "F811", "F821", "F822", "F823", "TC004"),
 )
-_GRAVE = {"major", "critical", "blocker"}
-
+_ERRORS = {"major", "critical", "blocker"}
 
 _NAME = re.compile(r"[^\W\d]\w*")
 
 
 class Failed(Exception):
-    """A tool has not checked; the message says why."""
+    """A tool could not check; the message says why."""
 
 
 class Tool(NamedTuple):
-    """A tool and the ways to call it, tried one after the other: another version may not know an option, and the
-    project's own settings may be broken."""
+    """A tool and its command lines, tried in order.
+
+    Another version may not know an option, and the project's settings may be broken.
+
+    Attributes:
+        name: "ty" or "ruff".
+        program: The path of the executable.
+        ways: The arguments of each command line.
+    """
 
     name: str
     program: str
@@ -57,10 +62,10 @@ class Tool(NamedTuple):
 
 
 def find_tools(python: str) -> tuple[list[Tool], list[str]]:
-    """The tools that are installed, and the names of those that are not.
+    """The installed tools, and the names of the missing ones.
 
     Args:
-        python: The project's interpreter, whose packages imports lead to.
+        python: The project's interpreter; imports are resolved in its packages.
     """
     found, missing = [], []
     for name, ways in (("ty", _ty_ways(python)), ("ruff", _RUFF_WAYS)):
@@ -87,7 +92,7 @@ def _ty_ways(python: str) -> tuple[tuple[str, ...], ...]:
 
 
 def _program(name: str) -> str | None:
-    """Where a tool is: beside paccel, in the user's own scripts, or on `PATH`; never in the working directory."""
+    """The executable of a tool: beside paccel, in the user's scripts, or on `PATH`; never in the working directory."""
     user = sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user"))
     folders = [sysconfig.get_path("scripts"), os.path.dirname(sys.executable), user]
     for folder in (*folders, *os.environ.get("PATH", "").split(os.pathsep)):
@@ -104,11 +109,11 @@ def run_tools(
 
     Args:
         tools: From `find_tools`.
-        folders: Folder -> the files that are in it.
-        deadline: When to give up, on the clock of `time.monotonic`.
+        folders: Folder -> the files in it.
+        deadline: When to give up, by `time.monotonic`.
 
     Returns:
-        What each tool found in each folder, without the tools that failed in one of them; and why those failed.
+        Tool -> folder -> findings, without tools that failed in a folder; and why they failed.
     """
     found: dict[Tool, dict[Path, list[Finding]]] = {}
     problems = []
@@ -128,7 +133,7 @@ def run_tools(
 
 
 class _Job:
-    """One tool at work on one folder."""
+    """One tool that checks one folder."""
 
     def __init__(self, tool: Tool, folder: Path, tree: Tree, deadline: float) -> None:
         self.tool, self.folder, self.tree, self.deadline = tool, folder, tree, deadline
@@ -137,7 +142,7 @@ class _Job:
         self._start(next(self.ways))
 
     def _start(self, way: Sequence[str]) -> None:
-        # Into files: a pipe stays open as long as any process that the tool started.
+        # To files: a pipe would stay open until the last child of the tool ends.
         with self._file("out").open("wb") as out, self._file("err").open("wb") as err:
             try:
                 self.process = subprocess.Popen(
@@ -157,10 +162,10 @@ class _Job:
         return self.folder.with_name(f"{self.folder.name}.{self.tool.name}.{name}")
 
     def findings(self) -> list[Finding]:
-        """Wait for what the tool says.
+        """Wait for the tool's findings.
 
         Raises:
-            Failed: It took too long, or nothing that it said in any way of calling it could be read.
+            Failed: It took too long, or no command line had a readable output.
         """
         while True:
             code = None
@@ -170,7 +175,7 @@ class _Job:
                 except subprocess.TimeoutExpired as error:
                     raise Failed(f"{self.tool.name} took longer than {TIMEOUT_SECONDS:g} s") from error
             try:
-                return list(self._read())  # whatever the exit code: a file that cannot be read is one more finding
+                return list(self._read())  # whatever the exit code: a file that does not parse sets it too
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
                 way = next(self.ways, None)
                 if way is None:
@@ -207,7 +212,7 @@ class _Job:
             yield Finding(path, spot.line, self.tool.name, rule, message, text.strip()[:MAX_TEXT], names)
 
     def stop(self) -> None:
-        """End the tool and what it started, if it still runs."""
+        """Kill the tool and its children, if it still runs."""
         if self.process is None or self.process.poll() is not None:
             return
         if os.name == "nt":
@@ -218,7 +223,7 @@ class _Job:
 
 
 class _Spot(NamedTuple):
-    """Where in a file; columns count from 1, `end` is 0 where the line's end is not known."""
+    """A place in a file; columns count from 1, `end` is 0 if it is not on this line."""
 
     line: int
     begin: int
@@ -229,13 +234,13 @@ class _Spot(NamedTuple):
 
 
 def _names(message: str) -> list[str]:
-    """The names that a message quotes, the last part of a dotted one first."""
+    """The names in the quotes of a message, the last part of a dotted name first."""
     quoted = re.findall(r"`([^`]*)`", message)
     return [name for text in quoted for name in _NAME.findall(text)[::-1]]
 
 
 def _optional_imports(source: str) -> frozenset[int]:
-    """The lines of imports that may fail: a `try` catches that, and has the other way in its handler."""
+    """The lines of imports that may fail: a `try` catches it, and its handler has the alternative."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
@@ -254,8 +259,8 @@ def _catches_imports(handler: ast.ExceptHandler) -> bool:
 
 
 def _ty_finding(entry: Mapping[str, Any]) -> tuple[str, _Spot, str, str] | None:
-    """One of GitLab's code quality reports."""
-    if entry["severity"] not in _GRAVE:
+    """Read an entry in GitLab's code quality format."""
+    if entry["severity"] not in _ERRORS:
         return None
     rule, location = str(entry["check_name"]), entry["location"]
     begin, end = location["positions"]["begin"], location["positions"]["end"]
@@ -265,7 +270,7 @@ def _ty_finding(entry: Mapping[str, Any]) -> tuple[str, _Spot, str, str] | None:
 
 
 def _ruff_finding(entry: Mapping[str, Any]) -> tuple[str, _Spot, str, str] | None:
-    if entry["code"] not in RUFF_RULES:  # a syntax error has none: the merge sees to those
+    if entry["code"] not in RUFF_RULES:  # nor a syntax error, which has no code: the merge excludes them
         return None
     begin, end = entry["location"], entry["end_location"]
     spot = _Spot(int(begin["row"]), int(begin["column"]), int(end["column"]) if begin["row"] == end["row"] else 0)

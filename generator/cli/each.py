@@ -86,9 +86,10 @@ def _one(
     path: str, root: Path, check: bool, dry_run: bool, verified: bool, allow_dirty: bool, template: str | None
 ) -> Result:
     from ..upgrade import upgrade as engine
+    from ..upgrade.preconditions import refuse_unfinished
 
     if check or dry_run:
-        engine.refuse_unfinished(root)
+        refuse_unfinished(root)
         return _planned(path, engine.make_plan(root, template=template), check)
     outcome = engine.upgrade(root, template=template, allow_dirty=allow_dirty)
     return _applied(path, root, outcome, verified)

@@ -26,7 +26,8 @@ def eject(into: str | None, dry_run: bool, with_diff: bool, allow_dirty: bool, a
     from ..eject import eject as engine
     from ..errors import UsageError
     from ..project.folder import find_project
-    from ..upgrade.upgrade import Outcome, refuse_unfinished
+    from ..upgrade.preconditions import refuse_unfinished
+    from ..upgrade.upgrade import Outcome
 
     if with_diff and not dry_run:
         raise UsageError("`--diff` needs `--dry-run`")

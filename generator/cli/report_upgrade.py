@@ -10,8 +10,8 @@ from .report import cut
 if TYPE_CHECKING:
     from ..check.finding import Finding
     from ..project.compare import FileDiff
+    from ..upgrade.change import Summary
     from ..upgrade.follow import Following
-    from ..upgrade.plan import Summary
 
 
 def diff_text(diffs: "Sequence[FileDiff]") -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..check.finding import Finding
     from ..files.tree import Tree
     from ..health.verify import Verification
-    from ..upgrade.plan import Summary
+    from ..upgrade.change import Summary
     from ..upgrade.upgrade import Outcome, Plan
 
 
@@ -120,6 +120,7 @@ def upgrade(
     """
     from ..project.folder import find_project
     from ..upgrade import upgrade as engine
+    from ..upgrade.preconditions import refuse_unfinished
 
     go_on = go_on or accept
     ways = {"--check": check, "--dry-run": dry_run, "--continue": go_on, "--abort": abort, "--undo": undo}
@@ -162,7 +163,7 @@ def upgrade(
             outcome = engine.abort_upgrade(root) if abort else engine.undo_upgrade(root)
         _report(ctx, root, outcome, as_json, verified and go_on)
     elif check or dry_run:
-        engine.refuse_unfinished(root)
+        refuse_unfinished(root)
         plan = engine.make_plan(root, **options)
         _show_plan(plan, as_json, with_diff, check)
         ctx.exit((UPGRADE_FOUND if plan.found else 0) if check else 1 if plan.conflicts or plan.findings else 0)
@@ -195,12 +196,13 @@ def set_(
     """
     from ..project.folder import find_project
     from ..upgrade import upgrade as engine
+    from ..upgrade.preconditions import refuse_unfinished
 
     _check_options(["--dry-run"] * dry_run, dry_run, with_diff, verified)
     root = find_project(Path.cwd())
     answers = parse_answers(given)
     if dry_run:
-        engine.refuse_unfinished(root)
+        refuse_unfinished(root)
         plan = engine.make_plan(root, answers=answers)
         _show_plan(plan, as_json, with_diff, False)
         ctx.exit(1 if plan.conflicts or plan.findings else 0)

@@ -17,8 +17,9 @@ from ..files.tree import PROJECT_FILE, File, Tree, check_file_path, is_junk
 from ..project.folder import read_paths
 from ..project.state import Manifest, read_state
 from ..upgrade import apply
-from ..upgrade.plan import FileChange
-from ..upgrade.upgrade import Outcome, Plan, apply_plan, refuse_newer, refuse_unfinished
+from ..upgrade.change import FileChange
+from ..upgrade.preconditions import refuse_newer, refuse_unfinished
+from ..upgrade.upgrade import Outcome, Plan, apply_plan
 from ..vendor.rewrite import in_project, is_rewritten, lines_left, rewritten, uses_runtime
 from ..vendor.runtime import PACKAGE, Vendored, runtime_files, vendored_at
 

@@ -29,7 +29,7 @@ from ..render.render import render_formatted
 from ..sandbox.draws import Draws
 from ..upgrade.git import modes_count
 from ..upgrade.journal import read_journal
-from ..upgrade.upgrade import refuse_newer
+from ..upgrade.preconditions import refuse_newer
 from ..vendor.rewrite import in_project
 from ..vendor.runtime import find_vendored
 

@@ -22,7 +22,7 @@ from ..project.interpreter import find_interpreter
 from ..project.state import MANIFEST_PATH, Manifest, answers_hash, read_manifest, read_state, write_state
 from ..render.render import render
 from ..sandbox.draws import Draws
-from ..upgrade.upgrade import conflicted, refuse_newer, refuse_unfinished
+from ..upgrade.preconditions import conflicted, refuse_newer, refuse_unfinished
 from ..vendor.rewrite import in_project
 from .git import examine_git
 

@@ -1,28 +1,21 @@
-"""Line diff and three-way merge of sequences, on which every upgrade is built.
+"""Three-way merge by lines (diff3), on which every upgrade is built.
 
-`match` finds what two sequences have in common: lines that occur once on both sides anchor it (patience), and Myers'
-greedy search fills in between. `merge3` turns two such matches against one base into regions, each of which one side
-changed, both changed alike, or both changed differently (a conflict). `merge3_tight` also tells changes apart that only
-touch. Nothing here knows what a line means.
+`merge3` divides base, ours and theirs into regions: changed by one side, by both alike, or by both differently (a
+conflict). `merge3_tight` also separates changes that only touch. A line is any hashable value.
 
-Sources: E. Myers, "An O(ND) Difference Algorithm and Its Variations" (1986); B. Cohen's patience diff; S. Khanna,
-K. Kunal, B. Pierce, "A Formal Investigation of Diff3" (2007).
+Source: S. Khanna, K. Kunal, B. Pierce, "A Formal Investigation of Diff3" (2007).
 """
 
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-Kind = Literal["same", "ours", "theirs", "both", "conflict"]
-Lines = Sequence[Hashable]
+from .diff import Lines, changes, match
 
-MAX_EDITS = 1500
-"""Myers' search gives up on a stretch that differs in more lines than this, and all of it counts as changed."""
+Kind = Literal["same", "ours", "theirs", "both", "conflict"]
 
 
 class Region(NamedTuple):
-    """A stretch of the merge, as half-open line ranges in each of the three sequences."""
+    """A stretch of the merge, as a range of lines in each of the three sequences."""
 
     kind: Kind
     base: range
@@ -30,94 +23,36 @@ class Region(NamedTuple):
     theirs: range
 
 
-def match(a: Lines, b: Lines) -> list[tuple[int, int]]:
-    """Pairs (i, j), rising in both, with `a[i] == b[j]`: the lines that `a` and `b` have in common."""
-    pairs: list[tuple[int, int]] = []
-    # A stack instead of recursion: a file of many anchors would go deeper than Python lets it.
-    stack = [(0, len(a), 0, len(b))]
-    while stack:
-        a_low, a_high, b_low, b_high = stack.pop()
-        while a_low < a_high and b_low < b_high and a[a_low] == b[b_low]:
-            pairs.append((a_low, b_low))
-            a_low, b_low = a_low + 1, b_low + 1
-        while a_low < a_high and b_low < b_high and a[a_high - 1] == b[b_high - 1]:
-            a_high, b_high = a_high - 1, b_high - 1
-            pairs.append((a_high, b_high))
-        if a_low == a_high or b_low == b_high:
-            continue
-        anchors = _anchors(a, b, a_low, a_high, b_low, b_high)
-        if not anchors:
-            pairs.extend(_myers(a, b, a_low, a_high, b_low, b_high))
-            continue
-        pairs.extend(anchors)
-        for i, j in anchors:
-            stack.append((a_low, i, b_low, j))
-            a_low, b_low = i + 1, j + 1
-        stack.append((a_low, a_high, b_low, b_high))
-    return _settled(a, b, sorted(pairs))
-
-
-def _settled(a: Lines, b: Lines, pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Move each insertion and deletion as far down as it can be read, so that all diffs of a base read alike.
-
-    In `x, x` made of `x` either could be the new one; two sides that see it differently seem to collide.
-    """
-    last_i = last_j = -1
-    for place, (i, j) in enumerate(pairs):
-        if i == last_i + 1 and j > last_j + 1 and b[last_j + 1] == b[j]:
-            pairs[place] = (i, last_j + 1)  # only `b` has lines here: the first of them is the line they have in common
-        elif j == last_j + 1 and i > last_i + 1 and a[last_i + 1] == a[i]:
-            pairs[place] = (last_i + 1, j)
-        last_i, last_j = pairs[place]
-    return pairs
-
-
-def changes(a: Lines, b: Lines) -> list[tuple[range, range]]:
-    """The stretches in which `b` differs from `a`: (range in `a`, range in `b`), either of which may be empty."""
-    found: list[tuple[range, range]] = []
-    i = j = 0
-    for next_i, next_j in [*match(a, b), (len(a), len(b))]:
-        if next_i > i or next_j > j:
-            found.append((range(i, next_i), range(j, next_j)))
-        i, j = next_i + 1, next_j + 1
-    return found
-
-
 def merge3(base: Lines, ours: Lines, theirs: Lines) -> list[Region]:
-    """Merge what `ours` and `theirs` made of `base`, as regions that cover all three in order.
+    """Merge the changes of `ours` and `theirs` to `base`; the regions cover all three in order.
 
-    Lines of the base that both sides kept separate the regions. Between two of them, whoever changed something wins;
-    if both did, alike, it is "both"; differently, it is a "conflict". Changes that touch are in one region.
+    Base lines that both sides kept separate the regions. If both sides changed what is between, the region is "both" for
+    the same change, else a "conflict". Changes that touch are in one region.
     """
-    return list(_regions(base, ours, theirs))
-
-
-def _regions(base: Lines, ours: Lines, theirs: Lines) -> Iterator[Region]:
+    regions: list[Region] = []
     in_theirs = dict(match(base, theirs))
     kept = [(i, j, in_theirs[i]) for i, j in match(base, ours) if i in in_theirs]
-    b = o = t = 0
-    start: tuple[int, int, int] | None = None  # where the running stretch of kept lines began
-    for next_b, next_o, next_t in [*kept, (len(base), len(ours), len(theirs))]:
-        if (next_b, next_o, next_t) != (b, o, t):
-            if start is not None:
-                yield Region("same", range(start[0], b), range(start[1], o), range(start[2], t))
-                start = None
-            gap = range(b, next_b), range(o, next_o), range(t, next_t)
-            yield Region(_kind(base, ours, theirs, *gap), *gap)
-        if next_b == len(base):
-            break
-        if start is None:
-            start = (next_b, next_o, next_t)
-        b, o, t = next_b + 1, next_o + 1, next_t + 1
-    if start is not None:
-        yield Region("same", range(start[0], b), range(start[1], o), range(start[2], t))
+    ends = (len(base), len(ours), len(theirs))
+    start = after = (0, 0, 0)  # where the current run of kept lines starts, and the line after it
+    for line in [*kept, ends]:
+        if line != after or line == ends:
+            if start != after:
+                regions.append(Region("same", *_spans(start, after)))
+            if line != after:
+                gap = _spans(after, line)
+                regions.append(Region(_kind(base, ours, theirs, *gap), *gap))
+            start = line
+        after = (line[0] + 1, line[1] + 1, line[2] + 1)
+    return regions
+
+
+def _spans(start: tuple[int, int, int], stop: tuple[int, int, int]) -> tuple[range, range, range]:
+    return range(start[0], stop[0]), range(start[1], stop[1]), range(start[2], stop[2])
 
 
 def _kind(base: Lines, ours: Lines, theirs: Lines, b: range, o: range, t: range) -> Kind:
     base_lines, our_lines, their_lines = (
-        list(base[b.start : b.stop]),
-        list(ours[o.start : o.stop]),
-        list(theirs[t.start : t.stop]),
+        list(lines[span.start : span.stop]) for lines, span in ((base, b), (ours, o), (theirs, t))
     )
     if our_lines == their_lines:
         return "both"
@@ -127,12 +62,13 @@ def _kind(base: Lines, ours: Lines, theirs: Lines, b: range, o: range, t: range)
 
 
 class _Edit(NamedTuple):
-    """A change of one side.
+    """A change by one side.
 
     Attributes:
-        base: The lines of the base that it replaces; empty for an insertion.
-        size: How many lines it puts there.
-        edges: Ends of `base` whose line was only shifted: what the other side inserts there may belong on either side.
+        base: The base lines that it replaces; empty for an insertion.
+        size: How many lines replace them.
+        edges: Ends of `base` where the line only changed its indentation: a line that the other side inserts there may
+            belong inside or outside of the block.
     """
 
     base: range
@@ -145,7 +81,7 @@ class _Edit(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Edits of both sides that collide, and the lines of the base that they cover."""
+    """Edits of both sides that collide, and the base lines that they cover."""
 
     base: range
     ours: list[_Edit]
@@ -160,18 +96,18 @@ def merge3_tight(
     reworded: Callable[[Any, Any], bool] = lambda a, b: False,
     loosely: bool = False,
 ) -> list[Region]:
-    """Merge as `merge3` does, but with a region of its own for each change that only touches one of the other side.
+    """Merge like `merge3`, but put changes of the two sides that only touch into separate regions.
 
-    Two changes collide if they replace a common line or insert at one place. An insertion at the edge of a change does
-    not, unless the change is a deletion (the new line may belong to what is gone) or only shifted the line at that edge
-    (the new line may belong to the shifted block or stay outside). A change to more lines than it replaces counts as an
-    insertion where it touches a deletion.
+    Two changes collide if they replace a common line or insert at the same place. An insertion at the edge of a change
+    does not collide with it, unless the change is a deletion (the new line may belong to the deleted lines) or only
+    changed the indentation at that edge (the new line may belong inside or outside of the block). Where a change touches a
+    deletion, it counts as an insertion if it has more lines than it replaces.
 
     Args:
-        shifted: Whether a line of a side is a line of the base that was only moved in or out.
-        reworded: Whether a line of a side is a line of the base with another comment. A run of such lines is a change
-            of each line, so the other side may insert between them.
-        loosely: Count every change of several lines as a change of each, and let an insertion stand beside a deletion.
+        shifted: Whether a base line and a side's line differ in indentation only.
+        reworded: Whether a base line and a side's line differ in their comments only. A run of such lines counts as one
+            change per line, so the other side may insert between them.
+        loosely: Count every change as one change per line, and let an insertion touch a deletion.
     """
     regions: list[Region] = []
     done = by_ours = by_theirs = 0
@@ -213,7 +149,7 @@ def _edits(
 
 
 def _line_by_line(edits: list[_Edit]) -> list[_Edit]:
-    """The edits with one for each line of the base; what a side has more of belongs to the last."""
+    """Split each edit into one per base line; the last takes the surplus lines."""
     found: list[_Edit] = []
     for edit in edits:
         count = len(edit.base)
@@ -250,65 +186,3 @@ def _collide(one: _Edit, other: _Edit, loosely: bool) -> bool:
     if change.base.start < place < change.base.stop or place in change.edges:
         return True
     return not loosely and not change.size and place in (change.base.start, change.base.stop)
-
-
-def _anchors(a: Lines, b: Lines, a_low: int, a_high: int, b_low: int, b_high: int) -> list[tuple[int, int]]:
-    """The longest rising run of lines that occur exactly once in both stretches."""
-    in_a, in_b = Counter(a[a_low:a_high]), Counter(b[b_low:b_high])
-    place_in_b = {b[j]: j for j in range(b_low, b_high) if in_b[b[j]] == 1}
-    candidates = [(i, place_in_b[a[i]]) for i in range(a_low, a_high) if in_a[a[i]] == 1 and a[i] in place_in_b]
-    # Patience sorting: piles of rising ends, each card remembering the top of the pile before it.
-    ends: list[int] = []
-    tops: list[int] = []
-    before: list[int] = []
-    for card, (_, j) in enumerate(candidates):
-        pile = bisect_left(ends, j)
-        before.append(tops[pile - 1] if pile else -1)
-        if pile == len(ends):
-            ends.append(j)
-            tops.append(card)
-        else:
-            ends[pile], tops[pile] = j, card
-    run: list[tuple[int, int]] = []
-    card = tops[-1] if tops else -1
-    while card >= 0:
-        run.append(candidates[card])
-        card = before[card]
-    return run[::-1]
-
-
-def _myers(a: Lines, b: Lines, a_low: int, a_high: int, b_low: int, b_high: int) -> list[tuple[int, int]]:
-    """A longest common subsequence of the two stretches, or none at all where they differ too much to search."""
-    if not set(a[a_low:a_high]) & set(b[b_low:b_high]):
-        return []
-    n, m = a_high - a_low, b_high - b_low
-    furthest = {1: 0}
-    trail: list[dict[int, int]] = []
-    for edits in range(min(n + m, MAX_EDITS) + 1):
-        trail.append(dict(furthest))
-        for k in range(-edits, edits + 1, 2):
-            down = k == -edits or (k != edits and furthest[k - 1] < furthest[k + 1])
-            x = furthest[k + 1] if down else furthest[k - 1] + 1
-            y = x - k
-            while x < n and y < m and a[a_low + x] == b[b_low + y]:
-                x, y = x + 1, y + 1
-            furthest[k] = x
-            if x >= n and y >= m:
-                return _walk_back(trail, n, m, a_low, b_low)
-    return []
-
-
-def _walk_back(trail: list[dict[int, int]], x: int, y: int, a_low: int, b_low: int) -> list[tuple[int, int]]:
-    pairs: list[tuple[int, int]] = []
-    for edits in range(len(trail) - 1, -1, -1):
-        furthest = trail[edits]
-        k = x - y
-        down = k == -edits or (k != edits and furthest[k - 1] < furthest[k + 1])
-        before_k = k + 1 if down else k - 1
-        before_x = furthest[before_k] if edits else 0
-        before_y = before_x - before_k if edits else 0
-        while x > before_x and y > before_y:
-            x, y = x - 1, y - 1
-            pairs.append((a_low + x, b_low + y))
-        x, y = before_x, before_y
-    return pairs

@@ -1,9 +1,10 @@
-"""Merge one file of base, user and template: bytes in, bytes out."""
+"""Merge one file: the bytes of base, user and template in, the merged bytes out."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from .diff3 import match, merge3
+from .diff import changes
+from .diff3 import merge3
 from .languages import language_of, parses
 from .markers import PLAIN_LABELS, Labels, write
 from .pieces import Piece, Sides, conflict, count_conflicts, source_of
@@ -15,10 +16,10 @@ class MergeResult(NamedTuple):
     """A merged file.
 
     Attributes:
-        content: The merged bytes; the user's where a conflict cannot be written into them.
-        conflicts: How many places are left to the user.
-        notes: Why there is a conflict, where that cannot be seen in it; and what was done beyond a merge by lines.
-        incoming: The template's bytes, to be put beside the file, where `content` cannot hold both.
+        content: The merged bytes; the user's if conflict markers cannot be written into them.
+        conflicts: The number of conflicts.
+        notes: What was done beyond a merge by lines, and the reason of a conflict that does not show it.
+        incoming: The template's bytes, to be put beside the file, if `content` cannot hold both.
     """
 
     content: bytes
@@ -38,20 +39,19 @@ def merge_file(
     """Merge the user's and the template's changes of one file.
 
     Args:
-        base: The file as it was generated; None where it was not, or where that is lost: then every difference is a
-            conflict.
+        base: The file as generated; None if it was not, or is lost: every difference is then a conflict.
         ours: The user's file.
-        theirs: The file as the template has it now.
-        path: Its path, which says what language it is in.
-        labels: What conflict markers call the sides.
-        formatter_files: The project's files that may hold settings of a formatter, see `read_styles`.
+        theirs: The template's file now.
+        path: Its path; the name tells its language.
+        labels: The labels of the sides in conflict markers.
+        formatter_files: The project's files that may configure a formatter, see `read_styles`.
     """
     if ours in (theirs, base):
         return MergeResult(theirs)
     if base == theirs:
         return MergeResult(ours)
     if is_binary(ours) or is_binary(theirs) or (base is not None and is_binary(base)):
-        return MergeResult(ours, 1, ("binary file: yours is kept, the template's is beside it",), incoming=theirs)
+        return MergeResult(ours, 1, ("binary file: yours is kept, the template's is put beside it",), incoming=theirs)
     our_text, their_text = decode(ours), decode(theirs)
     base_text = None if base is None else decode(base)
     notes: tuple[str, ...] = ("no earlier version to compare with",)
@@ -60,36 +60,34 @@ def merge_file(
     else:
         sides = Sides(language_of(path), base_text.lines, our_text.lines, their_text.lines)
         if sides.language == "json" and not all(parses("json", source_of(lines)) for lines in sides.texts):
-            sides = sides._replace(language="jsonc")  # one side has comments or last commas
+            sides = sides._replace(language="jsonc")  # a side has comments or trailing commas
         pieces, notes = merge_lines(sides, formatter_files)
     text = dress(write(pieces, labels), base_text, our_text, their_text)
     return MergeResult(encode(text), count_conflicts(pieces), notes)
 
 
 def _two_way(ours: Text, theirs: Text) -> list[Piece]:
-    """Every difference as a conflict: without a base, nobody knows which side made it."""
+    """Make every difference a conflict: without a base, it is unknown which side made it."""
     pieces: list[Piece] = []
-    i = j = 0
-    for next_i, next_j in [*match(ours.lines, theirs.lines), (len(ours.lines), len(theirs.lines))]:
-        if next_i > i or next_j > j:
-            pieces.append(Piece(ours.lines[i:next_i], (), theirs.lines[j:next_j]))
-        if next_i < len(ours.lines):
-            pieces.append(Piece(ours.lines[next_i : next_i + 1]))
-        i, j = next_i + 1, next_j + 1
-    return pieces
+    done = 0
+    for mine, new in changes(ours.lines, theirs.lines):
+        pieces.append(Piece(ours.lines[done : mine.start]))
+        pieces.append(Piece(ours.lines[mine.start : mine.stop], (), theirs.lines[new.start : new.stop]))
+        done = mine.stop
+    return [*pieces, Piece(ours.lines[done:])]
 
 
 def with_conflicts(
     base: bytes, ours: bytes, merged: bytes, lines: Collection[int], labels: Labels = PLAIN_LABELS
 ) -> MergeResult:
-    """Take a merge without conflicts, and leave the template's changes at some of its lines to the user.
+    """Turn the template's changes at some lines of a clean merge into conflicts.
 
     Args:
-        base: The file as it was generated.
+        base: The file as generated.
         ours: The user's file.
-        merged: What it was merged into.
-        lines: Lines of `merged`, counted from 1; where lines were removed, the one that follows them.
-        labels: What conflict markers call the sides.
+        merged: The clean merge.
+        lines: Lines of `merged`, counted from 1; for removed lines, the line after them.
+        labels: The labels of the sides in conflict markers.
     """
     texts = decode(base), decode(ours), decode(merged)
     sides = Sides("text", *(text.lines for text in texts))

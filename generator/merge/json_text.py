@@ -1,14 +1,14 @@
-"""JSON as people write it, with comments and last commas, read into values that know where they stand in the text."""
+"""JSON with comments and trailing commas, read into values that know their place in the text."""
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 MAX_DEPTH = 200
-"""Deeper text is not read: it is no file of settings."""
+"""A text with deeper nesting is not read."""
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n]+)|(?P<comment>//[^\n]*|/\*.*?\*/)|(?P<string>"(?:[^"\\\n]|\\.)*")|(?P<word>[-+.\w]+)|(?P<sign>[{}\[\]:,])""",
@@ -25,12 +25,13 @@ class Token(NamedTuple):
 
 @dataclass
 class Value:
-    """A value and where it stands in its text.
+    """A value and its place in the text.
 
     Attributes:
+        start, end: Its first character, and the one after its last.
         plain: The value as `json.loads` returns it.
-        members: Those of an object, by key; None for anything else.
-        rest: In an object, the white space and comments between its last member and the closing brace.
+        members: The members of an object by key; None for anything else.
+        rest: In an object, the white space and comments between the last member and the closing brace.
     """
 
     start: int
@@ -46,11 +47,11 @@ class Member:
 
     Attributes:
         lead: The white space and comments above it.
-        name: The key, the colon and the space between.
+        name: The key, the colon and the white space around it.
         value: Its value.
-        tail: White space and comments between the value and the comma.
+        tail: The white space and comments between the value and the comma.
         comma: Whether a comma follows.
-        after: A comment that follows on its last line.
+        after: The comment at the end of its last line.
     """
 
     lead: str
@@ -61,24 +62,32 @@ class Member:
     after: str = ""
 
 
-@dataclass
-class Text:
-    """A JSON text that was read."""
+class JsonText(NamedTuple):
+    """A JSON text, its tokens and its value."""
 
     text: str
-    value: Value = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.tokens = list(_tokens(self.text))
-        self.place = 0
-        self.value = self._value(0)
-        self._space()
-        if self.place < len(self.tokens):
-            raise ValueError("text after the value")
+    tokens: Sequence[Token]
+    value: Value
 
     @property
     def comments(self) -> Counter[str]:
         return Counter(" ".join(token.text.split()) for token in self.tokens if token.kind == "comment")
+
+
+class _Reader:
+    """A recursive descent parser; raises ValueError for what it cannot read."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens = list(_tokens(text))
+        self.place = 0
+
+    def document(self) -> JsonText:
+        value = self._value(0)
+        self._space()
+        if self.place < len(self.tokens):
+            raise ValueError("text after the value")
+        return JsonText(self.text, self.tokens, value)
 
     def _space(self) -> str:
         """Skip white space and comments, and return them."""
@@ -92,7 +101,7 @@ class Text:
             raise ValueError("the text ends too early")
         token = self.tokens[self.place]
         if sign and token.text != sign:
-            raise ValueError(f"{token.text} where {sign} belongs")
+            raise ValueError(f"`{token.text}` instead of `{sign}`")
         self.place += 1
         return token
 
@@ -128,7 +137,7 @@ class Text:
             name = self._next()
             key = json.loads(name.text)
             if not isinstance(key, str) or key in members:
-                raise ValueError(f"{name.text} is no key, or stands twice in one object")
+                raise ValueError(f"`{name.text}` is not a key, or a duplicate")
             self._space()
             self._next(":")
             self._space()
@@ -153,20 +162,20 @@ def _tokens(text: str) -> Iterator[Token]:
     while place < len(text):
         found = _TOKEN.match(text, place)
         if found is None or found.lastgroup is None:
-            raise ValueError(f"`{text[place]}` is no JSON")
+            raise ValueError(f"`{text[place]}` is not JSON")
         yield Token(found.lastgroup, place, found.end(), found[0])
         place = found.end()
 
 
 def _split_after(space: str) -> tuple[str, str]:
-    """The comment that ends a member's line, and the rest."""
+    """The comment at the end of a member's line, and the rest."""
     line, newline, rest = space.partition("\n")
     return (line, newline + rest) if newline and line.strip() and "/*" not in line else ("", space)
 
 
-def read(text: str) -> Text | None:
-    """Read JSON with comments and last commas; None for anything else, and where a key stands twice in one object."""
+def read(text: str) -> JsonText | None:
+    """Read JSON with comments and trailing commas; None for anything else, also for duplicate keys."""
     try:
-        return Text(text)
+        return _Reader(text).document()
     except ValueError:
         return None

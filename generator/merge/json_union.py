@@ -1,19 +1,19 @@
-"""JSON files merged key by key in the user's own text, in any layout, with comments and last commas.
+"""JSON files merged key by key, in any layout, with comments and trailing commas.
 
-What only the template changed is written into the user's text, in the user's layout; every other character stays.
+The template's changes are written into the user's text, in its layout; all other text stays as it is.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .json_text import Member, Text, Value, read
+from .json_text import JsonText, Member, Value, read
+from .keyed import MISSING, merge_keyed
 from .pieces import Sides
-from .unions import MISSING, merge_keyed
 
 
 def union_json(sides: Sides) -> list[str] | None:
-    """Merge whole JSON files key by key; None where both sides changed one value, or a comment would be lost."""
+    """Merge whole JSON files key by key; None if both sides changed a value differently, or a comment would be lost."""
     base, ours, theirs = (read("\n".join(lines)) for lines in sides.texts)
     if base is None or ours is None or theirs is None:
         return None
@@ -40,82 +40,73 @@ def _merge_objects(base: object, ours: object, theirs: object) -> Any:
 
 
 def _same(one: object, other: object) -> bool:
-    """Equality that tells `true` from `1`, which Python's does not."""
+    """Equality that tells `true` from `1`, unlike Python's."""
     return json.dumps(one) == json.dumps(other)
 
 
 @dataclass
 class _Writer:
-    """Writes what the template changed into our text."""
+    """Writes the template's changes into our text; its methods return None if a comment finds no place there."""
 
-    ours: Text
-    theirs: Text
+    ours: JsonText
+    theirs: JsonText
 
-    def document(self, base: Text) -> str | None:
+    def document(self, base: JsonText) -> str | None:
         value, text = self.ours.value, self.ours.text
         written = self._object(base.value, value, self.theirs.value)
         return None if written is None else text[: value.start] + written + text[value.end :]
 
     def _object(self, base: Value, ours: Value, theirs: Value) -> str | None:
-        """The text of our object with what theirs changed in it; None where that has a comment and no place for it."""
+        """The text of our object with theirs' changes."""
         was, mine, new = base.members or {}, ours.members or {}, theirs.members or {}
-        units: list[Member] = []
+        members: list[Member] = []
         bodies: list[str] = []
         for key, member in mine.items():
-            body = self._member(was.get(key), member, new.get(key), ours)
+            body = self._member(was.get(key), member, new.get(key))
             if body is None:
                 return None
             if body:
-                units.append(member)
+                members.append(member)
                 bodies.append(body)
+        if members and "\n" not in members[0].lead:
+            members[0] = replace(members[0], lead=next(iter(mine.values())).lead)
         added = [key for key in new if key not in mine and key not in was]
-        if not added and len(units) == len(mine):
-            text = "".join(
-                unit.lead + body + unit.tail + "," * unit.comma + unit.after
-                for unit, body in zip(units, bodies, strict=True)
-            )
-            return "{" + text + ours.rest + "}"
-        lead, rest = self._layout(ours, theirs)
-        last = next(reversed(mine.values()), None)
-        last_comma = last is not None and last.comma
-        leads = [unit.lead for unit in units]
-        if leads and mine and "\n" not in leads[0]:
-            leads[0] = next(iter(mine.values())).lead
+        lead, rest = self._layout(ours, theirs) if added else ("", ours.rest)
         for key in added:
             member = new[key]
-            value = self._value_text(member.value, ours, lead)
+            value = self._value_text(member.value, lead)
             comments = [line.strip() for line in member.lead.split("\n") if line.strip()]
             if value is None or ((comments or member.after.strip()) and "\n" not in lead):
                 return None
-            units.append(Member("", "", member.value, after=member.after))
-            leads.append("" if not leads and "\n" not in lead else lead.join(["", *comments, ""]))
+            before = "" if not members and "\n" not in lead else lead.join(["", *comments, ""])
+            members.append(Member(before, "", member.value, after=member.after))
             bodies.append(json.dumps(key, ensure_ascii=False) + self._colon() + value)
+        last = next(reversed(mine.values()), None)
         text = ""
-        for place, (before, body, unit) in enumerate(zip(leads, bodies, units, strict=True)):
-            comma = "," * (place < len(units) - 1 or last_comma)
-            text += before + body + (unit.tail + comma if unit.comma else comma + unit.tail) + unit.after
+        for place, (member, body) in enumerate(zip(members, bodies, strict=True), 1):
+            comma = "," * (place < len(members) or (last is not None and last.comma))
+            text += member.lead + body + (member.tail + comma if member.comma else comma + member.tail) + member.after
         return "{" + text + rest + "}"
 
-    def _member(self, was: Member | None, mine: Member, new: Member | None, inside: Value) -> str | None:
-        """Our member's text, with theirs written into it; empty where it goes; None as `_object`."""
-        value = self.ours.text[mine.value.start : mine.value.end]
-        kept = mine.name + value
-        before = MISSING if was is None else was.value.plain
-        after = MISSING if new is None else new.value.plain
-        if before is not MISSING and after is not MISSING and _same(before, after):
+    def _member(self, was: Member | None, mine: Member, new: Member | None) -> str | None:
+        """The text of our member with theirs' changes, from its key on; empty if theirs removed it."""
+        kept = mine.name + self.ours.text[mine.value.start : mine.value.end]
+        if was is None:
             return kept
-        if new is None or was is None:
-            return kept if was is None else ""
+        if new is None:
+            return ""
+        if _same(was.value.plain, new.value.plain):
+            return kept
         if all(member.value.members is not None for member in (was, mine, new)):
             inner = self._object(was.value, mine.value, new.value)
             return None if inner is None else mine.name + inner
-        if _same(mine.value.plain, after):
+        if _same(mine.value.plain, new.value.plain):
             return kept
-        text = self._value_text(new.value, inside, _plain_lead(mine.lead))
+        text = self._value_text(new.value, _plain_lead(mine.lead))
         return None if text is None else mine.name + text
 
     def _layout(self, ours: Value, theirs: Value) -> tuple[str, str]:
-        """What comes before a new member of our object, and what after the last."""
+        """The white space before a new member of our object, and after the last member."""
         members = list((ours.members or {}).values())
         if members:
             lead = _plain_lead(members[-1].lead) if len(members) > 1 or "\n" in members[0].lead else self._colon()[1:]
@@ -126,15 +117,15 @@ class _Writer:
         return f"\n{indent}{self._step()}", f"\n{indent}"
 
     def _step(self) -> str:
-        """One level of indentation, as our file has it, else theirs."""
+        """One level of indentation in our file, else in theirs."""
         return _step_of(self.ours) or _step_of(self.theirs) or "  "
 
     def _colon(self) -> str:
         found = next((token for token in self.ours.tokens if token.text == ":"), None)
         return ": " if found is None or self.ours.text[found.end : found.end + 1].isspace() else ":"
 
-    def _value_text(self, value: Value, inside: Value, lead: str) -> str | None:
-        """The text of their value for a place in ours: on one line, or indented as its lines are there."""
+    def _value_text(self, value: Value, lead: str) -> str | None:
+        """The text of their value below `lead` in ours: on one line, or with our indentation."""
         text = self.theirs.text[value.start : value.end]
         if "\n" not in lead:
             if any(token.kind == "comment" and value.start <= token.start < value.end for token in self.theirs.tokens):
@@ -166,6 +157,6 @@ def _indent_at(text: str, place: int) -> str:
     return line[: len(line) - len(line.lstrip())]
 
 
-def _step_of(text: Text) -> str:
+def _step_of(text: JsonText) -> str:
     first = next(iter((text.value.members or {}).values()), None)
     return "" if first is None or "\n" not in first.lead else _plain_lead(first.lead)[1:]

@@ -1,17 +1,17 @@
-"""Conflict markers: how they are written, and how they are found again and told from text that looks like them."""
+"""Conflict markers: write them, find them again, and tell them from text that looks like them."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from .pieces import Piece
 from .text import decode
 
 OWN_LABEL = "yours"
-"""What paccel's conflict markers call the user's side; git calls it `HEAD`, or a branch."""
+"""The label of the user's side in paccel's conflict markers; git's is `HEAD` or a branch."""
 
 
 class Labels(NamedTuple):
-    """What conflict markers call the sides; the template's are called something with `template`."""
+    """The labels of the sides in conflict markers; those of the template contain the word `template`."""
 
     ours: str = OWN_LABEL
     base: str = "old template"
@@ -21,38 +21,37 @@ class Labels(NamedTuple):
 PLAIN_LABELS = Labels()
 
 MARKER_SIZE = 7
-"""The least length of a marker."""
+"""The minimum length of a marker."""
 
 
 def write(pieces: Sequence[Piece], labels: Labels) -> list[str]:
-    """The lines of a merge, with conflicts between markers that are longer than any in the file itself."""
-    sides = [lines for piece in pieces for lines in (piece.lines, piece.base or (), piece.theirs or ())]
-    size = marker_size(*sides)
+    """The lines of a merge, its conflicts between markers that are longer than any in the file itself."""
+    size = _marker_size(line for piece in pieces for line in (*piece.lines, *piece.base, *(piece.theirs or ())))
     lines: list[str] = []
     for piece in pieces:
         if piece.theirs is None:
             lines += piece.lines
             continue
-        lines += [f"{'<' * size} {labels.ours}", *piece.lines, f"{'|' * size} {labels.base}", *(piece.base or ())]
+        lines += [f"{'<' * size} {labels.ours}", *piece.lines, f"{'|' * size} {labels.base}", *piece.base]
         lines += ["=" * size, *piece.theirs, f"{'>' * size} {labels.theirs}"]
     return lines
 
 
 def has_markers(content: bytes) -> bool:
-    """Whether `content` holds conflict markers as paccel or git write them: begin, middle and end, in this order.
+    """Whether `content` has conflict markers of paccel or git: start, middle and end, in this order.
 
-    A heading underlined with `=======` or a lone marker in a text about git does not count.
+    A heading underlined with `=======` or a single marker in a text about git does not count.
     """
     return next(_conflicts(content), None) is not None
 
 
 def has_own_markers(content: bytes) -> bool:
-    """Whether `content` holds conflict markers that paccel wrote, by what they call the sides."""
+    """Whether `content` has conflict markers with paccel's labels."""
     return any(ours == OWN_LABEL and "template" in theirs.split() for ours, theirs in _conflicts(content))
 
 
 def _conflicts(content: bytes) -> Iterator[tuple[str, str]]:
-    """Yield what the markers of each conflict call the sides: ours, theirs."""
+    """Yield the labels of each conflict: ours, theirs."""
     if b"<<<<<<< " not in content:
         return
     wanted, size, ours = "<", 0, ""
@@ -69,11 +68,11 @@ def _conflicts(content: bytes) -> Iterator[tuple[str, str]]:
 
 
 def has_labelled_marker(content: bytes, ends: Collection[str], before: bytes = b"") -> bool:
-    """Whether a marker that was written with known labels is left, even a single one.
+    """Whether any marker with a known label is left, even a single one.
 
     Args:
-        ends: What follows the signs of such a marker: a space and its label.
-        before: The text before it was merged; what looks like a marker in it is text.
+        ends: What follows the signs of these markers: a space and the label.
+        before: The file before the merge; lines that it already had are not markers.
     """
     known = {*decode(before).lines}
     for line in decode(content).lines:
@@ -84,14 +83,12 @@ def has_labelled_marker(content: bytes, ends: Collection[str], before: bytes = b
     return False
 
 
-def marker_size(*sides: Sequence[str]) -> int:
-    """A length for conflict markers that no line of the sides can be taken for."""
-    longest = 0
-    for lines in sides:
-        for line in lines:
-            for sign in "<|=>":
-                run = len(line) - len(line.lstrip(sign))
-                rest = line[run : run + 1]
-                if run >= MARKER_SIZE and rest in {"", " "}:
-                    longest = max(longest, run)
-    return max(MARKER_SIZE, longest + 1) if longest else MARKER_SIZE
+def _marker_size(lines: Iterable[str]) -> int:
+    """A length for conflict markers at which no line looks like one."""
+    size = MARKER_SIZE
+    for line in lines:
+        for sign in "<|=>":
+            run = len(line) - len(line.lstrip(sign))
+            if run >= size and line[run : run + 1] in {"", " "}:
+                size = run + 1
+    return size

@@ -1,7 +1,7 @@
-"""What a merge works on: the three sides of a file, the pieces of its result, and a conflict in its place."""
+"""What a merge works on: the three sides of a file, the pieces of its result, and a conflict with the lines around it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from .diff3 import Region
 from .languages import Language
@@ -10,7 +10,7 @@ Lines = tuple[str, ...]
 
 
 class Sides(NamedTuple):
-    """The three texts of a merge, as lines without their line ends."""
+    """The three texts of a merge, as lines without their endings."""
 
     language: Language
     base: Lines
@@ -35,16 +35,16 @@ class Piece(NamedTuple):
 
     Attributes:
         lines: The merged lines; in a conflict, ours.
-        base: None where the lines are merged.
-        theirs: None where the lines are merged.
+        base: In a conflict, the base's lines.
+        theirs: In a conflict, the template's lines; None where the lines are merged.
     """
 
     lines: Lines
-    base: Lines | None = None
+    base: Lines = ()
     theirs: Lines | None = None
 
     @property
-    def conflict(self) -> bool:
+    def is_conflict(self) -> bool:
         return self.theirs is not None
 
 
@@ -53,11 +53,11 @@ class Hunk(NamedTuple):
 
     Attributes:
         sides: The lines of each side.
-        before: The lines above it that all three sides share.
-        whole: Whether it cuts no logical line on any side.
+        before: The lines right above it that all three sides share.
+        whole: Whether it starts and ends at logical lines on every side.
         width: The line length of the user's file, at least black's default.
-        above: All lines of the user's above it; None where that is not known.
-        below: All lines of the user's below it; None where that is not known.
+        above: All lines above it in the user's file; None if unknown.
+        below: All lines below it in the user's file; None if unknown.
     """
 
     sides: Sides
@@ -68,10 +68,11 @@ class Hunk(NamedTuple):
     below: Lines | None = None
 
     def readings(self) -> "Iterator[tuple[Hunk, Lines]]":
-        """The hunk, and where it only inserts, the same insertion read further up.
+        """Yield this hunk, then, if it only inserts lines, each way to read the same insertion further up.
 
-        It can be where it ends as the text above it ends: with a decorator, a bracket, a blank line. Also yields the lines
-        by which it was moved: they stand above it still, and the merged insertion begins with them.
+        A diff is ambiguous where an insertion ends like the text above it: with a decorator, a bracket, a blank line. Each
+        reading comes with the lines by which it moved up; they stay above the hunk, so the merged insertion starts with
+        them.
         """
         yield self, ()
         if any(line.strip() for line in self.sides.base):
@@ -94,8 +95,8 @@ class View(NamedTuple):
     """A way to look at a file in which some difference does not count as a change.
 
     Attributes:
-        note: What it evens out, for the user.
-        apply: Put all three sides alike; None where that changes nothing or cannot be done safely.
+        note: What to tell the user about it.
+        apply: Apply it to all three sides; returns None if that changes nothing or is not safe.
     """
 
     note: str
@@ -107,18 +108,18 @@ def conflict(sides: Sides) -> Piece:
 
 
 def merged(region: Region, sides: Sides) -> Piece:
-    """What a region of a merge by lines becomes, with the lines that `cut` returns for it."""
+    """The result of one region of a merge by lines; `sides` are its lines, from `Sides.cut`."""
     if region.kind == "conflict":
         return conflict(sides)
     return Piece(sides.theirs if region.kind == "theirs" else sides.ours)
 
 
 def count_conflicts(pieces: Iterable[Piece]) -> int:
-    return sum(piece.conflict for piece in pieces)
+    return sum(piece.is_conflict for piece in pieces)
 
 
-def resolved(pieces: Iterable[Piece], side: str) -> Lines:
-    """The text with every conflict resolved for `side`, "ours" or "theirs"."""
+def resolved(pieces: Iterable[Piece], side: Literal["ours", "theirs"]) -> Lines:
+    """The text with every conflict resolved for one side."""
     lines: list[str] = []
     for piece in pieces:
         lines += piece.lines if piece.theirs is None or side == "ours" else piece.theirs
@@ -127,3 +128,11 @@ def resolved(pieces: Iterable[Piece], side: str) -> Lines:
 
 def source_of(lines: Sequence[str]) -> str:
     return "".join(line + "\n" for line in lines)
+
+
+def indent_of(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def is_blank_or_comment(line: str) -> bool:
+    return not line.strip() or line.lstrip().startswith("#")

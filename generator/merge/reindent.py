@@ -1,35 +1,31 @@
 """The views in which indentation does not count: a block that was put into a `with` or a `try`, and tabs for spaces.
 
-Where one side moved a block in or out, the other two get the block's new indentation.
+If one side indented or dedented a block, the other two get the same indentation.
 """
 
 from collections.abc import Sequence
 
-from .diff3 import changes, match
-from .pieces import Lines, Sides
+from .diff import changes, match
+from .pieces import Lines, Sides, indent_of
 
 
 def reindented(sides: Sides) -> Sides | None:
-    """The sides with each moved block moved on all three; None where no block moved, or it is not clear which."""
+    """Shift each block that one side shifted on all three sides; None if there is none, or its extent is unclear."""
     base, ours, theirs = sides.texts
-    by_ours = _shifts(base, ours)
-    if any(by_ours.values()):
-        followed = _follow(base, theirs, by_ours)
-        if followed is None:
-            return None
-        base, theirs = followed
-    by_theirs = _shifts(base, theirs)
-    if any(by_theirs.values()):
-        followed = _follow(base, ours, by_theirs)
-        if followed is None:
-            return None
-        base, ours = followed
+    followed = _follow(base, theirs, _shifts(base, ours))
+    if followed is None:
+        return None
+    base, theirs = followed
+    followed = _follow(base, ours, _shifts(base, theirs))
+    if followed is None:
+        return None
+    base, ours = followed
     changed = sides._replace(base=base, ours=ours, theirs=theirs)
     return changed if changed != sides else None
 
 
 def with_tabs(sides: Sides) -> Sides | None:
-    """The sides with the template's texts indented with tabs, as the user's is; None where it is not, or they are too."""
+    """Indent base and theirs with tabs, as the user does; None if the user does not, or they have tabs already."""
     indents = {line[0] for line in sides.ours if line[:1].isspace() and line.strip()}
     step = min((indent_of(line) for line in sides.base if line.startswith(" ") and line.strip()), default=0)
     if indents != {"\t"} or not step or any(line.startswith("\t") for line in (*sides.base, *sides.theirs)):
@@ -44,13 +40,15 @@ def _tabbed(line: str, step: int) -> str:
 
 
 def _shifts(base: Lines, side: Lines) -> dict[int, int]:
-    """By how many columns the side moved each line of the base that it kept."""
+    """Base line -> by how many columns the side shifted it; only lines that it kept."""
     pairs = match([line.strip() for line in base], [line.strip() for line in side])
     return {i: indent_of(side[j]) - indent_of(base[i]) for i, j in pairs if base[i].strip()}
 
 
 def _follow(base: Lines, other: Lines, shifts: dict[int, int]) -> tuple[Lines, Lines] | None:
-    """Base and the other side, moved by `shifts`: base line -> columns."""
+    """Shift base and the other side as one side did; `shifts` is base line -> columns."""
+    if not any(shifts.values()):
+        return base, other
     bare = [line.strip() for line in base], [line.strip() for line in other]
     by_line = [0] * len(other)
     for i, j in match(*bare):
@@ -67,7 +65,7 @@ def _follow(base: Lines, other: Lines, shifts: dict[int, int]) -> tuple[Lines, L
 
 
 def _shift_of(in_base: range, in_other: range, base: Lines, other: Lines, shifts: dict[int, int]) -> int | None:
-    """How far to move a change: as the base lines in it, or as the lines around it; None where that is not clear."""
+    """How far to shift a change: like the base lines in it, else like the lines around it; None if that is unclear."""
     inside = {shifts[i] for i in in_base if i in shifts}
     if inside or not in_other:
         return inside.pop() if len(inside) == 1 else (None if inside else 0)
@@ -79,19 +77,15 @@ def _shift_of(in_base: range, in_other: range, base: Lines, other: Lines, shifts
     first = next((other[j] for j in in_other if other[j].strip()), "")
     with_above, with_below = indent_of(first) >= indent_of(base[above]), indent_of(first) <= indent_of(base[below])
     if with_above == with_below:
-        return None  # it would stand as well in the block as below it
+        return None  # it may belong to the block or go below it
     return shifts[above] if with_above else shifts[below]
 
 
 def _shifted_lines(lines: Lines, shifts: Sequence[int]) -> Lines | None:
     for line, shift in zip(lines, shifts, strict=True):
         if shift and (line.count('"""') % 2 or line.count("'''") % 2):
-            return None  # moving a string over several lines changes what it says
+            return None  # indentation is part of a multi-line string
     return tuple(_shifted(line, shift) for line, shift in zip(lines, shifts, strict=True))
-
-
-def indent_of(line: str) -> int:
-    return len(line) - len(line.lstrip())
 
 
 def _shifted(line: str, columns: int) -> str:

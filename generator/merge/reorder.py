@@ -1,7 +1,7 @@
-"""The view in which definitions stand in one order: moving a function is no edit of it.
+"""The view in which the order of definitions does not count: moving a function is not an edit of it.
 
-A module's top-level statements are matched by name. Where the user moved some, base and template are put into the user's
-order; else, where the template did, base and user are put into the template's.
+A module's top-level statements are matched by name. If the user moved some, base and template are put into the user's
+order; else, if the template moved some, base and ours are put into the template's.
 """
 
 import ast
@@ -14,19 +14,19 @@ from .pieces import Lines, Sides, source_of
 
 
 class _Definition(NamedTuple):
-    """A top-level statement with the comments and blank lines above it; the imports at the head are one."""
+    """A top-level statement with the comments and blank lines above it; the imports at the top are one together."""
 
     name: str
     lines: Lines
 
     @property
     def blank_lines(self) -> int:
-        """How many blank lines it begins with."""
+        """The number of blank lines at its start."""
         return next((i for i, line in enumerate(self.lines) if line.strip()), len(self.lines))
 
 
 def reordered(sides: Sides) -> Sides | None:
-    """The sides with their definitions in one order; None where they are already, or cannot be matched."""
+    """Put the definitions of all sides into one order; None if they are in one, or cannot be matched by name."""
     base, ours, theirs = map(_definitions, sides.texts)
     if not base or not ours or not theirs:
         return None
@@ -38,7 +38,7 @@ def reordered(sides: Sides) -> Sides | None:
 
 
 def _definitions(lines: Lines) -> list[_Definition] | None:
-    """The definitions of a module, with what follows the last as one more; None if two have one name."""
+    """The definitions of a module, and the lines after the last as one more; None if two have the same name."""
     tree = parse_python(source_of(lines))
     if tree is None:
         return None
@@ -52,7 +52,7 @@ def _definitions(lines: Lines) -> list[_Definition] | None:
 
 
 def _ends(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:
-    """Name and last line of each definition; everything up to the last import of the head is one, which stays first."""
+    """Yield name and last line of each definition; first the imports at the top, which stay there."""
     head = 0
     for place, node in enumerate(body):
         if isinstance(node, (ast.Import, ast.ImportFrom)) or (place == 0 and isinstance(node, ast.Expr)):
@@ -80,7 +80,7 @@ def _differ_in_order(one: list[_Definition], other: list[_Definition]) -> bool:
 
 
 def _in_order(definitions: list[_Definition], order: list[_Definition]) -> Lines:
-    """The definitions in the order of `order`; those that it lacks follow the one that they followed."""
+    """The definitions in the order of `order`; one that it lacks stays below its predecessor."""
     by_name = {definition.name: definition for definition in definitions}
     places = {place.name: place for place in order}
     followers: dict[str, list[str]] = {}
@@ -97,7 +97,7 @@ def _in_order(definitions: list[_Definition], order: list[_Definition]) -> Lines
     lines: list[str] = []
     for name in names:
         definition = by_name[name]
-        # Blank lines above a definition belong to its place in the file, not to the definition.
+        # Blank lines above a definition belong to its place, not to the definition.
         lines += [""] * places.get(name, definition).blank_lines
         lines += definition.lines[definition.blank_lines :]
     return tuple(lines)

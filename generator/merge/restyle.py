@@ -1,6 +1,6 @@
-"""The views in which formatting does not count: the template's side as the user's formatter writes it.
+"""The views in which formatting does not count: base and theirs as the user's formatter writes them.
 
-The user's style is read from the project's settings, or found in the user's file.
+The user's style comes from the project's settings, or is detected in the user's file.
 """
 
 import io
@@ -8,29 +8,28 @@ import tokenize
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from .pieces import Lines, Sides, View, source_of
 
 Quotes = Literal["double", "single", "kept"]
 
 _QUOTES: dict[str, Quotes] = {"double": "double", "single": "single"}
-_FOUND_QUOTES: tuple[Quotes, ...] = ("double", "single", "kept")
 _CODE = {tokenize.NAME, tokenize.NUMBER, tokenize.OP}
 _USUAL_WIDTHS = (79, 88, 100, 120)
 
 STYLES_TRIED = 4
-"""How often black writes a file until its style is found, or it is clear that it has none; more is rare."""
+"""How often black usually formats a file until its style is detected, or it is clear that it has none."""
 
 
 class Style(NamedTuple):
-    """What decides how black writes a file.
+    """The settings of black that a file is formatted with.
 
     Attributes:
         width: The line length.
-        quotes: Which quotes strings get: "double", "single", or "kept" as they are.
-        magic_comma: Whether a last comma keeps a list on several lines.
-        preview: black's preview style.
+        quotes: The quotes of strings: "double", "single", or "kept" as they are.
+        magic_comma: Whether a trailing comma keeps a list on several lines.
+        preview: Whether black's preview style is on.
     """
 
     width: int = 88
@@ -40,33 +39,33 @@ class Style(NamedTuple):
 
 
 def formatting_views(ours: Sequence[str], formatter_files: Mapping[str, bytes]) -> Iterator[View]:
-    """Views of the template's texts in the user's style, the most likely first; see `read_styles` for the files."""
+    """Yield a view for each style that the user's file may have, the most likely first; files as for `read_styles`."""
     styles = styles_of(ours, read_styles(formatter_files))
-    # Without the last comma's say too: a list that the template only wrapped over more lines is no change then.
+    # Also without magic commas: a list that the template only wrapped over more lines is then no change.
     for style in (*styles, *(style._replace(magic_comma=False) for style in styles if style.magic_comma)):
-        yield View("your formatting kept", partial(restyled, style=style))
+        yield View("your formatting kept", partial(_restyled, style=style))
 
 
-def restyled(sides: Sides, style: Style) -> Sides | None:
-    """The sides with base and theirs in a style; None where they are already, or are not valid."""
-    base, theirs = format_lines(sides.base, style), format_lines(sides.theirs, style)
+def _restyled(sides: Sides, style: Style) -> Sides | None:
+    """Format base and theirs in a style; None if they are in it already, or not valid."""
+    base, theirs = _format_lines(sides.base, style), _format_lines(sides.theirs, style)
     if base is None or theirs is None or (base, theirs) == (sides.base, sides.theirs):
         return None
     return sides._replace(base=base, theirs=theirs)
 
 
 def read_styles(project: Mapping[str, bytes]) -> tuple[Style, ...]:
-    """The styles that a project's settings name: of black, then of ruff's formatter.
+    """The styles in a project's settings: of black, then of ruff's formatter.
 
     Args:
-        project: Path -> content of `pyproject.toml`, `ruff.toml` and `.ruff.toml`, where they exist; broken ones are
-            passed over.
+        project: Path -> content of `pyproject.toml`, `ruff.toml` and `.ruff.toml`, where they exist; a broken file is
+            ignored.
     """
     tables = {path: _table(content) for path, content in project.items()}
     tool = _subtable(tables.get("pyproject.toml", {}), "tool")
     styles: list[Style] = []
     if isinstance(tool.get("black"), dict):
-        # As black itself reads them, and the formatter of a render does.
+        # The spellings that black accepts, and paccel's own formatter too.
         black = {name.removeprefix("--").replace("-", "_"): value for name, value in _subtable(tool, "black").items()}
         styles.append(
             Style(
@@ -90,9 +89,9 @@ def read_styles(project: Mapping[str, bytes]) -> tuple[Style, ...]:
 
 
 def styles_of(ours: Sequence[str], known: Sequence[Style]) -> tuple[Style, ...]:
-    """The styles in which `ours` may be written: those of the settings in which it is, else one found in the file itself.
+    """The styles that `ours` may have: those of the settings that it follows, else one detected in the file.
 
-    A file that no formatter wrote has the style of the settings: changed lines may still match in it.
+    A file that follows none, and shows none, gets all styles of the settings: its changed lines may still match.
     """
     source = source_of(ours)
     written = tuple(style for style in known if formatted(source, style) == source)
@@ -103,27 +102,27 @@ def styles_of(ours: Sequence[str], known: Sequence[Style]) -> tuple[Style, ...]:
 
 
 def _found_in(source: str) -> Style | None:
-    """The style in which a formatter wrote a file, in the narrowest usual width; None if no formatter wrote it."""
+    """The style that a formatter wrote a file in, with the smallest usual width; None if no formatter wrote it."""
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
     except (tokenize.TokenError, SyntaxError):
         return None
-    # No formatter breaks a comment or a string.
+    # Without comments and strings, which no formatter wraps.
     longest = max((token.end[1] for token in tokens if token.type in _CODE), default=1)
     count = len(source.split("\n"))
     for width in (*(usual for usual in _USUAL_WIDTHS if usual >= longest), longest):
         text = formatted(source, Style(width, "kept"))
-        if text == source:  # as it is in any style that keeps the file
-            styles = [Style(width, quotes) for quotes in _FOUND_QUOTES]
+        if text == source:
+            styles = (Style(width, quotes) for quotes in get_args(Quotes))  # the last keeps any quotes
             return next(style for style in styles if formatted(source, style) == source)
         if text is None or (width != longest and len(text.split("\n")) == count):
-            return None  # it differs in more than where lines are broken
+            return None  # more than line breaks differ
     return None
 
 
 @lru_cache(maxsize=128)
 def formatted(source: str, style: Style) -> str | None:
-    """`source` as black writes it in `style`; None where black cannot read it."""
+    """`source` formatted by black in `style`; None if black cannot parse it."""
     import black  # slow to import, and only some merges need it
 
     mode = black.Mode(
@@ -139,8 +138,8 @@ def formatted(source: str, style: Style) -> str | None:
     return single_quoted(text) if style.quotes == "single" else text
 
 
-def format_lines(lines: Sequence[str], style: Style) -> Lines | None:
-    """`lines` as black writes them in `style`; None where black cannot read them."""
+def _format_lines(lines: Sequence[str], style: Style) -> Lines | None:
+    """`lines` formatted by black in `style`; None if black cannot parse them."""
     if not lines:
         return ()
     text = formatted(source_of(lines), style)
@@ -164,7 +163,7 @@ def _width(value: object) -> int:
 
 
 def single_quoted(source: str) -> str:
-    """`source` with single quotes around every string that holds no quote and no backslash, as some formatters do."""
+    """`source` with single quotes around every string that has no quotes and no backslashes, as some formatters do."""
     lines = source.split("\n")
     starts: list[tuple[int, int]] = []
     try:
@@ -173,7 +172,7 @@ def single_quoted(source: str) -> str:
         return source
     for token in tokens:
         name = tokenize.tok_name[token.type]
-        if name == "FSTRING_START":  # from Python 3.12 on; before, an f-string is one token
+        if name == "FSTRING_START":  # since Python 3.12; before, an f-string is one token
             starts.append((token.end[0] - 1, token.end[1] - 1))
         ends = name == "STRING" or (name == "FSTRING_END" and starts)
         if not ends or token.end[0] != token.start[0]:

@@ -1,6 +1,6 @@
-"""Conflicts of a merge by lines that need not be conflicts, each merged by the first rule whose result passes the gate.
+"""Rules for conflicts of a merge by lines: each is merged by the first rule whose result passes the gate.
 
-No rule looks into a logical line: two edits of one statement are a conflict, whatever their words are.
+No rule looks into a logical line: two edits of one statement are always a conflict.
 """
 
 import ast
@@ -10,21 +10,17 @@ import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from .diff3 import Region, changes, match, merge3, merge3_tight
+from .definitions import union_definitions
+from .diff import changes, match
+from .diff3 import Region, merge3, merge3_tight
 from .gate import keeps_every_edit, problem
-from .languages import Language, logical_lines, parse_python
-from .members import union_listed, union_members
-from .pieces import Hunk, Lines, Piece, Sides, conflict, count_conflicts, merged, resolved, source_of
-from .reindent import indent_of
-from .unions import (
-    union_array,
-    union_definitions,
-    union_ignored,
-    union_imports,
-    union_requirements,
-    union_strings,
-)
-from .work import CHECK, Work, fitting
+from .imports import union_imports
+from .languages import Language, parse_python
+from .lists import union_array, union_ignored, union_listed, union_requirements, union_strings
+from .logical_lines import logical_lines
+from .mapping_union import union_members
+from .pieces import Hunk, Lines, Piece, Sides, conflict, count_conflicts, indent_of, merged, resolved, source_of
+from .work import Work, fitting
 
 UNIONS: dict[Language, tuple[Callable[[Hunk], list[str] | None], ...]] = {
     "python": (union_imports, union_definitions),
@@ -36,25 +32,31 @@ UNIONS: dict[Language, tuple[Callable[[Hunk], list[str] | None], ...]] = {
     "env": (union_members,),
     "make": (union_members,),
 }
-"""What may be a set in a conflict of each language."""
+"""The kinds of sets that a conflict may hold, in each language."""
 
 
 def refine(sides: Sides, work: Work) -> list[Piece]:
-    """Merge by lines, then each conflict by the first rule whose result passes the gate, as long as there is work left."""
+    """Merge by lines, then each conflict by the first rule whose result passes the gate, until the work is used up."""
     parts = _parts(sides)
     pieces = [[conflict(part.sides) if isinstance(part, Hunk) else part] for part in parts]
     options = {place: _options(part) for place, part in enumerate(parts) if isinstance(part, Hunk)}
+    # In each round, every open conflict tries its next rule; as many results are taken as pass the gate together.
     while options and work.left:
         tried = {place: option for place, more in options.items() if (option := next(more, None)) is not None}
         attempt = _Attempt(sides, pieces, tried, work)
         taken = fitting([*tried], attempt.passes)
         pieces = attempt.at(taken)
         options = {place: more for place, more in options.items() if place in tried and place not in taken}
-    return [piece for some in pieces for piece in some]
+    return [piece for part in pieces for piece in part]
 
 
 class _Attempt(NamedTuple):
-    """Conflicts, and what a rule makes of each."""
+    """One result of a rule for each of some conflicts.
+
+    Attributes:
+        pieces: The merge before it: the pieces of each part.
+        tried: Part -> its pieces by the rule.
+    """
 
     sides: Sides
     pieces: Sequence[list[Piece]]
@@ -62,13 +64,13 @@ class _Attempt(NamedTuple):
     work: Work
 
     def at(self, places: Sequence[int]) -> list[list[Piece]]:
-        """The pieces, with the conflicts at some places merged."""
-        return [self.tried[place] if place in places else some for place, some in enumerate(self.pieces)]
+        """The merge with the rule's result in some of the parts."""
+        return [self.tried[place] if place in places else part for place, part in enumerate(self.pieces)]
 
     def passes(self, places: Sequence[int]) -> bool:
-        flat = [piece for some in self.at(places) for piece in some]
-        can = self.work.spend(2 * len(self.sides.ours) * CHECK)
-        return can and problem(self.sides, flat) is None and keeps_every_edit(self.sides, flat)
+        flat = [piece for part in self.at(places) for piece in part]
+        has_work = self.work.spend(2 * len(self.sides.ours))
+        return has_work and problem(self.sides, flat) is None and keeps_every_edit(self.sides, flat)
 
 
 def _parts(sides: Sides) -> list[Piece | Hunk]:
@@ -90,20 +92,20 @@ def _parts(sides: Sides) -> list[Piece | Hunk]:
 
 
 def _hunk(sides: Sides, region: Region, before: Lines) -> Hunk:
-    """The conflict of a region, where it stands in ours."""
+    """The conflict of a region."""
     above, below = sides.ours[: region.ours.start], sides.ours[region.ours.stop :]
     return Hunk(sides.cut(region), before, above=above, below=below)
 
 
 def _ends(language: Language, lines: Lines) -> set[int]:
-    """Where logical lines begin and end; empty where that cannot be found."""
+    """The line numbers at which logical lines start and end; empty if unknown."""
     spans = logical_lines(language, lines)
     return set() if spans is None else {0, *(span.stop for span in spans)}
 
 
 def _options(hunk: Hunk) -> Iterator[list[Piece]]:
-    """What the rules make of a hunk, best first."""
-    # Which blank line is whose is rarely certain.
+    """Yield what each rule makes of a hunk, the best first."""
+    # Without blank lines: it is rarely certain which change they belong to.
     if has_already(_without_blank_lines(hunk.sides)):
         yield [Piece(hunk.sides.ours)]
     yield from _by_rules(hunk)
@@ -139,49 +141,50 @@ def _unions(hunk: Hunk) -> Iterator[list[str]]:
 
 
 def has_already(sides: Sides) -> bool:
-    """Whether ours has the changes of theirs: they can be taken out of it, and merged into what is left with ours again.
+    """Whether ours contains theirs' changes: reverting them there and merging theirs again yields ours.
 
-    In Python also where ours moved blocks in or out: then each change must be moved as far as the lines around it.
+    In Python also if ours shifted blocks: each change must then be shifted as far as the lines around it.
     """
-    if _has(sides):
+    if _contains_changes(sides):
         return True
-    bare = _bare(sides)
-    return sides.language == "python" and bare != sides and _has(bare) and _moved_with_what_is_around(sides)
+    if sides.language != "python":
+        return False
+    filled = _without_blank_lines(sides)
+    bare = Sides(sides.language, *(tuple(line.strip() for line in text) for text in filled.texts))
+    return bare != sides and _contains_changes(bare) and _shifted_like_its_context(filled)
 
 
-def _bare(sides: Sides) -> Sides:
-    """Without indentation and blank lines."""
-    return Sides(sides.language, *(tuple(line.strip() for line in text if line.strip()) for text in sides.texts))
-
-
-def _moved_with_what_is_around(sides: Sides) -> bool:
-    theirs, ours = ([line for line in text if line.strip()] for text in (sides.theirs, sides.ours))
+def _shifted_like_its_context(sides: Sides) -> bool:
+    base, ours, theirs = sides.texts
     kept = match([line.strip() for line in theirs], [line.strip() for line in ours])
-    moved = {j: indent_of(ours[k]) - indent_of(theirs[j]) for j, k in kept}
-    for _, new in changes([line for line in sides.base if line.strip()], theirs):
-        if len({moved[j] for j in range(new.start - 1, new.stop + 1) if j in moved}) > 1:
+    shifts = {j: indent_of(ours[k]) - indent_of(theirs[j]) for j, k in kept}
+    for _, new in changes(base, theirs):
+        if len({shifts[j] for j in range(new.start - 1, new.stop + 1) if j in shifts}) > 1:
             return False
     return True
 
 
-def _has(sides: Sides) -> bool:
+def _contains_changes(sides: Sides) -> bool:
+    """`has_already`, with blank lines and indentation as they are."""
     if not keeps_every_edit(sides, [Piece(sides.ours)]):
         return False
-    undone: list[str] = []
+    # Revert theirs' changes in ours.
+    reverted: list[str] = []
     for region in merge3_tight(sides.theirs, sides.ours, sides.base, loosely=True):
         if region.kind == "conflict":
             return False
         text, span = (sides.base, region.theirs) if region.kind == "theirs" else (sides.ours, region.ours)
-        undone += text[span.start : span.stop]
-    without = sides._replace(ours=tuple(undone))
+        reverted += text[span.start : span.stop]
+    without = sides._replace(ours=tuple(reverted))
     if without == sides:
         return False
+    # Merge them again, and compare with ours piece by piece.
     done = 0
     before: Lines = ()
     for region in merge3(*without.texts):
         lines = without.cut(region)
-        conflicting = region.kind == "conflict"
-        options = _by_rules(_hunk(without, region, before)) if conflicting else [[merged(region, lines)]]
+        is_conflict = region.kind == "conflict"
+        options = _by_rules(_hunk(without, region, before)) if is_conflict else [[merged(region, lines)]]
         before = lines.base if region.kind == "same" else ()
         for option in options:
             text = resolved(option, "ours")
@@ -199,7 +202,7 @@ def _without_blank_lines(sides: Sides) -> Sides:
 
 
 def _left_by_both(sides: Sides) -> Lines | None:
-    """The lines of the base that are left where both sides only removed some; None where one did anything else."""
+    """The base lines that are left if both sides only removed some; None if a side did anything else."""
     by_ours, by_theirs = (dict(match(sides.base, side)) for side in (sides.ours, sides.theirs))
     if len(by_ours) < len(sides.ours) or len(by_theirs) < len(sides.theirs):
         return None
@@ -207,7 +210,7 @@ def _left_by_both(sides: Sides) -> Lines | None:
 
 
 def _same_code(sides: Sides) -> bool:
-    """Whether ours and theirs are the same Python, in another layout."""
+    """Whether ours and theirs are the same Python code and comments in different layouts."""
     if sides.language != "python" or not sides.ours or not sides.theirs:
         return False
     ours, theirs = (parse_python(textwrap.dedent(source_of(lines))) for lines in (sides.ours, sides.theirs))
@@ -218,7 +221,7 @@ def _same_code(sides: Sides) -> bool:
 
 
 def _split(hunk: Hunk) -> list[Piece | Hunk] | None:
-    """Take apart a hunk in which the sides changed different logical lines that lie next to each other."""
+    """Split a hunk in which the sides changed different logical lines next to each other; None if there are none."""
     base, ours, theirs = (_in_logical_lines(hunk.sides.language, text) for text in hunk.sides.texts)
     if base is None or ours is None or theirs is None:
         return None
@@ -239,7 +242,7 @@ def _split(hunk: Hunk) -> list[Piece | Hunk] | None:
 
 def _in_logical_lines(language: Language, lines: Lines) -> list[Lines] | None:
     spans = logical_lines(language, lines)
-    if spans is None:  # a block that closes below its first line: count brackets only
+    if spans is None:  # dedents below its first line: count brackets only
         spans = logical_lines(language, [line.lstrip() for line in lines])
     return None if spans is None else [lines[span.start : span.stop] for span in spans]
 
@@ -256,7 +259,7 @@ def _reworded(one: Lines, other: Lines) -> bool:
 
 
 def _code(lines: Lines) -> list[str]:
-    """The indentation and the tokens of a logical line without its comments; none where it cannot be read by itself."""
+    """The indentation and the tokens of a logical line without comments; empty if it cannot be tokenized on its own."""
     source = source_of(lines)
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(textwrap.dedent(source)).readline))

@@ -1,22 +1,22 @@
-"""A file's bytes as lines and what surrounds them, so that line ends never make a conflict and no byte is lost."""
+"""A text file as lines, apart from their endings: line endings never cause a conflict, and no byte is lost."""
 
 import codecs
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .diff3 import match
+from .diff import match
 
 
 class Text(NamedTuple):
-    """A text file: its lines without their ends, and how it ends them.
+    """A text file: its lines without their endings, and what the endings are.
 
-    Bytes that are not UTF-8 are carried as lone surrogates, so `encode` gives back exactly what was decoded.
+    Bytes that are not UTF-8 become lone surrogates, so `encode` restores exactly what was decoded.
 
     Attributes:
         lines: Split at LF only; a form feed or a lone CR is part of a line.
-        crlf: Whether each line ended with CRLF (for a last line without an end: False).
-        bom: Whether the file began with UTF-8's byte order mark.
-        final_newline: Whether the last line had an end.
+        crlf: For each line, whether it ends with CRLF; False for a last line without a newline.
+        bom: Whether the file starts with a UTF-8 byte order mark.
+        final_newline: Whether the last line ends with a newline.
     """
 
     lines: tuple[str, ...]
@@ -30,12 +30,12 @@ class Text(NamedTuple):
 
 
 def is_binary(content: bytes) -> bool:
-    """Whether `content` is not text that can be merged by lines: it holds a zero byte, as UTF-16 does too."""
+    """Whether `content` cannot be merged by lines: it has a zero byte, as UTF-16 has too."""
     return b"\0" in content
 
 
 def decode(content: bytes) -> Text:
-    """Take the bytes of a text file apart; `encode` is its inverse."""
+    """Split the bytes of a text file into lines; `encode` is the inverse."""
     bom = content.startswith(codecs.BOM_UTF8)
     body = content[len(codecs.BOM_UTF8) :] if bom else content
     if not body:
@@ -51,7 +51,7 @@ def decode(content: bytes) -> Text:
 
 
 def encode(text: Text) -> bytes:
-    """Return the file's bytes."""
+    """Join the lines to the file's bytes."""
     ends = ["\r\n" if crlf else "\n" for crlf in text.crlf]
     if ends and not text.final_newline:
         ends[-1] = ""
@@ -60,19 +60,19 @@ def encode(text: Text) -> bytes:
 
 
 def dress(lines: Sequence[str], base: Text | None, ours: Text, theirs: Text) -> Text:
-    """Give merged lines the line ends, byte order mark and final newline of the user's file, or the template's change of them."""
+    """Give merged lines the user's line endings, byte order mark and final newline, or the template's if only it changed them."""
     wanted = ours.mostly_crlf
     if theirs.lines and base is not None and (base.mostly_crlf == ours.mostly_crlf or not ours.lines):
-        wanted = theirs.mostly_crlf  # an empty file has no line ends to keep
+        wanted = theirs.mostly_crlf  # an empty file has no line endings to keep
     crlf = [wanted] * len(lines)
     if len(set(ours.crlf[: len(ours.crlf) - (not ours.final_newline)])) > 1:
-        # A file of mixed ends keeps each line's own: changing them would be an edit that nobody made.
+        # Mixed line endings stay as they are: changing them would be an edit that nobody made.
         for i, j in match(lines, ours.lines):
             crlf[i] = ours.crlf[j]
     bom, final = ours.bom, ours.final_newline
     if base is not None:
         bom = theirs.bom if ours.bom == base.bom else ours.bom
         final = theirs.final_newline if ours.final_newline == base.final_newline else ours.final_newline
-    # Without its end, a last line that is blank would be none.
+    # A blank last line exists only by its newline.
     final = final or list(lines[-1:]) == [""]
     return ours._replace(lines=tuple(lines), crlf=tuple(crlf), bom=bom, final_newline=final)

@@ -1,4 +1,4 @@
-"""How much a merge may do, counted in lines that are read and not in time, so that every machine merges alike."""
+"""A limit on the work of a merge, counted in lines read and not in seconds, so that every machine merges alike."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -6,31 +6,28 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 MAX_WORK = 40_000
-"""Lines that the search for one merge may read: about two seconds, most of them black's."""
-
-CHECK = 1
-"""The work of reading a line for defects."""
+"""Lines that the search for one merge may read: about two seconds, most of it black."""
 
 FORMAT = 8
-"""The work of letting black write a line, as a multiple of that."""
+"""The work of formatting a line with black; checking a line for defects is 1."""
 
 
 class Work:
-    """What is left of the work that a merge may do."""
+    """The work that is left for a merge."""
 
     def __init__(self, lines: int = MAX_WORK) -> None:
         self.left = lines
 
     def spend(self, lines: int) -> bool:
-        """Take the work of reading some lines; False where nothing is left then."""
+        """Subtract work; returns False if none is left."""
         self.left = max(self.left - lines, 0)
         return self.left > 0
 
 
 def fitting(items: Sequence[Item], fits: Callable[[list[Item]], bool]) -> list[Item]:
-    """As many of the items as fit together, the first before the last.
+    """The items that fit together, the first taken first.
 
-    Found by halves: where k of n items do not fit, with about k log n questions.
+    Found by bisection: about k log n calls of `fits` if k of n items do not fit.
     """
 
     def added(taken: list[Item], more: Sequence[Item]) -> list[Item]:

@@ -1,1 +1,1 @@
-"""Three trees, a plan, a journal, the disk."""
+"""Upgrade a project: three trees become a plan, the plan a journal, the journal the files on the disk."""

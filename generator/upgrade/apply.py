@@ -1,19 +1,19 @@
 """Apply a plan so that it can be killed at any write: stage, journal, replace, state last; and undo it.
 
-What can be on the disk, and what it means:
+What may be on the disk:
 
-    .paccel/upgrade.tmp   staging was interrupted: nothing has been changed; it is removed
-    .paccel/upgrade       an upgrade is unfinished; its journal says how far it has come: `--continue` or `--abort`
+    .paccel/upgrade.tmp   staging or going back was interrupted: nothing depends on it, the next upgrade removes it
+    .paccel/upgrade       an upgrade is unfinished, its journal has the phase: `--continue` or `--abort`
     .paccel/undo          the last upgrade is complete: `--undo`
 
-Each step looks at what is there before it writes, so continuing repeats nothing and overwrites no edit.
+Each step checks the disk before it writes, so continuing repeats nothing and overwrites no edit.
 """
 
 import contextlib
 import itertools
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..check.finding import Finding
@@ -21,6 +21,7 @@ from ..errors import PreconditionError
 from ..files import disk
 from ..files.tree import STATE_DIR
 from ..merge.markers import has_labelled_marker
+from .change import INCOMING_DIR, FileChange
 from .journal import (
     STAGING_DIR,
     UNDO_DIR,
@@ -28,17 +29,17 @@ from .journal import (
     Journal,
     Operation,
     Stamp,
+    backup_file,
     read_journal,
     same_content,
+    staged_file,
     stamp_of,
     write_journal,
 )
-from .plan import INCOMING_DIR, FileChange
 from .stage import stage
 
 ABORTED_DIR = f"{STATE_DIR}/aborted"
-"""Where files go that were edited since an upgrade began and that `--abort` puts back."""
-
+"""Where `--abort` keeps the files that were edited since the upgrade started."""
 
 _OLD_UNDO_DIR = f"{UNDO_DIR}.old"
 
@@ -47,44 +48,44 @@ def start(
     root: Path,
     changes: Sequence[FileChange],
     state: Mapping[str, bytes],
-    markers: Sequence[str],
+    labels: Sequence[str],
     findings: Sequence[Finding] = (),
 ) -> Journal:
-    """Apply `changes`, then `state` if nothing is left to the user; all or nothing, unless killed.
+    """Apply `changes`, then `state` if there are no conflicts and findings; all or nothing, unless killed.
 
     Args:
-        changes: From a plan of what is on the disk now.
+        changes: A plan for the files that are on the disk now.
         state: Path -> content of baseline and manifest, the manifest last.
-        markers: How the lines of conflict markers end.
-        findings: What the user has to resolve or accept besides.
+        labels: The labels in conflict markers.
+        findings: What the user has to resolve or accept besides conflicts.
 
     Returns:
         The journal: in phase "resolve" if there are conflicts or findings, else complete.
 
     Raises:
-        PreconditionError: The disk is full or read-only, or a file changed meanwhile; then nothing was changed.
+        PreconditionError: The disk is full or read-only, or a file changed meanwhile; nothing was changed.
     """
     try:
-        stage(root, changes, state, markers, findings)
+        stage(root, changes, state, labels, findings)
     except BaseException as error:
         with contextlib.suppress(OSError):
             disk.remove_folder(root / STAGING_DIR)
         if isinstance(error, OSError):
             raise _unwritable(root, error) from error
         raise
-    return _or_back(root)
+    return _forward_or_back(root)
 
 
 def resume(root: Path, resolve: bool = True) -> Journal:
-    """Continue an unfinished upgrade: finish replacing; then, if no conflict is left, replace the state.
+    """Continue an unfinished upgrade: replace the remaining files, then, if no conflict is left, the state.
 
     Args:
-        resolve: Whether what was left to the user counts as resolved; else the upgrade waits for them on.
+        resolve: Whether conflicts and findings count as resolved; if not, the upgrade keeps waiting for the user.
 
     Raises:
-        PreconditionError: There is none, conflicts are left, or a file is neither what it was nor what it should be.
+        PreconditionError: There is none, conflicts are left, or a file was edited that is still to be replaced.
     """
-    journal = _under_way(root)
+    journal = _unfinished(root)
     if journal.phase == "undo":
         abort(root)
         return journal
@@ -93,32 +94,30 @@ def resume(root: Path, resolve: bool = True) -> Journal:
 
 
 def abort(root: Path) -> list[str]:
-    """Put every file back as it was before the unfinished upgrade.
+    """Restore every file as it was before the unfinished upgrade.
 
     Returns:
-        Where, below `.paccel/aborted/`, the files are that were edited since.
+        The paths, below `.paccel/aborted/`, of copies of the files that were edited since.
     """
-    journal = _under_way(root)
+    journal = _unfinished(root)
     with _half_done(root):
         edited = [op.path for op in journal.everything if _is_edited(stamp_of(root, op.path), op)]
-        kept = [_keep_aside(root, path) for path in edited if stamp_of(root, path) is not None]
+        kept = [_keep_copy(root, path) for path in edited if stamp_of(root, path) is not None]
         _roll_back(root, journal)
     return kept
 
 
 def undo(root: Path) -> Journal:
-    """Put every file back as it was before the last upgrade.
+    """Restore every file as it was before the last upgrade.
 
     Raises:
-        PreconditionError: There is none to undo, or files were edited since.
+        PreconditionError: There is no upgrade to undo, or files were edited since.
     """
     journal = read_journal(root, UNDO_DIR)
     if journal is None:
         raise PreconditionError("There is no upgrade to undo: only the last one can be undone, and only once")
     edited = [
-        op.path
-        for op in journal.everything
-        if not same_content(stamp_of(root, op.path), op.new) and not op.path.startswith(f"{INCOMING_DIR}/")
+        op.path for op in journal.everything if not same_content(stamp_of(root, op.path), op.new) and not op.is_incoming
     ]
     if edited:
         names = ", ".join(f"`{path}`" for path in edited)
@@ -129,14 +128,14 @@ def undo(root: Path) -> Journal:
     with _half_done(root):
         write_journal(root, journal.in_phase("undo"), UNDO_DIR)
         disk.rename(root / UNDO_DIR, root / UPGRADE_DIR)
-        return _roll_back(root, journal.in_phase("undo"))
+        return _roll_back(root, journal)
 
 
 def unresolved(root: Path, journal: Journal) -> list[str]:
-    """The files with conflicts that still contain lines of a conflict marker."""
+    """The files with conflicts that still contain a conflict marker."""
     left: list[str] = []
     origins = {change.path: change.moved_from or change.path for change in journal.summary}
-    backups = {op.path: root / UPGRADE_DIR / "old" / str(number) for number, op in enumerate(journal.operations)}
+    backups = {op.path: backup_file(root / UPGRADE_DIR, number) for number, op in enumerate(journal.operations)}
     for path in journal.conflicts:
         if stamp_of(root, path) is None:
             continue
@@ -148,7 +147,7 @@ def unresolved(root: Path, journal: Journal) -> list[str]:
 
 
 def clear_leftovers(root: Path) -> None:
-    """Remove what an interrupted staging left; nothing of the project depends on it.
+    """Remove what an interrupted command left in `.paccel`; nothing in the project depends on it.
 
     Raises:
         PreconditionError: It cannot be removed.
@@ -160,7 +159,7 @@ def clear_leftovers(root: Path) -> None:
         raise _unwritable(root, error) from error
 
 
-def _under_way(root: Path) -> Journal:
+def _unfinished(root: Path) -> Journal:
     journal = read_journal(root)
     if journal is None:
         raise PreconditionError("There is no unfinished upgrade: `paccel upgrade` starts one")
@@ -172,13 +171,13 @@ def _unwritable(root: Path, error: OSError) -> PreconditionError:
     return PreconditionError(f"{where} cannot be written: {error.strerror}; nothing was changed")
 
 
-def _or_back(root: Path) -> Journal:
-    """Go forward; on a disk error or Ctrl-C, put everything back immediately."""
+def _forward_or_back(root: Path) -> Journal:
+    """Go forward; on a disk error or Ctrl-C, restore everything immediately."""
     try:
-        return _forward(root, _under_way(root), resolve=False)
+        return _forward(root, _unfinished(root), resolve=False)
     except BaseException as error:
         journal = read_journal(root)
-        if journal is None:  # the last rename came through
+        if journal is None:  # the upgrade is complete
             raise
         with _half_done(root):
             _roll_back(root, journal)
@@ -189,7 +188,7 @@ def _or_back(root: Path) -> Journal:
 
 @contextlib.contextmanager
 def _half_done(root: Path) -> Iterator[None]:
-    """Say what to do after a disk error in the middle."""
+    """Turn a disk error in the middle into a message with what to do."""
     try:
         yield
     except OSError as error:
@@ -213,44 +212,51 @@ def _forward(root: Path, journal: Journal, resolve: bool) -> Journal:
     if journal.phase == "resolve":
         if not resolve:
             return journal
-        left = unresolved(root, journal)
-        if left:
-            names = ", ".join(f"`{path}`" for path in left)
-            raise PreconditionError(
-                f"{names} still contain{'s' if len(left) == 1 else ''} conflict markers: resolve each conflict, then run"
-                " `paccel upgrade --continue`; or go back with `paccel upgrade --abort`"
-            )
-        # To resolve a finding, any file may be edited.
-        conflicts = {op.path for op in journal.operations} if journal.findings else {*journal.conflicts}
-        resolved = [_resolved(root, op, conflicts) for op in journal.operations]
-        journal = journal._replace(operations=tuple(resolved), phase="finish")
+        journal = _resolved(root, journal)
         write_journal(root, journal)
     if journal.phase == "finish":
         folders |= _clear_incoming(root, journal)
     for number, op in enumerate(journal.state, len(journal.operations)):
         _replace_one(root, number, op)
-    disk.settle_all({*folders, root / STATE_DIR})  # all that was renamed, before the journal says that it was
+    disk.settle_all({*folders, root / STATE_DIR})  # all renames reach the disk before the journal says so
     old_undo = root / _OLD_UNDO_DIR
-    if (root / UNDO_DIR).exists():  # else this was interrupted here, and what is aside may be needed to go back
+    if (root / UNDO_DIR).exists():  # else interrupted here: the old one may be needed to go back
         disk.remove_folder(old_undo)
         disk.rename(root / UNDO_DIR, old_undo)
     disk.rename(root / UPGRADE_DIR, root / UNDO_DIR)
-    with contextlib.suppress(OSError):  # done; what is left here is removed by the next upgrade
+    with contextlib.suppress(OSError):  # complete; the next upgrade removes what is left
         disk.settle(root / STATE_DIR)
         disk.remove_folder(old_undo)
     return journal
 
 
-def _resolved(root: Path, op: Operation, conflicts: Collection[str]) -> Operation:
-    """What `--undo` must find once the conflicts are resolved: the files as the user left them, and nothing put aside."""
-    if op.path.startswith(f"{INCOMING_DIR}/"):
-        return op._replace(new=None) if same_content(stamp_of(root, op.path), op.new) else op
-    return op._replace(new=stamp_of(root, op.path)) if op.path in conflicts else op
+def _resolved(root: Path, journal: Journal) -> Journal:
+    """The journal in phase "finish": `new` is each file as the user left it, and template's versions are removed.
+
+    Raises:
+        PreconditionError: Conflict markers are left.
+    """
+    left = unresolved(root, journal)
+    if left:
+        names = ", ".join(f"`{path}`" for path in left)
+        raise PreconditionError(
+            f"{names} still contain{'s' if len(left) == 1 else ''} conflict markers: resolve each conflict, then run"
+            " `paccel upgrade --continue`; or go back with `paccel upgrade --abort`"
+        )
+    operations: list[Operation] = []
+    for op in journal.operations:
+        new = op.new
+        if op.is_incoming:
+            new = None if same_content(stamp_of(root, op.path), op.new) else op.new
+        elif journal.findings or op.path in journal.conflicts:  # the user may edit any file to resolve a finding
+            new = stamp_of(root, op.path)
+        operations.append(op._replace(new=new))
+    return journal._replace(operations=tuple(operations), phase="finish")
 
 
 def _clear_incoming(root: Path, journal: Journal) -> set[Path]:
-    """Remove the template's versions that were put aside; return the folders in which that is not settled."""
-    incoming = [op.path for op in journal.operations if op.path.startswith(f"{INCOMING_DIR}/") and op.new is None]
+    """Remove the template's versions that were put aside; return the folders that have to be synced to the disk."""
+    incoming = [op.path for op in journal.operations if op.is_incoming and op.new is None]
     for path in incoming:
         disk.remove_file(root / path)
     for folder in reversed(journal.made):
@@ -260,12 +266,12 @@ def _clear_incoming(root: Path, journal: Journal) -> set[Path]:
 
 
 def _replace_all(root: Path, journal: Journal) -> set[Path]:
-    """Replace the project's files; return the folders in which that is not settled on the disk yet."""
+    """Replace the project's files; return the folders that have to be synced to the disk."""
     folders = {(root / op.path).parent for op in journal.operations}
-    removals = [(number, op) for number, op in enumerate(journal.operations) if op.new is None]
-    # Removals first: a folder may be needed where a file was, or its name in other case.
-    for number, op in removals:
-        _replace_one(root, number, op)
+    # Removals first: a file may make way for a folder, or for another spelling of its name.
+    for number, op in enumerate(journal.operations):
+        if op.new is None:
+            _replace_one(root, number, op)
     for folder in sorted(journal.emptied, key=len, reverse=True):
         disk.remove_empty_folder(root / folder)
         folders |= {root / folder, (root / folder).parent}
@@ -281,11 +287,11 @@ def _replace_all(root: Path, journal: Journal) -> set[Path]:
 
 def _replace_one(root: Path, number: int, op: Operation) -> None:
     now = stamp_of(root, op.path)
-    staged = root / UPGRADE_DIR / "new" / str(number)
+    staged = staged_file(root / UPGRADE_DIR, number)
     if op.new is None:
         if now is None:
             return
-    elif not staged.exists():  # in place since before an interruption; if it was edited since, the edit stays
+    elif not staged.exists():  # replaced before an interruption; a later edit is kept
         if same_content(now, op.old) and not same_content(op.old, op.new):
             raise PreconditionError(f"`{staged}` is missing: go back with `paccel upgrade --abort`")
         return
@@ -301,7 +307,7 @@ def _replace_one(root: Path, number: int, op: Operation) -> None:
 
 
 def _is_edited(now: Stamp | None, op: Operation) -> bool:
-    """Whether a file is neither what it was nor what it should be."""
+    """Whether a file is neither the old nor the new one."""
     return not same_content(now, op.old) and not same_content(now, op.new)
 
 
@@ -309,7 +315,7 @@ def _is_edited(now: Stamp | None, op: Operation) -> bool:
 
 
 def _roll_back(root: Path, journal: Journal) -> Journal:
-    """Put back what was there; every edit made since has been set aside, or there is none."""
+    """Restore the old files; a copy of every file that was edited since exists already."""
     journal = journal.in_phase("undo")
     write_journal(root, journal)
     numbered = list(enumerate(journal.everything))
@@ -323,27 +329,27 @@ def _roll_back(root: Path, journal: Journal) -> Journal:
             disk.make_folder(root / folder, mode)
     for number, op in reversed(numbered):
         if op.old is not None and stamp_of(root, op.path) != op.old:
-            # A copy: the backup must be there still if this is killed.
+            # Write a copy: the backup must survive if this is killed.
             aside = root / UPGRADE_DIR / "back"
             disk.remove_file(aside)
-            disk.write_file(aside, (root / UPGRADE_DIR / "old" / str(number)).read_bytes(), op.old.mode)
+            disk.write_file(aside, backup_file(root / UPGRADE_DIR, number).read_bytes(), op.old.mode)
             disk.replace_file(aside, root / op.path)
     changed = {
         (root / path).parent for path in (*(op.path for op in journal.everything), *journal.made, *journal.emptied)
     }
     disk.settle_all(folder for folder in changed if folder.is_dir())
     if (root / _OLD_UNDO_DIR).exists() and not (root / UNDO_DIR).exists():
-        disk.rename(root / _OLD_UNDO_DIR, root / UNDO_DIR)  # the upgrade before this one can be undone again
+        disk.rename(root / _OLD_UNDO_DIR, root / UNDO_DIR)  # the previous upgrade can be undone again
     disk.remove_folder(root / STAGING_DIR)
     disk.rename(root / UPGRADE_DIR, root / STAGING_DIR)
-    with contextlib.suppress(OSError):  # done; what is left here is removed by the next upgrade
+    with contextlib.suppress(OSError):  # complete; the next upgrade removes what is left
         disk.settle(root / STATE_DIR)
         disk.remove_folder(root / STAGING_DIR)
     return journal
 
 
-def _keep_aside(root: Path, path: str) -> str:
-    """Copy a file into `.paccel/aborted/`, beside what was put there before; return where it is there."""
+def _keep_copy(root: Path, path: str) -> str:
+    """Copy a file into `.paccel/aborted/`, under a free name; return its path there."""
     now = stamp_of(root, path)
     assert now is not None
     names = itertools.chain([path], (f"{path}.{number}" for number in itertools.count(2)))

@@ -1,11 +1,10 @@
-"""The user's code follows what a template, or the runtime, renamed: before the merge, in the user's files and the baseline.
+"""Apply the renames of a template or of the runtime to the user's code, before the merge.
 
-A rename that both have made is no difference, so it conflicts with no edit.
+They are applied to the user's files and to the baseline alike, so a rename is no difference and conflicts with no edit.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Mapping
 from functools import cmp_to_key
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -17,7 +16,8 @@ from ..files.tree import File, Tree
 from ..project.code import read_own_code
 from ..project.snapshot import Snapshot
 from ..project.state import Manifest
-from .plan import FileChange, FilePlan, Status, UpgradeOptions
+from .change import FileChange, Status
+from .plan import FilePlan, UpgradeOptions
 
 if TYPE_CHECKING:
     from ..rename.edits import Edit, Unclear
@@ -28,12 +28,12 @@ _MAX_SHOWN = 80
 
 
 class Following(NamedTuple):
-    """What follows, for `--json` and the report.
+    """What the renames change in the user's code, for `--json` and the report.
 
     Attributes:
-        edits: What is replaced in the user's files.
-        meanings: Names that mean something else now, each with the user's own uses.
-        unclear: Places that may need the user's hand.
+        edits: The replacements in the user's files.
+        meanings: Names whose meaning changed, each with the user's own uses.
+        unclear: Places that the user may have to edit.
         skipped: Renames and rules that were not applied, each with the reason.
     """
 
@@ -57,8 +57,8 @@ class Followed(NamedTuple):
     Attributes:
         base: The baseline.
         snapshot: The project.
-        own: The user's own files that changed, as they were and as they are now.
-        originals: Each file of the project that changed, as it is on the disk.
+        originals: Path -> file on the disk, of each file of the project that changed.
+        own: Path -> file after the renames, of each file of the user's own.
         report: What was done.
     """
 
@@ -69,9 +69,9 @@ class Followed(NamedTuple):
     report: Following = Following()
 
     def finish(self, planned: FilePlan, options: UpgradeOptions) -> FilePlan:
-        """Return the plan with the files as they are on the disk before, and with those that only follow."""
+        """Complete a plan for the renamed sides: `before` is the file on the disk, and files with only renames are added."""
         changes: list[FileChange] = []
-        here = {**self.snapshot.files, **self.snapshot.strays, **self.own}
+        renamed = {**self.snapshot.files, **self.snapshot.strays, **self.own}
         left = dict(self.originals)
         for change in planned.changes:
             place = change.moved_from or change.path
@@ -85,20 +85,19 @@ class Followed(NamedTuple):
             else:
                 changes.append(change._replace(before=original, reason=f"{change.reason}; {self._reason(place)}"))
         for path, original in left.items():
-            status: Status = "updated" if planned.baseline.get(path) == here[path] else "adapted"
+            status: Status = "updated" if planned.baseline.get(path) == renamed[path] else "adapted"
             why = () if path in self.own else (*options.why.get("", ()), *options.why.get(path, ()))
-            changes.append(FileChange(path, status, self._reason(path), original, here[path], why=why))
+            changes.append(FileChange(path, status, self._reason(path), original, renamed[path], why=why))
         return planned._replace(changes=tuple(sorted(changes, key=lambda change: change.path)))
 
     def _reason(self, path: str) -> str:
-        words = [
-            f"`{edit.old}` is now `{edit.new}`"
+        edits = {
+            f"`{edit.old}` is now `{edit.new}`": True
             for edit in self.report.edits
             if edit.path == path and len(edit.old + edit.new) <= _MAX_SHOWN and "\n" not in edit.old + edit.new
-        ]
-        known = list(dict.fromkeys(words))
-        more = f" and {len(known) - _MAX_NAMED} more" if len(known) > _MAX_NAMED else ""
-        return ", ".join(known[:_MAX_NAMED]) + more if known else "its code follows the template's"
+        }
+        more = f" and {len(edits) - _MAX_NAMED} more" if len(edits) > _MAX_NAMED else ""
+        return ", ".join([*edits][:_MAX_NAMED]) + more if edits else "renames of the template are applied to it"
 
 
 def follow(
@@ -110,30 +109,28 @@ def follow(
     snapshot: Snapshot,
     options: UpgradeOptions,
 ) -> Followed:
-    """Rename in the user's files, and alike in the baseline, what the template and the runtime renamed since.
+    """Apply what the template and the runtime renamed since the last upgrade, to the user's files and the baseline.
 
     Args:
         root: The project.
         before: Its manifest.
-        metadata: The template's, of today.
+        metadata: The template's metadata now.
         base: The baseline.
         theirs: The new render.
-        snapshot: The project's files that the template knows.
-        options: What else the upgrade is told; files that are skipped, or left for later, do not change.
+        snapshot: The project's files at the template's paths.
+        options: What the upgrade leaves alone.
     """
-    renames = _since(metadata.renamed_api, before.template.release)
-    rules = _since(metadata.rewrites, before.template.release)
-    meanings = _since(metadata.changed_meaning, before.template.release)
+    declared = [(metadata, before.template.release)]
     if before.paccel != __version__:
         from ..rename.runtime import runtime_metadata
 
-        runtime = runtime_metadata()
-        renames += _since(runtime.renamed_api, before.paccel)
-        rules += _since(runtime.rewrites, before.paccel)
-        meanings += _since(runtime.changed_meaning, before.paccel)
+        declared.append((runtime_metadata(), before.paccel))
+    renames = [one for data, version in declared for one in _since(data.renamed_api, version)]
+    rules = [one for data, version in declared for one in _since(data.rewrites, version)]
+    meanings = [one for data, version in declared for one in _since(data.changed_meaning, version)]
     if not (renames or rules or meanings):
         return Followed(base, snapshot)
-    # Loaded only where something was renamed: most upgrades rename nothing.
+    # Imported here, as most upgrades rename nothing.
     from ..rename.modules import Project
     from ..rename.rename import applicable, rename
     from ..rename.rewrite import concerns, rewrite
@@ -142,7 +139,7 @@ def follow(
     own, notes = read_own_code(root, {*base, *theirs, *snapshot.files})
     ours = {**own, **snapshot.files}
     chosen = applicable(renames, Project(base), Project(ours), Project(theirs))
-    fixed = {path for path in ours if _is_left(path, path in base or path in theirs, options)}
+    fixed = {path for path in ours if options.leaves_alone([path], generated=path in base or path in theirs)}
     changed = rename(ours, chosen, fixed)
     changed_base = rename(base, changed.made, fixed)
     uses = [find_uses(changed.files, one, changed_base.files) for one in meanings]
@@ -154,11 +151,13 @@ def follow(
     rules = [rule for rule in rules if concerns(rule.rule, changed.files, own_words)]
     rewritten = rewrite({path: file for path, file in changed.files.items() if path not in fixed}, rules)
     rewritten_base = rewrite({path: file for path, file in changed_base.files.items() if path not in fixed}, rules)
-    mended = {(edit.path, edit.line + more) for edit in rewritten.edits for more in range(edit.old.count("\n") + 1)}
-    uses = [one.without(mended) for one in uses]
+    rewritten_lines = {
+        (edit.path, edit.line + more) for edit in rewritten.edits for more in range(edit.old.count("\n") + 1)
+    }
+    uses = [one.without(rewritten_lines) for one in uses]
     now = changed.files | rewritten.files
     originals = {path: file for path, file in ours.items() if now[path] != file}
-    # A call that the user made otherwise is in no rule: then the baseline's stays too, and the two meet in the merge.
+    # If the user changed a call so that no rule matches, the baseline's call stays too, and the merge compares the two.
     matched = {edit.path for edit in rewritten.edits}
     base_now = {path: (rewritten_base if path in matched else changed_base).files[path] for path in base}
     mine = {path for path in ours if path not in base or base_now[path] != now[path]}
@@ -183,13 +182,10 @@ _Declared = TypeVar("_Declared", RenamedApi, Rewrite, ChangedMeaning)
 
 
 def _since(declared: Iterable[_Declared], version: str) -> list[_Declared]:
-    """Those that came after a version, the earlier ones first: a name may have been renamed more than once.
-
-    One without a version is always among them.
-    """
+    """What was declared after a version, the oldest first, as a name may be renamed twice; always what has no version."""
     found = [one for one in declared if not one.since or is_after(one.since, version)]
-    place = cmp_to_key(_order)
-    return sorted(found, key=lambda one: place(one.since))
+    key = cmp_to_key(_order)
+    return sorted(found, key=lambda one: key(one.since))
 
 
 def _order(one: str, other: str) -> int:
@@ -199,25 +195,12 @@ def _order(one: str, other: str) -> int:
 
 
 def _is_own_line(place: "Unclear", file: File, generated: File | None) -> bool:
-    """Whether a line is the user's: the template sees to its own lines in the merge."""
+    """Whether the user wrote the line: the merge renames the template's own lines."""
     lines = file.content.splitlines()
     return generated is None or place.line > len(lines) or lines[place.line - 1] not in generated.content.splitlines()
 
 
 def _own_words(file: File, generated: File | None) -> set[bytes]:
-    """The words of those lines that are not in the generated file."""
+    """The words in the lines that are not in the generated file."""
     known = {*generated.content.splitlines()} if generated is not None else set()
     return {word for line in file.content.splitlines() if line not in known for word in re.findall(rb"\w+", line)}
-
-
-def _is_left(path: str, generated: bool, options: UpgradeOptions) -> bool:
-    """Whether this upgrade does not write a file: it is skipped, left for later, or generated once."""
-    if _covers(options.restore, path):
-        return False
-    if _covers(options.skipped, path) or (options.only and not _covers(options.only, path)):
-        return True
-    return generated and any(fnmatchcase(path, pattern) for pattern in options.once)
-
-
-def _covers(chosen: Collection[str], path: str) -> bool:
-    return any(path == some or path.startswith(some + "/") for some in chosen)

@@ -1,5 +1,7 @@
-"""The little that an upgrade asks git: which files have changes that are not committed, which it could not merge, and
-whether modes count. Git is read, never written."""
+"""What an upgrade asks git: which files have uncommitted edits, which are unmerged, and whether file modes count.
+
+The repository is never changed.
+"""
 
 import os
 from collections.abc import Iterable
@@ -14,24 +16,24 @@ TIMEOUT_SECONDS = 30
 
 
 def dirty_files(root: Path, paths: Iterable[str]) -> list[str]:
-    """Those of `paths` which git tracks and which differ from the last commit; none outside of a repository.
+    """The paths that git tracks and that differ from the last commit; none outside of a repository.
 
-    Files that git does not know are not dirty: nothing of theirs could be got back from git anyway.
+    Untracked files are not dirty: git could not restore them anyway.
 
     Raises:
-        PreconditionError: There is a repository, but git cannot tell.
+        PreconditionError: There is a repository, but git fails.
     """
     wanted = {*paths}
     if not wanted or not _in_repository(root):
         return []
     options = ("--porcelain", "-z", "--no-renames", "--untracked-files=no", "--ignore-submodules=all")
     try:
-        # Of the whole project: a list of its files can be longer than a command line may be.
+        # For the whole project: its list of files may be too long for a command line.
         prefix = _ask(root, "rev-parse", "--show-prefix").removesuffix(b"\n")
         entries = _ask(root, "status", *options, "--", ".").split(b"\0")
     except GitError as error:
         raise PreconditionError(
-            f"git does not say which files of `{root}` have uncommitted edits: {error.reason}\nSolve that, or add"
+            f"git cannot tell which files of `{root}` have uncommitted edits: {error.reason}\nFix that, or add"
             " `--allow-dirty` to upgrade without this check"
         ) from error
     names = {os.fsdecode(entry[3:].removeprefix(prefix)) for entry in entries if len(entry) > 3}
@@ -39,7 +41,7 @@ def dirty_files(root: Path, paths: Iterable[str]) -> list[str]:
 
 
 def unmerged_files(root: Path, paths: Iterable[str]) -> set[str]:
-    """Those of `paths` which git calls unmerged: a merge of git's has left conflicts in them. None if git cannot tell."""
+    """The paths that git lists as unmerged, with conflicts of `git merge`; none if git cannot tell."""
     wanted = {*paths}
     if not wanted or not _in_repository(root):
         return set()
@@ -51,11 +53,11 @@ def unmerged_files(root: Path, paths: Iterable[str]) -> set[str]:
 
 
 def modes_count(root: Path, base: Tree, here: Tree) -> bool:
-    """Whether modes in the project are the user's: the disk holds them, and git's `core.fileMode` is not off.
+    """Whether file modes are the user's: the disk stores them, and git's `core.fileMode` is not off.
 
     Args:
         root: The project.
-        base: The files as they were rendered.
+        base: The files as generated.
         here: The user's files.
     """
     if all(file.executable == base[path].executable for path, file in here.items() if path in base):
@@ -66,7 +68,7 @@ def modes_count(root: Path, base: Tree, here: Tree) -> bool:
         return True
     try:
         return _ask(root, "config", "--type=bool", "core.fileMode").strip() != b"false"
-    except GitError:  # it is not set, or git cannot tell
+    except GitError:  # not set, or git fails
         return True
 
 

@@ -1,7 +1,7 @@
-"""The journal of an upgrade: what changes, from what, to what, and how far it has come.
+"""The journal of an upgrade: what each file was, what it becomes, and which phase the upgrade is in.
 
-It is in `.paccel/upgrade/` from the moment everything is staged until the last write, beside the new and the old content
-of each file; then the folder moves to `.paccel/undo/`. With it, an upgrade killed in between can be finished or undone.
+It is in `.paccel/upgrade/`, beside the old and the new content of each file, from the end of staging to the last write;
+then this folder becomes `.paccel/undo/`. With it, an upgrade that was killed can be finished or undone.
 """
 
 import json
@@ -16,7 +16,7 @@ from ..errors import PaccelError, PreconditionError
 from ..files import disk
 from ..files.tree import STATE_DIR, check_file_path, check_path
 from ..project.state import STATE_PATHS
-from .plan import INCOMING_DIR, Summary
+from .change import INCOMING_DIR, Summary
 
 SCHEMA = 1
 UPGRADE_DIR = f"{STATE_DIR}/upgrade"
@@ -29,7 +29,7 @@ Phase = Literal["apply", "resolve", "finish", "undo"]
 
 
 class Stamp(NamedTuple):
-    """A file's content, by its SHA-256, and its permission bits."""
+    """The SHA-256 and the permission bits of a file."""
 
     sha256: str
     mode: int
@@ -40,39 +40,43 @@ class Stamp(NamedTuple):
 
 
 def same_content(one: Stamp | None, other: Stamp | None) -> bool:
-    """Whether two stamps are of the same content, or both of no file. Modes do not count: a disk may not hold them."""
+    """Whether two stamps have the same content, or both mean no file. Modes do not count: a disk may not store them."""
     return (one and one.sha256) == (other and other.sha256)
 
 
 class Operation(NamedTuple):
-    """One file to change; a stamp of None stands for no file.
+    """One file to change; None as a stamp means no file.
 
     Attributes:
         path: Relative to the project.
-        old: What is there before.
-        new: What is there afterwards.
+        old: The file before the upgrade.
+        new: The file after it.
     """
 
     path: str
     old: Stamp | None
     new: Stamp | None
 
+    @property
+    def is_incoming(self) -> bool:
+        """Whether it is the template's version of a file, put aside."""
+        return self.path.startswith(f"{INCOMING_DIR}/")
+
 
 class Journal(NamedTuple):
-    """Everything that finishing, aborting or undoing an upgrade needs to know, besides the staged files.
+    """Everything that is needed to finish, abort or undo an upgrade, besides the staged files.
 
     Attributes:
-        phase: "apply": files are being replaced. "resolve": they are, conflicts or findings are left to the user.
-            "finish": those are resolved. "undo": everything goes back.
-        operations: Files of the project, in the order in which they change. The staged content of number i is
-            `new/<i>`, the backup is `old/<i>`.
-        state: Baseline and manifest, changed last; numbered on from `operations`.
-        conflicts: Paths that the user has to look at.
-        markers: The lines, but for their first signs, that conflict markers end with.
-        made: Folders that the upgrade makes, parents first.
-        emptied: Folder -> mode of those from which files go; they go too, if nothing is left.
+        phase: "apply": files are being replaced. "resolve": all are replaced, the user has to resolve conflicts or
+            findings. "finish": these are resolved. "undo": everything is being restored.
+        operations: The project's files, in the order in which they change.
+        state: Baseline and manifest, replaced last; their numbers follow those of `operations`.
+        conflicts: Paths with conflicts.
+        markers: The ends of conflict marker lines: a space and a label.
+        made: Folders that the upgrade creates, parents first.
+        emptied: Folder -> mode of folders from which files are removed; empty ones are removed too.
         summary: What to tell the user about each file.
-        findings: What the check of the whole project found, which the user has to resolve or accept.
+        findings: What the check of the whole project found, for the user to resolve or accept.
     """
 
     phase: Phase
@@ -102,10 +106,10 @@ class Journal(NamedTuple):
 
     @classmethod
     def from_json(cls, content: bytes) -> "Journal":
-        """Read a journal; it may come with somebody's repository, so nothing in it is trusted.
+        """Read a journal; it may come from a repository of somebody else, so nothing in it is trusted.
 
         Raises:
-            PreconditionError: It is not what paccel writes.
+            PreconditionError: It is not a valid journal.
         """
         try:
             data = json.loads(content)
@@ -124,7 +128,7 @@ class Journal(NamedTuple):
                 made=tuple(_folder(path) for path in data["made"]),
                 emptied={_folder(path): int(mode) & 0o7777 for path, mode in data["emptied"].items()},
                 summary=tuple(Summary.from_json(entry) for entry in data["summary"]),
-                # A paccel that did not check whole projects wrote none.
+                # Missing in journals of a paccel that did not check whole projects.
                 findings=tuple(Finding.from_json(entry) for entry in data.get("findings", ())),
             )
             for operation in journal.operations:
@@ -167,11 +171,21 @@ def _folder(path: str) -> str:
     return check_path(path)
 
 
+def staged_file(folder: Path, number: int) -> Path:
+    """The new content of operation `number` of the upgrade in `folder`."""
+    return folder / "new" / str(number)
+
+
+def backup_file(folder: Path, number: int) -> Path:
+    """The old content of operation `number` of the upgrade in `folder`."""
+    return folder / "old" / str(number)
+
+
 def read_journal(root: Path, folder: str = UPGRADE_DIR) -> Journal | None:
     """Return the journal in `folder`, or None if there is none.
 
     Raises:
-        PreconditionError: It is damaged, or the folder is a link.
+        PreconditionError: It is damaged or cannot be read, or the folder is a link.
     """
     path = root / folder / "journal.json"
     try:
@@ -185,10 +199,11 @@ def read_journal(root: Path, folder: str = UPGRADE_DIR) -> Journal | None:
         if path.stat().st_size > MAX_JOURNAL_BYTES:
             raise PreconditionError(f"`{path}` is larger than {MAX_JOURNAL_BYTES // 2**20} MiB: delete `{folder}`")
         journal = Journal.from_json(path.read_bytes())
-        # What is staged proves which files there were and will be: a journal that denies it would remove them.
+        # The staged files show what exists before and after: a journal that disagrees could delete files.
         for number, operation in enumerate(journal.everything):
-            is_kept, is_staged = ((root / folder / side / str(number)).exists() for side in ("old", "new"))
-            if is_kept != (operation.old is not None) or (is_staged and operation.new is None):
+            has_backup = backup_file(root / folder, number).exists()
+            is_staged = staged_file(root / folder, number).exists()
+            if has_backup != (operation.old is not None) or (is_staged and operation.new is None):
                 raise _damaged(f": it does not match what is staged for `{operation.path}`")
     except OSError as error:
         raise PreconditionError(f"`{path}` cannot be read: {error.strerror}") from error
@@ -197,7 +212,7 @@ def read_journal(root: Path, folder: str = UPGRADE_DIR) -> Journal | None:
 
 def _damaged(detail: str) -> PreconditionError:
     return PreconditionError(
-        f"`{UPGRADE_DIR}/journal.json` is damaged{detail}; your files are untouched since, and their backups are in"
+        f"`{UPGRADE_DIR}/journal.json` is damaged{detail}; your files have not been changed since, and their backups are in"
         f" `{UPGRADE_DIR}/old`: restore what you need, then delete `{UPGRADE_DIR}`"
     )
 
@@ -208,17 +223,17 @@ def write_journal(root: Path, journal: Journal, folder: str = UPGRADE_DIR) -> No
 
 
 def stamp_of(root: Path, path: str) -> Stamp | None:
-    """What is at `path` now.
+    """The stamp of the file at `path`; None if there is no file.
 
     Raises:
-        PreconditionError: Something is there, or above it, that is no file and no folder of the project.
+        PreconditionError: There is something other than a regular file, or a link in the path.
     """
     place = root
     for part in path.split("/")[:-1]:
         place = place / part
         if place.is_symlink() or (place.exists() and not place.is_dir()):
             if not place.is_symlink():
-                return None  # a file where a folder will be, once it has gone
+                return None  # a file that will be replaced by a folder
             raise PreconditionError(
                 f"`{place.relative_to(root).as_posix()}` is a symbolic link, which paccel does not write through: remove it"
             )
@@ -227,7 +242,7 @@ def stamp_of(root: Path, path: str) -> Stamp | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     if stat.S_ISDIR(found.st_mode):
-        return None  # a folder where a file will be, once it has gone
+        return None  # a folder that will be replaced by a file
     if not stat.S_ISREG(found.st_mode):
         raise PreconditionError(f"`{path}` is no longer a regular file: move it away and try again")
     return Stamp.of((root / path).read_bytes(), stat.S_IMODE(found.st_mode))

@@ -1,8 +1,8 @@
-"""Files that moved: as a template declares, or as their paths and their content show.
+"""Moved files: declared by the template, or detected from paths and content.
 
 Paths come before content, because many files are alike: empty `__init__.py`, licence headers, the configs of several
-experiments. Where neither tells two files apart, neither is paired: the template then deletes the old one and adds the new
-one, and an edited file is a conflict. No step compares every file with every other one.
+experiments. If neither tells two candidates apart, none is paired: the template then deletes the old file and adds the new
+one, and an edited file is a conflict. No step compares all pairs of files.
 """
 
 import codecs
@@ -18,30 +18,32 @@ from ..files.tree import Tree
 from ..merge.text import is_binary
 
 TEMPLATE_LIKENESS = 0.5
+"""Two files of the template are one if they share at least this fraction of their lines."""
+
 USER_LIKENESS = 0.6
-"""Higher than for the template's own moves: a user's file that is merely similar must not be taken for a renamed one."""
+"""The same for a file of the user's; higher, as a file of their own may be similar without being the template's."""
 
 SAME_NAME = 0.8
-"""What a file of the same name needs of that likeness."""
+"""The fraction of that threshold that files of the same name need."""
 
 MIN_LINES = 3
-"""Fewer lines do not tell what a file is."""
+"""A file with fewer lines is not recognized by its content."""
 
 MIN_NAMES = 2
-"""One name in common does not tell that a folder is another one renamed."""
+"""A folder is not recognized as renamed if fewer names match."""
 
 MAX_CANDIDATES = 32
-"""A line or a name that more files share does not tell them apart."""
+"""A line or a name that more files share does not identify them."""
 
 Parts = tuple[str, ...]
 
 
 def template_moves(base: Tree, theirs: Tree, declared: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Old path -> new path of the files that the template moved: as declared, then as they look."""
+    """Old path -> new path of the files that the template moved: declared moves first, then detected ones."""
     gone = [path for path in base if path not in theirs]
     new = {path for path in theirs if path not in base}
     moves: dict[str, str] = {}
-    # A file may have moved more than once since: follow the declarations to what there is now.
+    # A file may have moved several times: follow the declarations up to a path of the new render.
     steps = dict(declared)
     for path in gone:
         target, seen = path, {path}
@@ -66,11 +68,11 @@ def template_moves(base: Tree, theirs: Tree, declared: Iterable[tuple[str, str]]
 
 
 def user_moves(missing: Tree, strays: Tree) -> dict[str, str]:
-    """Template's path -> user's path of the files that the user moved or renamed, as they look.
+    """Template's path -> user's path of the files that the user moved or renamed, as detected.
 
     Args:
-        missing: Files of the baseline that the user no longer has where they were generated.
-        strays: The user's files that are not the template's.
+        missing: Files of the baseline that the user no longer has at their path.
+        strays: The user's files at paths that are not the template's.
     """
     pairing = _Pairing(missing, strays, USER_LIKENESS, {})
     pairing.by_tail(2, short_too=False)
@@ -81,7 +83,7 @@ def user_moves(missing: Tree, strays: Tree) -> dict[str, str]:
 
 
 def moved_folders(moves: Mapping[str, str], theirs: Tree) -> dict[str, str]:
-    """Old folder -> new folder of those that the template moved whole: nothing is left in the old one."""
+    """Old folder -> new folder of folders that the template moved as a whole, leaving no file."""
     left = _folders(theirs)
     found: dict[str, str] = {}
     for folder, places in sorted(_votes(moves).items(), key=lambda item: len(item[0])):
@@ -92,13 +94,13 @@ def moved_folders(moves: Mapping[str, str], theirs: Tree) -> dict[str, str]:
 
 
 class _Look(NamedTuple):
-    """What a file is recognised by.
+    """What a file is recognized by.
 
     Attributes:
-        path: Where it is.
-        parts: The names in the path.
-        lines: How often each line occurs; none for a binary file.
-        key: Equal for files of equal content, whatever their line ends; None for a blank file.
+        path: Its path.
+        parts: The parts of the path.
+        lines: The count of each line; empty for a binary file.
+        key: Equal for files with equal content up to line endings; None for a blank file.
     """
 
     path: str
@@ -107,17 +109,17 @@ class _Look(NamedTuple):
     key: bytes | None
 
     def tail(self, length: int) -> Parts | None:
-        """The last names in the path; None if it has fewer."""
+        """The last parts of the path; None if it has fewer."""
         return self.parts[-length:] if len(self.parts) >= length else None
 
     @property
     def short(self) -> bool:
-        """Whether the content does not tell what it is: few lines, or binary."""
+        """Whether the content does not identify it: it has few lines, or is binary."""
         return self.lines.total() < MIN_LINES
 
 
 class _Pairing:
-    """Pairs old with new files; each is in one pair at most, and what is paired is no longer looked at."""
+    """Pairs old files with new ones, step by step; `old` and `new` hold the files that have no pair yet."""
 
     def __init__(self, old: Tree, new: Tree, least: float, known: Mapping[str, str]) -> None:
         self.least = least
@@ -126,11 +128,11 @@ class _Pairing:
         self.pairs = dict(known)
 
     def by_tail(self, depth: int, short_too: bool) -> None:
-        """Pair what has the same name in the same folder, though elsewhere; the most folders in common first.
+        """Pair files whose paths end alike, the longest common end first.
 
         Args:
-            depth: How many last parts of the paths must be the same.
-            short_too: Whether the paths suffice where content does not tell.
+            depth: How many last parts of the paths must be equal.
+            short_too: Whether also to pair files that their content does not identify.
         """
         deepest = max((len(look.parts) for look in self.old.values()), default=0)
         for length in range(deepest, depth - 1, -1):
@@ -142,13 +144,13 @@ class _Pairing:
                 )
 
     def by_content(self) -> None:
-        """Pair what has the same content, by name and folders where several have."""
+        """Pair files of equal content; among several, those with the closest paths."""
         for name in (_name, _suffix):
             for olds, news in self._groups(lambda look: (look.key, name(look)) if look.key else None):  # noqa: B023
                 self._take_best((_closeness(one, other), one, other) for one, other in product(olds, news))
 
     def by_folder(self) -> None:
-        """Pair what goes where the most files of its folder went."""
+        """Pair each file with the one where most other files of its folder went."""
         votes = {folder: places.most_common(MAX_CANDIDATES) for folder, places in _votes(self.pairs).items()}
         for one in list(self.old.values()):
             for depth in range(len(one.parts) - 1, -1, -1):
@@ -157,12 +159,12 @@ class _Pairing:
                 there = [(count, other) for count, other in found if other is not None]
                 if not there or (len(there) > 1 and there[0][0] == there[1][0]):
                     continue
-                if folder or one.short or there[0][1].short:  # from the top folder, only what content does not tell
+                if folder or one.short or there[0][1].short:  # from the top folder, only what content does not identify
                     self._take(one, there[0][1])
                     break
 
     def by_word(self) -> None:
-        """Pair what has the new name of a renamed folder where it had the old one: `tests/test_<name>.py`."""
+        """Pair files whose path contains the name of a renamed folder, as `tests/test_<name>.py` does."""
         renamed = Counter(
             {
                 (folder[-1], place[-1]): count
@@ -178,7 +180,7 @@ class _Pairing:
                     self._take(one, self.new[path])
 
     def by_likeness(self) -> None:
-        """Pair what has the most lines in common."""
+        """Pair the files with the largest fraction of lines in common."""
         olds = [look for look in self.old.values() if not look.short]
         by_line: defaultdict[bytes, list[_Look]] = defaultdict(list)
         for other in self.new.values():
@@ -199,11 +201,11 @@ class _Pairing:
         self._take_best(scored.values())
 
     def by_names(self, gone: set[Parts], new: set[Parts]) -> None:
-        """Pair the files of a folder with those of the one folder that has the most of their names, and half of them.
+        """Pair the files of an old folder with those of the new folder that shares the most names, at least half.
 
         Args:
-            gone: Folders of which nothing is left.
-            new: Folders that are new as a whole.
+            gone: Old folders without any file left.
+            new: Folders that did not exist before.
         """
         olds: defaultdict[Parts, list[_Look]] = defaultdict(list)
         by_rest: defaultdict[Parts, list[Parts]] = defaultdict(list)
@@ -219,7 +221,8 @@ class _Pairing:
             (folder, place)
             for folder, looks in olds.items()
             for one in looks
-            for place in _distinct(by_rest[one.parts[len(folder) :]])
+            if len(places := by_rest[one.parts[len(folder) :]]) <= MAX_CANDIDATES
+            for place in places
         )
         rivals = Counter((side, folder, count) for pair, count in counts.items() for side, folder in enumerate(pair))
         done: set[Parts] = set()
@@ -234,7 +237,7 @@ class _Pairing:
                     self._take(one, self.new[path])
 
     def _alike(self, one: _Look, other: _Look, short_too: bool) -> bool:
-        """Whether two files of one name may be one; `short_too` is for those whose content does not tell."""
+        """Whether two files with the same name may be the same; `short_too` as for `by_tail`."""
         if one.short or other.short:
             return short_too or (one.key is not None and one.key == other.key)
         return self._likeness(one, other) >= self.least * SAME_NAME
@@ -247,7 +250,7 @@ class _Pairing:
         del self.old[one.path], self.new[other.path]
 
     def _take_best(self, scored: Iterable[tuple[tuple[float, ...], _Look, _Look]]) -> None:
-        """Take the pairs of the highest scores; a file with two partners of one score is left to the next step."""
+        """Pair by the highest score first; a file with two best partners is left to the next step."""
         by_score: defaultdict[tuple[float, ...], list[tuple[_Look, _Look]]] = defaultdict(list)
         for score, one, other in scored:
             by_score[score].append((one, other))
@@ -263,7 +266,7 @@ class _Pairing:
                     unclear |= pair
 
     def _groups(self, key: Callable[[_Look], object]) -> Iterator[tuple[list[_Look], list[_Look]]]:
-        """The old and the new files with the same key; None is none."""
+        """Yield the old and the new files that share a key; None is not a key."""
         for olds, news in _grouped(self.old.values(), self.new.values(), key):
             yield from _split(olds, news, 1)
 
@@ -281,7 +284,7 @@ def _grouped(
 
 
 def _split(olds: list[_Look], news: list[_Look], depth: int) -> Iterator[tuple[list[_Look], list[_Look]]]:
-    """A group, cut by the folders at the top until it is small enough to compare each file with each other one."""
+    """Split a group by its top folders until it is small enough to compare all pairs."""
     if max(len(olds), len(news)) <= MAX_CANDIDATES:
         yield olds, news
     elif depth < max(len(look.parts) for look in olds):
@@ -304,22 +307,18 @@ def _suffix(look: _Look) -> str:
 
 
 def _closeness(one: _Look, other: _Look) -> tuple[float, ...]:
-    """How much two paths have in common: the name, the last folders, the first folders."""
+    """How much two paths have in common: (same name, number of last folders, number of first folders)."""
     folders, others = one.parts[:-1], other.parts[:-1]
     return one.parts[-1] == other.parts[-1], _common(folders[::-1], others[::-1]), _common(folders, others)
 
 
 def _common(one: Parts, other: Parts) -> int:
-    """How many parts are the same from the beginning on."""
+    """The length of the common prefix."""
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def _distinct(places: list[Parts]) -> list[Parts]:
-    return places if len(places) <= MAX_CANDIDATES else []
-
-
 def _folders(tree: Iterable[str]) -> set[Parts]:
-    """All folders that have files, at any depth."""
+    """All folders that contain files, at any depth."""
     found: set[Parts] = set()
     for path in tree:
         parts = tuple(path.split("/"))
@@ -328,7 +327,7 @@ def _folders(tree: Iterable[str]) -> set[Parts]:
 
 
 def _votes(moves: Mapping[str, str]) -> dict[Parts, Counter[Parts]]:
-    """Old folder -> new folders, with the number of files that moved from the one to the other, below it or in it."""
+    """Old folder -> count of each new folder: how many files below the one moved to the other."""
     votes: defaultdict[Parts, Counter[Parts]] = defaultdict(Counter)
     for old, new in moves.items():
         parts, places = tuple(old.split("/")), tuple(new.split("/"))

@@ -1,135 +1,38 @@
-"""Plan an upgrade: three trees in, a change for each file out. Pure: nothing is read, nothing is written.
+"""Plan an upgrade: three trees in, one change per file out. Pure: reads and writes nothing.
 
-The three trees are the baseline (what was generated), the project (what the user made of it) and the new render.
+The three trees are the baseline (as generated), the project (with the user's edits) and the new render.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Literal, NamedTuple, get_args
+from typing import NamedTuple
 
-from ..files.tree import STATE_DIR, File, Tree
+from ..files.tree import File, Tree
 from ..merge.file import merge_file
 from ..merge.markers import Labels
-from ..project.compare import compare, same
+from ..project.compare import same
 from ..project.snapshot import Snapshot
+from .change import FileChange, Status
 from .moves import moved_folders, template_moves, user_moves
-
-Status = Literal[
-    "updated", "merged", "conflict", "kept", "moved", "deleted", "added", "restored", "resolved", "adapted"
-]
-
-INCOMING_DIR = f"{STATE_DIR}/incoming"
-"""Where the template's version is put when it cannot be merged into the user's file."""
 
 _KEPT_ASIDE = "yours is kept, the template's version is put aside"
 _DELETED_BUT_EDITED = "deleted in the template, but edited by you: yours is kept; delete it if you no longer need it"
 
 
-class Summary(NamedTuple):
-    """What to tell the user about one file: what a journal keeps of a `FileChange`.
-
-    Attributes:
-        path: Where the file is afterwards, or was if it is deleted.
-        status: What happens, in one word; "resolved" once a conflict is.
-        reason: Why, in one sentence.
-        moved_from: Where the user's file was, if it moves.
-        conflicts: How many places in it are left to the user.
-        incoming: Where the template's version is put, if it is put aside.
-        why: The template's changelog lines for it.
-    """
-
-    path: str
-    status: Status
-    reason: str
-    moved_from: str | None = None
-    conflicts: int = 0
-    incoming: str | None = None
-    why: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what `--json` prints; keys without a value are left out."""
-        kept = ("path", "status", "reason", "why")
-        data = {key: value for key, value in self._asdict().items() if value or key in kept}
-        return data | {"why": list(self.why)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Summary":
-        """Read what `to_json` returns.
-
-        Raises:
-            ValueError, KeyError, TypeError: It is something else.
-        """
-        if data["status"] not in get_args(Status):
-            raise ValueError(f"`{data['status']}` is not a status")
-        texts = {key: str(data[key]) for key in ("moved_from", "incoming") if data.get(key) is not None}
-        why = tuple(str(line) for line in data["why"])
-        return cls(
-            str(data["path"]),
-            data["status"],
-            str(data["reason"]),
-            **texts,
-            conflicts=int(data.get("conflicts", 0)),
-            why=why,
-        )
-
-
-class FileChange(NamedTuple):
-    """What an upgrade does to one file.
-
-    Attributes:
-        path: Where the file is afterwards, or was if it is deleted.
-        status: What happens, in one word.
-        reason: Why, in one sentence.
-        before: The user's file now, at `moved_from` if that is set; None if there is none.
-        after: The file afterwards; None if there is none. Equal to `before` where nothing is written.
-        moved_from: Where the user's file was, if it moves.
-        conflicts: How many places in it are left to the user; at least 1 if `status` is "conflict".
-        incoming: The template's file, to be put below `.paccel/incoming/`, where `after` does not hold it.
-        why: The template's changelog lines for it.
-    """
-
-    path: str
-    status: Status
-    reason: str
-    before: File | None = None
-    after: File | None = None
-    moved_from: str | None = None
-    conflicts: int = 0
-    incoming: File | None = None
-    why: tuple[str, ...] = ()
-
-    @property
-    def writes(self) -> bool:
-        """Whether a file of the user's changes."""
-        return self.before != self.after or self.moved_from is not None
-
-    @property
-    def summary(self) -> Summary:
-        """What to tell the user about it."""
-        incoming = f"{INCOMING_DIR}/{self.path}" if self.incoming is not None else None
-        return Summary(self.path, self.status, self.reason, self.moved_from, self.conflicts, incoming, self.why)
-
-    def diff(self) -> str:
-        """What happens to the user's file, as a unified diff; empty if nothing does."""
-        before = {self.path: self.before} if self.before else {}
-        after = {self.path: self.after} if self.after else {}
-        return "".join(found.text for found in compare(before, after))
-
-
 class UpgradeOptions(NamedTuple):
-    """What an upgrade is told besides the three trees.
+    """What an upgrade depends on besides the three trees.
 
     Attributes:
-        labels: What conflict markers call the sides.
+        labels: The labels of the sides in conflict markers.
         formatter_files: The project's files that may configure a formatter.
         moved: (old, new) paths that the template declares.
         once: Patterns of files that are generated once and then belong to the user.
-        unknown: Paths that were generated, but whose generated content is lost: they count as edited.
-        skipped: Files or folders that upgrades leave alone.
-        restore: Files that the user deleted and wants again.
-        only: Files or folders to upgrade now, the others later; empty for all.
+        unknown: Generated paths whose generated content is lost; they count as edited.
+        skipped: Files and folders that upgrades leave alone.
+        restore: Files that the user deleted and wants back.
+        only: Files and folders to upgrade now, the others later; empty for all.
         why: Path -> changelog lines; "" for lines about every file.
-        modes: Whether the modes of the user's files tell anything, see `modes_tell`.
+        modes: Whether the modes of the user's files can be trusted, see `modes_tell`.
     """
 
     labels: Labels = Labels()
@@ -143,14 +46,33 @@ class UpgradeOptions(NamedTuple):
     why: Mapping[str, tuple[str, ...]] = {}
     modes: bool = True
 
+    def leaves_alone(self, paths: Sequence[str], generated: bool) -> bool:
+        """Whether this upgrade does not touch a file: it is skipped, left for later, or generated only once.
+
+        Args:
+            paths: The paths of the file, in the baseline and in the new render.
+            generated: Whether it was generated before.
+        """
+        if not covers(self.restore, paths):
+            once = generated and any(fnmatchcase(path, pattern) for path in paths for pattern in self.once)
+            if once or covers(self.skipped, paths):
+                return True
+        return bool(self.only) and not covers(self.only, paths)
+
+
+def covers(chosen: Iterable[str], paths: Iterable[str]) -> bool:
+    """Whether one of the paths is chosen, itself or by a folder that contains it."""
+    folders = [(path, path.rstrip("/") + "/") for path in chosen]
+    return any(path == file or path.startswith(folder) for path in paths for file, folder in folders)
+
 
 class FilePlan(NamedTuple):
-    """What an upgrade does to every file, and the baseline afterwards.
+    """What an upgrade does to every file, and the new baseline.
 
     Attributes:
-        changes: One for each file that changes, in path order.
+        changes: One for each file that changes, by path.
         baseline: The new baseline.
-        folders: Old folder -> new folder of those that the template moved whole.
+        folders: Old folder -> new folder that the template moved as a whole.
     """
 
     changes: tuple[FileChange, ...]
@@ -159,7 +81,7 @@ class FilePlan(NamedTuple):
 
 
 class TrackedFile(NamedTuple):
-    """A file of the template through time: its path in the baseline and in the new render, None where it has none."""
+    """A file of the template: its path in the baseline and in the new render, None where it does not exist."""
 
     old: str | None
     new: str | None
@@ -174,26 +96,27 @@ def plan_files(base: Tree, ours: Snapshot, theirs: Tree, options: UpgradeOptions
 
     Args:
         base: The files as generated; without those in `options.unknown`.
-        ours: The project, with every path of `base`, `theirs` and `options.unknown`.
+        ours: The project; knows every path of `base`, `theirs` and `options.unknown`.
         theirs: The new render.
+        options: What else the plan depends on.
     """
     moves = template_moves(base, theirs, options.moved)
     moved_here = set(moves.values())
     files = [TrackedFile(path, moves.get(path, path if path in theirs else None)) for path in base]
     files += [TrackedFile(None, path) for path in theirs if path not in base and path not in moved_here]
     files += [TrackedFile(path, None) for path in options.unknown if path not in theirs]
-    # A template's file that is missing may be one of the user's files now, under another name.
+    # The user may have renamed a file of the template that is missing.
     missing = [
         path
         for path in base
         if path not in ours.files and path not in ours.obstacles and moves.get(path, path) not in ours.files
     ]
     renamed = user_moves({path: base[path] for path in missing}, ours.strays)
-    planner = _Planner(base, ours, theirs, options, renamed, frozenset(renamed.values()))
+    planner = _Planner(base, ours, theirs, options, renamed)
     changes: list[FileChange] = []
     baseline: dict[str, File] = {}
     for tracked in files:
-        if planner.left_alone(tracked):
+        if options.leaves_alone(tracked.paths, tracked.old is not None or tracked.new in options.unknown):
             change = planner.skipped(tracked)
             if tracked.old is not None and tracked.old in base:
                 baseline[tracked.old] = base[tracked.old]
@@ -202,71 +125,63 @@ def plan_files(base: Tree, ours: Snapshot, theirs: Tree, options: UpgradeOptions
             if tracked.new is not None:
                 baseline[tracked.new] = theirs[tracked.new]
         if change is not None:
-            changes.append(change)
+            why = (line for path in ("", *tracked.paths) for line in options.why.get(path, ()))
+            changes.append(change._replace(why=tuple(dict.fromkeys(why))))
     moved = {old: new for old, new in moves.items() if new in baseline}
     return FilePlan(
-        tuple(_clear_ways(sorted(changes, key=lambda change: change.path), ours)),
+        tuple(_without_blocked(sorted(changes, key=lambda change: change.path), ours)),
         dict(sorted(baseline.items())),
         moved_folders(moved, baseline),
     )
 
 
 class _Planner(NamedTuple):
+    """Decides what to do with a file.
+
+    Attributes:
+        renamed: Path in the baseline -> path that the user gave the file.
+    """
+
     base: Tree
     ours: Snapshot
     theirs: Tree
     options: UpgradeOptions
     renamed: Mapping[str, str]
-    places: frozenset[str]
-    """Where the renamed files are."""
-
-    def left_alone(self, tracked: TrackedFile) -> bool:
-        if self._is_users(tracked) and not _covers(self.options.restore, tracked.paths):
-            return True
-        chosen = [*self.options.skipped] if not _covers(self.options.restore, tracked.paths) else []
-        if _covers(chosen, tracked.paths):
-            return True
-        return bool(self.options.only) and not _covers(self.options.only, tracked.paths)
-
-    def _is_users(self, tracked: TrackedFile) -> bool:
-        """Whether the file was generated before, and the template says that once is enough."""
-        generated = tracked.old is not None or tracked.new in self.options.unknown
-        return generated and any(fnmatchcase(path, pattern) for path in tracked.paths for pattern in self.options.once)
 
     def skipped(self, tracked: TrackedFile) -> FileChange | None:
-        """Tell about a file that is skipped permanently, if the template changed it."""
-        if not _covers(self.options.skipped, tracked.paths) or self._base(tracked) == self._theirs(tracked):
+        """Report a file that the user skips, if the template changed it."""
+        if not covers(self.options.skipped, tracked.paths) or self._base(tracked) == self._theirs(tracked):
             return None
         path = tracked.paths[-1] if tracked.paths[-1] in self.ours.files else tracked.paths[0]
         file = self.ours.files.get(path)
-        chosen = next(some for some in self.options.skipped if _covers([some], tracked.paths))
+        chosen = next(some for some in self.options.skipped if covers([some], tracked.paths))
         reason = f"skipped by you; changed in the template (`paccel upgrade --restore {chosen}` stops skipping)"
-        return FileChange(path, "kept", reason, file, file, why=self._why(tracked))
+        return FileChange(path, "kept", reason, file, file)
 
     def change(self, tracked: TrackedFile) -> FileChange | None:
+        """The change of a file; None if there is nothing to report."""
         base, theirs = self._base(tracked), self._theirs(tracked)
         place = self._place(tracked)
         ours = self._ours(place) if place else None
-        obstacle = self.ours.obstacles.get(place or tracked.paths[-1])
-        why = self._why(tracked)
         if tracked.old in self.options.unknown or tracked.new in self.options.unknown:
-            return self._without_base(tracked, why)
+            return self._without_base(tracked)
+        obstacle = self.ours.obstacles.get(place or tracked.paths[-1])
         if obstacle is not None and obstacle.kind != "file":
-            return self._obstructed(tracked, place or tracked.paths[-1], base, theirs, why)
+            return self._obstructed(tracked, place or tracked.paths[-1])
         if ours is None or place is None:
-            return self._missing(tracked, base, theirs, why)
+            return self._missing(tracked, base)
         if theirs is None or tracked.new is None:
-            return self._deleted(place, base, ours, why) if base is not None else None
-        if place in self.places:
-            return self._merged(place, None, base, ours, theirs, f"you renamed `{tracked.old}`", why)
+            return self._deleted(tracked, place, base, ours) if base is not None else None
+        if self._is_renamed(tracked, place):
+            return self._merged(place, None, base, ours, theirs, f"you renamed `{tracked.old}`")
         if place == tracked.new or tracked.old is None:
-            return self._merged(place, None, base, ours, theirs, "", why)
+            return self._merged(place, None, base, ours, theirs)
         there = self.ours.files.get(tracked.new)
         obstacle = self.ours.obstacles.get(tracked.new)
         if there is not None or (obstacle is not None and obstacle.kind != "file"):
             reason = f"the template moved `{tracked.old}` here, but you have another file here: yours is kept"
-            return FileChange(tracked.new, "conflict", reason, there, there, None, 1, theirs, why)
-        return self._merged(tracked.new, tracked.old, base, ours, theirs, f"the template moved `{tracked.old}`", why)
+            return FileChange(tracked.new, "conflict", reason, there, there, conflicts=1, incoming=theirs)
+        return self._merged(tracked.new, tracked.old, base, ours, theirs, f"the template moved `{tracked.old}`")
 
     def _base(self, tracked: TrackedFile) -> File | None:
         return self.base.get(tracked.old) if tracked.old is not None else None
@@ -274,62 +189,52 @@ class _Planner(NamedTuple):
     def _theirs(self, tracked: TrackedFile) -> File | None:
         return self.theirs.get(tracked.new) if tracked.new is not None else None
 
-    def _why(self, tracked: TrackedFile) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(line for path in ("", *tracked.paths) for line in self.options.why.get(path, ())))
-
     def _place(self, tracked: TrackedFile) -> str | None:
-        """Where the user has the file: where it was generated, where the template has it now, or under a new name."""
+        """Where the user has the file: at its old path, at the template's new one, or where they moved it."""
         renamed = self.renamed.get(tracked.old) if tracked.old is not None else None
         places = [*tracked.paths, *([renamed] if renamed is not None else [])]
         return next((place for place in places if self._ours(place) is not None), None)
 
+    def _is_renamed(self, tracked: TrackedFile, place: str) -> bool:
+        """Whether the user moved the file to this place."""
+        return tracked.old is not None and self.renamed.get(tracked.old) == place
+
     def _ours(self, path: str) -> File | None:
         return self.ours.files.get(path) or self.ours.strays.get(path)
 
-    def _missing(
-        self, tracked: TrackedFile, base: File | None, theirs: File | None, why: tuple[str, ...]
-    ) -> FileChange | None:
+    def _missing(self, tracked: TrackedFile, base: File | None) -> FileChange | None:
         """The user has no such file: it is new, or they deleted it."""
+        theirs = self._theirs(tracked)
         if theirs is None or tracked.new is None:
             return None
         if base is None:
-            return FileChange(tracked.new, "added", "new in the template", None, theirs, why=why)
-        if _covers(self.options.restore, tracked.paths):
-            return FileChange(tracked.new, "restored", "requested with `--restore`", None, theirs, why=why)
+            return FileChange(tracked.new, "added", "new in the template", None, theirs)
+        if covers(self.options.restore, tracked.paths):
+            return FileChange(tracked.new, "restored", "requested with `--restore`", None, theirs)
         if base == theirs and tracked.old == tracked.new:
             return None
         reason = f"deleted by you; changed in the template (`paccel upgrade --restore {tracked.new}` brings it back)"
-        return FileChange(tracked.new, "kept", reason, why=why)
+        return FileChange(tracked.new, "kept", reason)
 
-    def _deleted(self, place: str, base: File | None, ours: File, why: tuple[str, ...]) -> FileChange:
+    def _deleted(self, tracked: TrackedFile, place: str, base: File, ours: File) -> FileChange:
         """The template no longer has it."""
-        if place in self.places:
-            return FileChange(
-                place, "kept", "deleted in the template; you renamed it, so it stays", ours, ours, why=why
-            )
-        if base is not None and same(base, ours, modes=False):  # a mode alone is nothing to keep a file for
-            return FileChange(place, "deleted", "deleted in the template; you had not edited it", ours, None, why=why)
-        reason = _DELETED_BUT_EDITED
-        return FileChange(place, "conflict", reason, ours, ours, conflicts=1, why=why)
+        if self._is_renamed(tracked, place):
+            return FileChange(place, "kept", "deleted in the template; you renamed it, so it stays", ours, ours)
+        if same(base, ours, modes=False):  # a changed mode alone is not worth keeping the file
+            return FileChange(place, "deleted", "deleted in the template; you had not edited it", ours, None)
+        return FileChange(place, "conflict", _DELETED_BUT_EDITED, ours, ours, conflicts=1)
 
     def _merged(
-        self,
-        path: str,
-        moved_from: str | None,
-        base: File | None,
-        ours: File,
-        theirs: File,
-        moved: str,
-        why: tuple[str, ...],
+        self, path: str, moved_from: str | None, base: File | None, ours: File, theirs: File, moved: str = ""
     ) -> FileChange | None:
-        """Both have it."""
+        """Both have it; `moved` says who moved it."""
         status: Status
         if base == theirs and moved_from is None:
             return None
         if ours == theirs:
             if moved_from is None:
-                return FileChange(path, "kept", "already the same as in the template", ours, ours, why=why)
-            return FileChange(path, "moved", moved, ours, ours, moved_from, why=why)
+                return FileChange(path, "kept", "already the same as in the template", ours, ours)
+            return FileChange(path, "moved", moved, ours, ours, moved_from)
         result = merge_file(
             base.content if base else None,
             ours.content,
@@ -338,54 +243,47 @@ class _Planner(NamedTuple):
             self.options.labels,
             self.options.formatter_files,
         )
-        executable = theirs.executable if base is None or ours.executable == base.executable else ours.executable
-        if base is None and ours.content != theirs.content:
-            executable = ours.executable
-        after = File(result.content, executable)
-        notes = "; ".join([moved, *result.notes] if moved else result.notes)
+        keeps_mode = ours.executable != base.executable if base is not None else ours.content != theirs.content
+        after = File(result.content, ours.executable if keeps_mode else theirs.executable)
         if result.conflicts:
-            status, reason = "conflict", "you and the template changed the same lines"
-            if base is None:
-                reason = "you and the template both added this file"
+            status = "conflict"
+            reason = "you and the template " + ("both added this file" if base is None else "changed the same lines")
         elif moved_from is not None:
             status, reason = "moved", ""
         elif after == ours:
             status, reason = "kept", "your file already has the template's change"
         elif base is not None and same(base, ours, self.options.modes):
-            status, reason = "updated", (
-                "you had not edited it" if ours.content != after.content else "only its mode changes"
-            )
+            status = "updated"
+            reason = "you had not edited it" if ours.content != after.content else "only its mode changes"
         else:
             status, reason = "merged", "has your edits and the template's changes"
         incoming = File(result.incoming, theirs.executable) if result.incoming is not None else None
-        text = "; ".join(part for part in (reason, notes) if part)
-        return FileChange(path, status, text, ours, after, moved_from, result.conflicts, incoming, why)
+        text = "; ".join(part for part in (reason, moved, *result.notes) if part)
+        return FileChange(path, status, text, ours, after, moved_from, result.conflicts, incoming)
 
-    def _without_base(self, tracked: TrackedFile, why: tuple[str, ...]) -> FileChange | None:
-        """The generated version is lost and the user's file differs from it: nothing of theirs is overwritten."""
+    def _without_base(self, tracked: TrackedFile) -> FileChange | None:
+        """The generated version is lost: a user's file that differs from the template's is kept."""
         path = tracked.paths[0]
         ours, theirs = self._ours(path), self._theirs(tracked)
         if ours is None:
-            return self._missing(tracked, File(b"", not theirs.executable), theirs, why) if theirs else None
+            # Like a file that the user deleted and the template changed.
+            return self._missing(tracked, File(b"", not theirs.executable)) if theirs else None
         if theirs is not None and same(theirs, ours, self.options.modes):
             return None
-        reason = f"there is no baseline to merge with: {_KEPT_ASIDE}"
-        if theirs is None:
-            reason = _DELETED_BUT_EDITED
-        return FileChange(path, "conflict", reason, ours, ours, None, 1, theirs, why)
+        reason = _DELETED_BUT_EDITED if theirs is None else f"there is no baseline to merge with: {_KEPT_ASIDE}"
+        return FileChange(path, "conflict", reason, ours, ours, conflicts=1, incoming=theirs)
 
-    def _obstructed(
-        self, tracked: TrackedFile, place: str, base: File | None, theirs: File | None, why: tuple[str, ...]
-    ) -> FileChange | None:
-        """A link or a folder is where the file should be: it is never written through, never replaced."""
+    def _obstructed(self, tracked: TrackedFile, place: str) -> FileChange | None:
+        """A link or a folder is in the way: it is neither followed nor replaced."""
         obstacle = self.ours.obstacles[place]
-        if theirs is None or (base == theirs and tracked.old == tracked.new):
+        theirs = self._theirs(tracked)
+        if theirs is None or (self._base(tracked) == theirs and tracked.old == tracked.new):
             return None
         kinds = {"link": "a symbolic link", "folder": "a folder", "special": "not a regular file"}
         if obstacle.kind == "folder" and all(self._leaves(path) for path in obstacle.below):
-            return FileChange(place, "added", "replaces a folder whose files are gone", None, theirs, why=why)
+            return FileChange(place, "added", "replaces a folder whose files are gone", None, theirs)
         reason = f"`{obstacle.at}` is {kinds[obstacle.kind]}: {_KEPT_ASIDE}"
-        return FileChange(place, "conflict", reason, conflicts=1, incoming=theirs, why=why)
+        return FileChange(place, "conflict", reason, conflicts=1, incoming=theirs)
 
     def _leaves(self, path: str) -> bool:
         """Whether the upgrade deletes or moves away the user's file at `path`."""
@@ -394,8 +292,8 @@ class _Planner(NamedTuple):
         return unedited and path not in self.theirs
 
 
-def _clear_ways(changes: Sequence[FileChange], ours: Snapshot) -> Iterable[FileChange]:
-    """Put a new file aside where its folder cannot be made, because a file of the user's is there and stays."""
+def _without_blocked(changes: Sequence[FileChange], ours: Snapshot) -> Iterable[FileChange]:
+    """Put a new file aside if its folder cannot be made, because a file of the user's stays there."""
     leaving = {change.moved_from or change.path for change in changes if change.after is None or change.moved_from}
     for change in changes:
         obstacle = ours.obstacles.get(change.path)
@@ -404,8 +302,3 @@ def _clear_ways(changes: Sequence[FileChange], ours: Snapshot) -> Iterable[FileC
             continue
         reason = f"`{obstacle.at}` is a file, but the template has a folder there: {_KEPT_ASIDE}"
         yield FileChange(change.path, "conflict", reason, conflicts=1, incoming=change.after, why=change.why)
-
-
-def _covers(chosen: Iterable[str], paths: Iterable[str]) -> bool:
-    """Whether one of the paths is chosen, itself or by a folder that it is in."""
-    return any(path == some or path.startswith(some.rstrip("/") + "/") for some in chosen for path in paths)

@@ -1,4 +1,4 @@
-"""Stage an upgrade: write new content, backups and journal aside, so that one rename starts it."""
+"""Stage an upgrade: write new content, backups and journal to `.paccel/upgrade.tmp`; renaming it starts the upgrade."""
 
 import stat
 from collections.abc import Mapping, Sequence
@@ -9,17 +9,27 @@ from ..check.finding import Finding
 from ..errors import PreconditionError
 from ..files import disk
 from ..files.tree import STATE_DIR, File
-from .journal import MAX_JOURNAL_BYTES, STAGING_DIR, UPGRADE_DIR, Journal, Operation, Stamp, stamp_of
-from .plan import INCOMING_DIR, FileChange
+from .change import INCOMING_DIR, FileChange
+from .journal import (
+    MAX_JOURNAL_BYTES,
+    STAGING_DIR,
+    UPGRADE_DIR,
+    Journal,
+    Operation,
+    Stamp,
+    backup_file,
+    staged_file,
+    stamp_of,
+)
 
 
 class _Want(NamedTuple):
-    """A file to write, or to remove where `new` is None.
+    """A file to write, or to remove if `new` is None.
 
     Attributes:
-        seen: What the plan saw there; None for no file.
-        checked: Whether what is there must be what the plan saw; paccel's own files are replaced whatever they are.
-        like: The path whose permission bits a new file takes over, where it has moved.
+        seen: The file when the upgrade was planned; None for no file.
+        checked: Whether the file must still be the same; paccel's own files need not.
+        like: For a moved file, the old path, which has the permission bits.
     """
 
     path: str
@@ -40,7 +50,7 @@ def _wanted(changes: Sequence[FileChange], state: Mapping[str, bytes]) -> list[_
         elif change.before != change.after:
             wants.append(_Want(change.path, change.after, change.before))
         elif change.status == "conflict" and change.before is not None:
-            # Not written, but left for the user to resolve: going back must restore it as it was.
+            # Not written now, but edited to resolve the conflict: the backup is needed to go back.
             wants.append(_Want(change.path, change.before, change.before))
         if change.incoming is not None:
             wants.append(_Want(f"{INCOMING_DIR}/{change.path}", change.incoming, checked=False))
@@ -51,12 +61,14 @@ def stage(
     root: Path,
     changes: Sequence[FileChange],
     state: Mapping[str, bytes],
-    markers: Sequence[str],
+    labels: Sequence[str],
     findings: Sequence[Finding] = (),
 ) -> None:
-    """Write everything that `apply.start` puts in place, and what is there now, with a journal.
+    """Write the new content, the backups and the journal of an upgrade; the last step, a rename, starts it.
 
-    Only the last step, a rename, starts the upgrade.
+    Raises:
+        PreconditionError: A file changed since it was planned, or too many files change.
+        OSError: Something cannot be written; `.paccel/upgrade.tmp` may be left.
     """
     staging = root / STAGING_DIR
     disk.remove_folder(staging)
@@ -66,13 +78,14 @@ def stage(
     wants = _wanted(changes, state)
     leaving = {want.path.casefold() for want in wants if want.new is None}
     operations = [_stage_one(root, staging, number, want, leaving) for number, want in enumerate(wants)]
-    files, ends = operations[: len(operations) - len(state)], operations[len(operations) - len(state) :]
+    count = len(operations) - len(state)
+    files, of_state = operations[:count], operations[count:]
     journal = Journal(
         phase="apply",
         operations=tuple(files),
-        state=tuple(ends),
+        state=tuple(of_state),
         conflicts=tuple(change.path for change in changes if change.status == "conflict"),
-        markers=tuple(f" {marker}" for marker in markers),
+        markers=tuple(f" {label}" for label in labels),
         made=tuple(_made(root, files)),
         emptied=_emptied(root, files),
         summary=tuple(change.summary for change in changes),
@@ -80,7 +93,7 @@ def stage(
     )
     content = journal.to_json()
     if len(content) > MAX_JOURNAL_BYTES:
-        raise PreconditionError("Too many files change: upgrade a part of them first, with `paccel upgrade PATH`")
+        raise PreconditionError("Too many files change: upgrade some of them first, with `paccel upgrade PATH`")
     disk.write_file(staging / "journal.json", content, 0o644, later=True)
     disk.settle_tree(staging)
     disk.rename(staging, root / UPGRADE_DIR)
@@ -98,7 +111,7 @@ def _stage_one(root: Path, staging: Path, number: int, want: _Want, leaving: set
                 f"`{want.path}` changed while the upgrade was being planned: run `paccel upgrade` again"
             )
         if old is not None:
-            disk.write_file(staging / "old" / str(number), content, old.mode, later=True)
+            disk.write_file(backup_file(staging, number), content, old.mode, later=True)
     elif want.path.casefold() not in leaving and stamp_of(root, want.path) is not None:
         raise PreconditionError(
             f"`{want.path}` appeared while the upgrade was being planned: run `paccel upgrade` again"
@@ -107,19 +120,19 @@ def _stage_one(root: Path, staging: Path, number: int, want: _Want, leaving: set
         return Operation(want.path, old, None)
     before = old or (stamp_of(root, want.like) if want.like else None)
     mode = _mode(before.mode if before else 0o644, want.new.executable)
-    disk.write_file(staging / "new" / str(number), want.new.content, mode, later=True)
+    disk.write_file(staged_file(staging, number), want.new.content, mode, later=True)
     return Operation(want.path, old, Stamp.of(want.new.content, mode))
 
 
 def _mode(old: int, executable: bool) -> int:
-    """The user's permission bits; only those for executing change, for whoever may read."""
+    """The user's permission bits; if executable changes, it does for all who may read."""
     if bool(old & 0o100) == executable:
         return old
     return old | (old & 0o444) >> 2 if executable else old & ~0o111
 
 
 def _made(root: Path, operations: Sequence[Operation]) -> list[str]:
-    """The folders that have to be made, parents first."""
+    """The folders that have to be created, parents first."""
     made: dict[str, None] = {}
     for op in operations:
         if op.new is not None:
@@ -128,8 +141,8 @@ def _made(root: Path, operations: Sequence[Operation]) -> list[str]:
 
 
 def _emptied(root: Path, operations: Sequence[Operation]) -> dict[str, int]:
-    """The folders that files leave and none comes to, with their modes."""
-    # By what they are, not by name: a disk may know one folder by two spellings.
+    """Folder -> mode of the folders that lose files and get none."""
+    # By inode, not by name: on a case-insensitive disk, two spellings may be one folder.
     needed = {_identity(root / parent) for op in operations if op.new is not None for parent in _parents(op.path)}
     emptied: dict[str, int] = {}
     for op in operations:
@@ -140,12 +153,12 @@ def _emptied(root: Path, operations: Sequence[Operation]) -> dict[str, int]:
 
 
 def _parents(path: str) -> list[str]:
-    """The folders of the project that `path` is in, the innermost first."""
+    """The folders above `path` in the project, innermost first."""
     return [str(parent) for parent in PurePosixPath(path).parents][:-1]
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder on the disk from others; None where there is none."""
+    """Device and inode of a folder; None if it does not exist."""
     if not folder.is_dir():
         return None
     found = folder.stat()

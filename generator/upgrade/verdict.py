@@ -1,5 +1,7 @@
-"""What the check of the whole project means for an upgrade: a conflict where one change of a merged file is to blame,
-else a finding that the user resolves or accepts.
+"""The check of the whole project as part of an upgrade.
+
+A finding that one of the template's changes to the same file causes becomes a conflict there; any other finding is left for
+the user to resolve or accept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,18 +16,18 @@ from ..files.tree import File, Tree
 from ..merge.file import with_conflicts
 from ..merge.markers import Labels
 from ..project.state import BASELINE_PATH
-from .journal import UPGRADE_DIR, Journal
-from .plan import INCOMING_DIR, FileChange
+from .change import FileChange
+from .journal import UPGRADE_DIR, Journal, backup_file, staged_file
 
 _REASON = "merged, the project would have an error that neither side has"
 
 
 class Verdict(NamedTuple):
-    """What becomes of a plan.
+    """The result of checking a plan.
 
     Attributes:
-        changes: As planned, but for the conflicts.
-        findings: What is wrong besides.
+        changes: The plan, with new conflicts.
+        findings: The other findings.
         notes: What was not checked.
     """
 
@@ -35,14 +37,14 @@ class Verdict(NamedTuple):
 
 
 def judge_plan(root: Path, changes: Sequence[FileChange], base: Tree, theirs: Tree, labels: Labels) -> Verdict:
-    """Check the project that a plan leads to, with conflicts resolved for the user's side.
+    """Check the project as a plan would leave it, with its conflicts resolved for the user's side.
 
     Args:
         root: The project's folder.
         changes: The plan.
         base: The files as generated.
         theirs: The new render.
-        labels: What conflict markers call the sides.
+        labels: The labels of the sides in conflict markers.
     """
     after: dict[str, File | None] = {}
     moved: dict[str, str] = {}
@@ -60,29 +62,29 @@ def judge_plan(root: Path, changes: Sequence[FileChange], base: Tree, theirs: Tr
         if line is not None:
             blamed.setdefault(finding.path, {}).setdefault(line, finding)
     judged = [
-        _reopened(change, base.get(change.moved_from or change.path), blamed.get(change.path, {}), report, labels)
+        _with_conflicts(change, base.get(change.moved_from or change.path), blamed.get(change.path, {}), report, labels)
         for change in changes
     ]
-    opened = {new.path for new, old in zip(judged, changes, strict=True) if new is not old}
-    left = [f for f in report.findings if f.path not in opened or template_line(f, report.trees) is None]
+    conflicting = {new.path for new, old in zip(judged, changes, strict=True) if new is not old}
+    left = [f for f in report.findings if f.path not in conflicting or template_line(f, report.trees) is None]
     return Verdict(tuple(judged), tuple(left), _notes(report))
 
 
 def judge_again(root: Path, journal: Journal) -> Verdict:
-    """Check the project as the user left it, while an upgrade waits for them: what counts has still neither side.
+    """Check the project as it is now, after the user resolved conflicts and findings.
 
-    In a file with conflicts, which the user has resolved, only what was found there before counts.
+    In a file that had conflicts, only what was found before counts.
     """
     before: dict[str, File | None] = {}
     for number, operation in enumerate(journal.operations):
-        if not operation.path.startswith(f"{INCOMING_DIR}/"):
-            kept = root / UPGRADE_DIR / "old" / str(number)
-            before[operation.path] = File(kept.read_bytes()) if operation.old is not None else None
+        if not operation.is_incoming:
+            backup = backup_file(root / UPGRADE_DIR, number)
+            before[operation.path] = File(backup.read_bytes()) if operation.old is not None else None
     staged = [number for number, operation in enumerate(journal.everything) if operation.path == BASELINE_PATH]
     try:
-        theirs = read_zip((root / UPGRADE_DIR / "new" / str(staged[0])).read_bytes(), BASELINE_PATH) if staged else {}
+        theirs = read_zip(staged_file(root / UPGRADE_DIR, staged[0]).read_bytes(), BASELINE_PATH) if staged else {}
     except (ArchiveError, OSError):
-        theirs = {}  # more may look new then; `--accept` is always there
+        theirs = {}  # more findings may look new; the user can still `--accept` them
     moved = {change.path: change.moved_from for change in journal.summary if change.moved_from is not None}
     report = check_merge(root, before, {}, theirs, moved)
     known = {(finding.path, finding.rule, finding.message) for finding in journal.findings}
@@ -91,7 +93,7 @@ def judge_again(root: Path, journal: Journal) -> Verdict:
         for finding in report.findings
         if finding.path not in journal.conflicts or (finding.path, finding.rule, finding.message) in known
     ]
-    if report.unchecked:  # what was found with a tool that is gone is not resolved by that
+    if report.unchecked:  # findings of a tool that is missing now are not resolved
         left += [finding for finding in journal.findings if finding not in left]
     return Verdict((), tuple(left), _notes(report))
 
@@ -100,10 +102,10 @@ def _notes(report: Report) -> tuple[str, ...]:
     return (report.unchecked,) if report.unchecked else ()
 
 
-def _reopened(
+def _with_conflicts(
     change: FileChange, base: File | None, blamed: Mapping[int, Finding], report: Report, labels: Labels
 ) -> FileChange:
-    """A merged file with the template's changes at some lines as conflicts; as it is, if it holds no edit of the user's."""
+    """The change with conflicts at the blamed lines; unchanged if the file is not a merge of both sides."""
     ours, merged = change.before, change.after
     if not blamed or base is None or ours is None or merged is None or change.status == "conflict":
         return change

@@ -8,8 +8,9 @@ from paccel.files.tree import File, Tree, write_tree
 from paccel.project.snapshot import take_snapshot
 from paccel.project.state import Manifest, read_state, state_bytes, write_state
 from paccel.upgrade import apply
+from paccel.upgrade.change import FileChange
 from paccel.upgrade.journal import UNDO_DIR, UPGRADE_DIR
-from paccel.upgrade.plan import FileChange, UpgradeOptions, plan_files
+from paccel.upgrade.plan import UpgradeOptions, plan_files
 
 REF = TemplateRef("demo", "demo", "0" * 64)
 CODE = b"".join(b"line_%d = 0\n" % i for i in range(12))

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 import black
 
-from paccel.merge.diff3 import changes, merge3
+from paccel.merge.diff import changes
+from paccel.merge.diff3 import merge3
 from paccel.merge.file import MergeResult, merge_file
 from paccel.merge.languages import language_of, parses
 from paccel.merge.restyle import single_quoted

@@ -92,7 +92,7 @@ def test_where_it_is_lost_the_user_is_told_and_nothing_is_overwritten(made: tupl
     (root / ".env").unlink()
     (source / "plain.txt").write_text("z\n")
     outcome = paccel("upgrade")
-    assert (outcome.code, "`paccel set api_key=…` gives it again" in outcome.err) == (0, True)
+    assert (outcome.code, "set it again with `paccel set api_key=…`" in outcome.err) == (0, True)
 
 
 def test_the_baseline_can_be_rendered_again(made: tuple[Path, Path], paccel: Run) -> None:

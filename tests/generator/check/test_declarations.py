@@ -1,4 +1,4 @@
-"""Declarations that other files do not keep: found where parsing tells for certain."""
+"""Contradictions in what a project declares: found if they are certain."""
 
 import pytest
 

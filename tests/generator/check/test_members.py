@@ -1,4 +1,4 @@
-"""Attributes that a class has lost: found by name, and only where the name was the project's own."""
+"""Attributes that a class has lost: found by name, and only if the name was the project's."""
 
 import pytest
 
@@ -13,7 +13,7 @@ RENAMED = NET.replace("head", "classifier")
 def lost(
     mine: str, before: str = NET, after: str = RENAMED, theirs: dict[str, str] | None = None
 ) -> list[tuple[str, int]]:
-    """What is lost when the template changes `net.py`, and the user has a file of their own."""
+    """The findings if the template changes `net.py`, and the user has a file of their own."""
     trees = Trees(
         *(
             {path: File(text.encode()) for path, text in files.items()}

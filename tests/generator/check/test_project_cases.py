@@ -1,4 +1,4 @@
-"""The project cases in `tests/project_cases`: what is broken is found and explained, and nothing else is."""
+"""The project cases in `tests/project_cases`: what is broken is found and explained, and nothing else."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from support.upgraded_case import upgrade_case
 
 
 def cases() -> Iterator[Any]:
-    """A sixth of what needs no program is quick."""
+    """A case as a parameter: a sixth of those without tools is quick."""
     for number, name in enumerate(NAMES):
         quick = load_project_case(name).tool == "paccel" and number % 6 == 0
         yield pytest.param(name, id=name, marks=[] if quick else [pytest.mark.slow, every_third_day(number // 3 % 3)])
@@ -19,7 +19,7 @@ def cases() -> Iterator[Any]:
 
 @pytest.fixture
 def project_case(request: pytest.FixtureRequest) -> ProjectCase:
-    """A case; the test is skipped where the tools that it needs are not installed."""
+    """A case; the test is skipped if its tools are not installed."""
     case = load_project_case(request.param)
     if case.tool != "paccel":
         request.getfixturevalue("check_tools")

@@ -1,4 +1,4 @@
-"""References that a merge has cut, and circles of imports that it has closed: found, and nothing that only looks so."""
+"""References that a merge has broken, and circular imports that it has closed: found, without false positives."""
 
 import json
 
@@ -20,7 +20,7 @@ def tree(files: dict[str, str]) -> Tree:
 
 
 def cut(path: str, text: str, before: dict[str, str] = PROJECT, after: dict[str, str] = RENAMED) -> list[int]:
-    """The lines at which a file of the user's refers to what the template took away."""
+    """The lines at which a file of the user's refers to what the template removed."""
     gone = Gone(frozenset(before.keys() - after.keys()))
     found = cut_references(
         Trees(tree(before | {path: text}), tree(after), tree(after | {path: text})),
@@ -63,7 +63,7 @@ def cut(path: str, text: str, before: dict[str, str] = PROJECT, after: dict[str,
 def test_what_refers_to_a_name_or_an_option_that_is_gone_is_found(path: str, text: str) -> None:
     assert len(cut(path, text)) == 1
     assert cut(path, text, after=PROJECT) == []
-    assert cut(path, text, before=RENAMED) == []  # it led nowhere before
+    assert cut(path, text, before=RENAMED) == []  # it was broken before
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The files that a check reads: the project's code, and not its data, environments and links."""
+"""The files that a check reads: the project's code, not its data, environments and links."""
 
 import os
 from collections.abc import Callable

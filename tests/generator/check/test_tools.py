@@ -1,4 +1,4 @@
-"""The tools that check Python: what they say is read, and whatever else they do stops nothing."""
+"""The tools that check Python: their output is read, and nothing that they do stops an upgrade."""
 
 import json
 import sys
@@ -34,7 +34,7 @@ def said(text: str) -> str:
 def run(
     folder: Path, *programs: str, name: str = "ty", tree: Tree = TREE, seconds: float = 30
 ) -> tuple[list[Finding], list[str]]:
-    """What comes of a tool that is a Python program; several are the ways to call it."""
+    """The result of a tool that is a Python program; several programs are its command lines, tried in order."""
     folder = folder / "project"
     folder.mkdir(exist_ok=True)
     tool = Tool(name, sys.executable, tuple(("-c", program) for program in programs))

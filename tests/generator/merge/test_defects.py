@@ -1,4 +1,4 @@
-"""Defects that two valid edits cause together: found where it is certain, and not where it is not."""
+"""Defects that two valid edits cause together: found if they are certain, and only then."""
 
 import pytest
 
@@ -41,7 +41,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", VALID)
 def test_a_valid_module_has_no_defect(name: str) -> None:
-    # Which functions get which arguments is found in every module, and only compared.
+    # The arguments of calls are listed for every module; only the difference counts.
     assert [found for found in defects("python", VALID[name]) if not found.what.startswith("pass ")] == []
 
 

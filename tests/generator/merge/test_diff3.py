@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.sampled import examples
 
-from paccel.merge.diff3 import Region, changes, match, merge3, merge3_tight
+from paccel.merge.diff import changes, match
+from paccel.merge.diff3 import Region, merge3, merge3_tight
 
 WORDS = st.lists(st.sampled_from("abcdef"), max_size=25)
 
 
 def merged(base: list[str], ours: list[str], theirs: list[str]) -> list[str] | None:
-    """The merged lines, or None where there is a conflict."""
+    """The merged lines, or None for a conflict."""
     lines: list[str] = []
     for region in merge3(base, ours, theirs):
         if region.kind == "conflict":
@@ -89,7 +90,7 @@ def test_swapping_the_sides_changes_nothing(base: list[str], ours: list[str], th
 
 
 def edited(base: list[str], edits: list[tuple[int, str]], mark: str) -> list[str]:
-    """Edits that keep every line unique, so that there is only one way to see what changed."""
+    """Edits that keep every line unique, so that the diff is unambiguous."""
     lines: list[list[str]] = [[line] for line in base]
     for number, (place, what) in enumerate(edits):
         place %= len(base)
@@ -129,7 +130,7 @@ def test_git_merge_file_agrees_where_every_line_is_unique(
 
 
 def test_of_equal_lines_in_a_row_the_first_is_the_old_one() -> None:
-    """Else two sides that see the same insertion at another place seem to collide."""
+    """Otherwise two sides with the same insertion would seem to collide."""
     assert match("axb", "axxb") == [(0, 0), (1, 1), (2, 3)]
     assert match("umx", "vmxwx") == [(1, 1), (2, 2)]
     assert match("vmxwx", "umx") == [(1, 1), (2, 2)]

@@ -1,4 +1,4 @@
-"""The laws of a merge on random edits of real files, others every day, and on every merge that once broke one."""
+"""The laws of a merge on random edits of real files, new ones every day, and on every merge that once broke a law."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -98,7 +98,7 @@ def test_edits_of_a_number_are_the_same_on_every_machine() -> None:
     assert len({drawn(number, FILES) for number in range(20)}) == 20
 
 
-# --- a bound on the work -----------------------------------------------------------------------------------------------
+# --- the limit on work -------------------------------------------------------------------------------------------------
 
 
 def test_few_misfits_among_many_are_found_with_few_questions() -> None:
@@ -138,4 +138,4 @@ def test_a_merge_of_many_conflicts_judges_few_results(monkeypatch: pytest.Monkey
         ours, theirs = ours.replace(f"a{i} = 1", f"a{i} = 5"), theirs.replace(f"b{i} = 2", f"b{i} = 6")
     result = merge(Triple("train.py", base, ours, theirs))
     assert result.conflicts == 0
-    assert judged == [2.0]  # one result, read once as if resolved for each side; a rule at a time would be 150
+    assert judged == [2.0]  # one result, checked as resolved for each side; one rule at a time would be 150

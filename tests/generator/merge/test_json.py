@@ -1,4 +1,4 @@
-"""JSON that both sides changed, in any layout and with comments: merged key by key in the user's own text."""
+"""JSON that both sides changed, in any layout and with comments: merged key by key in the user's text."""
 
 import json
 
@@ -39,13 +39,13 @@ def merged(base: str, ours: str, theirs: str, path: str = ".vscode/settings.json
         ('{"a": 1, "b": 2}', '{"a": 1, "b": 2, "m": 3}', '{"b": 2}', '{"b": 2, "m": 3}'),
         ('{"a": 1, "b": 2}', '{"a": 1, "b": 5}', '{"a": 3, "b": 2}', '{"a": 3, "b": 5}'),
         ('{"ä": "é"}', '{"ä": "é", "m": "ü"}', '{"ä": "é", "t": "ö"}', '{"ä": "é", "m": "ü", "t": "ö"}'),
-        (  # the template has another indentation than the user
+        (  # the template is indented differently
             '{\n  "a": 1\n}',
             '{\n    "a": 1,\n    "m": 2\n}',
             '{\n  "a": 1,\n  "t": {\n    "u": 3\n  }\n}',
             '{\n    "a": 1,\n    "m": 2,\n    "t": {\n        "u": 3\n    }\n}',
         ),
-        (  # the user has it on one line
+        (  # the user's file is on one line
             '{\n  "a": 1\n}',
             '{"a": 1, "m": 2}',
             '{\n  "a": 1,\n  "t": {\n    "u": 3\n  }\n}',

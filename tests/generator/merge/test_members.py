@@ -1,4 +1,4 @@
-"""Both sides add to a mapping at one place: tables of TOML and INI, YAML, `.env`, targets of make."""
+"""Both sides add members to a mapping at one place: tables of TOML and INI, YAML, `.env`, targets of make."""
 
 from textwrap import dedent
 
@@ -240,7 +240,7 @@ def test_two_comments_are_a_conflict(path: str, old: str) -> None:
 
 
 def test_what_follows_a_table_stays_in_its_own() -> None:
-    """Both sides add a table above keys, which takes these over: not to be merged by key."""
+    """Both sides add a table above keys, which would then belong to it: not to be merged by key."""
     base = "[a]\nx = 1\ny = 2\nz = 3\n"
     result = merge("a.toml", base, base.replace("y", "[b]\nq = 1\ny"), base.replace("y", "[c]\nr = 1\ny"))
     assert result.conflicts

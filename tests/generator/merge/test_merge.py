@@ -1,4 +1,4 @@
-"""Merging one file: what is kept, what is shown as a conflict, and what the rules may and may not do."""
+"""Merging one file: what is kept, what is a conflict, and what the rules may do."""
 
 import re
 
@@ -220,9 +220,6 @@ def test_a_broken_file_is_merged_by_lines() -> None:
     )
 
 
-# --- what lines merge and nobody can run --------------------------------------------------------------------------------
-
-
 # --- formatters ---------------------------------------------------------------------------------------------------------
 
 
@@ -241,7 +238,7 @@ def test_settings_of_black_may_be_spelled_with_underscores() -> None:
 
 
 def test_the_template_is_formatted_as_the_settings_say() -> None:
-    """A call that fits into 100 columns, and not into black's 88."""
+    """A call that fits into 100 columns, but not into black's 88."""
     call = "value = function(first_long_argument, second_long_argument, third_long_argument, fourth)\n"
     base, ours = "x = 1\n" + call + "y = 2\n", "x = 1\n" + call.replace("fourth", "mine ") + "y = 2\n"
     theirs = base.replace(

@@ -20,7 +20,7 @@ def run(folder: Path, case: Case) -> Result:
 
 
 def marked(name: str, number: int) -> Any:
-    """A case as a parameter: a sixth of the plainer kinds is quick, and an open case is expected to fail."""
+    """A case as a parameter: a sixth of the plain kinds is quick, and an open case is expected to fail."""
     about = about_case(name)
     slow = about["kind"] not in QUICK_KINDS or "needs" in about or number % 6 > 0
     marks: list[Any] = [pytest.mark.slow, every_third_day(number // 3 % 3)] if slow else []

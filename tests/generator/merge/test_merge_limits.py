@@ -1,13 +1,14 @@
-"""What a merge may do beyond lines, and where each of its rules ends: removing any of these limits was seen to go unnoticed."""
+"""The limits of each rule of a merge; without these tests, removing one of the limits would go unnoticed."""
 
 import pytest
 
 from paccel.merge import rules, search
+from paccel.merge.definitions import union_definitions
 from paccel.merge.file import merge_file
+from paccel.merge.lists import union_ignored, union_requirements
 from paccel.merge.pieces import Hunk, Lines, Piece, Sides, View
 from paccel.merge.reindent import reindented
 from paccel.merge.reorder import reordered
-from paccel.merge.unions import union_definitions, union_ignored, union_requirements
 from paccel.merge.work import Work
 
 

@@ -1,4 +1,4 @@
-"""Applying an upgrade: killed, refused or failing at every single write, it can be finished or taken back."""
+"""Applying an upgrade: killed, refused or failing at any write, it can be finished or undone."""
 
 import contextlib
 import errno
@@ -126,7 +126,7 @@ def test_a_write_that_fails_once_leaves_everything_as_it_was(tmp_path: Path, num
                 upgraded(root, QUIET)
         if not failed:
             break
-        if contents(root) != before:  # only what is cleaned up after the end may fail without going back
+        if contents(root) != before:  # only cleaning up at the end may fail without going back
             assert read_state(root)[1] == QUIET
         assert read_journal(root) is None
         assert not (root / STAGING_DIR).exists()

@@ -1,4 +1,4 @@
-"""Answers that were edited in the manifest, or merged there by git, apply as `paccel set` would apply them."""
+"""Answers that were edited in the manifest, or merged there by git, apply like `paccel set`."""
 
 import json
 from pathlib import Path
@@ -101,7 +101,7 @@ def test_an_upgrade_of_one_file_leaves_the_answer_for_the_others(case: Case) -> 
 
 
 def test_answers_of_one_branch_with_the_files_of_another_become_one(case: Case, tmp_path: Path) -> None:
-    """git took the answers of one side and everything else of the other."""
+    """git took the answers from one side and everything else from the other."""
     assert case.run("set", "average=true").code == 0
     theirs = json.loads((case.root / MANIFEST_PATH).read_text())["answers"]
     assert case.run("upgrade", "--undo").code == 0

@@ -1,4 +1,4 @@
-"""A system call that fails: nothing is lost, the user is told, and what is unfinished can be finished or taken back."""
+"""A system call that fails: nothing is lost, the user is told, and an unfinished upgrade can be finished or undone."""
 
 import errno
 import os
@@ -104,7 +104,7 @@ def test_a_failing_call_loses_nothing_and_the_journal_is_never_stuck(tmp_path: P
 
 
 def ended(root: Path, finish: Action, copy: Path) -> Files:
-    """What a copy of a project holds once its unfinished upgrade is finished or taken back."""
+    """The content of a copy of a project after its unfinished upgrade was finished or undone."""
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(root, copy, symlinks=True)
     finish(copy)

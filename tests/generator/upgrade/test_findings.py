@@ -24,7 +24,7 @@ MESSAGE = "no version of `numpy` is both `numpy<2` and `numpy>=2`"
 
 @pytest.fixture
 def broken(case: Case) -> Case:
-    """A project whose upgrade is done file by file, and leaves two pins that contradict each other."""
+    """A project whose upgrade merges cleanly file by file, but leaves two contradicting pins."""
     (case.source / PROJECT / "pyproject.toml").write_text(PROJECT_FILE)
     assert case.run("upgrade").code == 0
     (case.root / "requirements.txt").write_text("numpy<2\n")
@@ -137,7 +137,7 @@ def test_answers_are_changed_through_the_same_check(broken: Case) -> None:
 
 
 def test_it_is_kept_when_the_upgrade_is_interrupted(broken: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed in the middle of replacing, `--continue` replaces the rest, and then still waits."""
+    """Killed while replacing files: `--continue` replaces the rest, and then still waits for the user."""
     broken.run("upgrade")
     journal = read_journal(broken.root)
     assert journal is not None
@@ -220,7 +220,7 @@ def test_nothing_is_checked_where_nothing_can_break(case: Case, monkeypatch: pyt
 
     monkeypatch.setattr(tools, "find_tools", refuse)
     monkeypatch.setattr(check, "check_declarations", refuse)
-    # The user's edits of other files, and the template's of a text: no Python is merged.
+    # The user edited other files, and the template a text: no Python is merged.
     (case.source / PROJECT / "README.md").write_text("# A project\n")
     case.edit("train.py", "first = 1", "first = 7")
     assert case.run("upgrade").code == 0
@@ -228,7 +228,7 @@ def test_nothing_is_checked_where_nothing_can_break(case: Case, monkeypatch: pyt
     case.edit("train.py", "first = 7", "first = 1")
     case.change("train.py", "third = 3", "third = 8")
     assert case.run("upgrade").code == 0
-    # What the user has already is no merge.
+    # The user has the change already: nothing is merged.
     case.edit("train.py", "second = 2", "second = 5")
     case.change("train.py", "second = 2", "second = 5")
     assert case.run("upgrade").code == 0

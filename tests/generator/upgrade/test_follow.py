@@ -1,4 +1,4 @@
-"""`paccel upgrade` takes the user's own code along: shown before, applied to own files and lines, and undone."""
+"""`paccel upgrade` applies renames to the user's code: shown before, applied to own files and lines, and undone."""
 
 import os
 import subprocess

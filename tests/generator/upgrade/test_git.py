@@ -1,4 +1,4 @@
-"""The guard for uncommitted edits says so where git does not answer, and asks the project's own repository."""
+"""The check for uncommitted edits asks the project's own repository, and reports if git fails."""
 
 import os
 import subprocess
@@ -65,7 +65,7 @@ def test_line_ends_that_a_checkout_changes_are_no_edit(
 def test_a_git_that_takes_too_long_is_a_reason_not_to_upgrade(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert dirty_files(project, ["b.txt"]) == []  # which asks git for what is remembered
+    assert dirty_files(project, ["b.txt"]) == []  # answered from git's index
     slow = tmp_path / "bin" / "git"
     slow.parent.mkdir()
     slow.write_text("#!/bin/sh\nexec sleep 60\n")

@@ -1,4 +1,4 @@
-"""Two branches that were each upgraded, merged by git: the recipe of `docs/upgrade.md`, as it stands there."""
+"""Two upgraded branches, merged by git with the commands in `docs/upgrade.md`."""
 
 import os
 import re

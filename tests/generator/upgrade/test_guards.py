@@ -1,4 +1,4 @@
-"""Guards of an upgrade that nothing else trips over: each is here because removing it was seen to go unnoticed."""
+"""Guards of an upgrade that no other test needs; without these tests, removing one would go unnoticed."""
 
 import io
 import json
@@ -21,9 +21,10 @@ from paccel.project.snapshot import Obstacle, Snapshot, take_snapshot
 from paccel.project.state import MANIFEST_PATH, Manifest, read_manifest, state_bytes, write_state
 from paccel.upgrade import apply
 from paccel.upgrade import journal as journal_module
+from paccel.upgrade.change import FileChange, Summary
 from paccel.upgrade.journal import STAGING_DIR, UNDO_DIR, UPGRADE_DIR, Journal, read_journal
 from paccel.upgrade.moves import template_moves
-from paccel.upgrade.plan import FileChange, Summary, UpgradeOptions, plan_files
+from paccel.upgrade.plan import UpgradeOptions, plan_files
 
 OLD, NEW = {"a.txt": File(b"old\n")}, {"a.txt": File(b"new\n")}
 REF = TemplateRef("demo", "demo", "0" * 64)
@@ -314,7 +315,7 @@ def test_a_folder_with_an_edited_file_gives_no_place_to_a_file() -> None:
 
 
 def alike(share: int, of: int = 20) -> File:
-    """A file that has `share` of its `of` lines from one text, and the others from nowhere."""
+    """A file of `of` lines, of which `share` are from one text and the others unique."""
     return File(b"".join(b"line %d\n" % i if i < share else b"other %d %d\n" % (share, i) for i in range(of)))
 
 
@@ -412,7 +413,7 @@ def test_the_manifest_that_is_written_is_json(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("side", ["old", "new"])
 def test_a_journal_that_denies_a_staged_file_is_refused(tmp_path: Path, side: str) -> None:
-    """Going back would remove a file that was not there before; finishing, one that should not be there."""
+    """Going back would delete a file with no old version; finishing, one with no new version."""
     root = project(tmp_path)
     start(root, ours=b"mine\n")
     journal = root / UPGRADE_DIR / "journal.json"

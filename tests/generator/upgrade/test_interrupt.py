@@ -1,4 +1,4 @@
-"""Ctrl-C, for real: a signal to a process in the middle of its work."""
+"""Ctrl-C: a real signal to a process in the middle of its work."""
 
 import os
 import signal
@@ -88,7 +88,7 @@ def test_in_the_middle_of_writing(template: Callable[..., Path], work: Path, tmp
 
 
 def test_while_the_command_is_loaded(tmp_path: Path) -> None:
-    """A library is interrupted where Python would swallow it, and then goes on."""
+    """A library is interrupted where Python swallows the exception, and continues."""
     (tmp_path / "click.py").write_text(
         "import os, signal, time, weakref\n"
         "class Lock: pass\n"

@@ -1,4 +1,4 @@
-"""What is not a file's content: permission bits, what kind of file it is, and backups that are needed twice."""
+"""Permission bits, kinds of files, and backups that are needed twice."""
 
 import errno
 import os
@@ -73,7 +73,7 @@ def test_a_file_that_was_put_back_and_edited_before_all_were_is_put_back_again(
     assert contents(root) == before
 
 
-# --- disks without modes, checkouts with other line ends -------------------------------------------------------------
+# --- disks without modes, checkouts with other line endings ----------------------------------------------------------
 
 
 def as_checked_out(root: Path, change: Callable[[bytes], bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Which files moved: by path before content, and where neither tells, none."""
+"""Moved files: detected by path before content, and not at all if both are ambiguous."""
 
 import time
 

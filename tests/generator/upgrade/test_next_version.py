@@ -24,6 +24,7 @@ from paccel.files.tree import File, read_tree
 from paccel.project import state as baseline
 from paccel.project.state import read_manifest, read_state
 from paccel.render.render import render
+from paccel.upgrade import preconditions, renders
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +63,7 @@ def rewrite(path: Path, change: Callable[[str], str]) -> None:
 
 
 def inserted(text: str, line: str, above: bool) -> str:
-    """`line` above or below the head of the loop over the epochs."""
+    """`line` above or below the line that starts the loop over epochs."""
     found = LOOP.search(text)
     assert found is not None
     place = found.start() if above else found.end()
@@ -118,12 +119,12 @@ def frozen(project: Path, folder: Path) -> Path:
 def upgrading(templates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This process is the next version of paccel from here on."""
     monkeypatch.setattr(catalog, "bundled_root", lambda: templates)
-    for module in (paccel, engine, baseline):
+    for module in (paccel, engine, preconditions, renders, baseline):
         monkeypatch.setattr(module, "__version__", NEXT)
 
 
 def everything(root: Path) -> dict[str, tuple[bytes, int]]:
-    """Every file below `root`, the state's too, with its mode."""
+    """Every file below `root`, including the state, with its mode."""
     return {str(path.relative_to(root)): (path.read_bytes(), path.stat().st_mode) for path in files_of(root)}
 
 
@@ -132,7 +133,7 @@ def files_of(root: Path) -> list[Path]:
 
 
 def said(root: Path) -> str:
-    """All text of the project, what lies in `.paccel/incoming` too."""
+    """All text of the project, including `.paccel/incoming`."""
     return "".join(
         file.content.decode(errors="replace") for file in read_tree(root, ignore=("undo", "upgrade")).values()
     )
@@ -178,7 +179,7 @@ MINE = {
 
 
 def edit_apart(root: Path, place: str) -> None:
-    """Edits that collide with nothing of the next version."""
+    """Edits that collide with no change of the next version."""
     rewrite(root / "train.py", lambda text: MINE["far"] + inserted(text, MINE["near"], above=False))
     rewrite(root / place, lambda text: text + MINE["moved"])
     (root / "more.py").write_text(MINE["more"])

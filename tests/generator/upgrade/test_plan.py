@@ -1,4 +1,4 @@
-"""Planning: what becomes of each file, given three trees in memory."""
+"""Planning: the change of each file, from three trees in memory."""
 
 from pathlib import Path
 
@@ -8,8 +8,9 @@ from paccel.catalog.changelog import changes_between, newest
 from paccel.catalog.metadata import Change
 from paccel.files.tree import File, Tree
 from paccel.project.snapshot import Obstacle, Snapshot, take_snapshot
+from paccel.upgrade.change import FileChange
 from paccel.upgrade.moves import template_moves
-from paccel.upgrade.plan import FileChange, UpgradeOptions, plan_files
+from paccel.upgrade.plan import UpgradeOptions, plan_files
 
 LONG = File(b"".join(b"line_%d = 0\n" % i for i in range(12)))
 EDITED = File(LONG.content.replace(b"line_3 = 0", b"line_3 = 3"))

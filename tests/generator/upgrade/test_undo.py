@@ -1,4 +1,4 @@
-"""Undo, abort and an upgrade that goes on: what they restore, what they keep aside, what they refuse."""
+"""Undo, abort and continue: what they restore, keep a copy of, and refuse."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_undo_restores_every_byte_and_mode(tmp_path: Path) -> None:
     root = project(tmp_path)
     before = contents(root)
     upgraded(root, QUIET)
-    assert (root / "tool.sh").stat().st_mode & 0o777 == 0o750  # the user's bits, made executable for who may read
+    assert (root / "tool.sh").stat().st_mode & 0o777 == 0o750  # the user's bits, and executable for all who may read
     assert not (root / "gone").exists()
     undone(root)
     assert contents(root) == before
@@ -70,7 +70,7 @@ def test_a_file_edited_while_an_upgrade_was_interrupted_is_not_overwritten(tmp_p
     assert journal is not None
     write_journal(root, journal.in_phase("apply"))
     number = [op.path for op in journal.operations].index("train.py")
-    shutil.copy(root / "train.py", root / UPGRADE_DIR / "new" / str(number))  # not in its place yet
+    shutil.copy(root / "train.py", root / UPGRADE_DIR / "new" / str(number))  # not replaced yet
     (root / "train.py").write_bytes(b"edited\n")
     with pytest.raises(PreconditionError, match=r"`train\.py` was edited"):
         apply.resume(root)

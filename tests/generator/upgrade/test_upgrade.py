@@ -269,7 +269,7 @@ def test_markers_of_paccel_without_its_journal_are_not_merged_into(case: Case) -
     case.edit("data.py", "value_0 = 0", "value_0 = 1")
     case.change("data.py", "value_0 = 0", "value_0 = 7")
     assert case.run("upgrade").code == 1
-    shutil.rmtree(case.root / ".paccel" / "upgrade")  # as in a clone of what was committed so
+    shutil.rmtree(case.root / ".paccel" / "upgrade")  # as in a clone
     refused = case.run("upgrade")
     assert (refused.code, "`--skip data.py`" in refused.err) == (3, True)
     assert case.run("upgrade", "--skip", "data.py").code == 0

@@ -1,4 +1,4 @@
-"""Files that are skipped, upgraded one at a time, or wanted back."""
+"""Files that are skipped, upgraded one at a time, or restored."""
 
 import pytest
 from support.upgraded import DATA, PROJECT, QUESTIONS, TRAIN, Case

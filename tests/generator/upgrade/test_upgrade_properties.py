@@ -19,7 +19,8 @@ from paccel.merge.languages import parse_python
 from paccel.project.snapshot import Snapshot, take_snapshot
 from paccel.project.state import Manifest, read_state, state_bytes, write_state
 from paccel.upgrade import apply
-from paccel.upgrade.plan import INCOMING_DIR, FileChange, FilePlan, UpgradeOptions, plan_files
+from paccel.upgrade.change import INCOMING_DIR, FileChange
+from paccel.upgrade.plan import FilePlan, UpgradeOptions, plan_files
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +53,7 @@ PATHS = ["train.py", "notes.txt", "lib/model.py", ".gitignore", "requirements.tx
 
 
 def lines_of(content: bytes) -> Counter[bytes]:
-    """Lines without white space, imports apart, that say something."""
+    """Lines with a word in them, without white space; no imports."""
     found = (b"".join(line.split()) for line in content.split(b"\n"))
     bare = (line for line in found if any(byte > 47 and byte != 61 for byte in line))
     return Counter(line for line in bare if not line.startswith((b"import", b"from")))

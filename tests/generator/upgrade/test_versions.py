@@ -1,4 +1,4 @@
-"""Which paccel, which release and which source a project belongs to, and that none is taken back without a word."""
+"""The paccel, the release and the source of a project: none is downgraded silently."""
 
 import json
 import shutil

@@ -1,9 +1,9 @@
-"""The keyed merge of three mappings, on which every merge of a set is built."""
+"""The merge of three mappings by key, which merges every kind of set."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paccel.merge.unions import MISSING, merge_keyed
+from paccel.merge.keyed import MISSING, merge_keyed
 
 SIDE = st.dictionaries(st.sampled_from("abc"), st.integers(0, 2))
 
