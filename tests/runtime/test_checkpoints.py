@@ -594,6 +594,7 @@ class Queue(nn.Module):
         self.register_buffer("queue", torch.zeros(2), persistent=False)
 
 
+@pytest.mark.slow
 def test_buffers_and_metrics_that_no_checkpoint_has_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -610,6 +611,7 @@ def test_buffers_and_metrics_that_no_checkpoint_has_are_named(
     assert "no checkpoint holds what `model.accuracy` accumulates" in said.out + said.err
 
 
+@pytest.mark.slow
 def test_a_metric_goes_on_in_a_resumed_run_and_becomes_no_weights(tmp_path: Path) -> None:
     def train(resume: str, until: int) -> float:
         metric = torchmetrics().MeanSquaredError()

@@ -13,6 +13,7 @@ from paccel.runtime.errors import AgreementError
 MESSAGE = "error: `data` is wrong on purpose:\n"
 
 
+@pytest.mark.slow
 def test_wrong_data_is_a_message_without_a_traceback_or_a_run_directory(start, tmp_path: Path) -> None:
     done = start(tmp_path / "run", fault="mend@data:0:0")
     assert (done.returncode, done.stderr) == (1, f"{MESSAGE}mend it\n")
@@ -30,6 +31,7 @@ def test_wrong_data_on_some_of_two_processes_ends_both_with_one_message(start, t
     assert not list(tmp_path.glob("run*"))
 
 
+@pytest.mark.slow
 def test_a_mistake_in_the_code_shows_where_it_is_and_its_run_says_failed(start, tmp_path: Path) -> None:
     done = start(tmp_path / "run", fault="raise@data:0:0")
     assert done.returncode == 1

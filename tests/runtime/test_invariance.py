@@ -42,6 +42,7 @@ def test_weights_order_and_losses_do_not_depend_on_the_hardware(
         assert ours == pytest.approx(theirs, rel=1e-10)
 
 
+@pytest.mark.slow
 def test_an_epoch_holds_every_sample_once_in_an_order_of_its_own(start, order, tmp_path: Path) -> None:
     done = start(tmp_path / "run", epochs=2)
     assert done.returncode == 0, done.stderr

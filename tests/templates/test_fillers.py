@@ -15,6 +15,8 @@ from torch.utils.data import TensorDataset
 from paccel.files.tree import write_tree
 from paccel.runtime import Run
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Config:

@@ -38,6 +38,7 @@ def test_it_ends_the_run_before_the_update_and_names_step_and_samples(start, ord
     assert [path.name for path in (run_dir / "checkpoints").iterdir()] == ["step-4"]
 
 
+@pytest.mark.slow
 def test_skipped_updates_are_counted_and_leave_weights_and_optimizer_as_they_were(
     start, metrics, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ def status(run_dir: Path) -> dict:
     return json.loads((run_dir / "status.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_signal_saves_and_exits_with_75(start, tmp_path: Path) -> None:
     done = start(tmp_path / "run", fault="SIGTERM:5:0")
     assert done.returncode == 75, done.stderr
@@ -80,6 +81,7 @@ def test_several_processes_look_every_8_steps_and_more_often_where_they_are_slow
     assert {after - before for before, after in pairwise(looked[2:])} == {steps}
 
 
+@pytest.mark.slow
 def test_a_time_limit_saves_and_exits_with_75(start, tmp_path: Path) -> None:
     done = start(tmp_path / "run", epochs=100000, log_every=None, eval_every=None, save_every=None, time_limit=0.5)
     assert done.returncode == 75, done.stderr
