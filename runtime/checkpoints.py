@@ -20,8 +20,8 @@ from .ema import EMA
 from .errors import ConfigError, quoted
 from .hardware.buffers import UnsavedBuffers
 from .hardware.frozen import FrozenWeights
-from .limits import check_limits
 from .run import Run
+from .settings.limits import check_limits
 from .storage.checkpoint import read_metadata
 from .storage.weights import MAX_SHARD_SIZE
 

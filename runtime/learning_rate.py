@@ -18,13 +18,13 @@ from torch import nn
 
 from .data.loader import Loader
 from .errors import ConfigError
+from .hardware.param_groups import set_field
 from .hardware.sharding import ENGINES
-from .limits import beyond_limits
 from .loop.step import Step
 from .meter import Meter
-from .param_groups import set_field
 from .record.curves import COLORS, FAINT, plot_style
 from .run import Run
+from .settings.limits import beyond_limits
 from .storage.files import atomic_write
 
 _SMOOTHING = 0.8  # weight of the past in the smoothed loss

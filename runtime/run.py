@@ -32,7 +32,6 @@ from .hardware.processes import (
     set_up_numerics,
     start_processes,
 )
-from .limits import check_limits
 from .loop.data_check import DataCheck
 from .loop.ending import Ending
 from .loop.evaluation import Evaluation
@@ -51,9 +50,10 @@ from .record.record import Record
 from .record.reporting import Reporter
 from .record.terminal import survive_lost_output
 from .record.trackers import check_trackers
-from .replay import read_replay
 from .settings.changes import compare_settings, fixed_settings
+from .settings.limits import check_limits
 from .settings.plain import config_to_dict
+from .settings.replay import read_replay
 from .settings.run_settings import RunSettings
 
 _STEPS_CHECKED_FOR_MEAN = 3  # of a loss

@@ -26,7 +26,7 @@ from typing import Any, Literal, Protocol
 from torch import Tensor
 
 from .errors import ConfigError, quoted
-from .param_groups import set_field
+from .hardware.param_groups import set_field
 
 _Curve = Callable[[int, float], float]  # from the step and the peak to the value
 _Factor = Callable[[int], float]  # from the step, counted from 1, to the factor of the peak

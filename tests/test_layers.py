@@ -43,7 +43,6 @@ RUNTIME_FLOORS = [
     "checkpoints finetuning meter",
     "checkpointing",
     "run",
-    "replay",
     "loading",
     "ema early_stopping schedules config tokens mixture shards",
     "loop",
@@ -52,7 +51,6 @@ RUNTIME_FLOORS = [
     "data",
     "storage",
     "settings",
-    "limits param_groups",
     "errors",
 ]
 

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from ..errors import quoted
-from ..param_groups import has_groups, set_field
+from ..hardware.param_groups import has_groups, set_field
 from ..storage.encoding import same
 from .tracked import Tracked
 

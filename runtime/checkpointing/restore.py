@@ -9,7 +9,7 @@ from torch import nn
 from ..ema import EMA
 from ..errors import AgreementError, CheckpointError, quoted
 from ..hardware.frozen import FrozenWeights
-from ..param_groups import has_groups
+from ..hardware.param_groups import has_groups
 from ..run import Run
 from ..schedules import Schedule
 from ..storage.checkpoint import read_checkpoint

@@ -9,8 +9,8 @@ from ..ema import EMA
 from ..errors import AgreementError, ConfigError, quoted
 from ..hardware.agreement import Agreement
 from ..hardware.metrics import MetricState, is_metric
+from ..hardware.param_groups import has_groups
 from ..hardware.prepare import Prepared
-from ..param_groups import has_groups
 from ..storage.checkpoint import encode_objects
 
 

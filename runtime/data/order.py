@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..errors import ConfigError
-from ..limits import beyond_limits
+from ..settings.limits import beyond_limits
 from .shuffle import newest_order
 
 INDEX_MASK = (1 << 40) - 1  # in a custom order, the bits above it count earlier occurrences of the index

@@ -11,8 +11,8 @@ from ..data.delivery import cloned
 from ..data.loader import Loader
 from ..data.order import Portion
 from ..errors import ConfigError
-from ..limits import check_limits
 from ..record.throughput import Throughput
+from ..settings.limits import check_limits
 from .micro_batch import MicroBatch
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..limits import beyond_limits
 from .fields import check_is_dataclass, fields, hints
+from .limits import beyond_limits
 from .plain import read_fields, to_plain
 
 _NEAR = 0.9  # difflib's ratio: `time_limits` and `tracker` are near, `resume_from` and `speed` (to `seed`) are not

@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .errors import ConfigError
-from .settings.run_settings import RunSettings
+from ..errors import ConfigError
+from .run_settings import RunSettings
 
 VARIABLE = "PACCEL_REPLAY"
 

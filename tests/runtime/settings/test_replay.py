@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from paccel.runtime import ConfigError
-from paccel.runtime.replay import VARIABLE, read_replay
+from paccel.runtime.settings.replay import VARIABLE, read_replay
 from paccel.runtime.settings.run_settings import RunSettings
 
 

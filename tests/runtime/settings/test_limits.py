@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from paccel.runtime.errors import ConfigError
-from paccel.runtime.limits import beyond_limits, check_limits
+from paccel.runtime.settings.limits import beyond_limits, check_limits
 
 FROM_1 = [
     "epochs",
