@@ -36,6 +36,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if SLOW_FILE.search(collection_path.read_text(encoding="utf-8")) else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each worker its files with slow tests first: at the end, quick tests keep all of them busy."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
+    if not workers:
+        return
+    files = {item.path: False for item in items}
+    for item in items:
+        files[item.path] |= item.get_closest_marker("slow") is not None
+    slow_first = sorted(files, key=lambda path: not files[path])  # stable: each kind stays in its order
+    # xdist cuts the list into one piece per worker
+    place = {path: (number % workers, number) for number, path in enumerate(slow_first)}
+    items.sort(key=lambda item: place[item.path])
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
     """What is imported for the tests stays: nothing is gained by looking for garbage among a million objects of it."""
