@@ -32,7 +32,8 @@ def doctor(ctx: click.Context, rebuild_baseline: bool, as_json: bool) -> None:
         if as_json:
             print_json({"rebuilt": str(root), "files": list(manifest.files)})
         else:
-            click.echo(f"Rebuilt the baseline of {root.name}: {len(manifest.files)} files, as recorded in the manifest")
+            count = "1 file" if len(manifest.files) == 1 else f"{len(manifest.files)} files"
+            click.echo(f"Rebuilt the baseline of {root.name}: {count}, as recorded in the manifest")
         return
     root = Path.cwd()
     health = None

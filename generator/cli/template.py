@@ -34,6 +34,6 @@ def check_template(ctx: click.Context, source: str, since: str | None, as_json: 
         count = len(report.findings)
         compared = f", compared with {report.since}" if report.since else ""
         kinds = len({finding.rule for finding in report.findings})
-        found = f"{count} finding{'s' * (count != 1)} of {kinds} of {len(RULES)} rules" if count else "no findings"
+        found = f"{count} finding{'s' * (count != 1)}, by {kinds} of {len(RULES)} rules" if count else "no findings"
         click.echo(f"{report.template}: {found}{compared}")
     ctx.exit(1 if report.findings else 0)

@@ -187,7 +187,7 @@ def _real(place: Path, within: Path | None, shown: str) -> Path | None:
         return None
     target = os.readlink(place)
     if os.path.isabs(target):
-        raise _link_error(shown, target, "an absolute path, which does not exist on other machines")
+        raise _link_error(shown, target, "an absolute path, which may not exist on other machines")
     try:
         real = place.resolve(strict=True)
     except FileNotFoundError as error:

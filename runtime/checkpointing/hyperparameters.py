@@ -149,8 +149,7 @@ def _regrouped(state: Any, before: list[list[str]], now: Any, *, is_new_run: boo
     own = [name for names in now["names"] for name in names]
     if not is_new_run and (gone := sorted(numbers.keys() - set(own))):
         raise ValueError(
-            f"the checkpoint has {len(before)} parameter groups with {quoted(gone, 5)}, which the optimizer does not "
-            "train"
+            f"the checkpoint has {len(before)} parameter groups, and the optimizer does not train {quoted(gone, 5)} of them"
         )
     states = {
         number: state["state"][numbers[name]]

@@ -129,6 +129,12 @@ def _field_names(value: Any) -> list[str]:
     return list(vars(value)) if hasattr(kind, "__pydantic_fields__") else []
 
 
+def _slot_names(kind: type) -> list[str]:
+    """The attributes that a class and its bases keep in `__slots__`."""
+    slots = [getattr(base, "__slots__", ()) for base in kind.__mro__]
+    return [name for names in slots for name in ([names] if isinstance(names, str) else names)]
+
+
 def _holds_tensors(value: Any, depth: int = _DEPTH) -> bool:
     """Whether a batch holds a tensor or a packed sequence."""
     if isinstance(value, torch.Tensor | PackedSequence):
@@ -142,6 +148,6 @@ def _holds_tensors(value: Any, depth: int = _DEPTH) -> bool:
     else:
         inner = [
             *getattr(value, "__dict__", {}).values(),
-            *(getattr(value, name, None) for name in _field_names(value)),
+            *(getattr(value, name, None) for name in [*_field_names(value), *_slot_names(type(value))]),
         ]
     return any(_holds_tensors(value, depth - 1) for value in inner)

@@ -114,12 +114,23 @@ def test_packed_sequences_and_batches_within_batches_are_moved() -> None:
     assert moved["a"][1] == ("text", None, 3)
 
 
+class Slotted:
+    """A batch without a `__dict__`."""
+
+    __slots__ = "images"
+
+    def __init__(self) -> None:
+        self.images = [ONES]
+
+
 def test_objects_without_tensors_are_not_copied() -> None:
     thing = SimpleNamespace(name="a", rows=[1, 2])
     assert to_device([thing], META)[0] is thing
 
 
-@pytest.mark.parametrize("thing", [SimpleNamespace(images=ONES), {ONES}, Batch(SimpleNamespace(images=[ONES]))])
+@pytest.mark.parametrize(
+    "thing", [SimpleNamespace(images=ONES), {ONES}, Slotted(), Batch(SimpleNamespace(images=[ONES]))]
+)
 def test_objects_with_tensors_that_cannot_be_moved_are_named_also_on_the_cpu(thing: Any) -> None:
     name = type(thing.images if isinstance(thing, Batch) else thing).__name__
     with pytest.raises(ConfigError, match=f"holds tensors in `{name}`, which cannot be moved to a device"):
