@@ -48,7 +48,7 @@ def check_renders(sources: Sources, known: set[tuple[str, int]]) -> Iterator[Fin
     seen: set[str] = set()
     for number, row in enumerate(covering_set(choices(template))[:MAX_RENDERS]):
         try:
-            answers = resolve_answers(template, row, project_name=PROJECT, checked=False)
+            answers = _answers(template, row)
         except UsageError:
             continue  # a validator refuses this combination
         except TemplateError as error:
@@ -80,6 +80,14 @@ def check_renders(sources: Sources, known: set[tuple[str, int]]) -> Iterator[Fin
                     place, line = _source_of(sources, answers, path)
                     text = f"`{path}` differs from one render to the next: it depends on this machine or process"
                     yield Finding("unstable", place, line, text)
+
+
+def _answers(template: Template, row: Mapping[str, Any]) -> dict[str, Answer]:
+    """The answers of a row, with the defaults of all other questions."""
+    try:
+        return resolve_answers(template, row, project_name=PROJECT)
+    except UsageError:  # a default may be one that its validator refuses, so that it has to be answered
+        return resolve_answers(template, row, project_name=PROJECT, checked=False)
 
 
 def check_draws(sources: Sources) -> Iterator[Finding]:

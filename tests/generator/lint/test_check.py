@@ -153,6 +153,19 @@ def test_a_mistake_is_found_at_its_place_and_nothing_else(mistake: Mistake, temp
 
 
 @pytest.mark.parametrize(
+    ("validator", "says"),
+    [("{% if cookiecutter.pkg %}x{% endif %}", "`cookiecutter.pkg` is not defined"), ("[0-9]+", None)],
+)
+def test_a_validator_that_cannot_be_rendered_is_found_and_one_that_refuses_the_default_is_none(
+    validator: str, says: str | None, template: Callable[..., Path]
+) -> None:
+    metadata = f"[questions.port]\nvalidator = '{validator}'\n"
+    findings = found(template({"a.txt": "{{ cookiecutter.port }}"}, {"port": "to be given"}, metadata=metadata))
+    assert [one.rule for one in findings] == ["render-error"] * (says is not None)
+    assert all(says in one.text for one in findings if says)
+
+
+@pytest.mark.parametrize(
     "name",
     ["minimal", *over_three_days(pytest.param(n, marks=pytest.mark.slow) for n in bundled_names() if n != "minimal")],
 )
