@@ -207,6 +207,7 @@ class TestGroups:
         theirs = {group["weight_decay"]: group["params"] for group in param_groups_weight_decay(model, 0.2)}
         assert all({id(p) for p in g["params"]} == {id(p) for p in theirs[g["weight_decay"]]} for g in ours)
 
+    @pytest.mark.slow
     def test_parameters_of_a_vision_transformer_itself_are_in_the_first_layer_as_in_timm(self) -> None:
         timm = pytest.importorskip("timm")
         from timm.optim import param_groups_layer_decay

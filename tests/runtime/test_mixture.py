@@ -57,7 +57,7 @@ def test_after_any_step_each_source_has_contributed_its_share_to_within_a_few_sa
     assert given["books"] > 0
 
 
-@pytest.mark.parametrize("weights", [{"web": 5, "code": 3, "books": 2}, changing])
+@pytest.mark.parametrize("weights", [{"web": 5, "code": 3, "books": 2}, pytest.param(changing, marks=pytest.mark.slow)])
 def test_each_source_is_read_whole_in_each_of_its_epochs_in_a_new_order(weights: object) -> None:
     mixed = mixture(weights)
     seen: dict[str, list[int]] = {name: [] for name in SOURCES}

@@ -25,13 +25,13 @@ def check(numbers: range) -> None:
 
 
 def test_no_law_is_broken_by_a_few_random_edits() -> None:
-    check(range(4))
+    check(range(2))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_no_law_is_broken_by_many_random_edits() -> None:
-    check(range(4, COUNT))
+    check(range(2, COUNT))
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in KEPT])

@@ -129,6 +129,7 @@ def test_of_comparisons_without_a_difference_one_in_twenty_is_called_one() -> No
         assert 30 <= found <= 71  # 50 on average, three standard deviations are 21
 
 
+@pytest.mark.slow
 def test_of_families_of_twenty_groups_at_most_one_in_twenty_has_a_false_win() -> None:
     draw = random.Random(1)
     unadjusted = found = 0

@@ -32,7 +32,7 @@ def content(**attributes: Any) -> str | None:
         lambda value: pandas().DataFrame({"a": [1.0, value], "b": ["x", "y"]}),
         lambda value: pandas().Series([1.0, value]).to_numpy(),
         lambda value: {"ids": [[1, 2], [3, value]], "mask": [[1, 1], [1, 0]]},
-        lambda value: transformers().BatchEncoding({"ids": [[1, 2], [3, value]]}),
+        pytest.param(lambda value: transformers().BatchEncoding({"ids": [[1, 2], [3, value]]}), marks=pytest.mark.slow),
         lambda value: {"x": np.array([1.0, value])},
         lambda value: [Row(1.0), Row(value)],
     ],

@@ -181,6 +181,7 @@ class TestTwoProcesses:
         assert len(of_epoch(list(dropped), 1)) == 4 * len(dropped[0]["totals"]) > 0
 
 
+@pytest.mark.slow
 def test_a_process_without_samples_is_an_error(tmp_path: Path) -> None:
     with Run(Config(tmp_path / "run")) as run:
         cut = replace(run.loader(stream(), 4)._cut, add_up=lambda number: lambda: number + 2)

@@ -28,6 +28,7 @@ class Config:
     resume: str = "auto"
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_the_logged_values_and_a_failing_tracker_does_not_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
