@@ -149,7 +149,7 @@ def _regrouped(state: Any, before: list[list[str]], now: Any, *, is_new_run: boo
     own = [name for names in now["names"] for name in names]
     if not is_new_run and (gone := sorted(numbers.keys() - set(own))):
         raise ValueError(
-            f"the checkpoint has {len(before)} parameter groups, and the optimizer does not train {quoted(gone, 5)} of them"
+            f"the checkpoint has {quoted(gone, 5)} in its parameter groups, which the optimizer does not train"
         )
     states = {
         number: state["state"][numbers[name]]
