@@ -256,7 +256,8 @@ def test_a_part_that_is_no_longer_trained_is_dropped_in_a_new_run_and_an_error_i
     train(Config(tmp_path / "a"), 2, lambda m: SGD(m.parameters(), lr=0.1, momentum=0.9), constant)
     assert len(train(fork(tmp_path / "a", 2, tmp_path / "b"), 2, head, constant).optimizer.state) == 2
     with pytest.raises(
-        CheckpointError, match=r"has `model\.0\.bias`, `model\.0\.weight` in its parameter groups, which .* `checkpoints\.step`"
+        CheckpointError,
+        match=r"has `model\.0\.bias`, `model\.0\.weight` in its parameter groups, which .* `checkpoints\.step`",
     ):
         train(Config(tmp_path / "a", "auto"), 3, head, constant)
 
