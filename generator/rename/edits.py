@@ -1,6 +1,7 @@
 """Edits of single words in Python files, and the places that are left to the user; all other bytes of a file stay."""
 
 import ast
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -61,16 +62,16 @@ class Blocked(Exception):
     """Raised when a rename cannot be made anywhere in a project; the message says why."""
 
 
-class Finder:
+class Finder(ABC):
     """Finds the edits of one rename in one module."""
 
     def __init__(self, project: Project, module: Module) -> None:
         self.project, self.module, self.source = project, module, module.source
         self.found = Found([], [])
 
+    @abstractmethod
     def find(self) -> None:
         """Fill `found`."""
-        raise NotImplementedError
 
     def replace(self, node: ast.AST, old: str, new: str) -> None:
         """Replace the name that a node binds or uses."""

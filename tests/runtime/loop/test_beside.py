@@ -1,28 +1,16 @@
 """Two loaders in one step: each has its own position, on any number of processes."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support.small_runs import Config, rows
 from support.together import together
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from paccel.runtime import Checkpoints, ConfigError, Run
-
-
-@dataclass
-class Config:
-    """The settings that a run reads."""
-
-    run_dir: Path | None = None
-    resume: str = "never"
-
-
-def rows(size: int, first: int = 0) -> TensorDataset:
-    return TensorDataset(torch.arange(first, first + size))
 
 
 def beside(run_dir: str, stop_at: int, resume: str, accumulate: int, workers: int = 0) -> Any:

@@ -2,29 +2,17 @@
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support.small_runs import Config, rows
 from support.together import together
 from torch import nn
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import Dataset, Subset
 
 from paccel.runtime import Checkpoints, ConfigError, DataError, Run
-
-
-@dataclass
-class Config:
-    """The settings that a run reads."""
-
-    run_dir: Path | None = None
-    resume: str = "never"
-
-
-def rows(size: int, first: int = 0) -> TensorDataset:
-    return TensorDataset(torch.arange(first, first + size))
 
 
 class Files(Dataset):

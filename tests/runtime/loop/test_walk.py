@@ -3,28 +3,16 @@
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from support.sampled import sampled
+from support.small_runs import Config, rows
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from paccel.runtime import Checkpoints, ConfigError, Loader, Meter, Run
-
-
-@dataclass
-class Config:
-    """The settings that a run reads."""
-
-    run_dir: Path | None = None
-    resume: str = "never"
-
-
-def rows(size: int, first: int = 0) -> TensorDataset:
-    return TensorDataset(torch.arange(first, first + size))
 
 
 def one_after_the_other(run_dir: Path, stop_at: int = 0, resume: str = "never") -> list[list[int]]:

@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from paccel.runtime.record.process import is_running, start_time
+from paccel.runs import state
+from paccel.runtime.record.process import is_running, machine, start_time
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+
+
+def test_the_generator_names_this_machine_as_the_runtime_does() -> None:
+    assert state.machine() == machine()
 
 
 def test_a_process_runs_until_it_has_exited() -> None:
