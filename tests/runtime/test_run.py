@@ -7,8 +7,10 @@ import os
 import shutil
 import socket
 import sys
+import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -342,6 +344,19 @@ def test_no_thread_is_left_behind_that_could_abort_a_process_at_its_end(tmp_path
     for within, after in together(leave_a_run, tmp_path):
         assert within > 0
         assert after == 0
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_heartbeat_ends_with_its_run(fails: bool, tmp_path: Path) -> None:
+    def hearts() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "paccel-heartbeat"]
+
+    with pytest.raises(ValueError, match="on purpose") if fails else nullcontext(), Run(Config(tmp_path / "run")):
+        (heart,) = hearts()
+        if fails:
+            raise ValueError("on purpose")
+    heart.join(10)  # less than it waits between two beats
+    assert hearts() == []
 
 
 def test_a_run_that_has_ended_has_no_workers_and_is_held_by_no_cycle(tmp_path: Path) -> None:
